@@ -1,0 +1,105 @@
+# Makefile for overten_auth
+#
+# make            build            make test    every suite, throw-away cluster
+# make install    install          make demo    the main job, likewise
+# make lint       check the style  make bench   measure
+# make format     mend the layout  make race    a million random trials
+
+EXTENSION = overten_auth
+MODULE_big = overten_auth
+PGFILEDESC = "overten_auth - API keys and Firebase ID tokens"
+
+OBJS = \
+	src/audit.o \
+	src/cache.o \
+	src/invalidation.o \
+	src/key_text.o \
+	src/keys.o \
+	src/name_text.o \
+	src/orgs.o \
+	src/overten_auth.o \
+	src/sealing.o \
+	src/secrecy.o \
+	src/statement.o \
+	src/store.o \
+	src/usage.o \
+	src/verify.o
+
+DATA = $(wildcard sql/$(EXTENSION)--*.sql)
+
+SHLIB_LINK = -lcrypto
+
+# Test input is in test/; pg_regress finds the expected output of both suites
+# in expected/, because it looks in the output directory first.
+REGRESS = key_text verify
+REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
+ISOLATION = revocation
+ISOLATION_OPTS = --inputdir=test --outputdir=.
+TAP_TESTS = 1
+PROVE_TESTS = test/t/*.pl
+
+EXTRA_CLEAN = test/race/race
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+
+# Without the server's build files there is nothing to build, but the targets
+# below install them; they all go on in a second make.
+ifneq ($(wildcard $(PGXS)),)
+include $(PGXS)
+endif
+
+# Called once a statement, these functions gain nothing from being inlined by
+# the JIT compiler.
+with_llvm = no
+
+# PGXS as packaged does not track header dependencies.
+$(OBJS): $(wildcard src/*.h)
+
+test/race/race: test/race/race.c
+	$(CC) $(CFLAGS) -I$(shell $(PG_CONFIG) --includedir) -o $@ $< -L$(shell $(PG_CONFIG) --libdir) -lpq -lpthread
+
+PACKAGES = test/install-packages
+TEMP_INSTALL = PG_CONFIG='$(PG_CONFIG)' test/with-temp-install
+TEMP_INSTANCE = --temp-instance=tmp_instance --temp-config=test/postgresql.conf
+
+.PHONY: test demo bench race lint format run-test run-demo run-bench run-race run-lint run-format
+
+test:
+	$(PACKAGES) test
+	$(MAKE) --no-print-directory run-test
+demo:
+	$(PACKAGES)
+	$(MAKE) --no-print-directory run-demo
+bench:
+	$(PACKAGES)
+	$(MAKE) --no-print-directory run-bench
+race:
+	$(PACKAGES)
+	$(MAKE) --no-print-directory run-race
+lint:
+	$(PACKAGES) lint
+	$(MAKE) --no-print-directory run-lint
+format:
+	$(PACKAGES) lint
+	$(MAKE) --no-print-directory run-format
+
+run-test: all test/race/race
+	$(TEMP_INSTALL) $(MAKE) installcheck EXTRA_REGRESS_OPTS='$(TEMP_INSTANCE)'
+
+run-demo: all
+	@$(TEMP_INSTALL) test/demo
+
+run-bench: all
+	@$(TEMP_INSTALL) test/bench/run $(BENCH_OPTS)
+
+run-race: all test/race/race
+	@$(TEMP_INSTALL) test/race/run $(RACE_OPTS)
+
+run-format: all
+	test/indent src/*.[ch]
+
+run-lint: all
+	test/indent --check src/*.[ch]
+	cppcheck --quiet --error-exitcode=1 --enable=warning,performance,portability --inline-suppr -Isrc src
+	clang-tidy --quiet --warnings-as-errors='*' --checks='-*,clang-analyzer-*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-reserved-identifier' src/*.c -- $(CPPFLAGS)

@@ -1,0 +1,215 @@
+/*
+ * key_text.c
+ *		The text of API keys, ids and webhook secrets, and the digest of a key.
+ *
+ * A secret is "sk_live_", 22 uniformly random characters of 0-9A-Za-z (131
+ * bits) and the CRC-32 of those 30 bytes as 6 more, so that a scanner for
+ * leaked credentials can tell a real key from a look-alike without asking
+ * anyone.  Verification looks at the shape only and never at the checksum:
+ * keys of the same shape that were minted elsewhere can be imported.
+ *
+ * Buffers that held a secret are cleared before they are given back.
+ */
+#include "postgres.h"
+
+#include <openssl/evp.h>
+
+#include "access/detoast.h"
+#include "common/base64.h"
+#include "utils/builtins.h"
+#include "utils/pg_crc.h"
+
+#include "overten_auth.h"
+
+#define SECRET_PREFIX			"sk_live_"
+#define SECRET_PREFIX_LEN		8
+#define SECRET_RANDOM_LEN		22
+#define SECRET_CHECKSUM_LEN		6
+#define SECRET_CHECKED_LEN		(SECRET_PREFIX_LEN + SECRET_RANDOM_LEN)
+
+#define WEBHOOK_SECRET_PREFIX	"whsec_"
+#define WEBHOOK_SECRET_BYTES	24	/* Standard Webhooks asks for 24 to 64 */
+
+static const char alphabet[] =
+"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+#define ALPHABET_LEN			62
+
+/* The largest multiple of 62 in a byte: 248 and above would favour "0".."7". */
+#define UNBIASED_LIMIT			(256 - 256 % ALPHABET_LEN)
+
+PG_FUNCTION_INFO_V1(overten_key_checksum_ok);
+
+/* Fill bytes from the server's strong random source, or raise. */
+static void
+draw_random(void *bytes, size_t length)
+{
+	if (!pg_strong_random(bytes, length))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate random values")));
+}
+
+/* Fill a buffer with uniformly random characters of the alphabet. */
+static void
+random_characters(char *buffer, int length)
+{
+	uint8		bytes[64];
+	int			used = sizeof(bytes);
+
+	for (int i = 0; i < length;)
+	{
+		if (used == sizeof(bytes))
+		{
+			draw_random(bytes, sizeof(bytes));
+			used = 0;
+		}
+		if (bytes[used] < UNBIASED_LIMIT)
+			buffer[i++] = alphabet[bytes[used] % ALPHABET_LEN];
+		used++;
+	}
+	explicit_bzero(bytes, sizeof(bytes));
+}
+
+/*
+ * Write the checksum of a secret's first 30 bytes: CRC-32/ISO-HDLC (zlib's),
+ * in base 62, most significant digit first, padded with "0".
+ */
+static void
+write_checksum(const char *secret, char *checksum)
+{
+	pg_crc32	crc;
+
+	INIT_TRADITIONAL_CRC32(crc);
+	COMP_TRADITIONAL_CRC32(crc, secret, SECRET_CHECKED_LEN);
+	FIN_TRADITIONAL_CRC32(crc);
+
+	for (int i = SECRET_CHECKSUM_LEN - 1; i >= 0; i--)
+	{
+		checksum[i] = alphabet[crc % ALPHABET_LEN];
+		crc /= ALPHABET_LEN;
+	}
+}
+
+/*
+ * Is this a secret's shape: length, prefix and alphabet?  Looks at bytes, so
+ * that no encoding can make another character pass.
+ */
+bool
+oa_is_secret_shaped(const char *bytes, int length)
+{
+	if (length != OA_SECRET_LEN ||
+		memcmp(bytes, SECRET_PREFIX, SECRET_PREFIX_LEN) != 0)
+		return false;
+
+	for (int i = SECRET_PREFIX_LEN; i < length; i++)
+	{
+		char		c = bytes[i];
+
+		if (!((c >= '0' && c <= '9') ||
+			  (c >= 'A' && c <= 'Z') ||
+			  (c >= 'a' && c <= 'z')))
+			return false;
+	}
+	return true;
+}
+
+/* A new secret. */
+text	   *
+oa_make_secret(void)
+{
+	text	   *result = palloc(VARHDRSZ + OA_SECRET_LEN);
+	char	   *secret = VARDATA(result);
+
+	SET_VARSIZE(result, VARHDRSZ + OA_SECRET_LEN);
+	memcpy(secret, SECRET_PREFIX, SECRET_PREFIX_LEN);
+	random_characters(secret + SECRET_PREFIX_LEN, SECRET_RANDOM_LEN);
+	write_checksum(secret, secret + SECRET_CHECKED_LEN);
+	return result;
+}
+
+/* A new random id: the prefix and 20 characters (119 bits). */
+text	   *
+oa_make_id(const char *prefix)
+{
+	char		id[OA_ID_LEN];
+	int			prefix_length = strlen(prefix);
+
+	Assert(prefix_length < OA_ID_LEN);
+	memcpy(id, prefix, prefix_length);
+	random_characters(id + prefix_length, OA_ID_LEN - prefix_length);
+	return cstring_to_text_with_len(id, OA_ID_LEN);
+}
+
+/* A new webhook secret in the form of Standard Webhooks. */
+text	   *
+oa_make_webhook_secret(void)
+{
+	uint8		bytes[WEBHOOK_SECRET_BYTES];
+	char		secret[64] = WEBHOOK_SECRET_PREFIX;
+	int			prefix_length = strlen(secret);
+	int			encoded;
+	text	   *result;
+
+	draw_random(bytes, sizeof(bytes));
+	encoded = pg_b64_encode((const void *) bytes, sizeof(bytes),
+							secret + prefix_length,
+							sizeof(secret) - prefix_length);
+	if (encoded < 0)
+		elog(ERROR, "could not encode a webhook secret");
+
+	result = cstring_to_text_with_len(secret, prefix_length + encoded);
+	explicit_bzero(bytes, sizeof(bytes));
+	explicit_bzero(secret, sizeof(secret));
+	return result;
+}
+
+/*
+ * SHA-256 of some bytes.  The context and the fetched algorithm are kept for
+ * the life of the backend: setting them up costs several times the hash.
+ */
+void
+oa_digest(const char *bytes, int length, uint8 *digest)
+{
+	static EVP_MD *sha256 = NULL;
+	static EVP_MD_CTX *context = NULL;
+
+	if (sha256 == NULL)
+		sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+	if (context == NULL)
+		context = EVP_MD_CTX_new();
+
+	if (sha256 == NULL || context == NULL ||
+		EVP_DigestInit_ex2(context, sha256, NULL) != 1 ||
+		EVP_DigestUpdate(context, bytes, length) != 1 ||
+		EVP_DigestFinal_ex(context, digest, NULL) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not compute a SHA-256 digest")));
+}
+
+/*
+ * overten_key_checksum_ok(key text) returns boolean
+ *
+ * Does the text have a key's shape and the checksum that minting gives it?
+ * Reads no table and raises nothing; says nothing about whether it is active.
+ */
+Datum
+overten_key_checksum_ok(PG_FUNCTION_ARGS)
+{
+	char		checksum[SECRET_CHECKSUM_LEN];
+	text	   *key;
+	const char *bytes;
+
+	if (toast_raw_datum_size(PG_GETARG_DATUM(0)) != OA_SECRET_LEN + VARHDRSZ)
+		PG_RETURN_BOOL(false);
+
+	key = PG_GETARG_TEXT_PP(0);
+	bytes = VARDATA_ANY(key);
+	if (!oa_is_secret_shaped(bytes, VARSIZE_ANY_EXHDR(key)))
+		PG_RETURN_BOOL(false);
+
+	write_checksum(bytes, checksum);
+	PG_RETURN_BOOL(memcmp(checksum, bytes + SECRET_CHECKED_LEN,
+						  SECRET_CHECKSUM_LEN) == 0);
+}

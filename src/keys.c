@@ -1,0 +1,230 @@
+/*
+ * keys.c
+ *		Mints, lists and revokes the API keys of an org.
+ *
+ * A secret exists here between its making and its return; the table gets the
+ * digest and the first 12 characters.  Minting and revoking make their commit
+ * wait for its WAL, whatever synchronous_commit says: a key that was handed
+ * out must exist after a crash, and a revoked one must not come back.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "overten_auth.h"
+
+PG_FUNCTION_INFO_V1(overten_mint_key);
+PG_FUNCTION_INFO_V1(overten_list_keys);
+PG_FUNCTION_INFO_V1(overten_revoke_key);
+
+/* Report that an org has no such key; says nothing of other orgs' keys. */
+static void
+key_missing(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("the org has no such key"),
+			 errhint("overten_list_keys() shows the keys of an org.")));
+}
+
+/* Insert the row of a new key.  False if there is no such org. */
+static bool
+insert_key(text *org_id, const OaMintedKey *minted, const uint8 *digest,
+		   text *uid)
+{
+	static OaStatement insert = {
+		.table = "api_keys",
+		.text = "INSERT INTO overten_auth.api_keys "
+		"(key_id, org_id, name, prefix, digest, created_at, created_by) "
+		"SELECT $1, org_id, $3, $4, $5, $6, $7 FROM overten_auth.orgs "
+		"WHERE org_id OPERATOR(pg_catalog.=) $2",
+		.nargs = 7,
+		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, BYTEAOID,
+		TIMESTAMPTZOID, TEXTOID},
+	};
+	static OaStatement insert_last_used = {
+		.table = "key_last_used",
+		.text = "INSERT INTO overten_auth.key_last_used (key_id) VALUES ($1)",
+		.nargs = 1,
+		.argtypes = {TEXTOID},
+	};
+	bytea	   *digest_value = palloc(VARHDRSZ + OA_DIGEST_LEN);
+	Datum		values[] = {
+		PointerGetDatum(minted->key_id),
+		PointerGetDatum(org_id),
+		PointerGetDatum(minted->name),
+		PointerGetDatum(minted->prefix),
+		PointerGetDatum(digest_value),
+		TimestampTzGetDatum(minted->created_at),
+		PointerGetDatum(uid),
+	};
+
+	SET_VARSIZE(digest_value, VARHDRSZ + OA_DIGEST_LEN);
+	memcpy(VARDATA(digest_value), digest, OA_DIGEST_LEN);
+	if (oa_statement_run(&insert, values, uid ? NULL : "      n") == 0)
+		return false;
+	oa_statement_run(&insert_last_used, values, NULL);
+	return true;
+}
+
+/*
+ * Mint a key for an org.  "uid" is the person who asked for it, or NULL.
+ * Raises 42704 if there is no such org, and what oa_check_name() raises.
+ */
+void
+oa_mint_key(text *org_id, text *name, text *uid, OaMintedKey *minted)
+{
+	uint8		digest[OA_DIGEST_LEN];
+	int			level;
+
+	minted->name = oa_check_name(name, "key name", OA_KEY_NAME_MAX);
+	minted->key_id = oa_make_id("key_");
+	minted->secret = oa_make_secret();
+	minted->prefix = cstring_to_text_with_len(VARDATA(minted->secret),
+											  OA_PREFIX_LEN);
+	minted->created_at = GetCurrentTimestamp();
+	oa_digest(VARDATA(minted->secret), OA_SECRET_LEN, digest);
+
+	level = oa_statements_begin();
+	if (!insert_key(org_id, minted, digest, uid))
+		oa_org_missing();
+	oa_audit("mint_key", org_id, minted->key_id, uid, minted->name);
+	oa_statements_end(level);
+	ForceSyncCommit();
+}
+
+/*
+ * Revoke a key of an org.  True if this call did it, false if it was revoked
+ * before: then the first time and reason stay.  Raises 42704 if the org has
+ * no such key.
+ */
+bool
+oa_revoke_key(text *org_id, text *key_id, text *uid, text *reason)
+{
+	static OaStatement update = {
+		.table = "api_keys",
+		.text = "UPDATE overten_auth.api_keys "
+		"SET revoked_at = pg_catalog.clock_timestamp(), "
+		"revoked_by = $3, revoked_reason = $4 "
+		"WHERE key_id OPERATOR(pg_catalog.=) $2 "
+		"AND org_id OPERATOR(pg_catalog.=) $1 AND revoked_at IS NULL",
+		.nargs = 4,
+		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID},
+	};
+	static OaStatement find = {
+		.table = "api_keys",
+		.text = "SELECT 1 FROM overten_auth.api_keys "
+		"WHERE key_id OPERATOR(pg_catalog.=) $2 "
+		"AND org_id OPERATOR(pg_catalog.=) $1",
+		.nargs = 2,
+		.argtypes = {TEXTOID, TEXTOID},
+	};
+	Datum		values[] = {
+		PointerGetDatum(org_id),
+		PointerGetDatum(key_id),
+		PointerGetDatum(uid),
+		PointerGetDatum(reason),
+	};
+	const char	nulls[] = {' ', ' ', uid ? ' ' : 'n', reason ? ' ' : 'n'};
+	bool		revoked;
+	int			level;
+
+	level = oa_statements_begin();
+	revoked = oa_statement_run(&update, values, nulls) > 0;
+	if (revoked)
+		oa_audit("revoke_key", org_id, key_id, uid, reason);
+	else if (oa_statement_run(&find, values, NULL) == 0)
+		key_missing();
+	oa_statements_end(level);
+
+	/* Also if another revocation did it, for that may not be flushed yet. */
+	ForceSyncCommit();
+	return revoked;
+}
+
+/*
+ * overten_mint_key(org_id text, name text)
+ *		returns key_id, org_id, name, prefix, created_at, secret
+ *
+ * The secret is returned this once.  Errors: 22004, 22023, 42704.
+ */
+Datum
+overten_mint_key(PG_FUNCTION_ARGS)
+{
+	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
+	text	   *name = oa_text_argument(fcinfo, 1, "key name");
+	OaMintedKey minted;
+	TupleDesc	descriptor;
+	Datum		values[6];
+	bool		nulls[6] = {false};
+
+	if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE ||
+		descriptor->natts != lengthof(values))
+		elog(ERROR, "unexpected result type of overten_mint_key");
+
+	oa_mint_key(org_id, name, NULL, &minted);
+	values[0] = PointerGetDatum(minted.key_id);
+	values[1] = PointerGetDatum(org_id);
+	values[2] = PointerGetDatum(minted.name);
+	values[3] = PointerGetDatum(minted.prefix);
+	values[4] = TimestampTzGetDatum(minted.created_at);
+	values[5] = PointerGetDatum(minted.secret);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(descriptor, values,
+													  nulls)));
+}
+
+/*
+ * overten_list_keys(org_id text)
+ *		returns setof key_id, name, prefix, created_at, last_used_at, revoked_at
+ *
+ * Revoked keys too, in the order of their creation.  Errors: 22004, 42704.
+ */
+Datum
+overten_list_keys(PG_FUNCTION_ARGS)
+{
+	static OaStatement list = {
+		.table = "api_keys",
+		.text = "SELECT k.key_id, k.name, k.prefix, k.created_at, "
+		"u.last_used_at, k.revoked_at "
+		"FROM overten_auth.api_keys k "
+		"LEFT JOIN overten_auth.key_last_used u "
+		"ON u.key_id OPERATOR(pg_catalog.=) k.key_id "
+		"WHERE k.org_id OPERATOR(pg_catalog.=) $1 "
+		"ORDER BY k.created_at, k.key_id",
+		.nargs = 1,
+		.argtypes = {TEXTOID},
+	};
+	Datum		org_id = PointerGetDatum(oa_text_argument(fcinfo, 0, "org_id"));
+	int			level;
+
+	InitMaterializedSRF(fcinfo, 0);
+	level = oa_statements_begin();
+	if (oa_statement_run(&list, &org_id, NULL) > 0)
+		oa_statement_return_rows(fcinfo);
+	else
+		oa_require_org(DatumGetTextPP(org_id));
+	oa_statements_end(level);
+	return (Datum) 0;
+}
+
+/*
+ * overten_revoke_key(org_id text, key_id text, reason text) returns boolean
+ *
+ * See oa_revoke_key().  The reason may be NULL.  Errors: 22004, 22023, 42704.
+ */
+Datum
+overten_revoke_key(PG_FUNCTION_ARGS)
+{
+	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
+	text	   *key_id = oa_text_argument(fcinfo, 1, "key_id");
+	text	   *reason = NULL;
+
+	if (!PG_ARGISNULL(2))
+		reason = oa_check_name(PG_GETARG_TEXT_PP(2), "reason", OA_REASON_MAX);
+	PG_RETURN_BOOL(oa_revoke_key(org_id, key_id, NULL, reason));
+}

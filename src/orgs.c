@@ -1,0 +1,299 @@
+/*
+ * orgs.c
+ *		Orgs, their tiers and their members: the host application's side.
+ *
+ * A change that changes nothing writes nothing: writing an org's row empties
+ * the verification caches of all sessions.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "overten_auth.h"
+
+PG_FUNCTION_INFO_V1(overten_create_org);
+PG_FUNCTION_INFO_V1(overten_set_tier);
+PG_FUNCTION_INFO_V1(overten_set_api_access);
+PG_FUNCTION_INFO_V1(overten_add_member);
+PG_FUNCTION_INFO_V1(overten_remove_member);
+PG_FUNCTION_INFO_V1(overten_list_orgs);
+
+/* Report that there is no such org. */
+void
+oa_org_missing(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("there is no such org")));
+}
+
+/* Raise unless there is such an org.  Called while statements run. */
+void
+oa_require_org(text *org_id)
+{
+	static OaStatement find = {
+		.table = "orgs",
+		.text = "SELECT 1 FROM overten_auth.orgs "
+		"WHERE org_id OPERATOR(pg_catalog.=) $1",
+		.nargs = 1,
+		.argtypes = {TEXTOID},
+	};
+	Datum		values[] = {PointerGetDatum(org_id)};
+
+	if (oa_statement_run(&find, values, NULL) == 0)
+		oa_org_missing();
+}
+
+/* Raise 22023 unless there is such a tier.  Called while statements run. */
+static void
+require_tier(text *tier)
+{
+	static OaStatement find = {
+		.table = "tiers",
+		.text = "SELECT 1 FROM overten_auth.tiers "
+		"WHERE name OPERATOR(pg_catalog.=) $1",
+		.nargs = 1,
+		.argtypes = {TEXTOID},
+	};
+	Datum		values[] = {PointerGetDatum(tier)};
+
+	if (oa_statement_run(&find, values, NULL) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("there is no such tier"),
+				 errhint("Tiers are the rows of overten_auth.tiers.")));
+}
+
+/*
+ * overten_create_org(name text, tier text)
+ *		returns org_id, name, tier, created_at
+ *
+ * Errors: 22004, 22023 (also for a tier that does not exist).
+ */
+Datum
+overten_create_org(PG_FUNCTION_ARGS)
+{
+	static OaStatement insert = {
+		.table = "orgs",
+		.text = "INSERT INTO overten_auth.orgs "
+		"(org_id, name, tier, created_at, webhook_secret_sealed) "
+		"VALUES ($1, $2, $3, $4, $5)",
+		.nargs = 5,
+		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, BYTEAOID},
+	};
+	text	   *name = oa_check_name(oa_text_argument(fcinfo, 0, "org name"),
+									 "org name", OA_ORG_NAME_MAX);
+	text	   *tier = oa_text_argument(fcinfo, 1, "tier");
+	text	   *org_id = oa_make_id("org_");
+	bytea	   *sealed = oa_seal(org_id, oa_make_webhook_secret());
+	Datum		values[] = {
+		PointerGetDatum(org_id),
+		PointerGetDatum(name),
+		PointerGetDatum(tier),
+		TimestampTzGetDatum(GetCurrentTimestamp()),
+		PointerGetDatum(sealed),
+	};
+	bool		nulls[4] = {false};
+	TupleDesc	descriptor;
+	int			level;
+
+	if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE ||
+		descriptor->natts != lengthof(nulls))
+		elog(ERROR, "unexpected result type of overten_create_org");
+
+	level = oa_statements_begin();
+	require_tier(tier);
+	oa_statement_run(&insert, values, NULL);
+	oa_audit("create_org", org_id, NULL, NULL, tier);
+	oa_statements_end(level);
+
+	/* The result has the first four of the columns that were inserted. */
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(descriptor, values,
+													  nulls)));
+}
+
+/*
+ * overten_set_tier(org_id text, tier text) returns boolean
+ *
+ * True if this call changed it.  Errors: 22004, 22023 for a tier that does
+ * not exist, 42704 for an org that does not.
+ */
+Datum
+overten_set_tier(PG_FUNCTION_ARGS)
+{
+	static OaStatement update = {
+		.table = "orgs",
+		.text = "UPDATE overten_auth.orgs SET tier = $2 "
+		"WHERE org_id OPERATOR(pg_catalog.=) $1 "
+		"AND tier OPERATOR(pg_catalog.<>) $2",
+		.nargs = 2,
+		.argtypes = {TEXTOID, TEXTOID},
+	};
+	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
+	text	   *tier = oa_text_argument(fcinfo, 1, "tier");
+	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(tier)};
+	bool		changed;
+	int			level;
+
+	level = oa_statements_begin();
+	require_tier(tier);
+	changed = oa_statement_run(&update, values, NULL) > 0;
+	if (changed)
+		oa_audit("set_tier", org_id, NULL, NULL, tier);
+	else
+		oa_require_org(org_id);
+	oa_statements_end(level);
+	PG_RETURN_BOOL(changed);
+}
+
+/*
+ * overten_set_api_access(org_id text, allowed boolean) returns boolean
+ *
+ * False suspends the org: its keys are refused until access is allowed again.
+ * True also signs up an org that has not signed up yet.  The keys are not
+ * touched.  True if this call changed anything.  Errors: 22004, 42704.
+ */
+Datum
+overten_set_api_access(PG_FUNCTION_ARGS)
+{
+	static OaStatement allow = {
+		.table = "orgs",
+		.text = "UPDATE overten_auth.orgs SET suspended_at = NULL, "
+		"api_access_since = COALESCE(api_access_since, "
+		"pg_catalog.clock_timestamp()) "
+		"WHERE org_id OPERATOR(pg_catalog.=) $1 "
+		"AND (suspended_at IS NOT NULL OR api_access_since IS NULL)",
+		.nargs = 1,
+		.argtypes = {TEXTOID},
+	};
+	static OaStatement suspend = {
+		.table = "orgs",
+		.text = "UPDATE overten_auth.orgs "
+		"SET suspended_at = pg_catalog.clock_timestamp() "
+		"WHERE org_id OPERATOR(pg_catalog.=) $1 AND suspended_at IS NULL",
+		.nargs = 1,
+		.argtypes = {TEXTOID},
+	};
+	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
+	Datum		values[] = {PointerGetDatum(org_id)};
+	bool		allowed;
+	bool		changed;
+	int			level;
+
+	oa_require_argument(fcinfo, 1, "allowed");
+	allowed = PG_GETARG_BOOL(1);
+
+	level = oa_statements_begin();
+	changed = oa_statement_run(allowed ? &allow : &suspend, values, NULL) > 0;
+	if (changed)
+		oa_audit(allowed ? "allow_api_access" : "suspend_api_access",
+				 org_id, NULL, NULL, NULL);
+	else
+		oa_require_org(org_id);
+	oa_statements_end(level);
+
+	/* Also if another session suspended it, and that is not flushed yet. */
+	ForceSyncCommit();
+	PG_RETURN_BOOL(changed);
+}
+
+/* Add or remove a member; true if that changed anything. */
+static bool
+change_membership(FunctionCallInfo fcinfo, OaStatement *statement,
+				  const char *action)
+{
+	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
+	text	   *uid = oa_text_argument(fcinfo, 1, "uid");
+	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(uid)};
+	bool		changed;
+	int			level;
+
+	oa_check_uid(uid);
+	level = oa_statements_begin();
+	oa_require_org(org_id);
+	changed = oa_statement_run(statement, values, NULL) > 0;
+	if (changed)
+		oa_audit(action, org_id, NULL, NULL, uid);
+	oa_statements_end(level);
+	return changed;
+}
+
+/*
+ * overten_add_member(org_id text, uid text) returns boolean
+ *
+ * Makes a person a member, who may then manage the org's keys.  True if this
+ * call did it, false if the person was one.  Errors: 22004, 22023, 42704.
+ */
+Datum
+overten_add_member(PG_FUNCTION_ARGS)
+{
+	static OaStatement insert = {
+		.table = "members",
+		.text = "INSERT INTO overten_auth.members (org_id, uid) "
+		"VALUES ($1, $2) ON CONFLICT DO NOTHING",
+		.nargs = 2,
+		.argtypes = {TEXTOID, TEXTOID},
+	};
+
+	PG_RETURN_BOOL(change_membership(fcinfo, &insert, "add_member"));
+}
+
+/*
+ * overten_remove_member(org_id text, uid text) returns boolean
+ *
+ * True if this call did it, false if the person was none.  The keys that the
+ * person minted stay.  Errors: 22004, 22023, 42704.
+ */
+Datum
+overten_remove_member(PG_FUNCTION_ARGS)
+{
+	static OaStatement delete = {
+		.table = "members",
+		.text = "DELETE FROM overten_auth.members "
+		"WHERE org_id OPERATOR(pg_catalog.=) $1 "
+		"AND uid OPERATOR(pg_catalog.=) $2",
+		.nargs = 2,
+		.argtypes = {TEXTOID, TEXTOID},
+	};
+
+	PG_RETURN_BOOL(change_membership(fcinfo, &delete, "remove_member"));
+}
+
+/*
+ * overten_list_orgs(uid text) returns setof
+ *		org_id, name, tier, created_at, api_access_since, suspended_at
+ *
+ * The orgs that a person is a member of, in the order of their creation.
+ * Errors: 22004, 22023.
+ */
+Datum
+overten_list_orgs(PG_FUNCTION_ARGS)
+{
+	static OaStatement list = {
+		.table = "orgs",
+		.text = "SELECT o.org_id, o.name, o.tier, o.created_at, "
+		"o.api_access_since, o.suspended_at "
+		"FROM overten_auth.members m JOIN overten_auth.orgs o "
+		"ON o.org_id OPERATOR(pg_catalog.=) m.org_id "
+		"WHERE m.uid OPERATOR(pg_catalog.=) $1 "
+		"ORDER BY o.created_at, o.org_id",
+		.nargs = 1,
+		.argtypes = {TEXTOID},
+	};
+	text	   *uid = oa_text_argument(fcinfo, 0, "uid");
+	Datum		values[] = {PointerGetDatum(uid)};
+	int			level;
+
+	oa_check_uid(uid);
+	InitMaterializedSRF(fcinfo, 0);
+	level = oa_statements_begin();
+	oa_statement_run(&list, values, NULL);
+	oa_statement_return_rows(fcinfo);
+	oa_statements_end(level);
+	return (Datum) 0;
+}

@@ -1,0 +1,124 @@
+/*
+ * statement.c
+ *		Runs the extension's own SQL, as the owner of its tables.
+ *
+ * EXECUTE on a function is all that its caller needs, so the statements run
+ * with the rights of the owner of the table that they are about, in the way of
+ * foreign keys: SECURITY_LOCAL_USERID_CHANGE forbids SET ROLE meanwhile, and
+ * search_path is pg_catalog and pg_temp, though no statement has a name or an
+ * operator that is looked up by it.  An error undoes both with its
+ * (sub)transaction.
+ *
+ * Between oa_statements_begin() and oa_statements_end() the memory context is
+ * SPI's: what is to be returned must be made before or after, or be copied.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#include "overten_auth.h"
+
+/* The role that owns a table of the extension. */
+static Oid
+table_owner(const char *table)
+{
+	Oid			relid = get_relname_relid(table,
+										  get_namespace_oid(OA_SCHEMA, true));
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table %s.%s does not exist", OA_SCHEMA, table),
+				 errhint("Run CREATE EXTENSION overten_auth in this database.")));
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/* Begin to run statements; the result goes to oa_statements_end(). */
+int
+oa_statements_begin(void)
+{
+	int			guc_level;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+	return guc_level;
+}
+
+/* End it. */
+void
+oa_statements_end(int guc_level)
+{
+	AtEOXact_GUC(false, guc_level);
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "SPI_finish failed");
+}
+
+/*
+ * Run a statement and return the number of rows that it returned or wrote.
+ * "nulls" has an 'n' for each NULL, or is NULL if there is none.
+ */
+uint64
+oa_statement_run(OaStatement *statement, const Datum *values,
+				 const char *nulls)
+{
+	Oid			caller;
+	int			context;
+	int			result;
+
+	GetUserIdAndSecContext(&caller, &context);
+	SetUserIdAndSecContext(table_owner(statement->table),
+						   context | SECURITY_LOCAL_USERID_CHANGE);
+	if (statement->plan == NULL)
+	{
+		SPIPlanPtr	plan = SPI_prepare(statement->text, statement->nargs,
+									   statement->argtypes);
+
+		if (plan == NULL || SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not prepare \"%s\": %s", statement->text,
+				 SPI_result_code_string(SPI_result));
+		statement->plan = plan;
+	}
+	result = SPI_execute_plan(statement->plan, unconstify(Datum *, values),
+							  nulls, false, 0);
+	if (result < 0)
+		elog(ERROR, "could not run \"%s\": %s", statement->text,
+			 SPI_result_code_string(result));
+	SetUserIdAndSecContext(caller, context);
+	return SPI_processed;
+}
+
+/* One value of the last statement's result, in SPI's memory. */
+Datum
+oa_statement_result(int row, int column, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
+						 column, isnull);
+}
+
+/*
+ * Hand the last statement's rows to the caller of a set-returning function,
+ * which has to have called InitMaterializedSRF() before.
+ */
+void
+oa_statement_return_rows(FunctionCallInfo fcinfo)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	for (uint64 i = 0; i < SPI_processed; i++)
+		tuplestore_puttuple(rsinfo->setResult, SPI_tuptable->vals[i]);
+}
