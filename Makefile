@@ -31,10 +31,10 @@ SHLIB_LINK = -lcrypto
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text verify
+REGRESS = key_text keys privileges
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
-ISOLATION = revocation
-ISOLATION_OPTS = --inputdir=test --outputdir=.
+ISOLATION = revocation minting
+ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
 

@@ -226,27 +226,32 @@ REVOKE ALL ON FUNCTION overten_mint_key(pg_catalog.text, pg_catalog.text) FROM P
 COMMENT ON FUNCTION overten_mint_key(pg_catalog.text, pg_catalog.text) IS
 'Mints a key for an org. The secret is returned this once and stored nowhere. Errors: 42704 no such org; 22023 the name, trimmed of spaces, is empty, over 64 characters or has control characters; 22004 NULL.';
 
-CREATE FUNCTION overten_verify_key(
-	secret pg_catalog.text,
-	OUT key_id pg_catalog.text,
-	OUT org_id pg_catalog.text,
-	OUT org_name pg_catalog.text,
-	OUT tier pg_catalog.text,
-	OUT webhook_secret pg_catalog.text,
-	OUT key_prefix pg_catalog.text)
+CREATE TYPE overten_auth.verified_key AS (
+	key_id pg_catalog.text,
+	org_id pg_catalog.text,
+	org_name pg_catalog.text,
+	tier pg_catalog.text,
+	webhook_secret pg_catalog.text,
+	key_prefix pg_catalog.text
+);
+REVOKE ALL ON TYPE overten_auth.verified_key FROM PUBLIC;
+COMMENT ON TYPE overten_auth.verified_key IS 'what verification says of an accepted key';
+COMMENT ON COLUMN overten_auth.verified_key.key_id IS 'the key';
+COMMENT ON COLUMN overten_auth.verified_key.org_id IS 'the org that it bills against';
+COMMENT ON COLUMN overten_auth.verified_key.org_name IS 'display name of the org';
+COMMENT ON COLUMN overten_auth.verified_key.tier IS 'the plan that the org is on';
+COMMENT ON COLUMN overten_auth.verified_key.webhook_secret IS 'what signs the org''s webhooks; NULL if it cannot be unsealed';
+COMMENT ON COLUMN overten_auth.verified_key.key_prefix IS 'first 12 characters of the secret';
+
+CREATE FUNCTION overten_verify_key(secret pg_catalog.text)
+	RETURNS overten_auth.verified_key
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION overten_verify_key(pg_catalog.text) FROM PUBLIC;
 COMMENT ON FUNCTION overten_verify_key(pg_catalog.text) IS
 'The key and org of a secret; NULL, in FROM a row of NULLs, for anything that is not an active key of an org that is not suspended: test key_id IS NOT NULL. Raises nothing on a bad key; 55000 on a standby unless overten_auth.verify_on_standby is on.';
 
-CREATE FUNCTION overten_verify_key_digest(
-	digest pg_catalog.bytea,
-	OUT key_id pg_catalog.text,
-	OUT org_id pg_catalog.text,
-	OUT org_name pg_catalog.text,
-	OUT tier pg_catalog.text,
-	OUT webhook_secret pg_catalog.text,
-	OUT key_prefix pg_catalog.text)
+CREATE FUNCTION overten_verify_key_digest(digest pg_catalog.bytea)
+	RETURNS overten_auth.verified_key
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION overten_verify_key_digest(pg_catalog.bytea) FROM PUBLIC;
 COMMENT ON FUNCTION overten_verify_key_digest(pg_catalog.bytea) IS

@@ -27,6 +27,7 @@
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/typcache.h"
 
 #include "overten_auth.h"
 
@@ -190,9 +191,45 @@ record_use(HeapTupleHeader row)
 	oa_record_use(DatumGetTextPP(key_id));
 }
 
-/* The result row for the digest of a secret; NULL if it is refused. */
-static HeapTupleHeader
-verify(const uint8 *digest)
+/*
+ * Give a result the type that the calling expression expects, which is
+ * overten_auth.verified_key.  A function with a named row type costs its
+ * caller less than one with OUT parameters, whose row type is put together
+ * from the catalog for each execution.  Without an expression the result
+ * stays an anonymous record.
+ */
+static void
+set_row_type(HeapTupleHeader row, FmgrInfo *function)
+{
+	static Oid	checked_type = InvalidOid;
+	Oid			type = get_fn_expr_rettype(function);
+
+	if (!OidIsValid(type) || type == RECORDOID)
+		return;
+
+	if (type != checked_type)
+	{
+		TupleDesc	descriptor = lookup_rowtype_tupdesc(type, -1);
+		bool		matches = descriptor->natts == RESULT_COLUMNS;
+
+		for (int i = 0; matches && i < RESULT_COLUMNS; i++)
+			matches = TupleDescAttr(descriptor, i)->atttypid == TEXTOID;
+		ReleaseTupleDesc(descriptor);
+		if (!matches)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("type %s is not the result type of this version of overten_auth",
+							format_type_be(type)),
+					 errhint("Run ALTER EXTENSION overten_auth UPDATE.")));
+		checked_type = type;
+	}
+	HeapTupleHeaderSetTypeId(row, type);
+	HeapTupleHeaderSetTypMod(row, -1);
+}
+
+/* The result for the digest of a secret: a row, or NULL if it is refused. */
+static Datum
+verify(FunctionCallInfo fcinfo, const uint8 *digest)
 {
 	ErrorContextCallback secrecy;
 	AcceptedKey *accepted;
@@ -218,14 +255,17 @@ verify(const uint8 *digest)
 		memcpy(row, &accepted->row, accepted->length);
 		if (oa_use_is_due(&accepted->recorded_at))
 			record_use(row);
+		set_row_type(row, fcinfo->flinfo);
 	}
 	oa_secrecy_end(&secrecy);
-	return row;
+
+	if (row == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_HEAPTUPLEHEADER(row);
 }
 
 /*
- * overten_verify_key(secret text)
- *		returns key_id, org_id, org_name, tier, webhook_secret, key_prefix
+ * overten_verify_key(secret text) returns overten_auth.verified_key
  *
  * NULL for anything that is not an active key of an org that is not
  * suspended.  Raises 55000 on a standby where that is not allowed.
@@ -235,7 +275,6 @@ overten_verify_key(PG_FUNCTION_ARGS)
 {
 	uint8		digest[OA_DIGEST_LEN];
 	text	   *secret;
-	HeapTupleHeader row;
 
 	/* Looked at before detoasting, so that 1 GB of text costs nothing. */
 	if (toast_raw_datum_size(PG_GETARG_DATUM(0)) != OA_SECRET_LEN + VARHDRSZ)
@@ -246,14 +285,11 @@ overten_verify_key(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 
 	oa_digest(VARDATA_ANY(secret), OA_SECRET_LEN, digest);
-	row = verify(digest);
-	if (row == NULL)
-		PG_RETURN_NULL();
-	PG_RETURN_HEAPTUPLEHEADER(row);
+	return verify(fcinfo, digest);
 }
 
 /*
- * overten_verify_key_digest(digest bytea)
+ * overten_verify_key_digest(digest bytea) returns overten_auth.verified_key
  *
  * The same from the SHA-256 of a secret, for callers who hash before they
  * call.  Anything that has not 32 bytes is refused.
@@ -262,14 +298,10 @@ Datum
 overten_verify_key_digest(PG_FUNCTION_ARGS)
 {
 	bytea	   *digest;
-	HeapTupleHeader row;
 
 	if (toast_raw_datum_size(PG_GETARG_DATUM(0)) != OA_DIGEST_LEN + VARHDRSZ)
 		PG_RETURN_NULL();
 
 	digest = PG_GETARG_BYTEA_PP(0);
-	row = verify((const uint8 *) VARDATA_ANY(digest));
-	if (row == NULL)
-		PG_RETURN_NULL();
-	PG_RETURN_HEAPTUPLEHEADER(row);
+	return verify(fcinfo, (const uint8 *) VARDATA_ANY(digest));
 }
