@@ -133,7 +133,7 @@ text	   *
 oa_make_id(const char *prefix)
 {
 	char		id[OA_ID_LEN];
-	int			prefix_length = strlen(prefix);
+	int			prefix_length = (int) strlen(prefix);
 
 	Assert(prefix_length < OA_ID_LEN);
 	memcpy(id, prefix, prefix_length);
@@ -147,14 +147,14 @@ oa_make_webhook_secret(void)
 {
 	uint8		bytes[WEBHOOK_SECRET_BYTES];
 	char		secret[64] = WEBHOOK_SECRET_PREFIX;
-	int			prefix_length = strlen(secret);
+	int			prefix_length = (int) strlen(secret);
 	int			encoded;
 	text	   *result;
 
 	draw_random(bytes, sizeof(bytes));
 	encoded = pg_b64_encode((const void *) bytes, sizeof(bytes),
 							secret + prefix_length,
-							sizeof(secret) - prefix_length);
+							(int) sizeof(secret) - prefix_length);
 	if (encoded < 0)
 		elog(ERROR, "could not encode a webhook secret");
 

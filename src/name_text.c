@@ -25,7 +25,7 @@ has_control_character(const char *bytes, int length)
 
 	utf8 = (unsigned char *) pg_server_to_any(bytes, length, PG_UTF8);
 	if ((char *) utf8 != bytes)
-		utf8_length = strlen((char *) utf8);
+		utf8_length = (int) strlen((char *) utf8);
 
 	for (int i = 0; i < utf8_length; i++)
 	{

@@ -71,7 +71,8 @@ prepare(void)
 	TupleDesc	descriptor = CreateTemplateTupleDesc(RESULT_COLUMNS);
 
 	for (int i = 0; i < RESULT_COLUMNS; i++)
-		TupleDescInitEntry(descriptor, i + 1, names[i], TEXTOID, -1, 0);
+		TupleDescInitEntry(descriptor, (AttrNumber) (i + 1), names[i],
+						   TEXTOID, -1, 0);
 	keys_cache = oa_cache_create("keys");
 	orgs_cache = oa_cache_create("orgs");
 	result_descriptor = BlessTupleDesc(descriptor);
