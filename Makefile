@@ -91,10 +91,10 @@ run-test: all test/race/race
 	$(TEMP_INSTALL) $(MAKE) installcheck EXTRA_REGRESS_OPTS='$(TEMP_INSTANCE)'
 
 run-demo: all
-	@$(TEMP_INSTALL) test/demo
+	@$(TEMP_INSTALL) test/with-server test/demo
 
 run-bench: all
-	@$(TEMP_INSTALL) test/bench/run $(BENCH_OPTS)
+	@SERVER_CONF=test/bench/postgresql.conf $(TEMP_INSTALL) test/with-server test/bench/run
 
 run-race: all test/race/race
 	@$(TEMP_INSTALL) test/race/run $(RACE_OPTS)
