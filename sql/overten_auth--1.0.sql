@@ -164,13 +164,31 @@ REVOKE ALL ON overten_auth.audit_log FROM PUBLIC;
 COMMENT ON TABLE overten_auth.audit_log IS 'who did what and when; append only';
 COMMENT ON COLUMN overten_auth.audit_log.audit_id IS 'random';
 COMMENT ON COLUMN overten_auth.audit_log.at IS 'when, by the wall clock';
-COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, mint_key or revoke_key';
+COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, mint_key, revoke_key or load_signing_keys';
 COMMENT ON COLUMN overten_auth.audit_log.org_id IS 'the org that it was done to';
 COMMENT ON COLUMN overten_auth.audit_log.key_id IS 'the key that it was done to; NULL if none';
 COMMENT ON COLUMN overten_auth.audit_log.actor IS 'the database role of the session (session_user)';
 COMMENT ON COLUMN overten_auth.audit_log.uid IS 'the person on whose behalf it was done; NULL if the session acted for itself';
-COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier, the member, the name of the key, or the reason';
+COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier, the member, the name of the key, the reason, or the number of signing keys';
 COMMENT ON INDEX overten_auth.audit_log_org_id_idx IS 'shows the history of an org';
+
+/* Not dumped: a restored backup must not bring withdrawn keys back. */
+CREATE TABLE overten_auth.signing_keys (
+	kid pg_catalog.text COLLATE pg_catalog."C"
+		CONSTRAINT signing_keys_pkey PRIMARY KEY
+		CONSTRAINT signing_keys_kid_check CHECK (
+			pg_catalog.octet_length(kid) OPERATOR(pg_catalog.>=) 1),
+	public_key pg_catalog.bytea NOT NULL,
+	expires_at pg_catalog.timestamptz,
+	loaded_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+) WITH (vacuum_truncate = off);
+REVOKE ALL ON overten_auth.signing_keys FROM PUBLIC;
+REVOKE ALL ON TYPE overten_auth.signing_keys FROM PUBLIC;
+COMMENT ON TABLE overten_auth.signing_keys IS 'keys that Firebase ID tokens are checked with; whoever can write it can log in as anyone; not dumped, load them again after a restore';
+COMMENT ON COLUMN overten_auth.signing_keys.kid IS 'key id, compared byte for byte';
+COMMENT ON COLUMN overten_auth.signing_keys.public_key IS 'RSA key as SubjectPublicKeyInfo in DER';
+COMMENT ON COLUMN overten_auth.signing_keys.expires_at IS 'from when on it is not used; NULL if it does not expire';
+COMMENT ON COLUMN overten_auth.signing_keys.loaded_at IS 'when the set that it is in was loaded';
 
 
 /* Triggers */
@@ -191,6 +209,12 @@ CREATE TRIGGER invalidate_caches
 	FOR EACH ROW EXECUTE FUNCTION overten_auth.invalidate_caches();
 ALTER TABLE overten_auth.api_keys ENABLE ALWAYS TRIGGER invalidate_caches;
 COMMENT ON TRIGGER invalidate_caches ON overten_auth.api_keys IS 'makes a change take effect at once; never disable it';
+
+CREATE TRIGGER invalidate_caches
+	AFTER INSERT OR UPDATE OR DELETE ON overten_auth.signing_keys
+	FOR EACH ROW EXECUTE FUNCTION overten_auth.invalidate_caches();
+ALTER TABLE overten_auth.signing_keys ENABLE ALWAYS TRIGGER invalidate_caches;
+COMMENT ON TRIGGER invalidate_caches ON overten_auth.signing_keys IS 'makes a change take effect at once; never disable it';
 
 CREATE FUNCTION overten_auth.refuse_change() RETURNS pg_catalog.trigger
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -342,6 +366,33 @@ CREATE FUNCTION overten_list_orgs(uid pg_catalog.text)
 REVOKE ALL ON FUNCTION overten_list_orgs(pg_catalog.text) FROM PUBLIC;
 COMMENT ON FUNCTION overten_list_orgs(pg_catalog.text) IS
 'The orgs that a person is a member of, in the order of their creation. Errors: 22023 the uid; 22004 NULL.';
+
+
+/* Firebase ID tokens */
+
+CREATE FUNCTION overten_verify_firebase_jwt(
+	token pg_catalog.text,
+	OUT uid pg_catalog.text,
+	OUT email pg_catalog.text,
+	OUT email_verified pg_catalog.bool,
+	OUT name pg_catalog.text,
+	OUT sign_in_provider pg_catalog.text,
+	OUT tenant pg_catalog.text,
+	OUT auth_time pg_catalog.timestamptz,
+	OUT issued_at pg_catalog.timestamptz,
+	OUT expires_at pg_catalog.timestamptz,
+	OUT claims pg_catalog.jsonb)
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_verify_firebase_jwt(pg_catalog.text) FROM PUBLIC;
+COMMENT ON FUNCTION overten_verify_firebase_jwt(pg_catalog.text) IS
+'Whom a Firebase ID token is about, by the rules that Firebase documents; that Firebase has revoked it since is not seen. Errors: 28OA1 the token is good but has expired; 28000 it is refused, the detail says why; 55000 overten_auth.firebase_project_id is not set, there are no signing keys that have not expired, or this is a standby and overten_auth.verify_on_standby is off; 58P01 libjwt is not installed.';
+
+CREATE FUNCTION overten_load_signing_keys(keys pg_catalog.json)
+	RETURNS pg_catalog.int4
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_load_signing_keys(pg_catalog.json) FROM PUBLIC;
+COMMENT ON FUNCTION overten_load_signing_keys(pg_catalog.json) IS
+'Replaces the keys that Firebase ID tokens are checked with by those of a document, in all sessions from the commit on, and returns how many there are: Google''s X.509 certificates by key id, or a JWK set. Keys from certificates expire with them, those of a JWK set do not. Errors: 22023 something in the document is not usable, and the old keys stay; 40001 another transaction has loaded keys.';
 
 
 /* The row types of the tables can be used by PUBLIC unless that is revoked. */

@@ -28,7 +28,41 @@ bool		oa_record_use_without_preload = true;
  */
 bool		oa_verify_on_standby = false;
 
+/*
+ * The Firebase project whose ID tokens are accepted.  Whoever may set it can
+ * log in as anyone, with a token of a project of his own.
+ */
+char	   *oa_firebase_project_id = NULL;
+
+/*
+ * By how much the clock of this machine and that of whoever signs may differ:
+ * raise it where tokens are refused because they seem to come from the future.
+ * A token is then also accepted that long after it has expired.
+ */
+int			oa_clock_skew = 0;
+
 PGDLLEXPORT void _PG_init(void);
+
+/* A project id is printable ASCII, and short enough for the token cache. */
+static bool
+check_project_id(char **newval, void **extra, GucSource source)
+{
+	const char *id = *newval;
+
+	if (strlen(id) > OA_PROJECT_ID_MAX)
+	{
+		GUC_check_errdetail("A Firebase project id has at most %d characters.",
+							OA_PROJECT_ID_MAX);
+		return false;
+	}
+	for (; *id != '\0'; id++)
+		if (*id <= ' ' || *id > '~')
+		{
+			GUC_check_errdetail("A Firebase project id has no spaces, and only ASCII characters.");
+			return false;
+		}
+	return true;
+}
 
 void
 _PG_init(void)
@@ -56,6 +90,22 @@ _PG_init(void)
 							 false,
 							 PGC_SIGHUP, 0,
 							 NULL, NULL, NULL);
+
+	DefineCustomStringVariable("overten_auth.firebase_project_id",
+							   "Sets the Firebase project whose ID tokens are accepted.",
+							   "Empty means that none are.",
+							   &oa_firebase_project_id,
+							   "",
+							   PGC_SUSET, 0,
+							   check_project_id, NULL, NULL);
+
+	DefineCustomIntVariable("overten_auth.clock_skew",
+							"Sets by how much the clocks of token issuers may differ from this one.",
+							NULL,
+							&oa_clock_skew,
+							0, 0, 300,
+							PGC_SUSET, GUC_UNIT_S,
+							NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("overten_auth");
 	oa_cache_init();

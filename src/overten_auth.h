@@ -11,6 +11,7 @@
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "utils/jsonb.h"
 #include "utils/snapshot.h"
 
 /* The schema that holds the extension's tables; C never searches for them. */
@@ -20,6 +21,8 @@
 extern int	oa_cache_entries;
 extern bool oa_record_use_without_preload;
 extern bool oa_verify_on_standby;
+extern char *oa_firebase_project_id;
+extern int	oa_clock_skew;
 
 /* key_text.c: the form of secrets, ids and names */
 #define OA_SECRET_LEN	36		/* "sk_live_" and 28 alphanumeric characters */
@@ -38,6 +41,7 @@ extern text *oa_make_webhook_secret(void);
 #define OA_ORG_NAME_MAX	100
 #define OA_REASON_MAX	200
 #define OA_UID_MAX		128		/* Firebase's own limit */
+#define OA_PROJECT_ID_MAX	100	/* bytes; Google's have 30, or a domain more */
 
 extern void oa_require_argument(FunctionCallInfo fcinfo, int n,
 								const char *what);
@@ -51,6 +55,7 @@ typedef struct OaCache OaCache;
 
 extern void oa_cache_init(void);
 extern uint64 oa_cache_generation(void);
+extern uint64 oa_cache_latest_generation(void);
 extern OaCache *oa_cache_create(const char *name);
 extern void *oa_cache_find(OaCache *cache, const uint8 *key);
 extern void *oa_cache_store(OaCache *cache, const uint8 *key,
@@ -83,12 +88,21 @@ typedef struct OaOrgRow
 	bool		own;
 } OaOrgRow;
 
+typedef struct OaSigningKeyRow
+{
+	text	   *kid;
+	bytea	   *public_key;		/* SubjectPublicKeyInfo in DER */
+	TimestampTz expires_at;		/* DT_NOEND if it does not expire */
+	bool		own;
+} OaSigningKeyRow;
+
 extern bool oa_store_watches(Oid relid);
 extern void oa_store_begin_read(OaRead *read);
 extern void oa_store_end_read(OaRead *read);
 extern bool oa_store_find_key(OaRead *read, const uint8 *digest,
 							  OaKeyRow *row);
 extern bool oa_store_find_org(OaRead *read, text *org_id, OaOrgRow *row);
+extern List *oa_store_read_signing_keys(OaRead *read);
 
 /* statement.c: the extension's own SQL, run as the owner of its tables */
 #define OA_STATEMENT_ARGS 8
@@ -124,6 +138,141 @@ extern text *oa_unseal(text *org_id, bytea *sealed);
 /* usage.c: recording that a key was used */
 extern bool oa_use_is_due(TimestampTz *recorded_at);
 extern void oa_record_use(text *key_id);
+
+/* token_text.c: the outer form of tokens */
+#define OA_TOKEN_MAX			(16 * 1024)	/* real ones have 1 to 2 kB */
+#define OA_TOKEN_SEGMENTS		3
+#define OA_BASE64URL_DECODED(n) ((n) / 4 * 3 + 2)
+
+typedef struct OaTokenSegment
+{
+	const char *text;
+	int			length;
+} OaTokenSegment;
+
+extern bool oa_split_token(const char *token, int length,
+						   OaTokenSegment *segments);
+extern int	oa_base64url_decode(const char *text, int length,
+								unsigned char *bytes);
+
+/*
+ * strict_json.c: JSON that has only one reading.  The limits hold all that
+ * Firebase can put into a token, whose custom claims have at most 1000 bytes.
+ */
+#define OA_JSON_DEPTH_MAX		512
+#define OA_JSON_MEMBERS_MAX		256
+#define OA_JSON_NODES(length)	((length) / 2 + 2)
+
+typedef enum OaJsonType
+{
+	OA_JSON_OBJECT, OA_JSON_ARRAY, OA_JSON_STRING, OA_JSON_NUMBER,
+	OA_JSON_TRUE, OA_JSON_FALSE, OA_JSON_NULL
+} OaJsonType;
+
+typedef struct OaJsonNode
+{
+	OaJsonType	type;
+	bool		escaped;		/* a string with escape sequences */
+	int			start;			/* in the text; of a string, its first byte */
+	int			length;			/* in the text; of a string, without quotes */
+	int			next;			/* the node after this and all it holds */
+	int			count;			/* of an object, its members */
+	uint32		hash;			/* of a member's name */
+} OaJsonNode;
+
+extern const char *oa_json_parse(const char *text, int length,
+								 OaJsonNode *nodes, int capacity);
+extern const OaJsonNode *oa_json_member(const char *text,
+										const OaJsonNode *nodes,
+										const OaJsonNode *object,
+										const char *name);
+extern bool oa_json_equals(const char *text, const OaJsonNode *node,
+						   const char *expected);
+extern int	oa_json_unescape(const char *text, const OaJsonNode *node,
+							 char *out);
+extern double oa_json_number(const char *text, const OaJsonNode *node);
+
+/* claims.c: what a token says, in the server's encoding and types */
+extern bool oa_utf8_to_server(const char *utf8, int length, text **result);
+extern bool oa_json_to_text(const char *json, const OaJsonNode *node,
+							text **result);
+extern Jsonb *oa_json_to_jsonb(const char *json,
+									  const OaJsonNode *nodes);
+
+/* jwt_library.c: libjwt, opened when it is first needed */
+typedef struct jwt OaJwt;
+
+extern void oa_jwt_library_open(void);
+extern OaJwt *oa_jwt_decode(const char *token);
+extern void oa_jwt_free(OaJwt *jwt);
+extern const char *oa_jwt_header(OaJwt *jwt, const char *name);
+extern const char *oa_jwt_claim(OaJwt *jwt, const char *name);
+
+/* key_document.c: the documents in which signing keys are published */
+#define OA_KEY_DOCUMENT_MAX		(256 * 1024)
+#define OA_SIGNING_KEYS_MAX		64
+#define OA_KID_MAX				256 /* bytes */
+
+struct evp_pkey_st;
+
+typedef struct OaDocumentKey
+{
+	char		kid[OA_KID_MAX];	/* UTF-8, without a NUL */
+	int			kid_length;
+	unsigned char *public_key;	/* SubjectPublicKeyInfo in DER, malloc'ed */
+	int			public_key_length;
+	bool		expires;
+	int64		expires_at;		/* seconds since 1970 */
+} OaDocumentKey;
+
+typedef struct OaKeyDocument
+{
+	int			count;
+	OaDocumentKey keys[OA_SIGNING_KEYS_MAX];
+} OaKeyDocument;
+
+extern const char *oa_parse_key_document(const char *text, int length,
+										 OaJsonNode *nodes, int64 now,
+										 int64 skew, OaKeyDocument *document);
+extern void oa_free_key_document(OaKeyDocument *document);
+extern const char *oa_check_signing_key(struct evp_pkey_st *key);
+
+/* key_ring.c: the signing keys of a backend, ready for use */
+typedef struct OaHeldKey OaHeldKey;
+
+typedef enum OaKeyLookup
+{
+	OA_KEY_FOUND, OA_KEY_UNKNOWN, OA_KEY_EXPIRED, OA_KEY_NONE_AT_ALL
+} OaKeyLookup;
+
+extern OaKeyLookup oa_find_signing_key(const char *kid, TimestampTz now,
+									   OaHeldKey **key);
+extern bool oa_signature_is_good(OaHeldKey *key, const char *message,
+								 int message_length,
+								 const unsigned char *signature,
+								 int signature_length);
+extern TimestampTz oa_held_key_expires_at(const OaHeldKey *key);
+extern uint64 oa_key_ring_generation(void);
+
+/* firebase_token.c: the rules of Firebase ID tokens */
+typedef enum OaTokenStatus
+{
+	OA_TOKEN_GOOD,
+	OA_TOKEN_INVALID,			/* whatever the reason; "detail" names it */
+	OA_TOKEN_EXPIRED,			/* and nothing else is wrong with it */
+	OA_TOKEN_UNAVAILABLE		/* nothing can be verified; see "hint" */
+} OaTokenStatus;
+
+typedef struct OaIdentity
+{
+	HeapTupleHeader row;		/* of a good token: the function's result */
+	text	   *uid;			/* in it */
+	const char *detail;			/* of another: a constant sentence */
+	const char *hint;			/* likewise, or NULL */
+} OaIdentity;
+
+extern OaTokenStatus oa_verify_token(const char *token, int length,
+									 OaIdentity *identity);
 
 /* keys.c */
 typedef struct OaMintedKey

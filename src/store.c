@@ -52,6 +52,7 @@ typedef struct Table
 	Oid			equality;		/* function that compares the first column */
 	ColumnSpec	columns[TABLE_COLUMNS_MAX]; /* the first identifies a row */
 
+	bool		used;			/* messages about it count: see watch() */
 	uint64		generation;		/* that what follows was found under */
 	Oid			relid;
 	Oid			index;			/* unique, on the first column; may be none */
@@ -65,6 +66,7 @@ enum
 
 static Table api_keys = {
 	.name = "api_keys",
+	.used = true,
 	.equality = F_BYTEAEQ,
 	.columns = {
 		{"digest", BYTEAOID},
@@ -82,6 +84,7 @@ enum
 
 static Table orgs = {
 	.name = "orgs",
+	.used = true,
 	.equality = F_TEXTEQ,
 	.columns = {
 		{"org_id", TEXTOID},
@@ -89,6 +92,21 @@ static Table orgs = {
 		{"tier", TEXTOID},
 		{"webhook_secret_sealed", BYTEAOID},
 		{"suspended_at", TIMESTAMPTZOID},
+	},
+};
+
+enum
+{
+	SIGNING_KID, SIGNING_PUBLIC_KEY, SIGNING_EXPIRES_AT
+};
+
+static Table signing_keys = {
+	.name = "signing_keys",
+	.equality = F_TEXTEQ,
+	.columns = {
+		{"kid", TEXTOID},
+		{"public_key", BYTEAOID},
+		{"expires_at", TIMESTAMPTZOID},
 	},
 };
 
@@ -110,13 +128,50 @@ is_found(const Table *table)
 }
 
 /*
- * Does a message about this relation concern the caches?  Any does while the
- * OIDs are not known.  Called from within invalidation: no catalog access.
+ * Does a message about this relation concern signing_keys?  It is watched only
+ * between its first use and the next message about it: a session that sees no
+ * tokens would never learn its OID, and empty its caches at every message of
+ * any table.  Once the message has come, nothing that was read is left.
+ */
+static bool
+concerns_signing_keys(Oid relid)
+{
+	if (!signing_keys.used ||
+		(OidIsValid(relid) && OidIsValid(signing_keys.relid) &&
+		 relid != signing_keys.relid))
+		return false;
+
+	signing_keys.used = false;
+	return true;
+}
+
+/*
+ * Begin to watch a table that is not watched.  What this read finds must not
+ * be stored, for a message may have come unnoticed after it began.
+ */
+static void
+watch(Table *table, OaRead *read)
+{
+	if (table->used)
+		return;
+	table->used = true;
+	table->generation = 0;
+	table->relid = InvalidOid;
+	read->generation = 0;
+}
+
+/*
+ * Does a message about this relation concern the caches?  One for InvalidOid
+ * does: the queue overflowed, and anything may have changed.  Any does while
+ * the OIDs are not known.  Called from within invalidation: no catalog access.
  */
 bool
 oa_store_watches(Oid relid)
 {
-	return relid == api_keys.relid || !is_found(&api_keys) ||
+	bool		concerns = concerns_signing_keys(relid);
+
+	return concerns || !OidIsValid(relid) ||
+		relid == api_keys.relid || !is_found(&api_keys) ||
 		relid == orgs.relid || !is_found(&orgs);
 }
 
@@ -142,6 +197,16 @@ find_column(Relation relation, const ColumnSpec *column)
 					RelationGetRelationName(relation), column->name,
 					format_type_be(column->type)),
 			 errhint("Run ALTER EXTENSION overten_auth UPDATE.")));
+}
+
+static int
+count_columns(const Table *table)
+{
+	int			count = 0;
+
+	while (count < TABLE_COLUMNS_MAX && table->columns[count].name != NULL)
+		count++;
+	return count;
 }
 
 /* Can an index find the one row with a given value of this column? */
@@ -221,7 +286,7 @@ open_table(Table *table)
 	}
 
 	table->generation = oa_cache_generation();
-	for (int i = 0; i < TABLE_COLUMNS_MAX; i++)
+	for (int i = 0; i < count_columns(table); i++)
 		table->attnums[i] = find_column(relation, &table->columns[i]);
 	table->index = find_index(relation, table->attnums[0]);
 	return relation;
@@ -245,6 +310,21 @@ oa_store_end_read(OaRead *read)
 	UnregisterSnapshot(read->snapshot);
 }
 
+/* Take the next row; false if there is none. */
+static bool
+next_row(RowScan *scan, const Table *table)
+{
+	scan->tuple = systable_getnext(scan->descriptor);
+	if (!HeapTupleIsValid(scan->tuple))
+		return false;
+
+	for (int i = 0; i < count_columns(table); i++)
+		scan->values[i] = heap_getattr(scan->tuple, table->attnums[i],
+									   RelationGetDescr(scan->relation),
+									   &scan->nulls[i]);
+	return true;
+}
+
 /* Look for the one row whose first column equals "key". */
 static bool
 start_scan(RowScan *scan, OaRead *read, Table *table, Datum key)
@@ -257,15 +337,7 @@ start_scan(RowScan *scan, OaRead *read, Table *table, Datum key)
 	scan->descriptor = systable_beginscan(scan->relation, table->index,
 										  OidIsValid(table->index),
 										  read->snapshot, 1, &scan_key);
-	scan->tuple = systable_getnext(scan->descriptor);
-	if (!HeapTupleIsValid(scan->tuple))
-		return false;
-
-	for (int i = 0; i < TABLE_COLUMNS_MAX; i++)
-		scan->values[i] = heap_getattr(scan->tuple, table->attnums[i],
-									   RelationGetDescr(scan->relation),
-									   &scan->nulls[i]);
-	return true;
+	return next_row(scan, table);
 }
 
 static void
@@ -331,4 +403,30 @@ oa_store_find_org(OaRead *read, text *org_id, OaOrgRow *row)
 	}
 	finish_scan(&scan);
 	return found;
+}
+
+/* All signing keys, as a list of palloc'd OaSigningKeyRow. */
+List *
+oa_store_read_signing_keys(OaRead *read)
+{
+	List	   *rows = NIL;
+	RowScan		scan;
+
+	watch(&signing_keys, read);
+	scan.relation = open_table(&signing_keys);
+	scan.descriptor = systable_beginscan(scan.relation, InvalidOid, false,
+										 read->snapshot, 0, NULL);
+	while (next_row(&scan, &signing_keys))
+	{
+		OaSigningKeyRow *row = palloc(sizeof(OaSigningKeyRow));
+
+		row->kid = DatumGetTextPCopy(scan.values[SIGNING_KID]);
+		row->public_key = DatumGetByteaPCopy(scan.values[SIGNING_PUBLIC_KEY]);
+		row->expires_at = scan.nulls[SIGNING_EXPIRES_AT] ? DT_NOEND :
+			DatumGetTimestampTz(scan.values[SIGNING_EXPIRES_AT]);
+		row->own = is_own(scan.tuple);
+		rows = lappend(rows, row);
+	}
+	finish_scan(&scan);
+	return rows;
 }
