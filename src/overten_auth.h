@@ -131,6 +131,18 @@ extern void oa_audit(const char *action, text *org_id, text *key_id,
 extern void oa_secrecy_begin(ErrorContextCallback *callback);
 extern void oa_secrecy_end(ErrorContextCallback *callback);
 
+/* verify.c: from bearer text to row */
+enum							/* the columns of overten_auth.verified_key */
+{
+	OA_VERIFIED_KEY_ID, OA_VERIFIED_ORG_ID, OA_VERIFIED_ORG_NAME,
+	OA_VERIFIED_TIER, OA_VERIFIED_WEBHOOK_SECRET, OA_VERIFIED_KEY_PREFIX,
+	OA_VERIFIED_COLUMNS
+};
+
+extern bool oa_may_verify(void);
+extern bool oa_verify_secret(const char *bytes, int length, Datum *values,
+							 bool *nulls);
+
 /* sealing.c: how a webhook secret is kept in the table */
 extern bytea *oa_seal(text *org_id, text *webhook_secret);
 extern text *oa_unseal(text *org_id, bytea *sealed);
