@@ -1,0 +1,85 @@
+
+# What the TAP tests share: an installed extension, orgs, keys, answers.
+#
+# "where" is a node (its database postgres, a session of its own) or a
+# background psql session.
+
+package OvertenTest;
+
+use strict;
+use warnings FATAL => 'all';
+
+use Exporter 'import';
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+
+our @EXPORT = qw(ask create_node create_org mint verify is_accepted
+  sqlstate_of);
+
+# Start a node that has the given settings and the extension.
+sub create_node
+{
+	my ($name, $settings, %init) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init(%init);
+	$node->append_conf('postgresql.conf', "autovacuum = off\n$settings");
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION overten_auth CASCADE');
+	return $node;
+}
+
+# The output of SQL that must not fail.
+sub ask
+{
+	my ($where, $sql) = @_;
+
+	return $where->isa('PostgreSQL::Test::Cluster')
+	  ? $where->safe_psql('postgres', $sql)
+	  : $where->query_safe($sql);
+}
+
+# The id of a new org.
+sub create_org
+{
+	my ($where, $name) = @_;
+
+	return ask($where, "SELECT org_id FROM overten_create_org('$name')");
+}
+
+# The secret and the id of a new key of an org.
+sub mint
+{
+	my ($where, $org) = @_;
+
+	return split /\|/,
+	  ask($where, "SELECT secret, key_id FROM overten_mint_key('$org')");
+}
+
+# What a verification returns of the key: its id, or '' if it is refused.
+sub verify
+{
+	my ($where, $secret) = @_;
+
+	return ask($where, "SELECT key_id FROM overten_verify_key('$secret')");
+}
+
+sub is_accepted
+{
+	my ($where, $secret) = @_;
+
+	return verify($where, $secret) ne '';
+}
+
+# The SQLSTATE that SQL fails with in a session of its own, '' if it succeeds.
+sub sqlstate_of
+{
+	my ($node, $sql, %params) = @_;
+	my ($result, $stdout, $stderr) =
+	  $node->psql($params{dbname} // 'postgres',
+		"\\set VERBOSITY sqlstate\n$sql", on_error_stop => 1, %params);
+
+	return $stderr =~ /^(?:psql:.*?: )?(?:ERROR|FATAL):\s+(\w{5})$/m ? $1 : $result ? $stderr : '';
+}
+
+1;
