@@ -16,14 +16,15 @@ use PostgreSQL::Test::Utils;
 our @EXPORT = qw(ask create_node create_org mint verify is_accepted
   sqlstate_of);
 
-# Start a node that has the given settings and the extension.
+# Start a node that has the given settings and the extension.  The harness would
+# log all statements, and with them the secrets that tests write as literals.
 sub create_node
 {
 	my ($name, $settings, %init) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name);
 
 	$node->init(%init);
-	$node->append_conf('postgresql.conf', "autovacuum = off\n$settings");
+	$node->append_conf('postgresql.conf', "autovacuum = off\nlog_statement = none\n$settings");
 	$node->start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION overten_auth CASCADE');
 	return $node;
