@@ -1,8 +1,8 @@
 
 # What the TAP tests share: an installed extension, orgs, keys, answers.
 #
-# "where" is a node (its database postgres, a session of its own) or a
-# background psql session.
+# "where" is a background psql session, or, for a session of its own, a node
+# (its database postgres) or [ node, database ].
 
 package OvertenTest;
 
@@ -35,9 +35,11 @@ sub ask
 {
 	my ($where, $sql) = @_;
 
-	return $where->isa('PostgreSQL::Test::Cluster')
-	  ? $where->safe_psql('postgres', $sql)
-	  : $where->query_safe($sql);
+	return $where->[0]->safe_psql($where->[1], $sql)
+	  if ref $where eq 'ARRAY';
+	return $where->safe_psql('postgres', $sql)
+	  if $where->isa('PostgreSQL::Test::Cluster');
+	return $where->query_safe($sql);
 }
 
 # The id of a new org.
@@ -75,12 +77,14 @@ sub is_accepted
 # The SQLSTATE that SQL fails with in a session of its own, '' if it succeeds.
 sub sqlstate_of
 {
-	my ($node, $sql, %params) = @_;
+	my ($where, $sql, %params) = @_;
+	my ($node, $database) =
+	  ref $where eq 'ARRAY' ? @$where : ($where, 'postgres');
 	my ($result, $stdout, $stderr) =
-	  $node->psql($params{dbname} // 'postgres',
-		"\\set VERBOSITY sqlstate\n$sql", on_error_stop => 1, %params);
+	  $node->psql($database, "\\set VERBOSITY sqlstate\n$sql", %params);
 
-	return $stderr =~ /^(?:psql:.*?: )?(?:ERROR|FATAL):\s+(\w{5})$/m ? $1 : $result ? $stderr : '';
+	return '' if $result == 0;
+	return $stderr =~ /(?:ERROR|FATAL):  (\w{5})$/m ? $1 : $stderr;
 }
 
 1;
