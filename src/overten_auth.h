@@ -11,6 +11,7 @@
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "utils/relcache.h"
 #include "utils/snapshot.h"
 
 /* The schema that holds the extension's tables; C never searches for them. */
@@ -60,8 +61,10 @@ extern void *oa_cache_store(OaCache *cache, const uint8 *key,
 /* store.c: direct reads of the tables, under the latest snapshot */
 typedef struct OaRead
 {
+	Relation	keys;			/* open until it has been looked at */
 	uint64		generation;		/* of the caches, before the snapshot */
 	Snapshot	snapshot;		/* registered; sees all that has committed */
+	bool		outdated;		/* a table was rewritten meanwhile */
 } OaRead;
 
 typedef struct OaKeyRow

@@ -15,8 +15,14 @@
  * is looked for under the table's lock, and so stays until the lock is given
  * back.  Without a usable one the table is scanned.
  *
- * Locks are released at the end of the read, lest a long transaction stand in
- * the way of DDL.
+ * Locks are released as soon as a table has been looked at, lest a long
+ * transaction stand in the way of DDL, and only one is held at a time, lest
+ * there be a deadlock with it.
+ *
+ * ALTER TABLE may rewrite a table under its own transaction id, and then a
+ * snapshot from before its commit sees no rows at all.  So the first table,
+ * api_keys, is locked before the snapshot is taken.  For the second one that
+ * is not possible, so a read that misses an org tells whether to start over.
  */
 #include "postgres.h"
 
@@ -228,12 +234,14 @@ open_table(Table *table)
 }
 
 /*
- * Begin to read: until oa_store_end_read(), rows are seen as they are
- * committed now.  The generation is read first: see cache.c.
+ * Begin to read, by oa_store_find_key() first: until oa_store_end_read(), rows
+ * are seen as they are committed now.  For the order, see above and cache.c.
  */
 void
 oa_store_begin_read(OaRead *read)
 {
+	read->keys = open_table(&api_keys);
+	read->outdated = false;
 	read->generation = oa_cache_generation();
 	read->snapshot = RegisterSnapshot(GetLatestSnapshot());
 }
@@ -245,13 +253,14 @@ oa_store_end_read(OaRead *read)
 	UnregisterSnapshot(read->snapshot);
 }
 
-/* Look for the one row whose first column equals "key". */
+/* Look for the one row of an open table whose first column equals "key". */
 static bool
-start_scan(RowScan *scan, OaRead *read, Table *table, Datum key)
+start_scan(RowScan *scan, OaRead *read, Table *table, Relation relation,
+		   Datum key)
 {
 	ScanKeyData scan_key;
 
-	scan->relation = open_table(table);
+	scan->relation = relation;
 	ScanKeyInit(&scan_key, table->attnums[0], BTEqualStrategyNumber,
 				table->equality, key);
 	scan->descriptor = systable_beginscan(scan->relation, table->index,
@@ -297,7 +306,8 @@ oa_store_find_key(OaRead *read, const uint8 *digest, OaKeyRow *row)
 	SET_VARSIZE(&key.header, sizeof(key.data));
 	memcpy(VARDATA(&key.header), digest, OA_DIGEST_LEN);
 
-	found = start_scan(&scan, read, &api_keys, PointerGetDatum(&key.header));
+	found = start_scan(&scan, read, &api_keys, read->keys,
+					   PointerGetDatum(&key.header));
 	if (found)
 	{
 		row->key_id = DatumGetTextPCopy(scan.values[KEY_ID]);
@@ -311,14 +321,19 @@ oa_store_find_key(OaRead *read, const uint8 *digest, OaKeyRow *row)
 	return found;
 }
 
-/* Find an org by its id.  The row is in palloc'd memory. */
+/*
+ * Find the org of a key by its id.  The row is in palloc'd memory.  If there
+ * seems to be none, and something has changed since the snapshot was taken, the
+ * read is outdated: end it and start over.
+ */
 bool
 oa_store_find_org(OaRead *read, text *org_id, OaOrgRow *row)
 {
 	RowScan		scan;
 	bool		found;
 
-	found = start_scan(&scan, read, &orgs, PointerGetDatum(org_id));
+	found = start_scan(&scan, read, &orgs, open_table(&orgs),
+					   PointerGetDatum(org_id));
 	if (found)
 	{
 		bytea	   *sealed = DatumGetByteaPP(scan.values[ORG_WEBHOOK_SECRET]);
@@ -329,6 +344,8 @@ oa_store_find_org(OaRead *read, text *org_id, OaOrgRow *row)
 		row->suspended = !scan.nulls[ORG_SUSPENDED_AT];
 		row->own = is_own(scan.tuple);
 	}
+	else
+		read->outdated = (read->generation != oa_cache_generation());
 	finish_scan(&scan);
 	return found;
 }

@@ -25,6 +25,7 @@
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -134,9 +135,12 @@ read_org(OaRead *read, const OaKeyRow *key, Datum *values, bool *nulls,
 	return true;
 }
 
-/* Read a key and its org from the tables; NULL if it is to be refused. */
+/*
+ * Read a key and its org from the tables; NULL if it is to be refused, or if
+ * the read is outdated and has to be done again.
+ */
 static AcceptedKey *
-read_key(const uint8 *digest)
+try_read_key(const uint8 *digest, bool *outdated)
 {
 	AcceptedKey *accepted = NULL;
 	AcceptedKey *cached = NULL;
@@ -173,7 +177,23 @@ read_key(const uint8 *digest)
 									read.generation);
 	}
 	oa_store_end_read(&read);
+	*outdated = read.outdated;
 	return cached != NULL ? cached : accepted;
+}
+
+/* Read a key and its org from the tables; NULL if it is to be refused. */
+static AcceptedKey *
+read_key(const uint8 *digest)
+{
+	AcceptedKey *accepted;
+	bool		outdated;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		accepted = try_read_key(digest, &outdated);
+	} while (outdated);
+	return accepted;
 }
 
 /* Record that the key of a result was used. */
