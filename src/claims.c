@@ -189,10 +189,10 @@ push_container(Builder *builder, const OaJsonNode *container)
 }
 
 /* The object of a tape as jsonb; NULL if it holds text that cannot be. */
-Jsonb *
+Jsonb	   *
 oa_json_to_jsonb(const char *json, const OaJsonNode *nodes)
 {
-	Builder		builder = {.json = json, .nodes = nodes, .state = NULL};
+	Builder		builder = {.json = json,.nodes = nodes,.state = NULL};
 	JsonbValue *value = push_container(&builder, nodes);
 
 	return value == NULL ? NULL : JsonbValueToJsonb(value);

@@ -153,7 +153,7 @@ read_ring(void)
 	bool		own = false;
 
 	ring_generation = 0;
-	oa_store_begin_read(&read);
+	oa_store_begin_read(&read, OA_SIGNING_KEYS);
 	rows = oa_store_read_signing_keys(&read);
 	oa_store_end_read(&read);
 

@@ -12,6 +12,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "utils/jsonb.h"
+#include "utils/relcache.h"
 #include "utils/snapshot.h"
 
 /* The schema that holds the extension's tables; C never searches for them. */
@@ -63,8 +64,14 @@ extern void *oa_cache_store(OaCache *cache, const uint8 *key,
 							uint64 read_generation);
 
 /* store.c: direct reads of the tables, under the latest snapshot */
+typedef enum OaTable
+{
+	OA_API_KEYS, OA_ORGS, OA_SIGNING_KEYS
+} OaTable;
+
 typedef struct OaRead
 {
+	Relation	first;			/* open until it has been looked at */
 	uint64		generation;		/* of the caches, before the snapshot */
 	Snapshot	snapshot;		/* registered; sees all that has committed */
 } OaRead;
@@ -97,7 +104,7 @@ typedef struct OaSigningKeyRow
 } OaSigningKeyRow;
 
 extern bool oa_store_watches(Oid relid);
-extern void oa_store_begin_read(OaRead *read);
+extern void oa_store_begin_read(OaRead *read, OaTable first);
 extern void oa_store_end_read(OaRead *read);
 extern bool oa_store_find_key(OaRead *read, const uint8 *digest,
 							  OaKeyRow *row);

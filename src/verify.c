@@ -31,6 +31,9 @@
 
 #include "overten_auth.h"
 
+/* Each further one takes an ALTER TABLE that commits in the middle of it. */
+#define READ_ATTEMPTS	3
+
 /* What is cached of an accepted key. */
 typedef struct AcceptedKey
 {
@@ -73,11 +76,16 @@ prepare(void)
 	MemoryContextSwitchTo(caller);
 }
 
+typedef enum OrgState
+{
+	ORG_MISSING, ORG_SUSPENDED, ORG_ACTIVE
+} OrgState;
+
 /*
- * Fill in the org's columns of a result, from the cache or the table.  False
- * if there is no such org, or it is suspended.
+ * Fill in the org's columns of a result, from the cache or the table.  "own"
+ * tells whether the own transaction has written its row.
  */
-static bool
+static OrgState
 read_org(OaRead *read, const OaKeyRow *key, Datum *values, bool *nulls,
 		 bool *own)
 {
@@ -100,12 +108,14 @@ read_org(OaRead *read, const OaKeyRow *key, Datum *values, bool *nulls,
 			tuple.t_data = memcpy(palloc(cached->length), &cached->row,
 								  cached->length);
 			heap_deform_tuple(&tuple, result_descriptor, values, nulls);
-			return true;
+			return ORG_ACTIVE;
 		}
 	}
 
-	if (!oa_store_find_org(read, key->org_id, &org) || org.suspended)
-		return false;
+	if (!oa_store_find_org(read, key->org_id, &org))
+		return ORG_MISSING;
+	if (org.suspended)
+		return ORG_SUSPENDED;
 
 	memset(nulls, true, OA_VERIFIED_COLUMNS);
 	values[OA_VERIFIED_ORG_NAME] = PointerGetDatum(org.name);
@@ -127,24 +137,29 @@ read_org(OaRead *read, const OaKeyRow *key, Datum *values, bool *nulls,
 		memcpy(&copy->row, tuple->t_data, tuple->t_len);
 		oa_cache_store(orgs_cache, cache_key, copy, size, read->generation);
 	}
-	return true;
+	return ORG_ACTIVE;
 }
 
-/* Read a key and its org from the tables; NULL if it is to be refused. */
+/*
+ * Read a key and its org from the tables; NULL if it is to be refused.
+ * "org_missing" is set if there is an active key, but not its org.
+ */
 static AcceptedKey *
-read_key(const uint8 *digest)
+try_read_key(const uint8 *digest, bool *org_missing)
 {
 	AcceptedKey *accepted = NULL;
 	AcceptedKey *cached = NULL;
+	OrgState	org = ORG_SUSPENDED;
 	OaRead		read;
 	OaKeyRow	key;
 	Datum		values[OA_VERIFIED_COLUMNS];
 	bool		nulls[OA_VERIFIED_COLUMNS];
 	bool		own_org;
 
-	oa_store_begin_read(&read);
-	if (oa_store_find_key(&read, digest, &key) && !key.revoked &&
-		read_org(&read, &key, values, nulls, &own_org))
+	oa_store_begin_read(&read, OA_API_KEYS);
+	if (oa_store_find_key(&read, digest, &key) && !key.revoked)
+		org = read_org(&read, &key, values, nulls, &own_org);
+	if (org == ORG_ACTIVE)
 	{
 		HeapTuple	tuple;
 		Size		size;
@@ -169,7 +184,28 @@ read_key(const uint8 *digest)
 									read.generation);
 	}
 	oa_store_end_read(&read);
+
+	*org_missing = (org == ORG_MISSING);
 	return cached != NULL ? cached : accepted;
+}
+
+/*
+ * Read a key and its org from the tables; NULL if it is to be refused.  A key
+ * has an org, so one that misses it was read while orgs was being rewritten
+ * (see store.c), and is read again.
+ */
+static AcceptedKey *
+read_key(const uint8 *digest)
+{
+	for (int attempt = 0; attempt < READ_ATTEMPTS; attempt++)
+	{
+		bool		org_missing;
+		AcceptedKey *accepted = try_read_key(digest, &org_missing);
+
+		if (!org_missing)
+			return accepted;
+	}
+	return NULL;
 }
 
 /* Record that the key of a result was used. */
