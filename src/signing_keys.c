@@ -118,7 +118,7 @@ same_set(List *a, List *b)
 		return false;
 	foreach(cell, a)
 		if (!has_row(b, lfirst(cell)))
-			return false;
+		return false;
 	return true;
 }
 
@@ -181,7 +181,7 @@ replace(List *rows)
 	List	   *old;
 
 	lock_table();
-	oa_store_begin_read(&read);
+	oa_store_begin_read(&read, OA_SIGNING_KEYS);
 	old = oa_store_read_signing_keys(&read);
 	oa_store_end_read(&read);
 
