@@ -13,7 +13,10 @@ OBJS = \
 	src/audit.o \
 	src/cache.o \
 	src/claims.o \
+	src/endpoints.o \
 	src/firebase_token.o \
+	src/http_message.o \
+	src/http_request.o \
 	src/invalidation.o \
 	src/jwt_library.o \
 	src/key_document.o \
@@ -23,9 +26,12 @@ OBJS = \
 	src/name_text.o \
 	src/orgs.o \
 	src/overten_auth.o \
+	src/postgrest.o \
+	src/problem.o \
 	src/sealing.o \
 	src/secrecy.o \
 	src/signing_keys.o \
+	src/signup.o \
 	src/statement.o \
 	src/store.o \
 	src/strict_json.o \

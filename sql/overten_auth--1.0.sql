@@ -395,6 +395,83 @@ COMMENT ON FUNCTION overten_load_signing_keys(pg_catalog.json) IS
 'Replaces the keys that Firebase ID tokens are checked with by those of a document, in all sessions from the commit on, and returns how many there are: Google''s X.509 certificates by key id, or a JWK set. Keys from certificates expire with them, those of a JWK set do not. Errors: 22023 something in the document is not usable, and the old keys stay; 40001 another transaction has loaded keys.';
 
 
+/* Over HTTP */
+
+CREATE FUNCTION overten_signup(
+	uid pg_catalog.text,
+	org_name pg_catalog.text DEFAULT NULL,
+	existing_org_id pg_catalog.text DEFAULT NULL,
+	tier pg_catalog.text DEFAULT NULL,
+	key_name pg_catalog.text DEFAULT 'primary',
+	OUT org_id pg_catalog.text,
+	OUT org_name pg_catalog.text,
+	OUT tier pg_catalog.text,
+	OUT key_id pg_catalog.text,
+	OUT name pg_catalog.text,
+	OUT prefix pg_catalog.text,
+	OUT created_at pg_catalog.timestamptz,
+	OUT secret pg_catalog.text,
+	OUT webhook_secret pg_catalog.text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_signup(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text) FROM PUBLIC;
+COMMENT ON FUNCTION overten_signup(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
+'Signs a person up: creates an org (org_name) with the person as its member, or switches API access on for an org of the person''s (existing_org_id), and mints a key. Takes the uid on trust: never grant it to a role that speaks for customers. A NULL tier is free for a new org; that of an existing org is never changed. Errors: 22004; 22023 both or neither of org_name and existing_org_id, a name, or a tier that is not self-service or not the org''s; 42704 no such org of this person; 42710 signed up already; 53400 max_orgs_per_uid, max_keys_per_org or max_keys_total_per_org; 55000 suspended.';
+
+CREATE TYPE overten_auth.http_response AS (
+	status pg_catalog.int4,
+	headers pg_catalog.json,
+	body pg_catalog.text
+);
+REVOKE ALL ON TYPE overten_auth.http_response FROM PUBLIC;
+COMMENT ON TYPE overten_auth.http_response IS 'the answer to an HTTP request';
+COMMENT ON COLUMN overten_auth.http_response.status IS 'status code';
+COMMENT ON COLUMN overten_auth.http_response.headers IS 'object with lower-case names';
+COMMENT ON COLUMN overten_auth.http_response.body IS 'JSON; NULL if there is no body';
+
+CREATE FUNCTION overten_handle_request(
+	method pg_catalog.text,
+	path pg_catalog.text,
+	headers pg_catalog.json,
+	body pg_catalog.text)
+	RETURNS overten_auth.http_response
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_handle_request(pg_catalog.text, pg_catalog.text, pg_catalog.json, pg_catalog.text) FROM PUBLIC;
+COMMENT ON FUNCTION overten_handle_request(pg_catalog.text, pg_catalog.text, pg_catalog.json, pg_catalog.text) IS
+'Answers one HTTP request to the API. The path begins with /api/v1 and may have a query string; headers are an object with lower-case names; a body of NULL or an empty one is none. All that a client can do wrong is an answer, not an error. A role that an HTTP layer uses needs EXECUTE on this alone.';
+
+CREATE SCHEMA overten_api;
+REVOKE ALL ON SCHEMA overten_api FROM PUBLIC;
+COMMENT ON SCHEMA overten_api IS 'the API of overten_auth for PostgREST';
+
+CREATE FUNCTION overten_api.signup(pg_catalog.json) RETURNS pg_catalog.json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_signup';
+REVOKE ALL ON FUNCTION overten_api.signup(pg_catalog.json) FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.signup(pg_catalog.json) IS 'POST /signup';
+
+CREATE FUNCTION overten_api.create_api_key(pg_catalog.json) RETURNS pg_catalog.json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_create_api_key';
+REVOKE ALL ON FUNCTION overten_api.create_api_key(pg_catalog.json) FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.create_api_key(pg_catalog.json) IS
+'POST /organizations/{org_id}/api-keys; the id in the header x-overten-org-id or the member org_id';
+
+CREATE FUNCTION overten_api.list_api_keys(org_id pg_catalog.text DEFAULT NULL) RETURNS pg_catalog.json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_list_api_keys';
+REVOKE ALL ON FUNCTION overten_api.list_api_keys(pg_catalog.text) FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.list_api_keys(pg_catalog.text) IS
+'GET /organizations/{org_id}/api-keys; the id in the header x-overten-org-id or as argument';
+
+CREATE FUNCTION overten_api.revoke_api_key(pg_catalog.json) RETURNS pg_catalog.void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_revoke_api_key';
+REVOKE ALL ON FUNCTION overten_api.revoke_api_key(pg_catalog.json) FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.revoke_api_key(pg_catalog.json) IS
+'DELETE /organizations/{org_id}/api-keys/{key_id}; the ids in the headers x-overten-org-id and x-overten-key-id or the members org_id and key_id. Raises SQLSTATE PGRST with the answer where it is an error, with the code in the header x-overten-error.';
+
+CREATE FUNCTION overten_api.verify() RETURNS pg_catalog.json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_verify';
+REVOKE ALL ON FUNCTION overten_api.verify() FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.verify() IS 'GET /verify';
+
+
 /* The row types of the tables can be used by PUBLIC unless that is revoked. */
 REVOKE ALL ON TYPE overten_auth.tiers, overten_auth.orgs,
 	overten_auth.members, overten_auth.api_keys, overten_auth.key_last_used,

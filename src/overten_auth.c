@@ -4,6 +4,8 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "utils/guc.h"
 
 #include "overten_auth.h"
@@ -40,6 +42,15 @@ char	   *oa_firebase_project_id = NULL;
  * A token is then also accepted that long after it has expired.
  */
 int			oa_clock_skew = 0;
+
+/*
+ * What customers may make over HTTP: keys of an org that are active, and in
+ * all, so that minting and revoking in a loop ends; orgs of a person.  SQL
+ * functions that the application calls are not limited.
+ */
+int			oa_max_keys_per_org = 100;
+int			oa_max_keys_total_per_org = 1000;
+int			oa_max_orgs_per_uid = 10;
 
 PGDLLEXPORT void _PG_init(void);
 
@@ -82,6 +93,30 @@ _PG_init(void)
 							 true,
 							 PGC_SUSET, 0,
 							 NULL, NULL, NULL);
+
+	DefineCustomIntVariable("overten_auth.max_keys_per_org",
+							"Sets how many active keys an org can have by signing up and minting over HTTP.",
+							NULL,
+							&oa_max_keys_per_org,
+							100, 1, INT_MAX,
+							PGC_SUSET, 0,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("overten_auth.max_keys_total_per_org",
+							"Sets how many keys, revoked ones too, an org can have by signing up and minting over HTTP.",
+							NULL,
+							&oa_max_keys_total_per_org,
+							1000, 1, INT_MAX,
+							PGC_SUSET, 0,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("overten_auth.max_orgs_per_uid",
+							"Sets how many orgs a person can be a member of and still sign up another.",
+							NULL,
+							&oa_max_orgs_per_uid,
+							10, 1, INT_MAX,
+							PGC_SUSET, 0,
+							NULL, NULL, NULL);
 
 	DefineCustomBoolVariable("overten_auth.verify_on_standby",
 							 "Allows keys to be verified on a standby server.",

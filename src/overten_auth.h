@@ -24,6 +24,9 @@ extern bool oa_record_use_without_preload;
 extern bool oa_verify_on_standby;
 extern char *oa_firebase_project_id;
 extern int	oa_clock_skew;
+extern int	oa_max_keys_per_org;
+extern int	oa_max_keys_total_per_org;
+extern int	oa_max_orgs_per_uid;
 
 /* key_text.c: the form of secrets, ids and names */
 #define OA_SECRET_LEN	36		/* "sk_live_" and 28 alphanumeric characters */
@@ -48,6 +51,12 @@ extern void oa_require_argument(FunctionCallInfo fcinfo, int n,
 								const char *what);
 extern text *oa_text_argument(FunctionCallInfo fcinfo, int n,
 							  const char *what);
+typedef enum OaNameRule
+{
+	OA_NAME_LENGTH, OA_NAME_CONTROL_CHARACTER
+} OaNameRule;
+
+extern text *oa_trim_name(text *name, int max_characters, OaNameRule *broken);
 extern text *oa_check_name(text *name, const char *what, int max_characters);
 extern void oa_check_uid(text *uid);
 
@@ -127,6 +136,8 @@ extern int	oa_statements_begin(void);
 extern uint64 oa_statement_run(OaStatement *statement, const Datum *values,
 							   const char *nulls);
 extern Datum oa_statement_result(int row, int column, bool *isnull);
+extern text *oa_statement_text(int row, int column);
+extern bool oa_statement_bool(int row, int column);
 extern void oa_statement_return_rows(FunctionCallInfo fcinfo);
 extern void oa_statements_end(int guc_level);
 
@@ -147,6 +158,8 @@ enum							/* the columns of overten_auth.verified_key */
 };
 
 extern bool oa_may_verify(void);
+extern void oa_set_row_type(HeapTupleHeader row, TupleDesc columns,
+							FmgrInfo *function, Oid *checked_type);
 extern bool oa_verify_secret(const char *bytes, int length, Datum *values,
 							 bool *nulls);
 
@@ -305,11 +318,139 @@ typedef struct OaMintedKey
 
 extern void oa_mint_key(text *org_id, text *name, text *uid,
 						OaMintedKey *minted);
-extern bool oa_revoke_key(text *org_id, text *key_id, text *uid,
-						  text *reason);
+typedef enum OaRevocation
+{
+	OA_REVOKED, OA_REVOKED_BEFORE, OA_NO_SUCH_KEY
+} OaRevocation;
+
+extern OaRevocation oa_revoke_key(text *org_id, text *key_id, text *uid,
+								  text *reason);
+
+typedef struct OaListedKey
+{
+	text	   *key_id;
+	text	   *name;
+	text	   *prefix;
+	TimestampTz created_at;
+	TimestampTz last_used_at;
+	TimestampTz revoked_at;
+	bool		never_used;		/* there is no last_used_at */
+	bool		active;			/* there is no revoked_at */
+} OaListedKey;
+
+typedef void (*OaKeyCallback) (const OaListedKey *key, void *argument);
+
+extern void oa_list_keys(text *org_id, OaKeyCallback callback,
+						 void *argument);
 
 /* orgs.c */
 extern void oa_org_missing(void) pg_attribute_noreturn();
 extern void oa_require_org(text *org_id);
+extern text *oa_create_org(text *name, text *tier, text *uid, bool sign_up,
+						   text *webhook_secret, TimestampTz *created_at);
+extern void oa_sign_up_org(text *org_id, text *uid);
+
+/* problem.c: what can be wrong with a request, in HTTP and in SQL */
+typedef enum OaProblem
+{
+	OA_NO_PROBLEM,
+	OA_NOT_FOUND, OA_METHOD_NOT_ALLOWED, OA_UNSUPPORTED_MEDIA_TYPE,
+	OA_PAYLOAD_TOO_LARGE, OA_MISSING_CREDENTIALS, OA_TWO_CREDENTIALS,
+	OA_INVALID_API_KEY, OA_INVALID_TOKEN, OA_EXPIRED_TOKEN,
+	OA_AUTH_UNAVAILABLE, OA_INVALID_JSON, OA_INVALID_REQUEST,
+	OA_INVALID_PARAMETER, OA_ORGANIZATION_NOT_FOUND, OA_KEY_NOT_FOUND,
+	OA_ALREADY_SIGNED_UP, OA_ORG_LIMIT_REACHED, OA_API_ACCESS_DISABLED,
+	OA_KEY_LIMIT_REACHED, OA_SERVICE_UNAVAILABLE
+} OaProblem;
+
+typedef struct OaProblemText
+{
+	int			status;			/* HTTP */
+	const char *code;
+	const char *message;
+	const char *challenge;		/* WWW-Authenticate, or NULL */
+	const char *retry_after;	/* seconds, or NULL */
+	int			sqlstate;		/* where a SQL function has the problem too */
+} OaProblemText;
+
+extern const OaProblemText *oa_problem_text(OaProblem problem);
+
+/* signup.c: what members of an org may do */
+typedef struct OaSignup
+{
+	text	   *uid;
+	text	   *org_name;		/* of a new org, or NULL */
+	text	   *existing_org_id;	/* or this one, or NULL */
+	text	   *tier;			/* NULL: "free", or what the org has */
+	text	   *key_name;
+} OaSignup;
+
+typedef struct OaOrgKey
+{
+	text	   *org_id;
+	text	   *org_name;
+	text	   *tier;
+	text	   *webhook_secret; /* NULL if it cannot be unsealed */
+	OaMintedKey key;
+} OaOrgKey;
+
+extern OaProblem oa_signup(const OaSignup *signup, OaOrgKey *result,
+						   const char **param);
+extern OaProblem oa_create_key(text *uid, text *org_id, text *name,
+							   OaOrgKey *result);
+extern bool oa_is_member(text *org_id, text *uid);
+
+/* endpoints.c: one function for each request of the API */
+typedef struct OaRequest
+{
+	const char *bearer;			/* of the Authorization header */
+	int			bearer_length;
+	text	   *org_id;			/* from the path, or NULL */
+	text	   *key_id;
+	const char *body;			/* in UTF-8, terminated; or NULL */
+	int			body_length;
+} OaRequest;
+
+typedef struct OaResponse
+{
+	OaProblem	problem;
+	const char *param;			/* the member at fault, or NULL */
+	const char *allow;			/* methods, for OA_METHOD_NOT_ALLOWED */
+	int			status;
+	StringInfoData body;		/* JSON in the server's encoding, or empty */
+} OaResponse;
+
+typedef void (*OaEndpoint) (const OaRequest *request, OaResponse *response);
+
+extern void oa_endpoint_signup(const OaRequest *request, OaResponse *response);
+extern void oa_endpoint_create_key(const OaRequest *request,
+								   OaResponse *response);
+extern void oa_endpoint_list_keys(const OaRequest *request,
+								  OaResponse *response);
+extern void oa_endpoint_revoke_key(const OaRequest *request,
+								   OaResponse *response);
+extern void oa_endpoint_verify(const OaRequest *request, OaResponse *response);
+
+/* http_message.c: what HTTP adds around an endpoint */
+#define OA_BODY_MAX (16 * 1024)
+
+typedef struct OaHeaders
+{
+	char	   *json;			/* an object in UTF-8 */
+	OaJsonNode *nodes;
+} OaHeaders;
+
+typedef void (*OaHeaderCallback) (const char *name, const char *value,
+								  void *argument);
+
+extern bool oa_read_headers(text *json, OaHeaders *headers);
+extern bool oa_read_header(const OaHeaders *headers, const char *name,
+						   char **value);
+extern OaProblem oa_read_bearer(const OaHeaders *headers, OaRequest *request);
+extern void oa_read_body(text *body, OaRequest *request);
+extern void oa_response_init(OaResponse *response);
+extern void oa_write_problem(OaResponse *response);
+extern void oa_each_response_header(const OaResponse *response,
+									OaHeaderCallback callback, void *argument);
 
 #endif							/* OVERTEN_AUTH_H */

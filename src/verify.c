@@ -223,28 +223,29 @@ record_use(HeapTupleHeader row)
 }
 
 /*
- * Give a result the type that the calling expression expects, which is
- * overten_auth.verified_key.  A function with a named row type costs its
+ * Give an anonymous row the named type that the calling expression expects,
+ * which must have these columns.  A function with a named row type costs its
  * caller less than one with OUT parameters, whose row type is put together
- * from the catalog for each execution.  Without an expression the result
- * stays an anonymous record.
+ * from the catalog for each execution.  Without an expression the row stays
+ * anonymous.
  */
-static void
-set_row_type(HeapTupleHeader row, FmgrInfo *function)
+void
+oa_set_row_type(HeapTupleHeader row, TupleDesc columns, FmgrInfo *function,
+				Oid *checked_type)
 {
-	static Oid	checked_type = InvalidOid;
 	Oid			type = get_fn_expr_rettype(function);
 
 	if (!OidIsValid(type) || type == RECORDOID)
 		return;
 
-	if (type != checked_type)
+	if (type != *checked_type)
 	{
 		TupleDesc	descriptor = lookup_rowtype_tupdesc(type, -1);
-		bool		matches = descriptor->natts == OA_VERIFIED_COLUMNS;
+		bool		matches = descriptor->natts == columns->natts;
 
-		for (int i = 0; matches && i < OA_VERIFIED_COLUMNS; i++)
-			matches = TupleDescAttr(descriptor, i)->atttypid == TEXTOID;
+		for (int i = 0; matches && i < columns->natts; i++)
+			matches = TupleDescAttr(descriptor, i)->atttypid ==
+				TupleDescAttr(columns, i)->atttypid;
 		ReleaseTupleDesc(descriptor);
 		if (!matches)
 			ereport(ERROR,
@@ -252,7 +253,7 @@ set_row_type(HeapTupleHeader row, FmgrInfo *function)
 					 errmsg("type %s is not the result type of this version of overten_auth",
 							format_type_be(type)),
 					 errhint("Run ALTER EXTENSION overten_auth UPDATE.")));
-		checked_type = type;
+		*checked_type = type;
 	}
 	HeapTupleHeaderSetTypeId(row, type);
 	HeapTupleHeaderSetTypMod(row, -1);
@@ -323,13 +324,14 @@ oa_verify_secret(const char *bytes, int length, Datum *values, bool *nulls)
 static Datum
 verify_for_sql(FunctionCallInfo fcinfo, const uint8 *digest)
 {
+	static Oid	checked_type = InvalidOid;
 	ErrorContextCallback secrecy;
 	HeapTupleHeader row;
 
 	oa_secrecy_begin(&secrecy);
 	row = verify(digest);
 	if (row != NULL)
-		set_row_type(row, fcinfo->flinfo);
+		oa_set_row_type(row, result_descriptor, fcinfo->flinfo, &checked_type);
 	oa_secrecy_end(&secrecy);
 
 	if (row == NULL)
