@@ -127,6 +127,7 @@ oa_revoke_key(text *org_id, text *key_id, text *uid, text *reason)
 	if (oa_statement_run(&update, values, nulls) > 0)
 	{
 		oa_audit("revoke_key", org_id, key_id, uid, reason);
+		ForceSyncCommit();
 		result = OA_REVOKED;
 	}
 	else if (oa_statement_run(&find, values, NULL) > 0)
@@ -134,9 +135,6 @@ oa_revoke_key(text *org_id, text *key_id, text *uid, text *reason)
 	else
 		result = OA_NO_SUCH_KEY;
 	oa_statements_end(level);
-
-	/* Also if another revocation did it, for that may not be flushed yet. */
-	ForceSyncCommit();
 	return result;
 }
 

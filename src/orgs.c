@@ -8,7 +8,6 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
@@ -243,9 +242,6 @@ overten_set_api_access(PG_FUNCTION_ARGS)
 	else
 		oa_require_org(org_id);
 	oa_statements_end(level);
-
-	/* Also if another session suspended it, and that is not flushed yet. */
-	ForceSyncCommit();
 	PG_RETURN_BOOL(changed);
 }
 

@@ -118,7 +118,10 @@ oa_statement_text(int row, int column)
 	bool		isnull;
 	Datum		value = oa_statement_result(row, column, &isnull);
 
-	return isnull ? NULL : DatumGetTextP(SPI_datumTransfer(value, false, -1));
+	if (isnull)
+		return NULL;
+	value = PointerGetDatum(DatumGetTextPP(value));
+	return (text *) DatumGetPointer(SPI_datumTransfer(value, false, -1));
 }
 
 /* A boolean of it that is not NULL. */
