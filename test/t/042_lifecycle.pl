@@ -72,7 +72,7 @@ sub change_under_load
 		unlike(${ $run->{stderr} },
 			qr/ERROR|WARNING|abort/, "$name: without an error");
 	}
-	cmp_ok($rounds, '>', 1, "$name: the change was made $rounds times");
+	cmp_ok($rounds, '>', 0, "$name: the change was made $rounds times");
 	return;
 }
 
