@@ -56,8 +56,8 @@ with_llvm = no
 # PGXS as packaged does not track header dependencies.
 $(OBJS): $(wildcard src/*.h)
 
-test/race/race: test/race/race.c
-	$(CC) $(CFLAGS) -I$(shell $(PG_CONFIG) --includedir) -o $@ $< -L$(shell $(PG_CONFIG) --libdir) -lpq -lpthread
+test/race/race: $(wildcard test/race/*.c test/race/*.h)
+	$(CC) $(CFLAGS) -I$(shell $(PG_CONFIG) --includedir) -o $@ $(filter %.c,$^) -L$(shell $(PG_CONFIG) --libdir) -lpq -lpthread
 
 PACKAGES = test/install-packages
 TEMP_INSTALL = PG_CONFIG='$(PG_CONFIG)' test/with-temp-install
