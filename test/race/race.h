@@ -13,7 +13,7 @@
 #include <libpq-fe.h>
 
 #define LIVE_KEYS	3			/* keys that verifiers hammer */
-#define GONE_KEYS	4			/* keys revoked last, which they check */
+#define GONE_KEYS	2			/* keys revoked last, which they check */
 #define ID_SIZE		32
 #define SECRET_SIZE	40
 
@@ -97,6 +97,7 @@ extern void report_impossible(const char *session, const char *format,...) __att
 
 /* verifiers.c: the sessions that only verify */
 extern void start_verifiers(const char *conninfo, int count, uint64_t seed);
+extern void rouse_verifiers(void);
 extern void await_verifiers(void);
 extern void stop_verifiers(void);
 extern uint64_t count_verifications(void);

@@ -75,6 +75,8 @@ is_serialization_failure(const PGresult *result)
 	return state != NULL && strcmp(state, "40001") == 0;
 }
 
+static PGresult *run(PGconn *conn, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
+
 static PGresult *
 run(PGconn *conn, const char *format, va_list args)
 {

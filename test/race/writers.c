@@ -133,6 +133,13 @@ revoke_by_delete(Writer *writer)
 			 writer->step.key->id);
 }
 
+static void
+does_nothing(Writer *writer)
+{
+	writer->step.effect = NOTHING;
+	writer->step.key->road = NULL;
+}
+
 /* One of the three, in a transaction that is left open. */
 static void
 revoke_in_transaction(Writer *writer, const char *begin)
@@ -140,11 +147,20 @@ revoke_in_transaction(Writer *writer, const char *begin)
 	static const PrepareStep by[] = {
 		revoke_by_function, revoke_by_update, revoke_by_delete,
 	};
+	PGresult   *result;
 
 	by[below(&numbers, 3)] (writer);
 	run_command(writer->conn, "%s", begin);
-	run_command(writer->conn, "%s", writer->step.sql);
+	result = PQexec(writer->conn, writer->step.sql);
 	SET_STEP(writer, "COMMIT");
+	if (PQresultStatus(result) == PGRES_FATAL_ERROR)
+	{
+		if (!is_serialization_failure(result))
+			die("%s", PQerrorMessage(writer->conn));
+		does_nothing(writer);
+		writer_counts.serialization_failures++;
+	}
+	PQclear(result);
 }
 
 static void
@@ -181,8 +197,7 @@ revoke_two_phase(Writer *writer)
 static void
 rolls_back(Writer *writer)
 {
-	writer->step.effect = NOTHING;
-	writer->step.key->road = NULL;
+	does_nothing(writer);
 	writer_counts.aborted++;
 }
 
@@ -411,6 +426,7 @@ aim(Writer *writer, int slot)
 static void
 run_storm(void)
 {
+	rouse_verifiers();
 	for (int i = 0; i < STORM_UPDATES; i++)
 	{
 		int			slot = below(&numbers, LIVE_KEYS);
@@ -424,15 +440,11 @@ run_storm(void)
 	}
 }
 
-/* Bury the key that has been revoked, and mint another, which is quiet. */
-static void
-clean_up(Writer *writer)
+/* Has the step revoked a key? */
+static bool
+has_revoked(const Writer *writer)
 {
-	if (writer->step.effect != KEY_DIES || writer->failed)
-		return;
-	writer_counts.revoked++;
-	bury_key(writer->step.key);
-	fill_slot(writer->step.slot);
+	return writer->step.effect == KEY_DIES && !writer->failed;
 }
 
 void
@@ -442,7 +454,7 @@ run_trial(void)
 	int			org_step = below(&numbers, 8);	/* whose, if less than 2 */
 
 	trial++;
-	if (below(&numbers, 16) == 0)
+	if (below(&numbers, 8) == 0)
 	{
 		run_storm();
 		return;
@@ -456,10 +468,23 @@ run_trial(void)
 		else
 			key_steps[below(&numbers, sizeof(key_steps) / sizeof(key_steps[0]))] (&writers[w]);
 	}
+	rouse_verifiers();
 	run_pair();
-	clean_up(&writers[0]);
-	clean_up(&writers[1]);
+	for (int w = 0; w < 2; w++)
+	{
+		if (has_revoked(&writers[w]))
+			bury_key(writers[w].step.key);
+	}
 	await_verifiers();
+
+	for (int w = 0; w < 2; w++)
+	{
+		if (has_revoked(&writers[w]))
+		{
+			fill_slot(writers[w].step.slot);
+			writer_counts.revoked++;
+		}
+	}
 	if (org_step < 2)
 		resume(writers[org_step].step.org);
 }
