@@ -33,8 +33,8 @@
 
 const char *const tiers[2] = {"race_low", "race_high"};
 Org			orgs[2];
-Key *_Atomic live_keys[LIVE_KEYS];
-Key *_Atomic gone_keys[GONE_KEYS];
+Key		   *_Atomic live_keys[LIVE_KEYS];
+Key		   *_Atomic gone_keys[GONE_KEYS];
 _Atomic uint64_t ngone;
 _Atomic uint64_t trial;
 
@@ -51,7 +51,7 @@ model_init(void)
 }
 
 /* A key that is not born yet; the caller sets id and secret. */
-Key *
+Key		   *
 new_key(Org *org)
 {
 	Key		   *key = &keys[nkeys++ % KEYS_KEPT];

@@ -2,7 +2,7 @@
  * race.c
  *		Random trials of what a revocation promises, on a running server.
  *
- * race [--trials N] [--seed N] [--verifiers N] CONNECTION-STRING
+ * race [--trials N] [--seconds N] [--seed N] [--verifiers N] CONNECTION-STRING
  *
  * Sessions that verify keys in all kinds of transactions run beside sessions
  * that mint, revoke and change them.  Every call is stamped before it is sent
@@ -15,7 +15,7 @@
  * the server must allow 2 prepared transactions.  The seed fixes what is
  * tried, but not how the sessions meet.
  *
- * Exit status: 0 after the trials, 1 at the first impossible answer, which is
+ * Exit status: 0 after the trials or the seconds, 1 at the first impossible answer, which is
  * printed, 2 if anything else went wrong.
  */
 #include <getopt.h>
@@ -77,11 +77,13 @@ main(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{"trials", required_argument, NULL, 't'},
+		{"seconds", required_argument, NULL, 'S'},
 		{"seed", required_argument, NULL, 's'},
 		{"verifiers", required_argument, NULL, 'v'},
 		{NULL, 0, NULL, 0},
 	};
 	uint64_t	trials = 1000;
+	uint64_t	seconds = UINT32_MAX;
 	uint64_t	seed = (uint64_t) now() % 1000000000;
 	int			nverifiers = 6;
 	Stamp		start = now();
@@ -96,6 +98,9 @@ main(int argc, char **argv)
 			case 't':
 				trials = parse_number(optarg, 1, UINT32_MAX);
 				break;
+			case 'S':
+				seconds = parse_number(optarg, 1, UINT32_MAX);
+				break;
 			case 's':
 				seed = parse_number(optarg, 0, UINT32_MAX);
 				break;
@@ -107,14 +112,15 @@ main(int argc, char **argv)
 		}
 	}
 	if (optind != argc - 1)
-		die("usage: race [--trials N] [--seed N] [--verifiers N] CONNECTION-STRING");
+		die("usage: race [--trials N] [--seconds N] [--seed N] [--verifiers N] "
+			"CONNECTION-STRING");
 	conninfo = argv[optind];
 
 	model_init();
 	open_writers(conninfo, seed);
 	start_own_session(conninfo, seed);
 	start_verifiers(conninfo, nverifiers, seed);
-	while (trial < trials)
+	while (trial < trials && now() - start < (Stamp) seconds * 1000000000)
 	{
 		run_trial();
 		if (now() - last_progress > PROGRESS_INTERVAL)

@@ -56,7 +56,7 @@ below(Random *random, uint32_t limit)
 	return (uint32_t) ((z ^ (z >> 31)) >> 32) % limit;
 }
 
-PGconn *
+PGconn	   *
 open_session(const char *conninfo)
 {
 	PGconn	   *conn = PQconnectdb(conninfo);
@@ -94,7 +94,7 @@ run(PGconn *conn, const char *format, va_list args)
 }
 
 /* Run a statement that must succeed; the result is the caller's to clear. */
-PGresult *
+PGresult   *
 run_query(PGconn *conn, const char *format,...)
 {
 	PGresult   *result;

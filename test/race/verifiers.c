@@ -7,7 +7,8 @@
  * was cached wrongly, it has to be asked for again.
  *
  * Between trials, and when it has given its answers in the quiet, it rests
- * after each answer, to leave the processors to those who make the next trial.
+ * after each answer, to leave the processors to those who make the next trial,
+ * until it is roused by that.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,7 @@
 
 /* Answers that every verifier gives before the quiet after a trial is over. */
 #define QUIET_ANSWERS	(2 * GONE_KEYS + 2)
-#define REST			200		/* microseconds */
+#define REST			2000000 /* nanoseconds */
 #define LOOP_KEYS		8
 #define CURSOR_ROWS		24
 #define STUCK			(INT64_C(120) * 1000000000)
@@ -70,12 +71,34 @@ static Verifier *verifiers;
 static int	nverifiers;
 static atomic_bool stopping;
 
+static pthread_mutex_t rest_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t roused = PTHREAD_COND_INITIALIZER;
+
+/* Rest until roused, but not for long. */
+static void
+rest(Verifier *verifier)
+{
+	struct timespec end;
+
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_nsec += REST;
+	if (end.tv_nsec >= 1000000000)
+	{
+		end.tv_sec++;
+		end.tv_nsec -= 1000000000;
+	}
+	pthread_mutex_lock(&rest_lock);
+	if (verifier->progress >= verifier->goal)
+		pthread_cond_timedwait(&roused, &rest_lock, &end);
+	pthread_mutex_unlock(&rest_lock);
+}
+
 static void
 make_progress(Verifier *verifier, int answers)
 {
 	verifier->progress += answers;
 	if (verifier->progress >= verifier->goal)
-		pause_for(REST);
+		rest(verifier);
 }
 
 static Key *
@@ -336,9 +359,11 @@ start_verifiers(const char *conninfo, int count, uint64_t seed)
 void
 rouse_verifiers(void)
 {
+	pthread_mutex_lock(&rest_lock);
 	for (int i = 0; i < nverifiers; i++)
 		verifiers[i].goal = UINT64_MAX;
-	pause_for(REST);
+	pthread_cond_broadcast(&roused);
+	pthread_mutex_unlock(&rest_lock);
 }
 
 /* Wait until every verifier has looked at all keys that were revoked last. */
