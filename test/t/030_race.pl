@@ -121,6 +121,13 @@ for my $patch (@patches)
 	like($output, qr/^impossible answer in trial .*$answer{$name}/,
 		"$name: it is of the kind that was expected");
 	note($output);
+
+	# What it has left prepared would take the room of the next.
+	$node->safe_psql(
+		$name, q{
+		SELECT pg_catalog.format('ROLLBACK PREPARED %L', gid)
+		FROM pg_catalog.pg_prepared_xacts
+		WHERE database = pg_catalog.current_database() \gexec});
 }
 
 $node->stop;
