@@ -70,8 +70,8 @@ with_llvm = no
 # PGXS as packaged does not track header dependencies.
 $(OBJS): $(wildcard src/*.h)
 
-test/race/race: test/race/race.c
-	$(CC) $(CFLAGS) -I$(shell $(PG_CONFIG) --includedir) -o $@ $< -L$(shell $(PG_CONFIG) --libdir) -lpq -lpthread
+test/race/race: $(wildcard test/race/*.c test/race/*.h)
+	$(CC) $(CFLAGS) -I$(shell $(PG_CONFIG) --includedir) -o $@ $(filter %.c,$^) -L$(shell $(PG_CONFIG) --libdir) -lpq -lpthread
 
 # Left out: what the server's own macros and idioms would be blamed for.
 TIDY_CHECKS = -*,clang-analyzer-*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-reserved-identifier,-bugprone-not-null-terminated-result,-bugprone-implicit-widening-of-multiplication-result,-clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling
