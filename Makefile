@@ -111,7 +111,7 @@ run-bench: all
 	@SERVER_CONF=test/bench/postgresql.conf $(TEMP_INSTALL) test/with-server test/bench/run
 
 run-race: all test/race/race
-	@$(TEMP_INSTALL) test/race/run $(RACE_OPTS)
+	@SERVER_CONF=test/race/postgresql.conf $(TEMP_INSTALL) test/with-server test/race/run $(RACE_OPTS)
 
 run-format: all
 	test/indent src/*.[ch]
