@@ -29,6 +29,8 @@ OBJS = \
 	src/statement.o \
 	src/store.o \
 	src/strict_json.o \
+	src/token_reader.o \
+	src/token_rules.o \
 	src/token_text.o \
 	src/usage.o \
 	src/verify.o

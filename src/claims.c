@@ -18,6 +18,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
+#include "utils/numeric.h"
 
 #include "overten_auth.h"
 
@@ -84,9 +85,13 @@ oa_utf8_to_server(const char *utf8, int length, text **result)
 bool
 oa_json_to_text(const char *json, const OaJsonNode *node, text **result)
 {
-	char	   *utf8 = palloc(node->length + 1);
-	int			length = oa_json_unescape(json, node, utf8);
+	char	   *utf8;
+	int			length;
 
+	if (!node->escaped)
+		return oa_utf8_to_server(json + node->start, node->length, result);
+	utf8 = palloc(node->length + 1);
+	length = oa_json_unescape(json, node, utf8);
 	return oa_utf8_to_server(utf8, length, result);
 }
 
@@ -117,9 +122,18 @@ static void
 make_number(const Builder *builder, const OaJsonNode *node,
 			JsonbValue *result)
 {
-	char	   *digits = pnstrdup(builder->json + node->start, node->length);
+	const char *text = builder->json + node->start;
+	char	   *digits;
 
 	result->type = jbvNumeric;
+
+	/* Most are integers, and the parser has seen that they fit. */
+	if (strspn(text, "-0123456789") == node->length)
+	{
+		result->val.numeric = int64_to_numeric(strtoll(text, NULL, 10));
+		return;
+	}
+	digits = pnstrdup(text, node->length);
 	result->val.numeric =
 		DatumGetNumeric(DirectFunctionCall3(numeric_in,
 											CStringGetDatum(digits),

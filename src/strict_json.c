@@ -309,10 +309,17 @@ read_string(Parser *parser, OaJsonNode **result)
 static uint32
 hash_name(const unsigned char *text, const OaJsonNode *name)
 {
-	StringReader reader = open_string(text, name);
+	StringReader reader;
 	uint32		hash = 2166136261U;
 	int			byte;
 
+	if (!name->escaped)
+	{
+		for (int i = 0; i < name->length; i++)
+			hash = (hash ^ text[name->start + i]) * 16777619U;
+		return hash;
+	}
+	reader = open_string(text, name);
 	while ((byte = next_byte(&reader)) >= 0)
 		hash = (hash ^ byte) * 16777619U;
 	return hash;

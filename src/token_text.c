@@ -13,24 +13,11 @@
 
 #include "overten_auth.h"
 
-#define NOT_BASE64URL 0xff
+/* RFC 4648 section 5 */
+static const char alphabet[] =
+"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/* The value of a character, RFC 4648 section 5, or NOT_BASE64URL. */
-static uint8
-character_value(unsigned char c)
-{
-	if (c >= 'A' && c <= 'Z')
-		return c - 'A';
-	if (c >= 'a' && c <= 'z')
-		return c - 'a' + 26;
-	if (c >= '0' && c <= '9')
-		return c - '0' + 52;
-	if (c == '-')
-		return 62;
-	if (c == '_')
-		return 63;
-	return NOT_BASE64URL;
-}
+#define NOT_BASE64URL 0xff
 
 /*
  * Decode canonical base64url.  Returns the number of bytes, at most
@@ -51,8 +38,9 @@ oa_base64url_decode(const char *text, int length, unsigned char *bytes)
 
 	if (!prepared)
 	{
-		for (int c = 0; c < 256; c++)
-			values[c] = character_value(c);
+		memset(values, NOT_BASE64URL, sizeof(values));
+		for (int value = 0; value < 64; value++)
+			values[(unsigned char) alphabet[value]] = value;
 		prepared = true;
 	}
 
@@ -97,6 +85,30 @@ oa_base64url_decode(const char *text, int length, unsigned char *bytes)
 			return -1;
 	}
 	return out - bytes;
+}
+
+/*
+ * Encode as base64url without padding.  Returns the number of characters, at
+ * most OA_BASE64URL_ENCODED(length); adds no NUL.
+ */
+int
+oa_base64url_encode(const unsigned char *bytes, int length, char *text)
+{
+	char	   *out = text;
+
+	for (int i = 0; i < length; i += 3)
+	{
+		int			have = Min(length - i, 3);
+		uint32		group = bytes[i] << 16;
+
+		if (have > 1)
+			group |= bytes[i + 1] << 8;
+		if (have > 2)
+			group |= bytes[i + 2];
+		for (int j = 0; j <= have; j++)
+			*out++ = alphabet[group >> (18 - 6 * j) & 63];
+	}
+	return out - text;
 }
 
 /*
