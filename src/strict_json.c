@@ -585,8 +585,8 @@ oa_json_equals(const char *text, const OaJsonNode *node, const char *expected)
 	if (node->type != OA_JSON_STRING)
 		return false;
 	if (!node->escaped)
-		return strlen(expected) == node->length &&
-			memcmp(text + node->start, expected, node->length) == 0;
+		return strncmp(text + node->start, expected, node->length) == 0 &&
+			expected[node->length] == '\0';
 
 	reader = open_string((const unsigned char *) text, node);
 	while ((byte = next_byte(&reader)) >= 0)
@@ -602,7 +602,8 @@ oa_json_member(const char *text, const OaJsonNode *nodes,
 {
 	for (int i = object - nodes + 1; i < object->next;
 		 i = nodes[i + 1].next)
-		if (oa_json_equals(text, &nodes[i], name))
+		if ((nodes[i].escaped || text[nodes[i].start] == name[0]) &&
+			oa_json_equals(text, &nodes[i], name))
 			return &nodes[i + 1];
 	return NULL;
 }
