@@ -56,7 +56,7 @@ oa_base64url_decode(const char *text, int length, unsigned char *bytes)
 		uint32		group = shifted[0][in[i]] | shifted[1][in[i + 1]] |
 		shifted[2][in[i + 2]] | values[in[i + 3]];
 
-		bad |= group | (values[in[i + 3]] & 0xc0) << 24;
+		bad |= group | (uint32) (values[in[i + 3]] & 0xc0) << 24;
 		*out++ = group >> 16;
 		*out++ = group >> 8;
 		*out++ = group;
