@@ -248,10 +248,10 @@ push_value(Builder *builder, const OaJsonNode *node, JsonbIteratorToken token)
 }
 
 /* The object of a tape as jsonb; NULL if it holds text that cannot be. */
-Jsonb *
+Jsonb	   *
 oa_json_to_jsonb(const char *json, const OaJsonNode *nodes)
 {
-	Builder		builder = {.json = json, .nodes = nodes};
+	Builder		builder = {.json = json,.nodes = nodes};
 
 	if (!push_container(&builder, nodes))
 		return NULL;

@@ -153,7 +153,7 @@ decode_with_libjwt(OaToken *token, const OaTokenSegment *header)
 	oa_jwt_library_open();
 	token->jwt = oa_jwt_decode(workspace.for_libjwt);
 	return token->jwt != NULL ||
-		oa_refuse_token(token, "libjwt cannot decode it.");
+		oa_refuse_token(token, "Its header names no algorithm that libjwt knows, or a typ other than JWT.");
 }
 
 /*
