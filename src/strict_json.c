@@ -130,7 +130,7 @@ read_escape(const unsigned char *at, const unsigned char *end,
 		found = strchr(from, *at);
 		if (found == NULL)
 			return 0;
-		*character = to[found - from];
+		*character = (unsigned char) to[found - from];
 		return 1;
 	}
 
@@ -204,7 +204,7 @@ open_string(const unsigned char *text, const OaJsonNode *node)
 static int
 next_byte(StringReader *reader)
 {
-	uint32		character;
+	uint32		character = 0;
 
 	if (reader->used < reader->have)
 		return reader->bytes[reader->used++];
