@@ -4,6 +4,7 @@
 # make install    install          make demo    the main job, likewise
 # make lint       check the style  make bench   measure
 # make format     mend the layout  make race    a million random trials
+# make fuzz       fuzz the parsers make compare-firebase  beside firebase-admin
 
 EXTENSION = overten_auth
 MODULE_big = overten_auth
@@ -35,6 +36,8 @@ OBJS = \
 	src/statement.o \
 	src/store.o \
 	src/strict_json.o \
+	src/token_reader.o \
+	src/token_rules.o \
 	src/token_text.o \
 	src/usage.o \
 	src/verify.o
@@ -45,7 +48,7 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text keys privileges http
+REGRESS = key_text keys privileges http firebase
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
 ISOLATION = revocation minting
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
@@ -80,6 +83,7 @@ PACKAGES = test/install-packages
 TEMP_INSTALL = PG_CONFIG='$(PG_CONFIG)' test/with-temp-install
 TEMP_INSTANCE = --temp-instance=tmp_instance --temp-config=test/postgresql.conf
 
+.PHONY: fuzz run-fuzz compare-firebase run-compare-firebase
 .PHONY: test demo bench race lint format run-test run-demo run-bench run-race run-lint run-format
 
 test:
@@ -94,6 +98,12 @@ bench:
 race:
 	$(PACKAGES)
 	$(MAKE) --no-print-directory run-race
+fuzz:
+	$(PACKAGES) fuzz
+	$(MAKE) --no-print-directory run-fuzz
+compare-firebase:
+	$(PACKAGES) node
+	$(MAKE) --no-print-directory run-compare-firebase
 lint:
 	$(PACKAGES) lint
 	$(MAKE) --no-print-directory run-lint
@@ -112,6 +122,18 @@ run-bench: all
 
 run-race: all test/race/race
 	@SERVER_CONF=test/race/postgresql.conf $(TEMP_INSTALL) test/with-server test/race/run $(RACE_OPTS)
+
+FUZZ_SECONDS = 60
+
+run-fuzz:
+	@PG_CONFIG='$(PG_CONFIG)' test/fuzz/run $(FUZZ_SECONDS)
+
+test/firebase/node_modules: test/firebase/package-lock.json
+	cd test/firebase && npm ci --ignore-scripts --no-audit --no-fund
+	touch $@
+
+run-compare-firebase: all test/firebase/node_modules
+	@$(TEMP_INSTALL) test/firebase/compare-with-firebase-admin
 
 run-format: all
 	test/indent src/*.[ch]

@@ -130,7 +130,7 @@ read_escape(const unsigned char *at, const unsigned char *end,
 		found = strchr(from, *at);
 		if (found == NULL)
 			return 0;
-		*character = to[found - from];
+		*character = (unsigned char) to[found - from];
 		return 1;
 	}
 
@@ -204,7 +204,7 @@ open_string(const unsigned char *text, const OaJsonNode *node)
 static int
 next_byte(StringReader *reader)
 {
-	uint32		character;
+	uint32		character = 0;
 
 	if (reader->used < reader->have)
 		return reader->bytes[reader->used++];
@@ -309,10 +309,17 @@ read_string(Parser *parser, OaJsonNode **result)
 static uint32
 hash_name(const unsigned char *text, const OaJsonNode *name)
 {
-	StringReader reader = open_string(text, name);
+	StringReader reader;
 	uint32		hash = 2166136261U;
 	int			byte;
 
+	if (!name->escaped)
+	{
+		for (int i = 0; i < name->length; i++)
+			hash = (hash ^ text[name->start + i]) * 16777619U;
+		return hash;
+	}
+	reader = open_string(text, name);
 	while ((byte = next_byte(&reader)) >= 0)
 		hash = (hash ^ byte) * 16777619U;
 	return hash;
@@ -578,8 +585,8 @@ oa_json_equals(const char *text, const OaJsonNode *node, const char *expected)
 	if (node->type != OA_JSON_STRING)
 		return false;
 	if (!node->escaped)
-		return strlen(expected) == node->length &&
-			memcmp(text + node->start, expected, node->length) == 0;
+		return strncmp(text + node->start, expected, node->length) == 0 &&
+			expected[node->length] == '\0';
 
 	reader = open_string((const unsigned char *) text, node);
 	while ((byte = next_byte(&reader)) >= 0)
@@ -595,7 +602,8 @@ oa_json_member(const char *text, const OaJsonNode *nodes,
 {
 	for (int i = object - nodes + 1; i < object->next;
 		 i = nodes[i + 1].next)
-		if (oa_json_equals(text, &nodes[i], name))
+		if ((nodes[i].escaped || text[nodes[i].start] == name[0]) &&
+			oa_json_equals(text, &nodes[i], name))
 			return &nodes[i + 1];
 	return NULL;
 }
