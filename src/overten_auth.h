@@ -41,7 +41,7 @@ extern text *oa_make_webhook_secret(void);
 #define OA_ORG_NAME_MAX	100
 #define OA_REASON_MAX	200
 #define OA_UID_MAX		128		/* Firebase's own limit */
-#define OA_PROJECT_ID_MAX	100	/* bytes; Google's have 30, or a domain more */
+#define OA_PROJECT_ID_MAX	100 /* bytes; Google's have 30, or a domain more */
 
 extern void oa_require_argument(FunctionCallInfo fcinfo, int n,
 								const char *what);
@@ -140,7 +140,7 @@ extern bool oa_use_is_due(TimestampTz *recorded_at);
 extern void oa_record_use(text *key_id);
 
 /* token_text.c: the outer form of tokens */
-#define OA_TOKEN_MAX			(16 * 1024)	/* real ones have 1 to 2 kB */
+#define OA_TOKEN_MAX			(16 * 1024) /* real ones have 1 to 2 kB */
 #define OA_TOKEN_SEGMENTS		3
 #define OA_BASE64URL_DECODED(n) ((n) / 4 * 3 + 2)
 #define OA_BASE64URL_ENCODED(n) (((n) + 2) / 3 * 4)
@@ -200,7 +200,7 @@ extern bool oa_utf8_to_server(const char *utf8, int length, text **result);
 extern bool oa_json_to_text(const char *json, const OaJsonNode *node,
 							text **result);
 extern Jsonb *oa_json_to_jsonb(const char *json,
-									  const OaJsonNode *nodes);
+							   const OaJsonNode *nodes);
 
 /* jwt_library.c: libjwt, opened when it is first needed */
 typedef struct jwt OaJwt;

@@ -406,7 +406,7 @@ oa_store_find_org(OaRead *read, text *org_id, OaOrgRow *row)
 }
 
 /* All signing keys, as a list of palloc'd OaSigningKeyRow. */
-List *
+List	   *
 oa_store_read_signing_keys(OaRead *read)
 {
 	List	   *rows = NIL;
