@@ -194,7 +194,8 @@ open_string(const unsigned char *text, const OaJsonNode *node)
 {
 	StringReader reader;
 
-	reader.at = text + node->start;
+	reader.at = text +node->start;
+
 	reader.end = reader.at + node->length;
 	reader.have = reader.used = 0;
 	return reader;
@@ -232,7 +233,7 @@ oa_json_unescape(const char *text, const OaJsonNode *node, char *out)
 
 	if (!node->escaped)
 	{
-		memcpy(out, text + node->start, node->length);
+		memcpy(out, text +node->start, node->length);
 		return node->length;
 	}
 	reader = open_string((const unsigned char *) text, node);
@@ -316,7 +317,7 @@ hash_name(const unsigned char *text, const OaJsonNode *name)
 	if (!name->escaped)
 	{
 		for (int i = 0; i < name->length; i++)
-			hash = (hash ^ text[name->start + i]) * 16777619U;
+			hash = (hash ^ text[name->start + i]) *16777619U;
 		return hash;
 	}
 	reader = open_string(text, name);
@@ -441,7 +442,7 @@ read_number(Parser *parser)
 double
 oa_json_number(const char *text, const OaJsonNode *node)
 {
-	return strtod(text + node->start, NULL);
+	return strtod(text +node->start, NULL);
 }
 
 /* Read "true", "false" or "null". */
@@ -504,7 +505,7 @@ after_value(Parser *parser)
 		if (*parser->at != (object ? '}' : ']'))
 			return "The JSON is malformed.";
 		parser->at++;
-		container->length = parser->at - parser->text - container->start;
+		container->length = parser->at - parser->text -container->start;
 		container->next = parser->count;
 		parser->depth--;
 	}
@@ -552,6 +553,7 @@ oa_json_parse(const char *text, int length, OaJsonNode *nodes, int capacity)
 	Parser		parser;
 
 	parser.text = parser.at = (const unsigned char *) text;
+
 	parser.end = parser.at + length;
 	parser.nodes = nodes;
 	parser.capacity = capacity;
@@ -585,7 +587,7 @@ oa_json_equals(const char *text, const OaJsonNode *node, const char *expected)
 	if (node->type != OA_JSON_STRING)
 		return false;
 	if (!node->escaped)
-		return strncmp(text + node->start, expected, node->length) == 0 &&
+		return strncmp(text +node->start, expected, node->length) == 0 &&
 			expected[node->length] == '\0';
 
 	reader = open_string((const unsigned char *) text, node);

@@ -34,7 +34,7 @@ enum
 /* What of the open token does not fit into it; pages are used as needed. */
 static struct
 {
-	char		text[OA_TOKEN_MAX];
+	char text[	OA_TOKEN_MAX];
 	OaJsonNode	nodes[OA_JSON_NODES(OA_TOKEN_MAX)];
 	char		for_libjwt[2 * OA_TOKEN_MAX];
 }			workspace;
@@ -107,7 +107,7 @@ read_json_segment(OaToken *token, const OaTokenSegment *segment,
 
 	result->text = *text;
 	result->nodes = *nodes;
-	*text += length + 1;
+	*text +=length + 1;
 	*nodes += (*nodes)->next;
 	return true;
 }
@@ -121,7 +121,7 @@ copy_claim(const OaToken *token, const char *name, char *to)
 	if (node == NULL || node->type != OA_JSON_STRING)
 		return to;
 	to += sprintf(to, ",\"%s\":\"", name);
-	memcpy(to, token->payload.text + node->start, node->length);
+	memcpy(to, token->payload.text +node->start, node->length);
 	to += node->length;
 	*to++ = '"';
 	return to;
@@ -189,7 +189,8 @@ oa_open_token(OaToken *token, const char *text, int length)
 	if (token->signature_length < 0)
 		return oa_refuse_token(token, "A segment is not canonical base64url.");
 	token->text = text;
-	token->signed_length = signature->text - 1 - text;
+	token->signed_length = signature->text -1 - text;
+
 	return decode_with_libjwt(token, &segments[SEGMENT_HEADER]);
 }
 

@@ -229,4 +229,3 @@ oa_check_signature(OaToken *token)
 	}
 	return OA_TOKEN_GOOD;
 }
-

@@ -18,7 +18,7 @@ static const char alphabet[] =
 "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 #define NOT_BASE64URL	0xff
-#define BAD_GROUP		0xff000000 /* above the 24 bits of a group */
+#define BAD_GROUP		0xff000000	/* above the 24 bits of a group */
 
 /*
  * Decode canonical base64url.  Returns the number of bytes, at most
