@@ -57,6 +57,10 @@ PROVE_TESTS = test/t/*.pl
 
 EXTRA_CLEAN = test/race/race
 
+# Called once a statement, these functions gain nothing from being inlined by
+# the JIT compiler.
+override with_llvm = no
+
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 
@@ -65,10 +69,6 @@ PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 ifneq ($(wildcard $(PGXS)),)
 include $(PGXS)
 endif
-
-# Called once a statement, these functions gain nothing from being inlined by
-# the JIT compiler.
-with_llvm = no
 
 # PGXS as packaged does not track header dependencies.
 $(OBJS): $(wildcard src/*.h)
