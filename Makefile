@@ -12,26 +12,40 @@ PGFILEDESC = "overten_auth - API keys and Firebase ID tokens"
 OBJS = \
 	src/audit.o \
 	src/cache.o \
+	src/claims.o \
+	src/endpoints.o \
+	src/firebase_token.o \
+	src/http_message.o \
+	src/http_request.o \
 	src/invalidation.o \
+	src/jwt_library.o \
+	src/key_document.o \
+	src/key_ring.o \
 	src/key_text.o \
 	src/keys.o \
 	src/name_text.o \
 	src/orgs.o \
 	src/overten_auth.o \
+	src/postgrest.o \
+	src/problem.o \
 	src/sealing.o \
 	src/secrecy.o \
+	src/signing_keys.o \
+	src/signup.o \
 	src/statement.o \
 	src/store.o \
+	src/strict_json.o \
+	src/token_text.o \
 	src/usage.o \
 	src/verify.o
 
 DATA = $(wildcard sql/$(EXTENSION)--*.sql)
 
-SHLIB_LINK = -lcrypto
+SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text keys privileges
+REGRESS = key_text keys privileges http
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
 ISOLATION = revocation minting
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto

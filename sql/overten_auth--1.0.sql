@@ -164,13 +164,31 @@ REVOKE ALL ON overten_auth.audit_log FROM PUBLIC;
 COMMENT ON TABLE overten_auth.audit_log IS 'who did what and when; append only';
 COMMENT ON COLUMN overten_auth.audit_log.audit_id IS 'random';
 COMMENT ON COLUMN overten_auth.audit_log.at IS 'when, by the wall clock';
-COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, mint_key or revoke_key';
+COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, mint_key, revoke_key or load_signing_keys';
 COMMENT ON COLUMN overten_auth.audit_log.org_id IS 'the org that it was done to';
 COMMENT ON COLUMN overten_auth.audit_log.key_id IS 'the key that it was done to; NULL if none';
 COMMENT ON COLUMN overten_auth.audit_log.actor IS 'the database role of the session (session_user)';
 COMMENT ON COLUMN overten_auth.audit_log.uid IS 'the person on whose behalf it was done; NULL if the session acted for itself';
-COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier, the member, the name of the key, or the reason';
+COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier, the member, the name of the key, the reason, or the number of signing keys';
 COMMENT ON INDEX overten_auth.audit_log_org_id_idx IS 'shows the history of an org';
+
+/* Not dumped: a restored backup must not bring withdrawn keys back. */
+CREATE TABLE overten_auth.signing_keys (
+	kid pg_catalog.text COLLATE pg_catalog."C"
+		CONSTRAINT signing_keys_pkey PRIMARY KEY
+		CONSTRAINT signing_keys_kid_check CHECK (
+			pg_catalog.octet_length(kid) OPERATOR(pg_catalog.>=) 1),
+	public_key pg_catalog.bytea NOT NULL,
+	expires_at pg_catalog.timestamptz,
+	loaded_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+) WITH (vacuum_truncate = off);
+REVOKE ALL ON overten_auth.signing_keys FROM PUBLIC;
+REVOKE ALL ON TYPE overten_auth.signing_keys FROM PUBLIC;
+COMMENT ON TABLE overten_auth.signing_keys IS 'keys that Firebase ID tokens are checked with; whoever can write it can log in as anyone; not dumped, load them again after a restore';
+COMMENT ON COLUMN overten_auth.signing_keys.kid IS 'key id, compared byte for byte';
+COMMENT ON COLUMN overten_auth.signing_keys.public_key IS 'RSA key as SubjectPublicKeyInfo in DER';
+COMMENT ON COLUMN overten_auth.signing_keys.expires_at IS 'from when on it is not used; NULL if it does not expire';
+COMMENT ON COLUMN overten_auth.signing_keys.loaded_at IS 'when the set that it is in was loaded';
 
 
 /* Triggers */
@@ -191,6 +209,12 @@ CREATE TRIGGER invalidate_caches
 	FOR EACH ROW EXECUTE FUNCTION overten_auth.invalidate_caches();
 ALTER TABLE overten_auth.api_keys ENABLE ALWAYS TRIGGER invalidate_caches;
 COMMENT ON TRIGGER invalidate_caches ON overten_auth.api_keys IS 'makes a change take effect at once; never disable it';
+
+CREATE TRIGGER invalidate_caches
+	AFTER INSERT OR UPDATE OR DELETE ON overten_auth.signing_keys
+	FOR EACH ROW EXECUTE FUNCTION overten_auth.invalidate_caches();
+ALTER TABLE overten_auth.signing_keys ENABLE ALWAYS TRIGGER invalidate_caches;
+COMMENT ON TRIGGER invalidate_caches ON overten_auth.signing_keys IS 'makes a change take effect at once; never disable it';
 
 CREATE FUNCTION overten_auth.refuse_change() RETURNS pg_catalog.trigger
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -342,6 +366,110 @@ CREATE FUNCTION overten_list_orgs(uid pg_catalog.text)
 REVOKE ALL ON FUNCTION overten_list_orgs(pg_catalog.text) FROM PUBLIC;
 COMMENT ON FUNCTION overten_list_orgs(pg_catalog.text) IS
 'The orgs that a person is a member of, in the order of their creation. Errors: 22023 the uid; 22004 NULL.';
+
+
+/* Firebase ID tokens */
+
+CREATE FUNCTION overten_verify_firebase_jwt(
+	token pg_catalog.text,
+	OUT uid pg_catalog.text,
+	OUT email pg_catalog.text,
+	OUT email_verified pg_catalog.bool,
+	OUT name pg_catalog.text,
+	OUT sign_in_provider pg_catalog.text,
+	OUT tenant pg_catalog.text,
+	OUT auth_time pg_catalog.timestamptz,
+	OUT issued_at pg_catalog.timestamptz,
+	OUT expires_at pg_catalog.timestamptz,
+	OUT claims pg_catalog.jsonb)
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_verify_firebase_jwt(pg_catalog.text) FROM PUBLIC;
+COMMENT ON FUNCTION overten_verify_firebase_jwt(pg_catalog.text) IS
+'Whom a Firebase ID token is about, by the rules that Firebase documents; that Firebase has revoked it since is not seen. Errors: 28OA1 the token is good but has expired; 28000 it is refused, the detail says why; 55000 overten_auth.firebase_project_id is not set, there are no signing keys that have not expired, or this is a standby and overten_auth.verify_on_standby is off; 58P01 libjwt is not installed.';
+
+CREATE FUNCTION overten_load_signing_keys(keys pg_catalog.json)
+	RETURNS pg_catalog.int4
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_load_signing_keys(pg_catalog.json) FROM PUBLIC;
+COMMENT ON FUNCTION overten_load_signing_keys(pg_catalog.json) IS
+'Replaces the keys that Firebase ID tokens are checked with by those of a document, in all sessions from the commit on, and returns how many there are: Google''s X.509 certificates by key id, or a JWK set. Keys from certificates expire with them, those of a JWK set do not. Errors: 22023 something in the document is not usable, and the old keys stay; 40001 another transaction has loaded keys.';
+
+
+/* Over HTTP */
+
+CREATE FUNCTION overten_signup(
+	uid pg_catalog.text,
+	org_name pg_catalog.text DEFAULT NULL,
+	existing_org_id pg_catalog.text DEFAULT NULL,
+	tier pg_catalog.text DEFAULT NULL,
+	key_name pg_catalog.text DEFAULT 'primary',
+	OUT org_id pg_catalog.text,
+	OUT org_name pg_catalog.text,
+	OUT tier pg_catalog.text,
+	OUT key_id pg_catalog.text,
+	OUT name pg_catalog.text,
+	OUT prefix pg_catalog.text,
+	OUT created_at pg_catalog.timestamptz,
+	OUT secret pg_catalog.text,
+	OUT webhook_secret pg_catalog.text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_signup(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text) FROM PUBLIC;
+COMMENT ON FUNCTION overten_signup(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
+'Signs a person up: creates an org (org_name) with the person as its member, or switches API access on for an org of the person''s (existing_org_id), and mints a key. Takes the uid on trust: never grant it to a role that speaks for customers. A NULL tier is free for a new org; that of an existing org is never changed. Errors: 22004; 22023 both or neither of org_name and existing_org_id, a name, or a tier that is not self-service or not the org''s; 42704 no such org of this person; 42710 signed up already; 53400 max_orgs_per_uid, max_keys_per_org or max_keys_total_per_org; 55000 suspended.';
+
+CREATE TYPE overten_auth.http_response AS (
+	status pg_catalog.int4,
+	headers pg_catalog.json,
+	body pg_catalog.text
+);
+REVOKE ALL ON TYPE overten_auth.http_response FROM PUBLIC;
+COMMENT ON TYPE overten_auth.http_response IS 'the answer to an HTTP request';
+COMMENT ON COLUMN overten_auth.http_response.status IS 'status code';
+COMMENT ON COLUMN overten_auth.http_response.headers IS 'object with lower-case names';
+COMMENT ON COLUMN overten_auth.http_response.body IS 'JSON; NULL if there is no body';
+
+CREATE FUNCTION overten_handle_request(
+	method pg_catalog.text,
+	path pg_catalog.text,
+	headers pg_catalog.json,
+	body pg_catalog.text)
+	RETURNS overten_auth.http_response
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_handle_request(pg_catalog.text, pg_catalog.text, pg_catalog.json, pg_catalog.text) FROM PUBLIC;
+COMMENT ON FUNCTION overten_handle_request(pg_catalog.text, pg_catalog.text, pg_catalog.json, pg_catalog.text) IS
+'Answers one HTTP request to the API. The path begins with /api/v1 and may have a query string; headers are an object with lower-case names; a body of NULL or an empty one is none. All that a client can do wrong is an answer, not an error. A role that an HTTP layer uses needs EXECUTE on this alone.';
+
+CREATE SCHEMA overten_api;
+REVOKE ALL ON SCHEMA overten_api FROM PUBLIC;
+COMMENT ON SCHEMA overten_api IS 'the API of overten_auth for PostgREST';
+
+CREATE FUNCTION overten_api.signup(pg_catalog.json) RETURNS pg_catalog.json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_signup';
+REVOKE ALL ON FUNCTION overten_api.signup(pg_catalog.json) FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.signup(pg_catalog.json) IS 'POST /signup';
+
+CREATE FUNCTION overten_api.create_api_key(pg_catalog.json) RETURNS pg_catalog.json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_create_api_key';
+REVOKE ALL ON FUNCTION overten_api.create_api_key(pg_catalog.json) FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.create_api_key(pg_catalog.json) IS
+'POST /organizations/{org_id}/api-keys; the id in the header x-overten-org-id or the member org_id';
+
+CREATE FUNCTION overten_api.list_api_keys(org_id pg_catalog.text DEFAULT NULL) RETURNS pg_catalog.json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_list_api_keys';
+REVOKE ALL ON FUNCTION overten_api.list_api_keys(pg_catalog.text) FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.list_api_keys(pg_catalog.text) IS
+'GET /organizations/{org_id}/api-keys; the id in the header x-overten-org-id or as argument';
+
+CREATE FUNCTION overten_api.revoke_api_key(pg_catalog.json) RETURNS pg_catalog.void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_revoke_api_key';
+REVOKE ALL ON FUNCTION overten_api.revoke_api_key(pg_catalog.json) FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.revoke_api_key(pg_catalog.json) IS
+'DELETE /organizations/{org_id}/api-keys/{key_id}; the ids in the headers x-overten-org-id and x-overten-key-id or the members org_id and key_id. Raises SQLSTATE PGRST with the answer where it is an error, with the code in the header x-overten-error.';
+
+CREATE FUNCTION overten_api.verify() RETURNS pg_catalog.json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_verify';
+REVOKE ALL ON FUNCTION overten_api.verify() FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.verify() IS 'GET /verify';
 
 
 /* The row types of the tables can be used by PUBLIC unless that is revoked. */

@@ -75,7 +75,7 @@ static uint64 generation = 1;
 static void
 relation_changed(Datum arg, Oid relid)
 {
-	if (!OidIsValid(relid) || oa_store_watches(relid))
+	if (oa_store_watches(relid))
 		generation++;
 }
 
@@ -90,6 +90,15 @@ oa_cache_init(void)
 uint64
 oa_cache_generation(void)
 {
+	return generation;
+}
+
+/* The generation after the messages that wait: see 3. above. */
+uint64
+oa_cache_latest_generation(void)
+{
+	pg_memory_barrier();
+	AcceptInvalidationMessages();
 	return generation;
 }
 
@@ -163,9 +172,7 @@ oa_cache_find(OaCache *cache, const uint8 *key)
 {
 	OaCacheEntry *entry;
 
-	pg_memory_barrier();
-	AcceptInvalidationMessages();
-	if (cache->generation != generation)
+	if (cache->generation != oa_cache_latest_generation())
 		empty(cache);
 	if (cache->table == NULL || oa_cache_entries == 0)
 		return NULL;

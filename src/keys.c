@@ -22,16 +22,6 @@ PG_FUNCTION_INFO_V1(overten_mint_key);
 PG_FUNCTION_INFO_V1(overten_list_keys);
 PG_FUNCTION_INFO_V1(overten_revoke_key);
 
-/* Report that an org has no such key; says nothing of other orgs' keys. */
-static void
-key_missing(void)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("the org has no such key"),
-			 errhint("overten_list_keys() shows the keys of an org.")));
-}
-
 /* Insert the row of a new key.  False if there is no such org. */
 static bool
 insert_key(text *org_id, const OaMintedKey *minted, const uint8 *digest,
@@ -99,11 +89,10 @@ oa_mint_key(text *org_id, text *name, text *uid, OaMintedKey *minted)
 }
 
 /*
- * Revoke a key of an org.  True if this call did it, false if it was revoked
- * before: then the first time and reason stay.  Raises 42704 if the org has
- * no such key.
+ * Revoke a key of an org.  If it was revoked before, the first time and reason
+ * stay.
  */
-bool
+OaRevocation
 oa_revoke_key(text *org_id, text *key_id, text *uid, text *reason)
 {
 	static OaStatement update = {
@@ -131,20 +120,22 @@ oa_revoke_key(text *org_id, text *key_id, text *uid, text *reason)
 		PointerGetDatum(reason),
 	};
 	const char	nulls[] = {' ', ' ', uid ? ' ' : 'n', reason ? ' ' : 'n'};
-	bool		revoked;
+	OaRevocation result;
 	int			level;
 
 	level = oa_statements_begin();
-	revoked = oa_statement_run(&update, values, nulls) > 0;
-	if (revoked)
+	if (oa_statement_run(&update, values, nulls) > 0)
+	{
 		oa_audit("revoke_key", org_id, key_id, uid, reason);
-	else if (oa_statement_run(&find, values, NULL) == 0)
-		key_missing();
+		ForceSyncCommit();
+		result = OA_REVOKED;
+	}
+	else if (oa_statement_run(&find, values, NULL) > 0)
+		result = OA_REVOKED_BEFORE;
+	else
+		result = OA_NO_SUCH_KEY;
 	oa_statements_end(level);
-
-	/* Also if another revocation did it, for that may not be flushed yet. */
-	ForceSyncCommit();
-	return revoked;
+	return result;
 }
 
 /*
@@ -178,6 +169,49 @@ overten_mint_key(PG_FUNCTION_ARGS)
 													  nulls)));
 }
 
+static OaStatement list_keys = {
+	.table = "api_keys",
+	.text = "SELECT k.key_id, k.name, k.prefix, k.created_at, "
+	"u.last_used_at, k.revoked_at "
+	"FROM overten_auth.api_keys k "
+	"LEFT JOIN overten_auth.key_last_used u "
+	"ON u.key_id OPERATOR(pg_catalog.=) k.key_id "
+	"WHERE k.org_id OPERATOR(pg_catalog.=) $1 "
+	"ORDER BY k.created_at, k.key_id",
+	.nargs = 1,
+	.argtypes = {TEXTOID},
+};
+
+/*
+ * Call back for each key of an org, revoked ones too, in the order of their
+ * creation.  What the callback gets is gone afterwards.
+ */
+void
+oa_list_keys(text *org_id, OaKeyCallback callback, void *argument)
+{
+	Datum		values[] = {PointerGetDatum(org_id)};
+	int			level = oa_statements_begin();
+	int			count = (int) oa_statement_run(&list_keys, values, NULL);
+
+	for (int row = 0; row < count; row++)
+	{
+		OaListedKey key;
+		bool		isnull;
+
+		key.key_id = DatumGetTextPP(oa_statement_result(row, 1, &isnull));
+		key.name = DatumGetTextPP(oa_statement_result(row, 2, &isnull));
+		key.prefix = DatumGetTextPP(oa_statement_result(row, 3, &isnull));
+		key.created_at = DatumGetTimestampTz(oa_statement_result(row, 4,
+																 &isnull));
+		key.last_used_at = DatumGetTimestampTz(oa_statement_result(row, 5,
+																   &key.never_used));
+		key.revoked_at = DatumGetTimestampTz(oa_statement_result(row, 6,
+																 &key.active));
+		callback(&key, argument);
+	}
+	oa_statements_end(level);
+}
+
 /*
  * overten_list_keys(org_id text)
  *		returns setof key_id, name, prefix, created_at, last_used_at, revoked_at
@@ -187,24 +221,12 @@ overten_mint_key(PG_FUNCTION_ARGS)
 Datum
 overten_list_keys(PG_FUNCTION_ARGS)
 {
-	static OaStatement list = {
-		.table = "api_keys",
-		.text = "SELECT k.key_id, k.name, k.prefix, k.created_at, "
-		"u.last_used_at, k.revoked_at "
-		"FROM overten_auth.api_keys k "
-		"LEFT JOIN overten_auth.key_last_used u "
-		"ON u.key_id OPERATOR(pg_catalog.=) k.key_id "
-		"WHERE k.org_id OPERATOR(pg_catalog.=) $1 "
-		"ORDER BY k.created_at, k.key_id",
-		.nargs = 1,
-		.argtypes = {TEXTOID},
-	};
 	Datum		org_id = PointerGetDatum(oa_text_argument(fcinfo, 0, "org_id"));
 	int			level;
 
 	InitMaterializedSRF(fcinfo, 0);
 	level = oa_statements_begin();
-	if (oa_statement_run(&list, &org_id, NULL) > 0)
+	if (oa_statement_run(&list_keys, &org_id, NULL) > 0)
 		oa_statement_return_rows(fcinfo);
 	else
 		oa_require_org(DatumGetTextPP(org_id));
@@ -215,7 +237,8 @@ overten_list_keys(PG_FUNCTION_ARGS)
 /*
  * overten_revoke_key(org_id text, key_id text, reason text) returns boolean
  *
- * See oa_revoke_key().  The reason may be NULL.  Errors: 22004, 22023, 42704.
+ * True if this call did it, false if it was revoked before.  The reason may be
+ * NULL.  Errors: 22004, 22023, 42704.
  */
 Datum
 overten_revoke_key(PG_FUNCTION_ARGS)
@@ -223,8 +246,16 @@ overten_revoke_key(PG_FUNCTION_ARGS)
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
 	text	   *key_id = oa_text_argument(fcinfo, 1, "key_id");
 	text	   *reason = NULL;
+	OaRevocation result;
 
 	if (!PG_ARGISNULL(2))
 		reason = oa_check_name(PG_GETARG_TEXT_PP(2), "reason", OA_REASON_MAX);
-	PG_RETURN_BOOL(oa_revoke_key(org_id, key_id, NULL, reason));
+
+	result = oa_revoke_key(org_id, key_id, NULL, reason);
+	if (result == OA_NO_SUCH_KEY)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the org has no such key"),
+				 errhint("overten_list_keys() shows the keys of an org.")));
+	PG_RETURN_BOOL(result == OA_REVOKED);
 }

@@ -58,29 +58,23 @@ oa_text_argument(FunctionCallInfo fcinfo, int n, const char *what)
 }
 
 /*
- * Raise 22023 unless the text has 1 to max_characters characters.  Its bytes
- * are looked at first, so that a huge text is not counted through.
+ * Does the text have 1 to max_characters characters?  Its bytes are looked at
+ * first, so that a huge text is not counted through.
  */
-static void
-check_length(const char *bytes, int length, const char *what,
-			 int max_characters)
+static bool
+has_length(const char *bytes, int length, int max_characters)
 {
-	if (length == 0 ||
-		length > max_characters * MAX_MULTIBYTE_CHAR_LEN ||
-		pg_mbstrlen_with_len(bytes, length) > max_characters)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must have 1 to %d characters",
-						what, max_characters)));
+	return length > 0 &&
+		length <= max_characters * MAX_MULTIBYTE_CHAR_LEN &&
+		pg_mbstrlen_with_len(bytes, length) <= max_characters;
 }
 
 /*
- * Trim spaces off a name, check it, and return what is to be stored.  "what"
- * names it in messages.  Raises 22023 for an empty or too long name or a
- * control character.
+ * Trim spaces off a name and check it.  Returns what is to be stored, or NULL
+ * and the rule that it breaks.
  */
 text	   *
-oa_check_name(text *name, const char *what, int max_characters)
+oa_trim_name(text *name, int max_characters, OaNameRule *broken)
 {
 	const char *bytes = VARDATA_ANY(name);
 	int			length = VARSIZE_ANY_EXHDR(name);
@@ -93,13 +87,32 @@ oa_check_name(text *name, const char *what, int max_characters)
 	while (length > 0 && bytes[length - 1] == ' ')
 		length--;
 
-	check_length(bytes, length, what, max_characters);
+	*broken = OA_NAME_LENGTH;
+	if (!has_length(bytes, length, max_characters))
+		return NULL;
+
+	*broken = OA_NAME_CONTROL_CHARACTER;
 	if (has_control_character(bytes, length))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must not contain control characters", what)));
+		return NULL;
 
 	return cstring_to_text_with_len(bytes, length);
+}
+
+/* The same for SQL functions: raises 22023, "what" names it in the message. */
+text	   *
+oa_check_name(text *name, const char *what, int max_characters)
+{
+	OaNameRule	broken;
+	text	   *trimmed = oa_trim_name(name, max_characters, &broken);
+
+	if (trimmed == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 broken == OA_NAME_LENGTH ?
+				 errmsg("%s must have 1 to %d characters",
+						what, max_characters) :
+				 errmsg("%s must not contain control characters", what)));
+	return trimmed;
 }
 
 /*
@@ -109,5 +122,8 @@ oa_check_name(text *name, const char *what, int max_characters)
 void
 oa_check_uid(text *uid)
 {
-	check_length(VARDATA_ANY(uid), VARSIZE_ANY_EXHDR(uid), "uid", OA_UID_MAX);
+	if (!has_length(VARDATA_ANY(uid), VARSIZE_ANY_EXHDR(uid), OA_UID_MAX))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("uid must have 1 to %d characters", OA_UID_MAX)));
 }

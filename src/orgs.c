@@ -8,7 +8,6 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
@@ -70,6 +69,65 @@ require_tier(text *tier)
 }
 
 /*
+ * Create an org and return its id.  With sign_up, its API access is on from
+ * the start.  The caller has checked that name and tier are good.
+ */
+text	   *
+oa_create_org(text *name, text *tier, text *uid, bool sign_up,
+			  text *webhook_secret, TimestampTz *created_at)
+{
+	static OaStatement insert = {
+		.table = "orgs",
+		.text = "INSERT INTO overten_auth.orgs (org_id, name, tier, "
+		"created_at, webhook_secret_sealed, api_access_since) "
+		"VALUES ($1, $2, $3, $4, $5, $6)",
+		.nargs = 6,
+		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, BYTEAOID,
+		TIMESTAMPTZOID},
+	};
+	text	   *org_id = oa_make_id("org_");
+	TimestampTz now = GetCurrentTimestamp();
+	Datum		values[] = {
+		PointerGetDatum(org_id),
+		PointerGetDatum(name),
+		PointerGetDatum(tier),
+		TimestampTzGetDatum(now),
+		PointerGetDatum(oa_seal(org_id, webhook_secret)),
+		TimestampTzGetDatum(now),
+	};
+	int			level;
+
+	level = oa_statements_begin();
+	oa_statement_run(&insert, values, sign_up ? NULL : "     n");
+	oa_audit("create_org", org_id, NULL, uid, tier);
+	oa_statements_end(level);
+
+	*created_at = now;
+	return org_id;
+}
+
+/* Note that an org has signed up for API access. */
+void
+oa_sign_up_org(text *org_id, text *uid)
+{
+	static OaStatement update = {
+		.table = "orgs",
+		.text = "UPDATE overten_auth.orgs "
+		"SET api_access_since = pg_catalog.clock_timestamp() "
+		"WHERE org_id OPERATOR(pg_catalog.=) $1",
+		.nargs = 1,
+		.argtypes = {TEXTOID},
+	};
+	Datum		values[] = {PointerGetDatum(org_id)};
+	int			level;
+
+	level = oa_statements_begin();
+	oa_statement_run(&update, values, NULL);
+	oa_audit("allow_api_access", org_id, NULL, uid, NULL);
+	oa_statements_end(level);
+}
+
+/*
  * overten_create_org(name text, tier text)
  *		returns org_id, name, tier, created_at
  *
@@ -78,41 +136,29 @@ require_tier(text *tier)
 Datum
 overten_create_org(PG_FUNCTION_ARGS)
 {
-	static OaStatement insert = {
-		.table = "orgs",
-		.text = "INSERT INTO overten_auth.orgs "
-		"(org_id, name, tier, created_at, webhook_secret_sealed) "
-		"VALUES ($1, $2, $3, $4, $5)",
-		.nargs = 5,
-		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, BYTEAOID},
-	};
 	text	   *name = oa_check_name(oa_text_argument(fcinfo, 0, "org name"),
 									 "org name", OA_ORG_NAME_MAX);
 	text	   *tier = oa_text_argument(fcinfo, 1, "tier");
-	text	   *org_id = oa_make_id("org_");
-	bytea	   *sealed = oa_seal(org_id, oa_make_webhook_secret());
-	Datum		values[] = {
-		PointerGetDatum(org_id),
-		PointerGetDatum(name),
-		PointerGetDatum(tier),
-		TimestampTzGetDatum(GetCurrentTimestamp()),
-		PointerGetDatum(sealed),
-	};
-	bool		nulls[4] = {false};
 	TupleDesc	descriptor;
+	Datum		values[4];
+	bool		nulls[4] = {false};
+	TimestampTz created_at;
 	int			level;
 
 	if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE ||
-		descriptor->natts != lengthof(nulls))
+		descriptor->natts != lengthof(values))
 		elog(ERROR, "unexpected result type of overten_create_org");
 
 	level = oa_statements_begin();
 	require_tier(tier);
-	oa_statement_run(&insert, values, NULL);
-	oa_audit("create_org", org_id, NULL, NULL, tier);
 	oa_statements_end(level);
 
-	/* The result has the first four of the columns that were inserted. */
+	values[0] = PointerGetDatum(oa_create_org(name, tier, NULL, false,
+											  oa_make_webhook_secret(),
+											  &created_at));
+	values[1] = PointerGetDatum(name);
+	values[2] = PointerGetDatum(tier);
+	values[3] = TimestampTzGetDatum(created_at);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(descriptor, values,
 													  nulls)));
 }
@@ -196,9 +242,6 @@ overten_set_api_access(PG_FUNCTION_ARGS)
 	else
 		oa_require_org(org_id);
 	oa_statements_end(level);
-
-	/* Also if another session suspended it, and that is not flushed yet. */
-	ForceSyncCommit();
 	PG_RETURN_BOOL(changed);
 }
 

@@ -11,6 +11,8 @@
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "utils/jsonb.h"
+#include "utils/relcache.h"
 #include "utils/snapshot.h"
 
 /* The schema that holds the extension's tables; C never searches for them. */
@@ -20,6 +22,11 @@
 extern int	oa_cache_entries;
 extern bool oa_record_use_without_preload;
 extern bool oa_verify_on_standby;
+extern char *oa_firebase_project_id;
+extern int	oa_clock_skew;
+extern int	oa_max_keys_per_org;
+extern int	oa_max_keys_total_per_org;
+extern int	oa_max_orgs_per_uid;
 
 /* key_text.c: the form of secrets, ids and names */
 #define OA_SECRET_LEN	36		/* "sk_live_" and 28 alphanumeric characters */
@@ -38,11 +45,18 @@ extern text *oa_make_webhook_secret(void);
 #define OA_ORG_NAME_MAX	100
 #define OA_REASON_MAX	200
 #define OA_UID_MAX		128		/* Firebase's own limit */
+#define OA_PROJECT_ID_MAX	100 /* bytes; Google's have 30, or a domain more */
 
 extern void oa_require_argument(FunctionCallInfo fcinfo, int n,
 								const char *what);
 extern text *oa_text_argument(FunctionCallInfo fcinfo, int n,
 							  const char *what);
+typedef enum OaNameRule
+{
+	OA_NAME_LENGTH, OA_NAME_CONTROL_CHARACTER
+} OaNameRule;
+
+extern text *oa_trim_name(text *name, int max_characters, OaNameRule *broken);
 extern text *oa_check_name(text *name, const char *what, int max_characters);
 extern void oa_check_uid(text *uid);
 
@@ -51,6 +65,7 @@ typedef struct OaCache OaCache;
 
 extern void oa_cache_init(void);
 extern uint64 oa_cache_generation(void);
+extern uint64 oa_cache_latest_generation(void);
 extern OaCache *oa_cache_create(const char *name);
 extern void *oa_cache_find(OaCache *cache, const uint8 *key);
 extern void *oa_cache_store(OaCache *cache, const uint8 *key,
@@ -58,8 +73,14 @@ extern void *oa_cache_store(OaCache *cache, const uint8 *key,
 							uint64 read_generation);
 
 /* store.c: direct reads of the tables, under the latest snapshot */
+typedef enum OaTable
+{
+	OA_API_KEYS, OA_ORGS, OA_SIGNING_KEYS
+} OaTable;
+
 typedef struct OaRead
 {
+	Relation	first;			/* open until it has been looked at */
 	uint64		generation;		/* of the caches, before the snapshot */
 	Snapshot	snapshot;		/* registered; sees all that has committed */
 } OaRead;
@@ -83,12 +104,21 @@ typedef struct OaOrgRow
 	bool		own;
 } OaOrgRow;
 
+typedef struct OaSigningKeyRow
+{
+	text	   *kid;
+	bytea	   *public_key;		/* SubjectPublicKeyInfo in DER */
+	TimestampTz expires_at;		/* DT_NOEND if it does not expire */
+	bool		own;
+} OaSigningKeyRow;
+
 extern bool oa_store_watches(Oid relid);
-extern void oa_store_begin_read(OaRead *read);
+extern void oa_store_begin_read(OaRead *read, OaTable first);
 extern void oa_store_end_read(OaRead *read);
 extern bool oa_store_find_key(OaRead *read, const uint8 *digest,
 							  OaKeyRow *row);
 extern bool oa_store_find_org(OaRead *read, text *org_id, OaOrgRow *row);
+extern List *oa_store_read_signing_keys(OaRead *read);
 
 /* statement.c: the extension's own SQL, run as the owner of its tables */
 #define OA_STATEMENT_ARGS 8
@@ -106,6 +136,8 @@ extern int	oa_statements_begin(void);
 extern uint64 oa_statement_run(OaStatement *statement, const Datum *values,
 							   const char *nulls);
 extern Datum oa_statement_result(int row, int column, bool *isnull);
+extern text *oa_statement_text(int row, int column);
+extern bool oa_statement_bool(int row, int column);
 extern void oa_statement_return_rows(FunctionCallInfo fcinfo);
 extern void oa_statements_end(int guc_level);
 
@@ -117,6 +149,20 @@ extern void oa_audit(const char *action, text *org_id, text *key_id,
 extern void oa_secrecy_begin(ErrorContextCallback *callback);
 extern void oa_secrecy_end(ErrorContextCallback *callback);
 
+/* verify.c: from bearer text to row */
+enum							/* the columns of overten_auth.verified_key */
+{
+	OA_VERIFIED_KEY_ID, OA_VERIFIED_ORG_ID, OA_VERIFIED_ORG_NAME,
+	OA_VERIFIED_TIER, OA_VERIFIED_WEBHOOK_SECRET, OA_VERIFIED_KEY_PREFIX,
+	OA_VERIFIED_COLUMNS
+};
+
+extern bool oa_may_verify(void);
+extern void oa_set_row_type(HeapTupleHeader row, TupleDesc columns,
+							FmgrInfo *function, Oid *checked_type);
+extern bool oa_verify_secret(const char *bytes, int length, Datum *values,
+							 bool *nulls);
+
 /* sealing.c: how a webhook secret is kept in the table */
 extern bytea *oa_seal(text *org_id, text *webhook_secret);
 extern text *oa_unseal(text *org_id, bytea *sealed);
@@ -124,6 +170,141 @@ extern text *oa_unseal(text *org_id, bytea *sealed);
 /* usage.c: recording that a key was used */
 extern bool oa_use_is_due(TimestampTz *recorded_at);
 extern void oa_record_use(text *key_id);
+
+/* token_text.c: the outer form of tokens */
+#define OA_TOKEN_MAX			(16 * 1024) /* real ones have 1 to 2 kB */
+#define OA_TOKEN_SEGMENTS		3
+#define OA_BASE64URL_DECODED(n) ((n) / 4 * 3 + 2)
+
+typedef struct OaTokenSegment
+{
+	const char *text;
+	int			length;
+} OaTokenSegment;
+
+extern bool oa_split_token(const char *token, int length,
+						   OaTokenSegment *segments);
+extern int	oa_base64url_decode(const char *text, int length,
+								unsigned char *bytes);
+
+/*
+ * strict_json.c: JSON that has only one reading.  The limits hold all that
+ * Firebase can put into a token, whose custom claims have at most 1000 bytes.
+ */
+#define OA_JSON_DEPTH_MAX		512
+#define OA_JSON_MEMBERS_MAX		256
+#define OA_JSON_NODES(length)	((length) / 2 + 2)
+
+typedef enum OaJsonType
+{
+	OA_JSON_OBJECT, OA_JSON_ARRAY, OA_JSON_STRING, OA_JSON_NUMBER,
+	OA_JSON_TRUE, OA_JSON_FALSE, OA_JSON_NULL
+} OaJsonType;
+
+typedef struct OaJsonNode
+{
+	OaJsonType	type;
+	bool		escaped;		/* a string with escape sequences */
+	int			start;			/* in the text; of a string, its first byte */
+	int			length;			/* in the text; of a string, without quotes */
+	int			next;			/* the node after this and all it holds */
+	int			count;			/* of an object, its members */
+	uint32		hash;			/* of a member's name */
+} OaJsonNode;
+
+extern const char *oa_json_parse(const char *text, int length,
+								 OaJsonNode *nodes, int capacity);
+extern const OaJsonNode *oa_json_member(const char *text,
+										const OaJsonNode *nodes,
+										const OaJsonNode *object,
+										const char *name);
+extern bool oa_json_equals(const char *text, const OaJsonNode *node,
+						   const char *expected);
+extern int	oa_json_unescape(const char *text, const OaJsonNode *node,
+							 char *out);
+extern double oa_json_number(const char *text, const OaJsonNode *node);
+
+/* claims.c: what a token says, in the server's encoding and types */
+extern bool oa_utf8_to_server(const char *utf8, int length, text **result);
+extern bool oa_json_to_text(const char *json, const OaJsonNode *node,
+							text **result);
+extern Jsonb *oa_json_to_jsonb(const char *json,
+							   const OaJsonNode *nodes);
+
+/* jwt_library.c: libjwt, opened when it is first needed */
+typedef struct jwt OaJwt;
+
+extern void oa_jwt_library_open(void);
+extern OaJwt *oa_jwt_decode(const char *token);
+extern void oa_jwt_free(OaJwt *jwt);
+extern const char *oa_jwt_header(OaJwt *jwt, const char *name);
+extern const char *oa_jwt_claim(OaJwt *jwt, const char *name);
+
+/* key_document.c: the documents in which signing keys are published */
+#define OA_KEY_DOCUMENT_MAX		(256 * 1024)
+#define OA_SIGNING_KEYS_MAX		64
+#define OA_KID_MAX				256 /* bytes */
+
+struct evp_pkey_st;
+
+typedef struct OaDocumentKey
+{
+	char		kid[OA_KID_MAX];	/* UTF-8, without a NUL */
+	int			kid_length;
+	unsigned char *public_key;	/* SubjectPublicKeyInfo in DER, malloc'ed */
+	int			public_key_length;
+	bool		expires;
+	int64		expires_at;		/* seconds since 1970 */
+} OaDocumentKey;
+
+typedef struct OaKeyDocument
+{
+	int			count;
+	OaDocumentKey keys[OA_SIGNING_KEYS_MAX];
+} OaKeyDocument;
+
+extern const char *oa_parse_key_document(const char *text, int length,
+										 OaJsonNode *nodes, int64 now,
+										 int64 skew, OaKeyDocument *document);
+extern void oa_free_key_document(OaKeyDocument *document);
+extern const char *oa_check_signing_key(struct evp_pkey_st *key);
+
+/* key_ring.c: the signing keys of a backend, ready for use */
+typedef struct OaHeldKey OaHeldKey;
+
+typedef enum OaKeyLookup
+{
+	OA_KEY_FOUND, OA_KEY_UNKNOWN, OA_KEY_EXPIRED, OA_KEY_NONE_AT_ALL
+} OaKeyLookup;
+
+extern OaKeyLookup oa_find_signing_key(const char *kid, TimestampTz now,
+									   OaHeldKey **key);
+extern bool oa_signature_is_good(OaHeldKey *key, const char *message,
+								 int message_length,
+								 const unsigned char *signature,
+								 int signature_length);
+extern TimestampTz oa_held_key_expires_at(const OaHeldKey *key);
+extern uint64 oa_key_ring_generation(void);
+
+/* firebase_token.c: the rules of Firebase ID tokens */
+typedef enum OaTokenStatus
+{
+	OA_TOKEN_GOOD,
+	OA_TOKEN_INVALID,			/* whatever the reason; "detail" names it */
+	OA_TOKEN_EXPIRED,			/* and nothing else is wrong with it */
+	OA_TOKEN_UNAVAILABLE		/* nothing can be verified; see "hint" */
+} OaTokenStatus;
+
+typedef struct OaIdentity
+{
+	HeapTupleHeader row;		/* of a good token: the function's result */
+	text	   *uid;			/* in it */
+	const char *detail;			/* of another: a constant sentence */
+	const char *hint;			/* likewise, or NULL */
+} OaIdentity;
+
+extern OaTokenStatus oa_verify_token(const char *token, int length,
+									 OaIdentity *identity);
 
 /* keys.c */
 typedef struct OaMintedKey
@@ -137,11 +318,139 @@ typedef struct OaMintedKey
 
 extern void oa_mint_key(text *org_id, text *name, text *uid,
 						OaMintedKey *minted);
-extern bool oa_revoke_key(text *org_id, text *key_id, text *uid,
-						  text *reason);
+typedef enum OaRevocation
+{
+	OA_REVOKED, OA_REVOKED_BEFORE, OA_NO_SUCH_KEY
+} OaRevocation;
+
+extern OaRevocation oa_revoke_key(text *org_id, text *key_id, text *uid,
+								  text *reason);
+
+typedef struct OaListedKey
+{
+	text	   *key_id;
+	text	   *name;
+	text	   *prefix;
+	TimestampTz created_at;
+	TimestampTz last_used_at;
+	TimestampTz revoked_at;
+	bool		never_used;		/* there is no last_used_at */
+	bool		active;			/* there is no revoked_at */
+} OaListedKey;
+
+typedef void (*OaKeyCallback) (const OaListedKey *key, void *argument);
+
+extern void oa_list_keys(text *org_id, OaKeyCallback callback,
+						 void *argument);
 
 /* orgs.c */
 extern void oa_org_missing(void) pg_attribute_noreturn();
 extern void oa_require_org(text *org_id);
+extern text *oa_create_org(text *name, text *tier, text *uid, bool sign_up,
+						   text *webhook_secret, TimestampTz *created_at);
+extern void oa_sign_up_org(text *org_id, text *uid);
+
+/* problem.c: what can be wrong with a request, in HTTP and in SQL */
+typedef enum OaProblem
+{
+	OA_NO_PROBLEM,
+	OA_NOT_FOUND, OA_METHOD_NOT_ALLOWED, OA_UNSUPPORTED_MEDIA_TYPE,
+	OA_PAYLOAD_TOO_LARGE, OA_MISSING_CREDENTIALS, OA_TWO_CREDENTIALS,
+	OA_INVALID_API_KEY, OA_INVALID_TOKEN, OA_EXPIRED_TOKEN,
+	OA_AUTH_UNAVAILABLE, OA_INVALID_JSON, OA_INVALID_REQUEST,
+	OA_INVALID_PARAMETER, OA_ORGANIZATION_NOT_FOUND, OA_KEY_NOT_FOUND,
+	OA_ALREADY_SIGNED_UP, OA_ORG_LIMIT_REACHED, OA_API_ACCESS_DISABLED,
+	OA_KEY_LIMIT_REACHED, OA_SERVICE_UNAVAILABLE
+} OaProblem;
+
+typedef struct OaProblemText
+{
+	int			status;			/* HTTP */
+	const char *code;
+	const char *message;
+	const char *challenge;		/* WWW-Authenticate, or NULL */
+	const char *retry_after;	/* seconds, or NULL */
+	int			sqlstate;		/* where a SQL function has the problem too */
+} OaProblemText;
+
+extern const OaProblemText *oa_problem_text(OaProblem problem);
+
+/* signup.c: what members of an org may do */
+typedef struct OaSignup
+{
+	text	   *uid;
+	text	   *org_name;		/* of a new org, or NULL */
+	text	   *existing_org_id;	/* or this one, or NULL */
+	text	   *tier;			/* NULL: "free", or what the org has */
+	text	   *key_name;
+} OaSignup;
+
+typedef struct OaOrgKey
+{
+	text	   *org_id;
+	text	   *org_name;
+	text	   *tier;
+	text	   *webhook_secret; /* NULL if it cannot be unsealed */
+	OaMintedKey key;
+} OaOrgKey;
+
+extern OaProblem oa_signup(const OaSignup *signup, OaOrgKey *result,
+						   const char **param);
+extern OaProblem oa_create_key(text *uid, text *org_id, text *name,
+							   OaOrgKey *result);
+extern bool oa_is_member(text *org_id, text *uid);
+
+/* endpoints.c: one function for each request of the API */
+typedef struct OaRequest
+{
+	const char *bearer;			/* of the Authorization header */
+	int			bearer_length;
+	text	   *org_id;			/* from the path, or NULL */
+	text	   *key_id;
+	const char *body;			/* in UTF-8, terminated; or NULL */
+	int			body_length;
+} OaRequest;
+
+typedef struct OaResponse
+{
+	OaProblem	problem;
+	const char *param;			/* the member at fault, or NULL */
+	const char *allow;			/* methods, for OA_METHOD_NOT_ALLOWED */
+	int			status;
+	StringInfoData body;		/* JSON in the server's encoding, or empty */
+} OaResponse;
+
+typedef void (*OaEndpoint) (const OaRequest *request, OaResponse *response);
+
+extern void oa_endpoint_signup(const OaRequest *request, OaResponse *response);
+extern void oa_endpoint_create_key(const OaRequest *request,
+								   OaResponse *response);
+extern void oa_endpoint_list_keys(const OaRequest *request,
+								  OaResponse *response);
+extern void oa_endpoint_revoke_key(const OaRequest *request,
+								   OaResponse *response);
+extern void oa_endpoint_verify(const OaRequest *request, OaResponse *response);
+
+/* http_message.c: what HTTP adds around an endpoint */
+#define OA_BODY_MAX (16 * 1024)
+
+typedef struct OaHeaders
+{
+	char	   *json;			/* an object in UTF-8 */
+	OaJsonNode *nodes;
+} OaHeaders;
+
+typedef void (*OaHeaderCallback) (const char *name, const char *value,
+								  void *argument);
+
+extern bool oa_read_headers(text *json, OaHeaders *headers);
+extern bool oa_read_header(const OaHeaders *headers, const char *name,
+						   char **value);
+extern OaProblem oa_read_bearer(const OaHeaders *headers, OaRequest *request);
+extern void oa_read_body(text *body, OaRequest *request);
+extern void oa_response_init(OaResponse *response);
+extern void oa_write_problem(OaResponse *response);
+extern void oa_each_response_header(const OaResponse *response,
+									OaHeaderCallback callback, void *argument);
 
 #endif							/* OVERTEN_AUTH_H */

@@ -10,7 +10,8 @@
  * (sub)transaction.
  *
  * Between oa_statements_begin() and oa_statements_end() the memory context is
- * SPI's: what is to be returned must be made before or after, or be copied.
+ * SPI's: what is to be returned must be made before or after, or be copied, as
+ * oa_statement_text() does.
  */
 #include "postgres.h"
 
@@ -108,6 +109,28 @@ oa_statement_result(int row, int column, bool *isnull)
 {
 	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
 						 column, isnull);
+}
+
+/* A text of the last statement's result, in the caller's memory, or NULL. */
+text	   *
+oa_statement_text(int row, int column)
+{
+	bool		isnull;
+	Datum		value = oa_statement_result(row, column, &isnull);
+
+	if (isnull)
+		return NULL;
+	value = PointerGetDatum(DatumGetTextPP(value));
+	return (text *) DatumGetPointer(SPI_datumTransfer(value, false, -1));
+}
+
+/* A boolean of it that is not NULL. */
+bool
+oa_statement_bool(int row, int column)
+{
+	bool		isnull;
+
+	return DatumGetBool(oa_statement_result(row, column, &isnull));
 }
 
 /*

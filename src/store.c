@@ -15,8 +15,14 @@
  * is looked for under the table's lock, and so stays until the lock is given
  * back.  Without a usable one the table is scanned.
  *
- * Locks are released at the end of the read, lest a long transaction stand in
- * the way of DDL.
+ * Locks are released as soon as a table has been looked at, lest a long
+ * transaction stand in the way of DDL, and only one is held at a time, lest
+ * there be a deadlock with it.
+ *
+ * ALTER TABLE may rewrite a table under its own transaction id, and then a
+ * snapshot from before its commit sees no rows at all.  So the first table of
+ * a read is locked before the snapshot is taken.  With the second one that is
+ * not possible: verify.c starts over if a key's org cannot be found.
  */
 #include "postgres.h"
 
@@ -63,34 +69,52 @@ enum
 	KEY_DIGEST, KEY_ID, KEY_ORG_ID, KEY_PREFIX, KEY_REVOKED_AT
 };
 
-static Table api_keys = {
-	.name = "api_keys",
-	.equality = F_BYTEAEQ,
-	.columns = {
-		{"digest", BYTEAOID},
-		{"key_id", TEXTOID},
-		{"org_id", TEXTOID},
-		{"prefix", TEXTOID},
-		{"revoked_at", TIMESTAMPTZOID},
-	},
-};
-
 enum
 {
 	ORG_ID, ORG_NAME, ORG_TIER, ORG_WEBHOOK_SECRET, ORG_SUSPENDED_AT
 };
 
-static Table orgs = {
-	.name = "orgs",
-	.equality = F_TEXTEQ,
-	.columns = {
-		{"org_id", TEXTOID},
-		{"name", TEXTOID},
-		{"tier", TEXTOID},
-		{"webhook_secret_sealed", BYTEAOID},
-		{"suspended_at", TIMESTAMPTZOID},
+enum
+{
+	SIGNING_KID, SIGNING_PUBLIC_KEY, SIGNING_EXPIRES_AT
+};
+
+static Table tables[] = {
+	[OA_API_KEYS] = {
+		.name = "api_keys",
+		.equality = F_BYTEAEQ,
+		.columns = {
+			[KEY_DIGEST] = {"digest", BYTEAOID},
+			[KEY_ID] = {"key_id", TEXTOID},
+			[KEY_ORG_ID] = {"org_id", TEXTOID},
+			[KEY_PREFIX] = {"prefix", TEXTOID},
+			[KEY_REVOKED_AT] = {"revoked_at", TIMESTAMPTZOID},
+		},
+	},
+	[OA_ORGS] = {
+		.name = "orgs",
+		.equality = F_TEXTEQ,
+		.columns = {
+			[ORG_ID] = {"org_id", TEXTOID},
+			[ORG_NAME] = {"name", TEXTOID},
+			[ORG_TIER] = {"tier", TEXTOID},
+			[ORG_WEBHOOK_SECRET] = {"webhook_secret_sealed", BYTEAOID},
+			[ORG_SUSPENDED_AT] = {"suspended_at", TIMESTAMPTZOID},
+		},
+	},
+	[OA_SIGNING_KEYS] = {
+		.name = "signing_keys",
+		.equality = F_TEXTEQ,
+		.columns = {
+			[SIGNING_KID] = {"kid", TEXTOID},
+			[SIGNING_PUBLIC_KEY] = {"public_key", BYTEAOID},
+			[SIGNING_EXPIRES_AT] = {"expires_at", TIMESTAMPTZOID},
+		},
 	},
 };
+
+/* The generation that the OIDs of all tables were looked up under. */
+static uint64 oids_generation = 0;
 
 /* A row in the hands of a read: the scan is open until finish_scan(). */
 typedef struct RowScan
@@ -110,14 +134,22 @@ is_found(const Table *table)
 }
 
 /*
- * Does a message about this relation concern the caches?  Any does while the
- * OIDs are not known.  Called from within invalidation: no catalog access.
+ * Does a message about this relation concern the caches?  One for InvalidOid
+ * does: the queue overflowed, and anything may have changed.  Any does while
+ * the OIDs are not known.  Called from within invalidation: no catalog access.
  */
 bool
 oa_store_watches(Oid relid)
 {
-	return relid == api_keys.relid || !is_found(&api_keys) ||
-		relid == orgs.relid || !is_found(&orgs);
+	if (!OidIsValid(relid) || oids_generation != oa_cache_generation())
+		return true;
+
+	for (int i = 0; i < lengthof(tables); i++)
+	{
+		if (relid == tables[i].relid)
+			return true;
+	}
+	return false;
 }
 
 /* The number of a column, which must have the type that is expected. */
@@ -142,6 +174,16 @@ find_column(Relation relation, const ColumnSpec *column)
 					RelationGetRelationName(relation), column->name,
 					format_type_be(column->type)),
 			 errhint("Run ALTER EXTENSION overten_auth UPDATE.")));
+}
+
+static int
+count_columns(const Table *table)
+{
+	int			count = 0;
+
+	while (count < TABLE_COLUMNS_MAX && table->columns[count].name != NULL)
+		count++;
+	return count;
 }
 
 /* Can an index find the one row with a given value of this column? */
@@ -178,20 +220,27 @@ find_index(Relation relation, AttrNumber attnum)
 	return result;
 }
 
-/* The OID that a table's name leads to now. */
+/* The OID that a table's name leads to now, or InvalidOid. */
 static Oid
 look_up(const Table *table)
 {
-	Oid			relid;
+	return get_relname_relid(table->name, get_namespace_oid(OA_SCHEMA, true));
+}
 
-	relid = get_relname_relid(table->name,
-							  get_namespace_oid(OA_SCHEMA, true));
-	if (!OidIsValid(relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table %s.%s does not exist", OA_SCHEMA, table->name),
-				 errhint("Run CREATE EXTENSION overten_auth in this database.")));
-	return relid;
+/*
+ * Make sure that it is known which messages concern the caches.  One that
+ * arrives meanwhile counts, whatever it is about, and leaves them unknown.
+ */
+static void
+look_up_all(void)
+{
+	uint64		generation = oa_cache_generation();
+
+	if (oids_generation == generation)
+		return;
+	for (int i = 0; i < lengthof(tables); i++)
+		tables[i].relid = look_up(&tables[i]);
+	oids_generation = generation;
 }
 
 /*
@@ -208,6 +257,12 @@ open_table(Table *table)
 	{
 		if (!is_found(table))
 			table->relid = look_up(table);
+		if (!OidIsValid(table->relid))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("table %s.%s does not exist", OA_SCHEMA,
+							table->name),
+					 errhint("Run CREATE EXTENSION overten_auth in this database.")));
 		relation = try_table_open(table->relid, AccessShareLock);
 		if (relation != NULL)
 		{
@@ -221,19 +276,21 @@ open_table(Table *table)
 	}
 
 	table->generation = oa_cache_generation();
-	for (int i = 0; i < TABLE_COLUMNS_MAX; i++)
+	for (int i = 0; i < count_columns(table); i++)
 		table->attnums[i] = find_column(relation, &table->columns[i]);
 	table->index = find_index(relation, table->attnums[0]);
 	return relation;
 }
 
 /*
- * Begin to read: until oa_store_end_read(), rows are seen as they are
- * committed now.  The generation is read first: see cache.c.
+ * Begin to read, from this table first: until oa_store_end_read(), rows are
+ * seen as they are committed now.  For the order, see above and cache.c.
  */
 void
-oa_store_begin_read(OaRead *read)
+oa_store_begin_read(OaRead *read, OaTable first)
 {
+	read->first = open_table(&tables[first]);
+	look_up_all();
 	read->generation = oa_cache_generation();
 	read->snapshot = RegisterSnapshot(GetLatestSnapshot());
 }
@@ -245,27 +302,35 @@ oa_store_end_read(OaRead *read)
 	UnregisterSnapshot(read->snapshot);
 }
 
-/* Look for the one row whose first column equals "key". */
+/* Take the next row; false if there is none. */
 static bool
-start_scan(RowScan *scan, OaRead *read, Table *table, Datum key)
+next_row(RowScan *scan, const Table *table)
 {
-	ScanKeyData scan_key;
-
-	scan->relation = open_table(table);
-	ScanKeyInit(&scan_key, table->attnums[0], BTEqualStrategyNumber,
-				table->equality, key);
-	scan->descriptor = systable_beginscan(scan->relation, table->index,
-										  OidIsValid(table->index),
-										  read->snapshot, 1, &scan_key);
 	scan->tuple = systable_getnext(scan->descriptor);
 	if (!HeapTupleIsValid(scan->tuple))
 		return false;
 
-	for (int i = 0; i < TABLE_COLUMNS_MAX; i++)
+	for (int i = 0; i < count_columns(table); i++)
 		scan->values[i] = heap_getattr(scan->tuple, table->attnums[i],
 									   RelationGetDescr(scan->relation),
 									   &scan->nulls[i]);
 	return true;
+}
+
+/* Look for the one row of an open table whose first column equals "key". */
+static bool
+start_scan(RowScan *scan, OaRead *read, Table *table, Relation relation,
+		   Datum key)
+{
+	ScanKeyData scan_key;
+
+	scan->relation = relation;
+	ScanKeyInit(&scan_key, table->attnums[0], BTEqualStrategyNumber,
+				table->equality, key);
+	scan->descriptor = systable_beginscan(relation, table->index,
+										  OidIsValid(table->index),
+										  read->snapshot, 1, &scan_key);
+	return next_row(scan, table);
 }
 
 static void
@@ -282,7 +347,10 @@ is_own(HeapTuple tuple)
 	return TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
 }
 
-/* Find a key by the digest of its secret.  The row is in palloc'd memory. */
+/*
+ * Find a key by the digest of its secret, in a read that began with api_keys.
+ * The row is in palloc'd memory.
+ */
 bool
 oa_store_find_key(OaRead *read, const uint8 *digest, OaKeyRow *row)
 {
@@ -297,7 +365,8 @@ oa_store_find_key(OaRead *read, const uint8 *digest, OaKeyRow *row)
 	SET_VARSIZE(&key.header, sizeof(key.data));
 	memcpy(VARDATA(&key.header), digest, OA_DIGEST_LEN);
 
-	found = start_scan(&scan, read, &api_keys, PointerGetDatum(&key.header));
+	found = start_scan(&scan, read, &tables[OA_API_KEYS], read->first,
+					   PointerGetDatum(&key.header));
 	if (found)
 	{
 		row->key_id = DatumGetTextPCopy(scan.values[KEY_ID]);
@@ -311,14 +380,16 @@ oa_store_find_key(OaRead *read, const uint8 *digest, OaKeyRow *row)
 	return found;
 }
 
-/* Find an org by its id.  The row is in palloc'd memory. */
+/* Find the org of a key by its id.  The row is in palloc'd memory. */
 bool
 oa_store_find_org(OaRead *read, text *org_id, OaOrgRow *row)
 {
+	Table	   *orgs = &tables[OA_ORGS];
 	RowScan		scan;
 	bool		found;
 
-	found = start_scan(&scan, read, &orgs, PointerGetDatum(org_id));
+	found = start_scan(&scan, read, orgs, open_table(orgs),
+					   PointerGetDatum(org_id));
 	if (found)
 	{
 		bytea	   *sealed = DatumGetByteaPP(scan.values[ORG_WEBHOOK_SECRET]);
@@ -331,4 +402,32 @@ oa_store_find_org(OaRead *read, text *org_id, OaOrgRow *row)
 	}
 	finish_scan(&scan);
 	return found;
+}
+
+/*
+ * All signing keys, in a read that began with them, as a list of palloc'd
+ * OaSigningKeyRow.
+ */
+List	   *
+oa_store_read_signing_keys(OaRead *read)
+{
+	List	   *rows = NIL;
+	RowScan		scan;
+
+	scan.relation = read->first;
+	scan.descriptor = systable_beginscan(scan.relation, InvalidOid, false,
+										 read->snapshot, 0, NULL);
+	while (next_row(&scan, &tables[OA_SIGNING_KEYS]))
+	{
+		OaSigningKeyRow *row = palloc(sizeof(OaSigningKeyRow));
+
+		row->kid = DatumGetTextPCopy(scan.values[SIGNING_KID]);
+		row->public_key = DatumGetByteaPCopy(scan.values[SIGNING_PUBLIC_KEY]);
+		row->expires_at = scan.nulls[SIGNING_EXPIRES_AT] ? DT_NOEND :
+			DatumGetTimestampTz(scan.values[SIGNING_EXPIRES_AT]);
+		row->own = is_own(scan.tuple);
+		rows = lappend(rows, row);
+	}
+	finish_scan(&scan);
+	return rows;
 }

@@ -31,11 +31,8 @@
 
 #include "overten_auth.h"
 
-enum
-{
-	RESULT_KEY_ID, RESULT_ORG_ID, RESULT_ORG_NAME, RESULT_TIER,
-	RESULT_WEBHOOK_SECRET, RESULT_KEY_PREFIX, RESULT_COLUMNS
-};
+/* Each further one takes an ALTER TABLE that commits in the middle of it. */
+#define READ_ATTEMPTS	3
 
 /* What is cached of an accepted key. */
 typedef struct AcceptedKey
@@ -64,13 +61,13 @@ PG_FUNCTION_INFO_V1(overten_verify_key_digest);
 static void
 prepare(void)
 {
-	static const char *const names[RESULT_COLUMNS] = {
+	static const char *const names[OA_VERIFIED_COLUMNS] = {
 		"key_id", "org_id", "org_name", "tier", "webhook_secret", "key_prefix"
 	};
 	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
-	TupleDesc	descriptor = CreateTemplateTupleDesc(RESULT_COLUMNS);
+	TupleDesc	descriptor = CreateTemplateTupleDesc(OA_VERIFIED_COLUMNS);
 
-	for (int i = 0; i < RESULT_COLUMNS; i++)
+	for (int i = 0; i < OA_VERIFIED_COLUMNS; i++)
 		TupleDescInitEntry(descriptor, (AttrNumber) (i + 1), names[i],
 						   TEXTOID, -1, 0);
 	keys_cache = oa_cache_create("keys");
@@ -79,11 +76,16 @@ prepare(void)
 	MemoryContextSwitchTo(caller);
 }
 
+typedef enum OrgState
+{
+	ORG_MISSING, ORG_SUSPENDED, ORG_ACTIVE
+} OrgState;
+
 /*
- * Fill in the org's columns of a result, from the cache or the table.  False
- * if there is no such org, or it is suspended.
+ * Fill in the org's columns of a result, from the cache or the table.  "own"
+ * tells whether the own transaction has written its row.
  */
-static bool
+static OrgState
 read_org(OaRead *read, const OaKeyRow *key, Datum *values, bool *nulls,
 		 bool *own)
 {
@@ -106,20 +108,22 @@ read_org(OaRead *read, const OaKeyRow *key, Datum *values, bool *nulls,
 			tuple.t_data = memcpy(palloc(cached->length), &cached->row,
 								  cached->length);
 			heap_deform_tuple(&tuple, result_descriptor, values, nulls);
-			return true;
+			return ORG_ACTIVE;
 		}
 	}
 
-	if (!oa_store_find_org(read, key->org_id, &org) || org.suspended)
-		return false;
+	if (!oa_store_find_org(read, key->org_id, &org))
+		return ORG_MISSING;
+	if (org.suspended)
+		return ORG_SUSPENDED;
 
-	memset(nulls, true, RESULT_COLUMNS);
-	values[RESULT_ORG_NAME] = PointerGetDatum(org.name);
-	nulls[RESULT_ORG_NAME] = false;
-	values[RESULT_TIER] = PointerGetDatum(org.tier);
-	nulls[RESULT_TIER] = false;
-	values[RESULT_WEBHOOK_SECRET] = PointerGetDatum(org.webhook_secret);
-	nulls[RESULT_WEBHOOK_SECRET] = (org.webhook_secret == NULL);
+	memset(nulls, true, OA_VERIFIED_COLUMNS);
+	values[OA_VERIFIED_ORG_NAME] = PointerGetDatum(org.name);
+	nulls[OA_VERIFIED_ORG_NAME] = false;
+	values[OA_VERIFIED_TIER] = PointerGetDatum(org.tier);
+	nulls[OA_VERIFIED_TIER] = false;
+	values[OA_VERIFIED_WEBHOOK_SECRET] = PointerGetDatum(org.webhook_secret);
+	nulls[OA_VERIFIED_WEBHOOK_SECRET] = (org.webhook_secret == NULL);
 
 	*own = org.own;
 	if (cacheable && !org.own)
@@ -133,34 +137,39 @@ read_org(OaRead *read, const OaKeyRow *key, Datum *values, bool *nulls,
 		memcpy(&copy->row, tuple->t_data, tuple->t_len);
 		oa_cache_store(orgs_cache, cache_key, copy, size, read->generation);
 	}
-	return true;
+	return ORG_ACTIVE;
 }
 
-/* Read a key and its org from the tables; NULL if it is to be refused. */
+/*
+ * Read a key and its org from the tables; NULL if it is to be refused.
+ * "org_missing" is set if there is an active key, but not its org.
+ */
 static AcceptedKey *
-read_key(const uint8 *digest)
+try_read_key(const uint8 *digest, bool *org_missing)
 {
 	AcceptedKey *accepted = NULL;
 	AcceptedKey *cached = NULL;
+	OrgState	org = ORG_SUSPENDED;
 	OaRead		read;
 	OaKeyRow	key;
-	Datum		values[RESULT_COLUMNS];
-	bool		nulls[RESULT_COLUMNS];
+	Datum		values[OA_VERIFIED_COLUMNS];
+	bool		nulls[OA_VERIFIED_COLUMNS];
 	bool		own_org;
 
-	oa_store_begin_read(&read);
-	if (oa_store_find_key(&read, digest, &key) && !key.revoked &&
-		read_org(&read, &key, values, nulls, &own_org))
+	oa_store_begin_read(&read, OA_API_KEYS);
+	if (oa_store_find_key(&read, digest, &key) && !key.revoked)
+		org = read_org(&read, &key, values, nulls, &own_org);
+	if (org == ORG_ACTIVE)
 	{
 		HeapTuple	tuple;
 		Size		size;
 
-		values[RESULT_KEY_ID] = PointerGetDatum(key.key_id);
-		nulls[RESULT_KEY_ID] = false;
-		values[RESULT_ORG_ID] = PointerGetDatum(key.org_id);
-		nulls[RESULT_ORG_ID] = false;
-		values[RESULT_KEY_PREFIX] = PointerGetDatum(key.prefix);
-		nulls[RESULT_KEY_PREFIX] = false;
+		values[OA_VERIFIED_KEY_ID] = PointerGetDatum(key.key_id);
+		nulls[OA_VERIFIED_KEY_ID] = false;
+		values[OA_VERIFIED_ORG_ID] = PointerGetDatum(key.org_id);
+		nulls[OA_VERIFIED_ORG_ID] = false;
+		values[OA_VERIFIED_KEY_PREFIX] = PointerGetDatum(key.prefix);
+		nulls[OA_VERIFIED_KEY_PREFIX] = false;
 		tuple = heap_form_tuple(result_descriptor, values, nulls);
 
 		size = offsetof(AcceptedKey, row) + tuple->t_len;
@@ -175,7 +184,28 @@ read_key(const uint8 *digest)
 									read.generation);
 	}
 	oa_store_end_read(&read);
+
+	*org_missing = (org == ORG_MISSING);
 	return cached != NULL ? cached : accepted;
+}
+
+/*
+ * Read a key and its org from the tables; NULL if it is to be refused.  A key
+ * has an org, so one that misses it was read while orgs was being rewritten
+ * (see store.c), and is read again.
+ */
+static AcceptedKey *
+read_key(const uint8 *digest)
+{
+	for (int attempt = 0; attempt < READ_ATTEMPTS; attempt++)
+	{
+		bool		org_missing;
+		AcceptedKey *accepted = try_read_key(digest, &org_missing);
+
+		if (!org_missing)
+			return accepted;
+	}
+	return NULL;
 }
 
 /* Record that the key of a result was used. */
@@ -187,34 +217,35 @@ record_use(HeapTupleHeader row)
 	Datum		key_id;
 
 	tuple.t_data = row;
-	key_id = heap_getattr(&tuple, RESULT_KEY_ID + 1, result_descriptor,
+	key_id = heap_getattr(&tuple, OA_VERIFIED_KEY_ID + 1, result_descriptor,
 						  &isnull);
 	oa_record_use(DatumGetTextPP(key_id));
 }
 
 /*
- * Give a result the type that the calling expression expects, which is
- * overten_auth.verified_key.  A function with a named row type costs its
+ * Give an anonymous row the named type that the calling expression expects,
+ * which must have these columns.  A function with a named row type costs its
  * caller less than one with OUT parameters, whose row type is put together
- * from the catalog for each execution.  Without an expression the result
- * stays an anonymous record.
+ * from the catalog for each execution.  Without an expression the row stays
+ * anonymous.
  */
-static void
-set_row_type(HeapTupleHeader row, FmgrInfo *function)
+void
+oa_set_row_type(HeapTupleHeader row, TupleDesc columns, FmgrInfo *function,
+				Oid *checked_type)
 {
-	static Oid	checked_type = InvalidOid;
 	Oid			type = get_fn_expr_rettype(function);
 
 	if (!OidIsValid(type) || type == RECORDOID)
 		return;
 
-	if (type != checked_type)
+	if (type != *checked_type)
 	{
 		TupleDesc	descriptor = lookup_rowtype_tupdesc(type, -1);
-		bool		matches = descriptor->natts == RESULT_COLUMNS;
+		bool		matches = descriptor->natts == columns->natts;
 
-		for (int i = 0; matches && i < RESULT_COLUMNS; i++)
-			matches = TupleDescAttr(descriptor, i)->atttypid == TEXTOID;
+		for (int i = 0; matches && i < columns->natts; i++)
+			matches = TupleDescAttr(descriptor, i)->atttypid ==
+				TupleDescAttr(columns, i)->atttypid;
 		ReleaseTupleDesc(descriptor);
 		if (!matches)
 			ereport(ERROR,
@@ -222,22 +253,27 @@ set_row_type(HeapTupleHeader row, FmgrInfo *function)
 					 errmsg("type %s is not the result type of this version of overten_auth",
 							format_type_be(type)),
 					 errhint("Run ALTER EXTENSION overten_auth UPDATE.")));
-		checked_type = type;
+		*checked_type = type;
 	}
 	HeapTupleHeaderSetTypeId(row, type);
 	HeapTupleHeaderSetTypMod(row, -1);
 }
 
-/* The result for the digest of a secret: a row, or NULL if it is refused. */
-static Datum
-verify(FunctionCallInfo fcinfo, const uint8 *digest)
+/* May keys be verified here?  A standby learns of a revocation late. */
+bool
+oa_may_verify(void)
 {
-	ErrorContextCallback secrecy;
-	AcceptedKey *accepted;
-	HeapTupleHeader row = NULL;
+	return oa_verify_on_standby || !RecoveryInProgress();
+}
 
-	oa_secrecy_begin(&secrecy);
-	if (!oa_verify_on_standby && RecoveryInProgress())
+/* The result for the digest of a secret: an anonymous row, or NULL. */
+static HeapTupleHeader
+verify(const uint8 *digest)
+{
+	AcceptedKey *accepted;
+	HeapTupleHeader row;
+
+	if (!oa_may_verify())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("keys are not verified on a standby"),
@@ -250,14 +286,52 @@ verify(FunctionCallInfo fcinfo, const uint8 *digest)
 	accepted = oa_cache_find(keys_cache, digest);
 	if (accepted == NULL)
 		accepted = read_key(digest);
-	if (accepted != NULL)
-	{
-		row = palloc(accepted->length);
-		memcpy(row, &accepted->row, accepted->length);
-		if (oa_use_is_due(&accepted->recorded_at))
-			record_use(row);
-		set_row_type(row, fcinfo->flinfo);
-	}
+	if (accepted == NULL)
+		return NULL;
+
+	row = palloc(accepted->length);
+	memcpy(row, &accepted->row, accepted->length);
+	if (oa_use_is_due(&accepted->recorded_at))
+		record_use(row);
+	return row;
+}
+
+/*
+ * Verify what should be a secret.  Fills in the columns of
+ * overten_auth.verified_key and returns true, or returns false if it is
+ * refused.  Raises 55000 unless oa_may_verify().
+ */
+bool
+oa_verify_secret(const char *bytes, int length, Datum *values, bool *nulls)
+{
+	uint8		digest[OA_DIGEST_LEN];
+	HeapTupleData tuple = {0};
+
+	if (!oa_is_secret_shaped(bytes, length))
+		return false;
+
+	oa_digest(bytes, length, digest);
+	tuple.t_data = verify(digest);
+	if (tuple.t_data == NULL)
+		return false;
+
+	tuple.t_len = HeapTupleHeaderGetDatumLength(tuple.t_data);
+	heap_deform_tuple(&tuple, result_descriptor, values, nulls);
+	return true;
+}
+
+/* Verify a digest for a SQL function. */
+static Datum
+verify_for_sql(FunctionCallInfo fcinfo, const uint8 *digest)
+{
+	static Oid	checked_type = InvalidOid;
+	ErrorContextCallback secrecy;
+	HeapTupleHeader row;
+
+	oa_secrecy_begin(&secrecy);
+	row = verify(digest);
+	if (row != NULL)
+		oa_set_row_type(row, result_descriptor, fcinfo->flinfo, &checked_type);
 	oa_secrecy_end(&secrecy);
 
 	if (row == NULL)
@@ -286,7 +360,7 @@ overten_verify_key(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 
 	oa_digest(VARDATA_ANY(secret), OA_SECRET_LEN, digest);
-	return verify(fcinfo, digest);
+	return verify_for_sql(fcinfo, digest);
 }
 
 /*
@@ -304,5 +378,5 @@ overten_verify_key_digest(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 
 	digest = PG_GETARG_BYTEA_PP(0);
-	return verify(fcinfo, (const uint8 *) VARDATA_ANY(digest));
+	return verify_for_sql(fcinfo, (const uint8 *) VARDATA_ANY(digest));
 }

@@ -1,0 +1,275 @@
+/*
+ * http_request.c
+ *		overten_handle_request(): one HTTP exchange in one call.
+ *
+ * The way of a request: its route, its method, its body's type and size, its
+ * credential, its endpoint.  Each step can end it with a problem; the order is
+ * the contract's.  What is returned is the whole answer, errors too, so that
+ * the HTTP layer only carries it.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/memutils.h"
+
+#include "overten_auth.h"
+
+#define BASE_PATH		"/api/v1"
+#define SEGMENTS_MAX	4
+
+typedef struct Method
+{
+	const char *name;
+	OaEndpoint	endpoint;
+	bool		takes_body;
+} Method;
+
+typedef struct Route
+{
+	const char *segments[SEGMENTS_MAX]; /* "" stands for an id */
+	const char *allow;
+	Method		methods[3];
+} Route;
+
+static const Route routes[] = {
+	{
+		{"verify"},
+		"GET, HEAD",
+		{{"GET", oa_endpoint_verify}, {"HEAD", oa_endpoint_verify}}
+	},
+	{
+		{"signup"},
+		"POST",
+		{{"POST", oa_endpoint_signup, true}}
+	},
+	{
+		{"organizations", "", "api-keys"},
+		"GET, HEAD, POST",
+		{
+			{"GET", oa_endpoint_list_keys},
+			{"HEAD", oa_endpoint_list_keys},
+			{"POST", oa_endpoint_create_key, true}
+		}
+	},
+	{
+		{"organizations", "", "api-keys", ""},
+		"DELETE",
+		{{"DELETE", oa_endpoint_revoke_key}}
+	},
+};
+
+enum
+{
+	RESULT_STATUS, RESULT_HEADERS, RESULT_BODY, RESULT_COLUMNS
+};
+
+static TupleDesc result_descriptor = NULL;
+
+PG_FUNCTION_INFO_V1(overten_handle_request);
+
+/* Set up, once per backend, what outlives the calls. */
+static void
+prepare(void)
+{
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+	TupleDesc	descriptor = CreateTemplateTupleDesc(RESULT_COLUMNS);
+
+	TupleDescInitEntry(descriptor, RESULT_STATUS + 1, "status", INT4OID, -1, 0);
+	TupleDescInitEntry(descriptor, RESULT_HEADERS + 1, "headers", JSONOID, -1, 0);
+	TupleDescInitEntry(descriptor, RESULT_BODY + 1, "body", TEXTOID, -1, 0);
+	result_descriptor = BlessTupleDesc(descriptor);
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Compare a path's rest, after the base path and up to a query string, with a
+ * route, and pick its ids.  Ids are taken as they stand: those that exist need
+ * no percent-encoding.
+ */
+static bool
+matches(const char *path, const Route *route, OaRequest *request)
+{
+	text	   *ids[2] = {NULL, NULL};
+	int			found = 0;
+
+	for (int i = 0; i < SEGMENTS_MAX && route->segments[i] != NULL; i++)
+	{
+		const char *expected = route->segments[i];
+		size_t		length;
+
+		if (*path++ != '/')
+			return false;
+		length = strcspn(path, "/?");
+		if (length == 0)
+			return false;
+		if (*expected == '\0')
+			ids[found++] = cstring_to_text_with_len(path, (int) length);
+		else if (length != strlen(expected) ||
+				 strncmp(path, expected, length) != 0)
+			return false;
+		path += length;
+	}
+	if (*path != '\0' && *path != '?')
+		return false;
+
+	request->org_id = ids[0];
+	request->key_id = ids[1];
+	return true;
+}
+
+/* The route of a path, or NULL. */
+static const Route *
+find_route(const char *path, OaRequest *request)
+{
+	if (strncmp(path, BASE_PATH, strlen(BASE_PATH)) != 0)
+		return NULL;
+
+	for (int i = 0; i < lengthof(routes); i++)
+	{
+		if (matches(path + strlen(BASE_PATH), &routes[i], request))
+			return &routes[i];
+	}
+	return NULL;
+}
+
+/* The method of a route, or NULL. */
+static const Method *
+find_method(const Route *route, const char *name)
+{
+	for (int i = 0; i < lengthof(route->methods); i++)
+	{
+		const Method *method = &route->methods[i];
+
+		if (method->name != NULL && strcmp(method->name, name) == 0)
+			return method;
+	}
+	return NULL;
+}
+
+/* Does a Content-Type header say JSON, with whatever parameters? */
+static bool
+is_json_type(const char *value)
+{
+	static const char json[] = "application/json";
+	size_t		length = strlen(json);
+
+	return value != NULL && pg_strncasecmp(value, json, length) == 0 &&
+		strchr("; \t", value[length]) != NULL;
+}
+
+/* Answer a request. */
+static void
+handle(const char *method_name, const char *path, text *headers_json,
+	   text *body, OaResponse *response)
+{
+	OaRequest	request = {0};
+	OaHeaders	headers;
+	const Route *route;
+	const Method *method;
+	char	   *content_type;
+
+	route = find_route(path, &request);
+	if (route == NULL)
+	{
+		response->problem = OA_NOT_FOUND;
+		return;
+	}
+
+	method = find_method(route, method_name);
+	if (method == NULL)
+	{
+		response->problem = OA_METHOD_NOT_ALLOWED;
+		response->allow = route->allow;
+		return;
+	}
+
+	if (!oa_read_headers(headers_json, &headers))
+	{
+		response->problem = OA_TWO_CREDENTIALS;
+		return;
+	}
+
+	oa_read_body(body, &request);
+	if (method->takes_body && request.body != NULL &&
+		!(oa_read_header(&headers, "content-type", &content_type) &&
+		  is_json_type(content_type)))
+	{
+		response->problem = OA_UNSUPPORTED_MEDIA_TYPE;
+		return;
+	}
+	if (request.body_length > OA_BODY_MAX)
+	{
+		response->problem = OA_PAYLOAD_TOO_LARGE;
+		return;
+	}
+
+	response->problem = oa_read_bearer(&headers, &request);
+	if (response->problem == OA_NO_PROBLEM)
+		method->endpoint(&request, response);
+}
+
+/* Append a header to the object that is returned. */
+static void
+append_header(const char *name, const char *value, void *argument)
+{
+	StringInfo	json = argument;
+
+	appendStringInfo(json, "%c\"%s\":", json->len == 0 ? '{' : ',', name);
+	escape_json(json, value);
+}
+
+/*
+ * overten_handle_request(method text, path text, headers json, body text)
+ *		returns overten_auth.http_response (status, headers, body)
+ *
+ * The path begins with /api/v1 and may have a query string; the headers are an
+ * object with lower-case names; a body of NULL or '' is none.  The answer to
+ * HEAD has no body.  Raises 22004 if method or path is NULL.
+ */
+Datum
+overten_handle_request(PG_FUNCTION_ARGS)
+{
+	static Oid	checked_type = InvalidOid;
+	ErrorContextCallback secrecy;
+	OaResponse	response;
+	StringInfoData headers;
+	char	   *method;
+	HeapTupleHeader row;
+	Datum		values[RESULT_COLUMNS];
+	bool		nulls[RESULT_COLUMNS] = {false};
+
+	oa_secrecy_begin(&secrecy);
+	if (result_descriptor == NULL)
+		prepare();
+
+	oa_response_init(&response);
+	method = text_to_cstring(oa_text_argument(fcinfo, 0, "method"));
+	handle(method,
+		   text_to_cstring(oa_text_argument(fcinfo, 1, "path")),
+		   PG_ARGISNULL(2) ? cstring_to_text("{}") : PG_GETARG_TEXT_PP(2),
+		   PG_ARGISNULL(3) ? NULL : PG_GETARG_TEXT_PP(3),
+		   &response);
+	oa_write_problem(&response);
+
+	initStringInfo(&headers);
+	oa_each_response_header(&response, append_header, &headers);
+	appendStringInfoChar(&headers, '}');
+
+	values[RESULT_STATUS] = Int32GetDatum(response.status);
+	values[RESULT_HEADERS] = PointerGetDatum(cstring_to_text_with_len(headers.data,
+																	  headers.len));
+	if (strcmp(method, "HEAD") == 0 || response.body.len == 0)
+		nulls[RESULT_BODY] = true;
+	else
+		values[RESULT_BODY] = PointerGetDatum(cstring_to_text_with_len(response.body.data,
+																	   response.body.len));
+
+	row = heap_form_tuple(result_descriptor, values, nulls)->t_data;
+	oa_set_row_type(row, result_descriptor, fcinfo->flinfo, &checked_type);
+	oa_secrecy_end(&secrecy);
+	PG_RETURN_HEAPTUPLEHEADER(row);
+}

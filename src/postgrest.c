@@ -1,0 +1,232 @@
+/*
+ * postgrest.c
+ *		The endpoints for PostgREST: the functions of schema overten_api.
+ *
+ * PostgREST puts the request's headers into the setting request.headers and
+ * takes the answer's status and headers from response.status and
+ * response.headers, all of the current transaction; it checks path, method and
+ * media type itself.  The ids of the path come in the headers x-overten-org-id
+ * and x-overten-key-id, which only the proxy in front sets, or else as
+ * arguments.
+ *
+ * Errors are returned, for raising one would roll back and be logged.  Only
+ * revoke_api_key has to raise: it returns void, since for a 204 with a json
+ * result PostgREST announces a body.  What it raises names the problem in the
+ * header X-Overten-Error, too.
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/json.h"
+
+#include "overten_auth.h"
+
+/* PostgREST takes message and detail of such an error as JSON. */
+#define ERRCODE_POSTGREST MAKE_SQLSTATE('P','G','R','S','T')
+
+PG_FUNCTION_INFO_V1(overten_api_signup);
+PG_FUNCTION_INFO_V1(overten_api_create_api_key);
+PG_FUNCTION_INFO_V1(overten_api_list_api_keys);
+PG_FUNCTION_INFO_V1(overten_api_revoke_api_key);
+PG_FUNCTION_INFO_V1(overten_api_verify);
+
+/* The request's headers; after a transaction the setting is empty. */
+static bool
+read_headers(OaHeaders *headers)
+{
+	const char *json = GetConfigOption("request.headers", true, false);
+
+	if (json == NULL || *json == '\0')
+		json = "{}";
+	return oa_read_headers(cstring_to_text(json), headers);
+}
+
+/* An id: the header's, else the body's member of that name, else NULL. */
+static text *
+read_id(const OaHeaders *headers, const char *header, const OaRequest *request,
+		const char *member)
+{
+	char	   *value;
+	int			capacity = OA_JSON_NODES(request->body_length);
+	OaJsonNode *nodes;
+	const OaJsonNode *node;
+	text	   *id = NULL;
+
+	if (oa_read_header(headers, header, &value) && value != NULL)
+		return cstring_to_text(value);
+	if (request->body == NULL)
+		return NULL;
+
+	nodes = palloc(capacity * sizeof(OaJsonNode));
+	if (oa_json_parse(request->body, request->body_length, nodes,
+					  capacity) != NULL)
+		return NULL;
+	node = oa_json_member(request->body, nodes, nodes, member);
+	if (node != NULL && node->type == OA_JSON_STRING)
+		(void) oa_json_to_text(request->body, node, &id);
+	return id;
+}
+
+/* Answer a request to one endpoint. */
+static void
+handle(OaEndpoint endpoint, text *body, text *org_id, OaResponse *response)
+{
+	OaRequest	request = {0};
+	OaHeaders	headers;
+
+	oa_response_init(response);
+	if (!read_headers(&headers))
+	{
+		response->problem = OA_TWO_CREDENTIALS;
+		return;
+	}
+
+	oa_read_body(body, &request);
+	if (request.body_length > OA_BODY_MAX)
+	{
+		response->problem = OA_PAYLOAD_TOO_LARGE;
+		return;
+	}
+	request.org_id = read_id(&headers, "x-overten-org-id", &request, "org_id");
+	request.key_id = read_id(&headers, "x-overten-key-id", &request, "key_id");
+	if (request.org_id == NULL)
+		request.org_id = org_id != NULL ? org_id : cstring_to_text("");
+	if (request.key_id == NULL)
+		request.key_id = cstring_to_text("");
+
+	response->problem = oa_read_bearer(&headers, &request);
+	if (response->problem == OA_NO_PROBLEM)
+		endpoint(&request, response);
+}
+
+/* Append a header to the array that PostgREST reads back. */
+static void
+append_header(const char *name, const char *value, void *argument)
+{
+	StringInfo	json = argument;
+
+	appendStringInfo(json, "%c{\"%s\":", json->len == 0 ? '[' : ',', name);
+	escape_json(json, value);
+	appendStringInfoChar(json, '}');
+}
+
+/* Set a setting for the rest of the transaction. */
+static void
+set_local(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
+}
+
+/* Run an endpoint, and return its answer in PostgREST's way. */
+static Datum
+answer(OaEndpoint endpoint, text *body, text *org_id)
+{
+	ErrorContextCallback secrecy;
+	OaResponse	response;
+	StringInfoData headers;
+
+	oa_secrecy_begin(&secrecy);
+	handle(endpoint, body, org_id, &response);
+	oa_write_problem(&response);
+
+	initStringInfo(&headers);
+	oa_each_response_header(&response, append_header, &headers);
+	appendStringInfoChar(&headers, ']');
+	set_local("response.status", psprintf("%d", response.status));
+	set_local("response.headers", headers.data);
+	oa_secrecy_end(&secrecy);
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(response.body.data,
+											  response.body.len));
+}
+
+/* Append a header to the object in the detail of an error. */
+static void
+append_raised_header(const char *name, const char *value, void *argument)
+{
+	StringInfo	json = argument;
+
+	if (strcmp(name, "content-type") == 0)
+		return;
+	appendStringInfo(json, ",\"%s\":", name);
+	escape_json(json, value);
+}
+
+/* Raise a problem in PostgREST's way. */
+static void
+raise_problem(const OaResponse *response)
+{
+	const OaProblemText *text = oa_problem_text(response->problem);
+	StringInfoData message;
+	StringInfoData detail;
+
+	initStringInfo(&message);
+	appendStringInfo(&message, "{\"code\":\"%s\",\"message\":", text->code);
+	escape_json(&message, text->message);
+	appendStringInfoChar(&message, '}');
+
+	initStringInfo(&detail);
+	appendStringInfo(&detail,
+					 "{\"status\":%d,\"headers\":{\"x-overten-error\":\"%s\"",
+					 text->status, text->code);
+	oa_each_response_header(response, append_raised_header, &detail);
+	appendStringInfoString(&detail, "}}");
+
+	ereport(ERROR,
+			(errcode(ERRCODE_POSTGREST),
+			 errmsg_internal("%s", message.data),
+			 errdetail_internal("%s", detail.data)));
+}
+
+/* An argument that may be NULL, as text. */
+static text *
+argument(FunctionCallInfo fcinfo)
+{
+	return PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
+}
+
+/* overten_api.signup(json) returns json */
+Datum
+overten_api_signup(PG_FUNCTION_ARGS)
+{
+	return answer(oa_endpoint_signup, argument(fcinfo), NULL);
+}
+
+/* overten_api.create_api_key(json) returns json */
+Datum
+overten_api_create_api_key(PG_FUNCTION_ARGS)
+{
+	return answer(oa_endpoint_create_key, argument(fcinfo), NULL);
+}
+
+/* overten_api.list_api_keys(org_id text) returns json */
+Datum
+overten_api_list_api_keys(PG_FUNCTION_ARGS)
+{
+	return answer(oa_endpoint_list_keys, NULL, argument(fcinfo));
+}
+
+/* overten_api.verify() returns json */
+Datum
+overten_api_verify(PG_FUNCTION_ARGS)
+{
+	return answer(oa_endpoint_verify, NULL, NULL);
+}
+
+/* overten_api.revoke_api_key(json) returns void */
+Datum
+overten_api_revoke_api_key(PG_FUNCTION_ARGS)
+{
+	ErrorContextCallback secrecy;
+	OaResponse	response;
+
+	oa_secrecy_begin(&secrecy);
+	handle(oa_endpoint_revoke_key, argument(fcinfo), NULL, &response);
+	if (response.problem != OA_NO_PROBLEM)
+		raise_problem(&response);
+	set_local("response.status", "204");
+	set_local("response.headers", "[{\"cache-control\":\"no-store\"}]");
+	oa_secrecy_end(&secrecy);
+	PG_RETURN_VOID();
+}

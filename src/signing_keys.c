@@ -1,0 +1,230 @@
+/*
+ * signing_keys.c
+ *		Replaces the set of signing keys by the one in a published document.
+ *
+ * Whoever can put a key here can make tokens for anybody, so the set is taken
+ * as a whole or not at all: a document with anything unusable in it is an
+ * error, and the old set stays.  Keys that the new set does not hold stop
+ * working in all sessions with the commit.
+ *
+ * One load runs at a time, readers go on.  The old set is read under the
+ * latest snapshot, since that of a REPEATABLE READ transaction may miss what
+ * another load has added; then the two sets would be merged.  A document that
+ * says what the table says already writes nothing: every write makes all
+ * sessions empty their caches.
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "overten_auth.h"
+
+PG_FUNCTION_INFO_V1(overten_load_signing_keys);
+
+/* Seconds since 1970 as a timestamp; no certificate's time is beyond. */
+static TimestampTz
+timestamp_of(int64 seconds)
+{
+	return (seconds - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) *
+			(int64) SECS_PER_DAY) * USECS_PER_SEC;
+}
+
+static void
+refuse_document(const char *problem)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("signing keys document is not usable"),
+			 errdetail_internal("%s", problem),
+			 errhint("The signing keys are as they were.")));
+}
+
+/* A key of a document as a row. */
+static OaSigningKeyRow *
+make_row(const OaDocumentKey *key)
+{
+	OaSigningKeyRow *row = palloc(sizeof(OaSigningKeyRow));
+
+	if (!oa_utf8_to_server(key->kid, key->kid_length, &row->kid))
+		refuse_document("A key id has a character that the database's encoding has not.");
+	row->public_key = palloc(VARHDRSZ + key->public_key_length);
+	SET_VARSIZE(row->public_key, VARHDRSZ + key->public_key_length);
+	memcpy(VARDATA(row->public_key), key->public_key, key->public_key_length);
+	row->expires_at = key->expires ? timestamp_of(key->expires_at) : DT_NOEND;
+	row->own = true;
+	return row;
+}
+
+/* Parse a document into a list of rows, or raise. */
+static List *
+parse(const char *text, int length)
+{
+	OaKeyDocument *document = palloc0(sizeof(OaKeyDocument));
+	OaJsonNode *nodes = palloc(OA_JSON_NODES(length) * sizeof(OaJsonNode));
+	int64		now = timestamptz_to_time_t(GetCurrentTimestamp());
+	List	   *volatile rows = NIL;
+
+	PG_TRY();
+	{
+		const char *problem = oa_parse_key_document(text, length, nodes, now,
+													oa_clock_skew, document);
+
+		if (problem != NULL)
+			refuse_document(problem);
+		for (int i = 0; i < document->count; i++)
+			rows = lappend(rows, make_row(&document->keys[i]));
+	}
+	PG_FINALLY();
+	{
+		oa_free_key_document(document);
+	}
+	PG_END_TRY();
+	return rows;
+}
+
+/* Is there a row with the same id, key and expiry? */
+static bool
+has_row(List *rows, const OaSigningKeyRow *wanted)
+{
+	ListCell   *cell;
+
+	foreach(cell, rows)
+	{
+		const OaSigningKeyRow *row = lfirst(cell);
+
+		if (row->expires_at == wanted->expires_at &&
+			VARSIZE(row->kid) == VARSIZE(wanted->kid) &&
+			memcmp(row->kid, wanted->kid, VARSIZE(row->kid)) == 0 &&
+			VARSIZE(row->public_key) == VARSIZE(wanted->public_key) &&
+			memcmp(row->public_key, wanted->public_key,
+				   VARSIZE(row->public_key)) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Do two lists hold the same keys?  Ids are unique in each. */
+static bool
+same_set(List *a, List *b)
+{
+	ListCell   *cell;
+
+	if (list_length(a) != list_length(b))
+		return false;
+	foreach(cell, a)
+		if (!has_row(b, lfirst(cell)))
+		return false;
+	return true;
+}
+
+/* Keep other loads out until the end of the transaction. */
+static void
+lock_table(void)
+{
+	static OaStatement lock = {
+		.table = "signing_keys",
+		.text = "LOCK TABLE overten_auth.signing_keys "
+		"IN SHARE ROW EXCLUSIVE MODE",
+	};
+
+	oa_statement_run(&lock, NULL, NULL);
+}
+
+/* Delete the old set, of which all rows must be seen. */
+static void
+delete_rows(int expected)
+{
+	static OaStatement delete = {
+		.table = "signing_keys",
+		.text = "DELETE FROM overten_auth.signing_keys",
+	};
+
+	if (oa_statement_run(&delete, NULL, NULL) != expected)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to concurrent update"),
+				 errdetail("Another transaction has loaded signing keys."),
+				 errhint("The transaction might succeed if retried.")));
+}
+
+static void
+insert_row(const OaSigningKeyRow *row)
+{
+	static OaStatement insert = {
+		.table = "signing_keys",
+		.text = "INSERT INTO overten_auth.signing_keys "
+		"(kid, public_key, expires_at) VALUES ($1, $2, $3)",
+		.nargs = 3,
+		.argtypes = {TEXTOID, BYTEAOID, TIMESTAMPTZOID},
+	};
+	Datum		values[] = {
+		PointerGetDatum(row->kid),
+		PointerGetDatum(row->public_key),
+		TimestampTzGetDatum(row->expires_at),
+	};
+
+	oa_statement_run(&insert, values,
+					 row->expires_at == DT_NOEND ? "  n" : NULL);
+}
+
+/* Make the table hold exactly these rows. */
+static void
+replace(List *rows)
+{
+	int			level = oa_statements_begin();
+	OaRead		read;
+	List	   *old;
+
+	lock_table();
+	oa_store_begin_read(&read, OA_SIGNING_KEYS);
+	old = oa_store_read_signing_keys(&read);
+	oa_store_end_read(&read);
+
+	if (!same_set(old, rows))
+	{
+		ListCell   *cell;
+
+		delete_rows(list_length(old));
+		foreach(cell, rows)
+			insert_row(lfirst(cell));
+		oa_audit("load_signing_keys", NULL, NULL, NULL,
+				 cstring_to_text(psprintf("%d", list_length(rows))));
+		ForceSyncCommit();
+	}
+	oa_statements_end(level);
+}
+
+/*
+ * overten_load_signing_keys(keys json) returns integer
+ *
+ * Makes the keys of a document, an object of PEM certificates by key id or a
+ * JWK set, the signing keys, and returns how many there are.  A certificate's
+ * key expires with it, a JWK does not.  Raises 22023 if anything in the
+ * document is not usable, 40001 in a transaction above READ COMMITTED whose
+ * snapshot is older than the set.
+ */
+Datum
+overten_load_signing_keys(PG_FUNCTION_ARGS)
+{
+	text	   *document;
+	char	   *server_text;
+	char	   *utf8;
+	List	   *rows;
+
+	/* Real ones have about 5 kB.  Looked at before it is detoasted. */
+	if (toast_raw_datum_size(PG_GETARG_DATUM(0)) >
+		OA_KEY_DOCUMENT_MAX + VARHDRSZ)
+		refuse_document("It has more than 256 kB.");
+
+	document = PG_GETARG_TEXT_PP(0);
+	server_text = text_to_cstring(document);
+	utf8 = pg_server_to_any(server_text, strlen(server_text), PG_UTF8);
+	rows = parse(utf8, strlen(utf8));
+	replace(rows);
+	PG_RETURN_INT32(list_length(rows));
+}

@@ -1,0 +1,258 @@
+--
+-- http: whole exchanges, each row of the contract in the order of its checks
+--
+CREATE EXTENSION overten_auth;
+\getenv srcdir PG_ABS_SRCDIR
+\set tokens :srcdir '/sql/tokens.inc'
+\i :tokens
+INSERT INTO overten_auth.tiers (name, self_service) VALUES ('pro', false), ('team', true);
+SELECT set_config('overten_auth.max_orgs_per_uid', '3', false),
+	   set_config('overten_auth.max_keys_per_org', '3', false),
+	   set_config('overten_auth.max_keys_total_per_org', '5', false) \gset
+
+-- One exchange: what a client can see of it.
+CREATE FUNCTION pg_temp.ask(method text, path text, credential text,
+	content text DEFAULT NULL, more jsonb DEFAULT '{}')
+	RETURNS TABLE (status int, code text, param text, headers text, body text)
+	LANGUAGE plpgsql AS $$
+DECLARE
+	answer record;
+BEGIN
+	answer := overten_handle_request(method, '/api/v1' || path,
+		(CASE WHEN credential IS NULL THEN '{}' ELSE
+			jsonb_build_object('authorization', 'Bearer ' || credential) END
+		 || CASE WHEN content IS NULL THEN '{}'
+			ELSE '{"content-type": "application/json"}'::jsonb END
+		 || more)::json, content);
+	RETURN QUERY SELECT answer.status, answer.body::json #>> '{error,code}',
+		answer.body::json #>> '{error,param}',
+		(SELECT string_agg(key || ': ' || value, E'\n' ORDER BY key)
+		 FROM json_each_text(answer.headers)
+		 WHERE (key, value) NOT IN (('cache-control', 'no-store'), ('content-type', 'application/json'))),
+		answer.body;
+END
+$$;
+\pset null '-'
+
+-- Unknown routes, methods, media types and sizes come first, whoever asks.
+SELECT path, status, code, headers
+FROM (VALUES (''), ('/'), ('/verify/'), ('/Verify'), ('/verify/x'), ('//verify'),
+	('/organizations'), ('/organizations//api-keys'), ('/organizations/x'),
+	('/organizations/x/api-keys/'), ('/organizations/x/api-keys/y/z'),
+	('/organizations/x%2Fapi-keys'), ('/../v1/verify'), ('/verify#x'),
+	('/signup;x'), ('/' || repeat('x', 10240))) v (path),
+	LATERAL pg_temp.ask('GET', path, NULL)
+WHERE status <> 404 OR code <> 'not_found' OR headers IS NOT NULL;
+SELECT method, path, status, code, headers
+FROM (VALUES ('POST', '/verify'), ('get', '/verify'), ('OPTIONS', '/verify'), ('GET', '/signup'),
+	('PUT', '/organizations/x/api-keys'), ('GET', '/organizations/x/api-keys/y'), ('', '/verify')) v (method, path),
+	LATERAL pg_temp.ask(method, path, NULL);
+SELECT type, status, code
+FROM (VALUES ('text/plain'), ('application/jsonx'), ('application/json; charset=utf-8'), ('Application/JSON'), ('')) v (type),
+	LATERAL pg_temp.ask('POST', '/signup', NULL, '{}', jsonb_build_object('content-type', type));
+SELECT status, code FROM overten_handle_request('POST', '/api/v1/signup', '{}', '{}') r,
+	LATERAL (SELECT r.body::json #>> '{error,code}' AS code) c;
+SELECT status, code FROM pg_temp.ask('POST', '/signup', NULL, repeat(' ', 16385));
+SELECT status, code FROM pg_temp.ask('POST', '/signup', NULL, repeat(' ', 16384));
+SELECT status FROM overten_handle_request('GET', '/verify', '{}', NULL);
+SELECT status FROM overten_handle_request('GET', '/api/v1/verify?x=/y', '{}', NULL);
+
+-- Then the credential.
+SELECT what, status, code, headers
+FROM (VALUES
+	('none', '{}'::jsonb),
+	('not Bearer', '{"authorization": "Basic YTpi"}'),
+	('no space', '{"authorization": "Bearer"}'),
+	('empty', '{"authorization": "Bearer "}'),
+	('spaces', '{"authorization": "Bearer   "}'),
+	('another name', '{"Authorization": "Bearer x"}'),
+	('lower case', '{"authorization": "bearer x"}'),
+	('moved', '{"x-overten-authorization": "Bearer x"}'),
+	('both, the same', '{"authorization": "Bearer x", "x-overten-authorization": "Bearer x"}'),
+	('both, not the same', '{"authorization": "Bearer x", "x-overten-authorization": "Bearer y"}'),
+	('a number', '{"authorization": 1}'),
+	('a list', '{"authorization": ["Bearer x", "Bearer y"]}')) v (what, more),
+	LATERAL pg_temp.ask('GET', '/verify', NULL, NULL, more);
+SELECT status, body FROM overten_handle_request('GET', '/api/v1/verify',
+	'{"authorization": "Bearer x", "authorization": "Bearer x"}', NULL);
+SELECT status, body FROM overten_handle_request('GET', '/api/v1/verify', '[]', NULL);
+
+-- No project, no keys, neither: unavailable, whatever the token.
+SELECT status, code, headers FROM pg_temp.ask('POST', '/signup', 'x', '{}');
+SET overten_auth.firebase_project_id = 'overten-test';
+SELECT status, code, headers FROM pg_temp.ask('POST', '/signup', :'ada_token', '{}');
+SELECT overten_load_signing_keys(:'signing_keys');
+
+-- A token that is not good, or has expired; a key is not even looked up.
+SELECT what, status, code, headers
+FROM (VALUES ('garbage', 'x'), ('flipped', reverse(:'ada_token')), ('a key', 'sk_live_00000000000000000000000K3vO8'),
+	('expired', :'expired_token'), ('16 kB', repeat('x', 16384)), ('17 kB', repeat('x', 17000))) v (what, credential),
+	LATERAL pg_temp.ask('POST', '/signup', credential, 'not JSON');
+SELECT status, code FROM pg_temp.ask('GET', '/verify', :'ada_token');
+
+-- The body.
+SELECT request, status, code, param
+FROM (VALUES (''), ('not JSON'), ('{"org_name": "x"'), ('{"org_name": "x"} y'), ('{"org_name": "x", "org_name": "y"}'),
+	('[]'), ('"x"'), ('1'), ('null'), ('{}'), ('{"org_name": "x", "existing_org_id": "y"}'),
+	('{"org_name": null, "existing_org_id": null}'),
+	('{"org_name": 1}'), ('{"org_name": ["x"]}'), ('{"org_name": ""}'), ('{"org_name": "  "}'),
+	('{"org_name": "a\nb"}'), ('{"org_name": "a\u0085b"}'), ('{"org_name": "a\u0000b"}'), ('{"org_name": "\ud800"}'),
+	('{"existing_org_id": 1}'), ('{"existing_org_id": true, "tier": 1}'),
+	('{"org_name": "x", "tier": 1}'), ('{"org_name": "x", "tier": "gold"}'), ('{"org_name": "x", "tier": "pro"}'),
+	('{"org_name": "x", "tier": ""}'), ('{"org_name": "x", "key_name": {}}'), ('{"org_name": "x", "key_name": ""}')) v (request),
+	LATERAL pg_temp.ask('POST', '/signup', :'ada_token', request);
+SELECT what, status, code, param
+FROM (VALUES ('org_name of 101', json_build_object('org_name', repeat('é', 101))),
+	('key_name of 65', json_build_object('org_name', 'x', 'key_name', repeat('é', 65)))) v (what, request),
+	LATERAL pg_temp.ask('POST', '/signup', :'ada_token', request::text);
+SELECT status, code FROM pg_temp.ask('POST', '/signup', :'ada_token', repeat('[', 10000));
+SELECT count(*) FROM overten_auth.orgs;
+
+-- Signing up, with a new org.  Unknown members are ignored.
+SELECT status, headers, body FROM pg_temp.ask('POST', '/signup', :'ada_token',
+	'{"org_name": "  Acme \"Docs\" ✓ ", "tier": "free", "key_name": "primary", "plan": {"unknown": [1]}}') \gset
+SELECT :status AS status, member FROM json_object_keys(:'body') member;
+SELECT :'body'::json ->> 'org_id' AS org, :'body'::json ->> 'secret' AS secret,
+	   :'body'::json ->> 'key_id' AS key, :'body'::json ->> 'webhook_secret' AS webhook_secret \gset
+SELECT :'body'::json ->> 'org_name' AS org_name, :'body'::json ->> 'tier' AS tier, :'body'::json ->> 'name' AS name,
+	   :'body'::json ->> 'prefix' = left(:'secret', 12) AS prefix,
+	   :'body'::json ->> 'created_at' ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$' AS created_at_form,
+	   (:'body'::json ->> 'created_at')::timestamptz > now() - interval '1 minute' AS created_now;
+SELECT name, tier, api_access_since IS NOT NULL AS signed_up FROM overten_list_orgs('ada');
+SELECT action, uid, detail FROM overten_auth.audit_log WHERE org_id = :'org' ORDER BY at;
+
+-- The key works, and /verify says exactly this.
+SELECT status, body = format('{"org_id":"%s","org_name":"Acme \"Docs\" ✓","tier":"free","webhook_secret":"%s","key_prefix":"%s"}',
+	:'org', :'webhook_secret', left(:'secret', 12)) AS body, headers
+FROM pg_temp.ask('GET', '/verify', :'secret');
+SELECT status, headers, body FROM pg_temp.ask('HEAD', '/verify', :'secret');
+SELECT status, headers, body FROM pg_temp.ask('HEAD', '/verify', 'sk_live_00000000000000000000000K3vO8');
+SELECT status, code FROM pg_temp.ask('GET', '/verify', 'sk_live_00000000000000000000000K3vO8');
+
+-- Signing up an org that exists: its own tier or none.
+SELECT org_id AS existing FROM overten_create_org('Existing', 'pro') \gset
+SELECT status, code FROM pg_temp.ask('POST', '/signup', :'ada_token', json_build_object('existing_org_id', :'existing')::text);
+SELECT overten_add_member(:'existing', 'ada');
+SELECT status, code, param FROM pg_temp.ask('POST', '/signup', :'ada_token', json_build_object('existing_org_id', :'existing', 'tier', 'free')::text);
+SELECT status, code, param FROM pg_temp.ask('POST', '/organizations/' || :'existing' || '/api-keys', :'ada_token', '{}');
+SELECT overten_set_api_access(:'existing', false);
+SELECT status, code FROM pg_temp.ask('POST', '/signup', :'ada_token', json_build_object('existing_org_id', :'existing')::text);
+UPDATE overten_auth.orgs SET suspended_at = NULL WHERE org_id = :'existing';
+SELECT status, body::json ->> 'org_id' = :'existing' AS org, body::json ->> 'tier' AS tier, body::json ->> 'name' AS name
+FROM pg_temp.ask('POST', '/signup', :'ada_token', json_build_object('existing_org_id', :'existing', 'tier', 'pro', 'key_name', ' second ')::text);
+SELECT status, code FROM pg_temp.ask('POST', '/signup', :'ada_token', json_build_object('existing_org_id', :'existing')::text);
+SELECT what, status, code
+FROM (VALUES ('unknown', 'org_00000000000000000000'), ('malformed', ''';--'), ('empty', ''), ('huge', repeat('x', 10000))) v (what, id),
+	LATERAL pg_temp.ask('POST', '/signup', :'ada_token', json_build_object('existing_org_id', id)::text);
+
+-- A person can have so many orgs.
+SELECT status FROM pg_temp.ask('POST', '/signup', :'ada_token', '{"org_name": "third", "tier": "team"}');
+SELECT status, code FROM pg_temp.ask('POST', '/signup', :'ada_token', '{"org_name": "fourth"}');
+SELECT status, body::json ->> 'org_id' AS bobs FROM pg_temp.ask('POST', '/signup', :'bob_token', '{"org_name": "Bob"}') \gset
+
+-- More keys, as many as an org can have.
+SELECT status, body::json ->> 'name' AS name, body::json ->> 'org_id' = :'org' AS org, body::json ->> 'webhook_secret' = :'webhook_secret' AS webhook_secret
+FROM pg_temp.ask('POST', '/organizations/' || :'org' || '/api-keys', :'ada_token', '{"name": "ci-tests"}');
+SELECT status, body::json ->> 'name' AS name, body::json ->> 'key_id' AS third_key
+FROM pg_temp.ask('POST', '/organizations/' || :'org' || '/api-keys', :'ada_token', '{}') \gset
+SELECT :status AS status, :'name' AS name;
+SELECT status, code FROM pg_temp.ask('POST', '/organizations/' || :'org' || '/api-keys', :'ada_token', '{"name": "one too many"}');
+SELECT request, status, code, param
+FROM (VALUES (''), ('[]'), ('{"name": 1}'), ('{"name": ""}'), ('{"name": "a\u007fb"}')) v (request),
+	LATERAL pg_temp.ask('POST', '/organizations/' || :'org' || '/api-keys', :'ada_token', request);
+
+-- The list: no secret in it, and in the order of creation.
+SELECT status, headers, body FROM pg_temp.ask('GET', '/organizations/' || :'org' || '/api-keys', :'ada_token') \gset
+SELECT :status AS status, i ->> 'name' AS name, (SELECT string_agg(k, ',') FROM json_object_keys(i) k) AS members,
+	   i ->> 'last_used_at' ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$' AS last_used_at, i ->> 'revoked_at' AS revoked_at
+FROM json_array_elements(:'body'::json -> 'items') i;
+SELECT position('sk_live_' || substr(:'secret', 9) IN :'body') AS secret, :'body'::jsonb - 'items' AS rest;
+SELECT status, headers, body FROM pg_temp.ask('HEAD', '/organizations/' || :'org' || '/api-keys', :'ada_token');
+
+-- An org that is another's and one that does not exist are one answer.
+SELECT count(DISTINCT a) AS answers, min(status) AS status, min(code) AS code
+FROM (VALUES ('GET', ''), ('POST', ''), ('DELETE', '/key_x'), ('DELETE', '/' || :'key')) v (method, key),
+	(VALUES (:'bobs'), ('org_00000000000000000000'), ('%00'), (repeat('x', 5000))) o (id),
+	LATERAL pg_temp.ask(method, '/organizations/' || id || '/api-keys' || key, :'ada_token', CASE method WHEN 'POST' THEN '{}' END) a;
+-- So are a key of another org and one that does not exist.
+SELECT key_id AS bobs_key FROM overten_list_keys(:'bobs') \gset
+SELECT count(DISTINCT a) AS answers, min(status) AS status, min(code) AS code
+FROM (VALUES (:'bobs_key'), ('key_00000000000000000000'), (''';--'), (repeat('x', 5000))) k (id),
+	LATERAL pg_temp.ask('DELETE', '/organizations/' || :'org' || '/api-keys/' || id, :'ada_token') a;
+
+-- Revoking: 204 without a body, twice, and the first time stays.
+SELECT status, headers, body FROM pg_temp.ask('DELETE', '/organizations/' || :'org' || '/api-keys/' || :'key', :'ada_token');
+SELECT revoked_at, revoked_by FROM overten_auth.api_keys WHERE key_id = :'key' \gset
+SELECT status, headers, body FROM pg_temp.ask('DELETE', '/organizations/' || :'org' || '/api-keys/' || :'key', :'ada_token');
+SELECT revoked_at = :'revoked_at' AS same, :'revoked_by' AS by FROM overten_auth.api_keys WHERE key_id = :'key';
+SELECT status, code FROM pg_temp.ask('GET', '/verify', :'secret');
+SELECT status, code FROM pg_temp.ask('DELETE', '/organizations/' || :'org' || '/api-keys/' || :'key', NULL);
+
+-- There is room for another key now, until there have been five.
+SELECT status, code FROM pg_temp.ask('POST', '/organizations/' || :'org' || '/api-keys', :'ada_token', '{"name": "fourth"}');
+SELECT overten_revoke_key(:'org', :'third_key');
+SELECT status, code FROM pg_temp.ask('POST', '/organizations/' || :'org' || '/api-keys', :'ada_token', '{"name": "fifth"}');
+SELECT overten_revoke_key(:'org', key_id) FROM overten_list_keys(:'org') WHERE name = 'fifth';
+SELECT status, code FROM pg_temp.ask('POST', '/organizations/' || :'org' || '/api-keys', :'ada_token', '{"name": "sixth"}');
+
+-- A suspended org mints nothing and its keys are refused, but they can be
+-- listed and revoked.
+SELECT body::json ->> 'secret' AS team_secret, body::json ->> 'org_id' AS team, body::json ->> 'key_id' AS team_key
+FROM pg_temp.ask('POST', '/signup', :'bob_token', '{"org_name": "Team", "tier": "team"}') \gset
+SELECT overten_set_api_access(:'team', false);
+SELECT status, code FROM pg_temp.ask('GET', '/verify', :'team_secret');
+SELECT status, code FROM pg_temp.ask('POST', '/organizations/' || :'team' || '/api-keys', :'bob_token', '{}');
+SELECT status, code FROM pg_temp.ask('GET', '/organizations/' || :'team' || '/api-keys', :'bob_token');
+SELECT status, code FROM pg_temp.ask('DELETE', '/organizations/' || :'team' || '/api-keys/' || :'team_key', :'bob_token');
+
+-- Who is no longer a member has no longer an org.
+SELECT overten_remove_member(:'team', 'bob');
+SELECT status, code FROM pg_temp.ask('GET', '/organizations/' || :'team' || '/api-keys', :'bob_token');
+
+-- A READ ONLY transaction serves what reads.
+BEGIN READ ONLY;
+SELECT status FROM pg_temp.ask('GET', '/organizations/' || :'org' || '/api-keys', :'ada_token');
+SELECT status, code FROM pg_temp.ask('GET', '/verify', :'secret');
+ROLLBACK;
+
+-- By SQL, the same refusals are errors.
+\set VERBOSITY sqlstate
+SELECT overten_signup('ada', 'x', 'y');
+SELECT overten_signup('ada', 'x', tier => 'pro');
+SELECT overten_signup('ada', '');
+SELECT overten_signup('ada', existing_org_id => 'org_nobody');
+SELECT overten_signup('ada', existing_org_id => :'existing');
+SELECT overten_signup('ada', 'fourth');
+SELECT overten_signup(NULL, 'x');
+SELECT overten_signup('', 'x');
+SELECT overten_signup('carol', 'x', key_name => NULL);
+SELECT overten_handle_request(NULL, '/', '{}', '');
+SELECT overten_handle_request('GET', NULL, '{}', '');
+SELECT overten_handle_request('GET', '/api/v1/verify', 'x', '');
+SELECT org_name, tier, name FROM overten_signup('carol', 'Carol');
+
+-- For PostgREST: the request in settings, and so the answer.
+\set VERBOSITY default
+SELECT org_id AS carols, name FROM overten_list_orgs('carol') \gset
+SELECT secret AS carols_secret, key_id AS carols_key FROM overten_mint_key(:'carols') \gset
+BEGIN;
+SELECT overten_api.verify(), current_setting('response.status') AS status, current_setting('response.headers') AS headers;
+SELECT set_config('request.headers', json_build_object('x-overten-authorization', 'Bearer ' || :'carols_secret')::text, true) \gset
+SELECT overten_api.verify() ->> 'org_name' AS org_name;
+SELECT current_setting('response.status') AS status, current_setting('response.headers') AS headers;
+SELECT set_config('request.headers', json_build_object('x-overten-authorization', 'Bearer ' || :'ada_token', 'x-overten-org-id', :'org')::text, true) \gset
+SELECT json_array_length(overten_api.list_api_keys() -> 'items') AS items;
+SELECT json_array_length(overten_api.list_api_keys(:'carols') -> 'items') AS items_of_the_header;
+SELECT overten_api.create_api_key('{"name": "x"}') #>> '{error,code}' AS code, overten_api.signup('{}') #>> '{error,code}' AS code;
+SELECT overten_api.signup('{"org_name": "x", "org_name": "y"}') #>> '{error,code}' AS code;
+SELECT current_setting('response.status') AS status;
+SAVEPOINT s;
+SELECT overten_api.revoke_api_key('{"key_id": "key_nobody"}');
+ROLLBACK TO s;
+SELECT set_config('request.headers', json_build_object('x-overten-authorization', 'Bearer ' || :'bob_token')::text, true) \gset
+SELECT overten_api.revoke_api_key(json_build_object('org_id', :'bobs', 'key_id', :'bobs_key'));
+SELECT current_setting('response.status') AS status, current_setting('response.headers') AS headers;
+SELECT overten_api.list_api_keys(:'bobs') #>> '{items,0,revoked_at}' IS NOT NULL AS revoked;
+COMMIT;
+
+DROP EXTENSION overten_auth;

@@ -1,0 +1,90 @@
+
+# What the TAP tests share: an installed extension, orgs, keys, answers.
+#
+# "where" is a background psql session, or, for a session of its own, a node
+# (its database postgres) or [ node, database ].
+
+package OvertenTest;
+
+use strict;
+use warnings FATAL => 'all';
+
+use Exporter 'import';
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+
+our @EXPORT = qw(ask create_node create_org mint verify is_accepted
+  sqlstate_of);
+
+# Start a node that has the given settings and the extension.  The harness would
+# log all statements, and with them the secrets that tests write as literals.
+sub create_node
+{
+	my ($name, $settings, %init) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init(%init);
+	$node->append_conf('postgresql.conf', "autovacuum = off\nlog_statement = none\n$settings");
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION overten_auth CASCADE');
+	return $node;
+}
+
+# The output of SQL that must not fail.
+sub ask
+{
+	my ($where, $sql) = @_;
+
+	return $where->[0]->safe_psql($where->[1], $sql)
+	  if ref $where eq 'ARRAY';
+	return $where->safe_psql('postgres', $sql)
+	  if $where->isa('PostgreSQL::Test::Cluster');
+	return $where->query_safe($sql);
+}
+
+# The id of a new org.
+sub create_org
+{
+	my ($where, $name) = @_;
+
+	return ask($where, "SELECT org_id FROM overten_create_org('$name')");
+}
+
+# The secret and the id of a new key of an org.
+sub mint
+{
+	my ($where, $org) = @_;
+
+	return split /\|/,
+	  ask($where, "SELECT secret, key_id FROM overten_mint_key('$org')");
+}
+
+# What a verification returns of the key: its id, or '' if it is refused.
+sub verify
+{
+	my ($where, $secret) = @_;
+
+	return ask($where, "SELECT key_id FROM overten_verify_key('$secret')");
+}
+
+sub is_accepted
+{
+	my ($where, $secret) = @_;
+
+	return verify($where, $secret) ne '';
+}
+
+# The SQLSTATE that SQL fails with in a session of its own, '' if it succeeds.
+sub sqlstate_of
+{
+	my ($where, $sql, %params) = @_;
+	my ($node, $database) =
+	  ref $where eq 'ARRAY' ? @$where : ($where, 'postgres');
+	my ($result, $stdout, $stderr) =
+	  $node->psql($database, "\\set VERBOSITY sqlstate\n$sql", %params);
+
+	return '' if $result == 0;
+	return $stderr =~ /(?:ERROR|FATAL):  (\w{5})$/m ? $1 : $stderr;
+}
+
+1;
