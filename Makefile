@@ -2,8 +2,9 @@
 #
 # make            build            make test    every suite, throw-away cluster
 # make install    install          make demo    the main job, likewise
-# make lint       check the style  make bench   measure
-# make format     mend the layout  make race    a million random trials
+# make lint       check the style  make serve   an API to try out, likewise
+# make format     mend the layout  make bench   measure
+#                                  make race    a million random trials
 
 EXTENSION = overten_auth
 MODULE_big = overten_auth
@@ -80,16 +81,25 @@ PACKAGES = test/install-packages
 TEMP_INSTALL = PG_CONFIG='$(PG_CONFIG)' test/with-temp-install
 TEMP_INSTANCE = --temp-instance=tmp_instance --temp-config=test/postgresql.conf
 
-.PHONY: test demo bench race lint format run-test run-demo run-bench run-race run-lint run-format
+# npm writes the second file when it has installed what the first one says.
+GATEWAY = gateway/node_modules/.package-lock.json
+
+$(GATEWAY): gateway/package-lock.json
+	cd gateway && npm ci --silent
+
+.PHONY: test demo serve bench race lint format run-test run-demo run-serve run-bench run-race run-lint run-format
 
 test:
 	$(PACKAGES) test
 	$(MAKE) --no-print-directory run-test
 demo:
-	$(PACKAGES)
+	$(PACKAGES) gateway
 	$(MAKE) --no-print-directory run-demo
+serve:
+	$(PACKAGES) gateway
+	$(MAKE) --no-print-directory run-serve
 bench:
-	$(PACKAGES)
+	$(PACKAGES) bench
 	$(MAKE) --no-print-directory run-bench
 race:
 	$(PACKAGES)
@@ -101,13 +111,16 @@ format:
 	$(PACKAGES) lint
 	$(MAKE) --no-print-directory run-format
 
-run-test: all test/race/race
+run-test: all test/race/race $(GATEWAY)
 	$(TEMP_INSTALL) $(MAKE) installcheck EXTRA_REGRESS_OPTS='$(TEMP_INSTANCE)'
 
-run-demo: all
-	@$(TEMP_INSTALL) test/with-server test/demo
+run-demo: all $(GATEWAY)
+	@$(TEMP_INSTALL) test/with-server test/with-gateway test/demo
 
-run-bench: all
+run-serve: all $(GATEWAY)
+	@$(TEMP_INSTALL) test/with-server test/with-gateway test/serve
+
+run-bench: all $(GATEWAY)
 	@SERVER_CONF=test/bench/postgresql.conf $(TEMP_INSTALL) test/with-server test/bench/run
 
 run-race: all test/race/race

@@ -9,8 +9,8 @@ function answer(status, body, headers = {}) {
   return {
     status,
     headers: {
-      'Content-Type': 'application/json',
-      'Cache-Control': 'no-store',
+      'content-type': 'application/json',
+      'cache-control': 'no-store',
       ...headers,
     },
     body: JSON.stringify(body),
@@ -24,8 +24,8 @@ function refusal(status, code, message, headers) {
 export const healthy = answer(200, { status: 'ok' });
 
 export const unavailable = refusal(
-  503, 'service_unavailable', 'The service is temporarily unavailable.',
-  { 'Retry-After': '1' });
+  503, 'service_unavailable', 'The service is not available at the moment.',
+  { 'retry-after': '1' });
 
 export const internalError = refusal(
   500, 'internal_error', 'An internal error occurred.');

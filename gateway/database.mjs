@@ -58,10 +58,11 @@ export function openDatabase(settings) {
       return rows[0];
     },
 
-    // Resolves if the database answers, and may be asked.
+    // Whether the database answers, and this role may ask it.
     async ping() {
-      await pool.query(
-        "SELECT 'overten_handle_request(text,text,json,text)'::regprocedure");
+      const { rows } = await pool.query(`SELECT has_function_privilege(
+        'overten_handle_request(text, text, json, text)', 'EXECUTE') AS allowed`);
+      return rows[0].allowed;
     },
 
     async close() {

@@ -5,7 +5,7 @@
 // it, settings.mjs for the environment variables.
 //
 // GET /healthz  200 while this process runs; does not ask the database
-// GET /readyz   200 if the database answers, else 503
+// GET /readyz   200 if the database answers and may be asked, else an error
 //
 // SIGTERM and SIGINT end it when the running requests are answered.
 
@@ -43,10 +43,7 @@ async function answerTo(request, path) {
   const health = path === '/healthz' || path === '/readyz';
 
   if (health && (request.method === 'GET' || request.method === 'HEAD')) {
-    if (path === '/readyz') {
-      await database.ping();
-    }
-    return healthy;
+    return path === '/healthz' || await database.ping() ? healthy : unavailable;
   }
   return database.exchange(
     request.method, path, headersOf(request), await bodyOf(request));
