@@ -4,7 +4,8 @@
 # make install    install          make demo    the main job, likewise
 # make lint       check the style  make serve   an API to try out, likewise
 # make format     mend the layout  make bench   measure
-#                                  make race    a million random trials
+# make fuzz       fuzz the parsers make race    a million random trials
+# make compare-firebase            beside firebase-admin
 
 EXTENSION = overten_auth
 MODULE_big = overten_auth
@@ -36,6 +37,8 @@ OBJS = \
 	src/statement.o \
 	src/store.o \
 	src/strict_json.o \
+	src/token_reader.o \
+	src/token_rules.o \
 	src/token_text.o \
 	src/usage.o \
 	src/verify.o
@@ -46,7 +49,7 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text keys privileges http
+REGRESS = key_text keys privileges http firebase
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
 ISOLATION = revocation minting
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
@@ -71,8 +74,8 @@ with_llvm = no
 # PGXS as packaged does not track header dependencies.
 $(OBJS): $(wildcard src/*.h)
 
-test/race/race: test/race/race.c
-	$(CC) $(CFLAGS) -I$(shell $(PG_CONFIG) --includedir) -o $@ $< -L$(shell $(PG_CONFIG) --libdir) -lpq -lpthread
+test/race/race: $(wildcard test/race/*.c test/race/*.h)
+	$(CC) $(CFLAGS) -I$(shell $(PG_CONFIG) --includedir) -o $@ $(filter %.c,$^) -L$(shell $(PG_CONFIG) --libdir) -lpq -lpthread
 
 # Left out: what the server's own macros and idioms would be blamed for.
 TIDY_CHECKS = -*,clang-analyzer-*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-reserved-identifier,-bugprone-not-null-terminated-result,-bugprone-implicit-widening-of-multiplication-result,-clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling
@@ -87,16 +90,17 @@ GATEWAY = gateway/node_modules/.package-lock.json
 $(GATEWAY): gateway/package-lock.json
 	cd gateway && npm ci --silent
 
+.PHONY: fuzz run-fuzz compare-firebase run-compare-firebase
 .PHONY: test demo serve bench race lint format run-test run-demo run-serve run-bench run-race run-lint run-format
 
 test:
 	$(PACKAGES) test
 	$(MAKE) --no-print-directory run-test
 demo:
-	$(PACKAGES) gateway
+	$(PACKAGES) node
 	$(MAKE) --no-print-directory run-demo
 serve:
-	$(PACKAGES) gateway
+	$(PACKAGES) node
 	$(MAKE) --no-print-directory run-serve
 bench:
 	$(PACKAGES) bench
@@ -104,6 +108,12 @@ bench:
 race:
 	$(PACKAGES)
 	$(MAKE) --no-print-directory run-race
+fuzz:
+	$(PACKAGES) fuzz
+	$(MAKE) --no-print-directory run-fuzz
+compare-firebase:
+	$(PACKAGES) node
+	$(MAKE) --no-print-directory run-compare-firebase
 lint:
 	$(PACKAGES) lint
 	$(MAKE) --no-print-directory run-lint
@@ -124,7 +134,19 @@ run-bench: all $(GATEWAY)
 	@SERVER_CONF=test/bench/postgresql.conf $(TEMP_INSTALL) test/with-server test/bench/run
 
 run-race: all test/race/race
-	@$(TEMP_INSTALL) test/race/run $(RACE_OPTS)
+	@SERVER_CONF=test/race/postgresql.conf $(TEMP_INSTALL) test/with-server test/race/run $(RACE_OPTS)
+
+FUZZ_SECONDS = 60
+
+run-fuzz:
+	@PG_CONFIG='$(PG_CONFIG)' test/fuzz/run $(FUZZ_SECONDS)
+
+test/firebase/node_modules: test/firebase/package-lock.json
+	cd test/firebase && npm ci --ignore-scripts --no-audit --no-fund
+	touch $@
+
+run-compare-firebase: all test/firebase/node_modules
+	@$(TEMP_INSTALL) test/firebase/compare-with-firebase-admin
 
 run-format: all
 	test/indent src/*.[ch]

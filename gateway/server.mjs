@@ -75,6 +75,7 @@ async function handle(request, response) {
     method: request.method,
     path: loggablePath(path),
   };
+  let failure;
 
   answering.set(request.socket, response);
   response.on('close', () => {
@@ -85,10 +86,13 @@ async function handle(request, response) {
       // client gets to see the answer, then cut the connection.
       setTimeout(() => request.destroy(), LINGER_MS).unref();
     }
-    entry.status = response.headersSent ? response.statusCode : null;
-    entry.ms = Math.round((performance.now() - started) * 10) / 10;
-    entry.aborted = response.writableFinished ? undefined : true;
-    log(entry);
+    log({
+      ...entry,
+      status: response.headersSent ? response.statusCode : null,
+      ms: Math.round((performance.now() - started) * 10) / 10,
+      aborted: response.writableFinished ? undefined : true,
+      error: failure,
+    });
   });
 
   let answer;
@@ -98,7 +102,7 @@ async function handle(request, response) {
     if (request.destroyed && !request.complete) {
       return;
     }
-    entry.error = nameOf(error);
+    failure = nameOf(error);
     answer = isPassing(error) ? unavailable : internalError;
   }
   if (!response.destroyed) {
@@ -135,6 +139,8 @@ server.on('clientError', (error, socket) => {
     Connection: 'close',
   }).map(([name, value]) => `${name}: ${value}\r\n`);
   socket.end(`HTTP/1.1 ${status} ${http.STATUS_CODES[status]}\r\n${lines.join('')}\r\n${body}`);
+  // A client that does not close its side must not keep the connection.
+  setTimeout(() => socket.destroy(), LINGER_MS).unref();
 });
 
 // Stop accepting, let running requests finish, then leave the database.

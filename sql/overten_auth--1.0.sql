@@ -183,7 +183,6 @@ CREATE TABLE overten_auth.signing_keys (
 	loaded_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 ) WITH (vacuum_truncate = off);
 REVOKE ALL ON overten_auth.signing_keys FROM PUBLIC;
-REVOKE ALL ON TYPE overten_auth.signing_keys FROM PUBLIC;
 COMMENT ON TABLE overten_auth.signing_keys IS 'keys that Firebase ID tokens are checked with; whoever can write it can log in as anyone; not dumped, load them again after a restore';
 COMMENT ON COLUMN overten_auth.signing_keys.kid IS 'key id, compared byte for byte';
 COMMENT ON COLUMN overten_auth.signing_keys.public_key IS 'RSA key as SubjectPublicKeyInfo in DER';
@@ -472,10 +471,21 @@ REVOKE ALL ON FUNCTION overten_api.verify() FROM PUBLIC;
 COMMENT ON FUNCTION overten_api.verify() IS 'GET /verify';
 
 
-/* The row types of the tables can be used by PUBLIC unless that is revoked. */
+/*
+ * The row types of the tables can be used by PUBLIC unless that is revoked.
+ * Their initial privileges are not kept: pg_dump never dumps such types, and
+ * would warn of each.
+ */
 REVOKE ALL ON TYPE overten_auth.tiers, overten_auth.orgs,
 	overten_auth.members, overten_auth.api_keys, overten_auth.key_last_used,
-	overten_auth.audit_log FROM PUBLIC;
+	overten_auth.audit_log, overten_auth.signing_keys FROM PUBLIC;
+DELETE FROM pg_catalog.pg_init_privs
+WHERE classoid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass
+AND objoid IN (
+	SELECT c.reltype FROM pg_catalog.pg_class c
+	WHERE c.relkind OPERATOR(pg_catalog.=) 'r'
+	AND c.relnamespace OPERATOR(pg_catalog.=)
+		'overten_auth'::pg_catalog.regnamespace);
 
 
 /* What pg_dump carries over: all that was not there after CREATE EXTENSION. */

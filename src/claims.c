@@ -18,6 +18,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
+#include "utils/numeric.h"
 
 #include "overten_auth.h"
 
@@ -27,6 +28,7 @@ typedef struct Builder
 	const char *json;
 	const OaJsonNode *nodes;
 	JsonbParseState *state;
+	JsonbValue *result;			/* when the walk has come to its end */
 } Builder;
 
 static bool
@@ -84,9 +86,13 @@ oa_utf8_to_server(const char *utf8, int length, text **result)
 bool
 oa_json_to_text(const char *json, const OaJsonNode *node, text **result)
 {
-	char	   *utf8 = palloc(node->length + 1);
-	int			length = oa_json_unescape(json, node, utf8);
+	char	   *utf8;
+	int			length;
 
+	if (!node->escaped)
+		return oa_utf8_to_server(json + node->start, node->length, result);
+	utf8 = palloc(node->length + 1);
+	length = oa_json_unescape(json, node, utf8);
 	return oa_utf8_to_server(utf8, length, result);
 }
 
@@ -117,9 +123,18 @@ static void
 make_number(const Builder *builder, const OaJsonNode *node,
 			JsonbValue *result)
 {
-	char	   *digits = pnstrdup(builder->json + node->start, node->length);
+	const char *text = builder->json + node->start;
+	char	   *digits;
 
 	result->type = jbvNumeric;
+
+	/* Most are integers, and the parser has seen that they fit. */
+	if (strspn(text, "-0123456789") == node->length)
+	{
+		result->val.numeric = int64_to_numeric(strtoll(text, NULL, 10));
+		return;
+	}
+	digits = pnstrdup(text, node->length);
 	result->val.numeric =
 		DatumGetNumeric(DirectFunctionCall3(numeric_in,
 											CStringGetDatum(digits),
@@ -155,45 +170,90 @@ push_scalar(Builder *builder, const OaJsonNode *node, JsonbIteratorToken token)
 }
 
 /*
- * Push an object or an array with all that it holds; NULL if a string cannot
- * be held.  The parser's limit of depth is the limit of the recursion.
+ * Put the members of an object into the order that jsonb keeps them in,
+ * shorter names first; given to it so, it need not sort them by itself, at
+ * several times the cost.  Names with escape sequences may come out of order.
  */
-static JsonbValue *
+static void
+sort_members(const Builder *builder, const OaJsonNode *object,
+			 const OaJsonNode **names)
+{
+	int			count = 0;
+
+	for (int i = object - builder->nodes + 1; i < object->next;
+		 i = builder->nodes[i + 1].next)
+	{
+		const OaJsonNode *name = &builder->nodes[i];
+		int			place = count++;
+
+		for (; place > 0; place--)
+		{
+			const OaJsonNode *before = names[place - 1];
+
+			if (before->length < name->length ||
+				(before->length == name->length &&
+				 memcmp(builder->json + before->start,
+						builder->json + name->start, name->length) < 0))
+				break;
+			names[place] = before;
+		}
+		names[place] = name;
+	}
+}
+
+static bool push_value(Builder *builder, const OaJsonNode *node,
+					   JsonbIteratorToken token);
+
+/* Push an object or an array with all that it holds.  False as above. */
+static bool
 push_container(Builder *builder, const OaJsonNode *container)
 {
-	bool		object = container->type == OA_JSON_OBJECT;
-	int			i = container - builder->nodes + 1;
-
 	check_stack_depth();
-	pushJsonbValue(&builder->state,
-				   object ? WJB_BEGIN_OBJECT : WJB_BEGIN_ARRAY, NULL);
-	while (i < container->next)
+	if (container->type == OA_JSON_OBJECT)
 	{
-		const OaJsonNode *node;
+		const OaJsonNode *names[OA_JSON_MEMBERS_MAX];
 
-		if (object && !push_scalar(builder, &builder->nodes[i++], WJB_KEY))
-			return NULL;
-
-		node = &builder->nodes[i];
-		if (node->type == OA_JSON_OBJECT || node->type == OA_JSON_ARRAY)
-		{
-			if (push_container(builder, node) == NULL)
-				return NULL;
-		}
-		else if (!push_scalar(builder, node, object ? WJB_VALUE : WJB_ELEM))
-			return NULL;
-		i = node->next;
+		sort_members(builder, container, names);
+		pushJsonbValue(&builder->state, WJB_BEGIN_OBJECT, NULL);
+		for (int i = 0; i < container->count; i++)
+			if (!push_scalar(builder, names[i], WJB_KEY) ||
+				!push_value(builder, names[i] + 1, WJB_VALUE))
+				return false;
+		builder->result = pushJsonbValue(&builder->state, WJB_END_OBJECT,
+										 NULL);
 	}
-	return pushJsonbValue(&builder->state,
-						  object ? WJB_END_OBJECT : WJB_END_ARRAY, NULL);
+	else
+	{
+		int			i = container - builder->nodes + 1;
+
+		pushJsonbValue(&builder->state, WJB_BEGIN_ARRAY, NULL);
+		for (; i < container->next; i = builder->nodes[i].next)
+			if (!push_value(builder, &builder->nodes[i], WJB_ELEM))
+				return false;
+		builder->result = pushJsonbValue(&builder->state, WJB_END_ARRAY,
+										 NULL);
+	}
+	return true;
+}
+
+/*
+ * Push any value.  The parser's limit of depth is the limit of the recursion.
+ */
+static bool
+push_value(Builder *builder, const OaJsonNode *node, JsonbIteratorToken token)
+{
+	if (node->type == OA_JSON_OBJECT || node->type == OA_JSON_ARRAY)
+		return push_container(builder, node);
+	return push_scalar(builder, node, token);
 }
 
 /* The object of a tape as jsonb; NULL if it holds text that cannot be. */
 Jsonb	   *
 oa_json_to_jsonb(const char *json, const OaJsonNode *nodes)
 {
-	Builder		builder = {.json = json,.nodes = nodes,.state = NULL};
-	JsonbValue *value = push_container(&builder, nodes);
+	Builder		builder = {.json = json,.nodes = nodes};
 
-	return value == NULL ? NULL : JsonbValueToJsonb(value);
+	if (!push_container(&builder, nodes))
+		return NULL;
+	return JsonbValueToJsonb(builder.result);
 }

@@ -106,7 +106,7 @@ oa_jwt_library_open(void)
  * The result is malloc'ed: nothing may raise before oa_jwt_free().  The token
  * must be in the form of token_text.c, and its JSON in that of strict_json.c.
  */
-OaJwt *
+OaJwt	   *
 oa_jwt_decode(const char *token)
 {
 	jwt_t	   *jwt = NULL;

@@ -127,7 +127,7 @@ add_key(Document *document, const OaJsonNode *kid, EVP_PKEY *public_key,
 		int			days = 0;
 		int			seconds = 0;
 		bool		ok = epoch != NULL &&
-			ASN1_TIME_diff(&days, &seconds, epoch, not_after) == 1;
+		ASN1_TIME_diff(&days, &seconds, epoch, not_after) == 1;
 
 		ASN1_TIME_free(epoch);
 		if (!ok)
@@ -250,7 +250,7 @@ read_jwk_number(const Document *document, const OaJsonNode *jwk,
 	if (node == NULL || node->type != OA_JSON_STRING || node->escaped ||
 		node->length > JWK_NUMBER_MAX * 4 / 3)
 		return NULL;
-	length = oa_base64url_decode(document->text + node->start, node->length,
+	length = oa_base64url_decode(document->text +node->start, node->length,
 								 bytes);
 	if (length <= 0 || bytes[0] == 0)
 		return NULL;
@@ -367,12 +367,16 @@ const char *
 oa_parse_key_document(const char *text, int length, OaJsonNode *nodes,
 					  int64 now, int64 skew, OaKeyDocument *keys)
 {
-	Document	document = {
-		.text = text, .nodes = nodes, .now = now, .skew = skew, .keys = keys
-	};
+	Document	document;
 	const OaJsonNode *set;
 	const char *problem;
 
+	document.text = text;
+
+	document.nodes = nodes;
+	document.now = now;
+	document.skew = skew;
+	document.keys = keys;
 	keys->count = 0;
 	problem = oa_json_parse(text, length, nodes, OA_JSON_NODES(length));
 	if (problem != NULL)

@@ -158,7 +158,9 @@ read_ring(void)
 	oa_store_end_read(&read);
 
 	dlist_foreach(unlisted, &ring)
+	{
 		dlist_container(OaHeldKey, node, unlisted.cur)->listed = false;
+	}
 	foreach(cell, rows)
 	{
 		const OaSigningKeyRow *row = lfirst(cell);

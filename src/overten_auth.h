@@ -175,6 +175,7 @@ extern void oa_record_use(text *key_id);
 #define OA_TOKEN_MAX			(16 * 1024) /* real ones have 1 to 2 kB */
 #define OA_TOKEN_SEGMENTS		3
 #define OA_BASE64URL_DECODED(n) ((n) / 4 * 3 + 2)
+#define OA_BASE64URL_ENCODED(n) (((n) + 2) / 3 * 4)
 
 typedef struct OaTokenSegment
 {
@@ -186,6 +187,8 @@ extern bool oa_split_token(const char *token, int length,
 						   OaTokenSegment *segments);
 extern int	oa_base64url_decode(const char *text, int length,
 								unsigned char *bytes);
+extern int	oa_base64url_encode(const unsigned char *bytes, int length,
+								char *text);
 
 /*
  * strict_json.c: JSON that has only one reading.  The limits hold all that
@@ -203,13 +206,13 @@ typedef enum OaJsonType
 
 typedef struct OaJsonNode
 {
-	OaJsonType	type;
-	bool		escaped;		/* a string with escape sequences */
 	int			start;			/* in the text; of a string, its first byte */
 	int			length;			/* in the text; of a string, without quotes */
 	int			next;			/* the node after this and all it holds */
-	int			count;			/* of an object, its members */
 	uint32		hash;			/* of a member's name */
+	uint8		type;			/* an OaJsonType */
+	bool		escaped;		/* a string with escape sequences */
+	uint16		count;			/* of an object, its members */
 } OaJsonNode;
 
 extern const char *oa_json_parse(const char *text, int length,
@@ -286,21 +289,61 @@ extern bool oa_signature_is_good(OaHeldKey *key, const char *message,
 extern TimestampTz oa_held_key_expires_at(const OaHeldKey *key);
 extern uint64 oa_key_ring_generation(void);
 
-/* firebase_token.c: the rules of Firebase ID tokens */
+/* token_reader.c: a token, taken apart */
+typedef struct OaTokenJson
+{
+	const char *text;
+	const OaJsonNode *nodes;	/* the first is the object */
+} OaTokenJson;
+
+typedef struct OaToken
+{
+	const char *text;
+	int			signed_length;	/* of the first two segments and their dot */
+	OaTokenJson header;
+	OaTokenJson payload;
+	unsigned char *signature;
+	int			signature_length;
+	OaJwt	   *jwt;			/* what libjwt makes of it */
+
+	TimestampTz now;			/* the time that it is looked at */
+	TimestampTz expires_at;
+	TimestampTz not_before;		/* the latest of iat, auth_time and nbf */
+	OaHeldKey  *key;			/* that it names */
+	const char *detail;			/* why it is refused: a constant sentence */
+	const char *hint;			/* what to do about that, or NULL */
+} OaToken;
+
+extern bool oa_open_token(OaToken *token, const char *text, int length);
+extern void oa_close_token(OaToken *token);
+extern bool oa_refuse_token(OaToken *token, const char *detail);
+extern const OaJsonNode *oa_token_header(const OaToken *token,
+										 const char *name);
+extern const OaJsonNode *oa_token_claim(const OaToken *token,
+										const char *name);
+extern bool oa_token_time(const OaToken *token, const OaJsonNode *node,
+						  TimestampTz *time);
+
+/* token_rules.c: the rules of Firebase ID tokens */
 typedef enum OaTokenStatus
 {
 	OA_TOKEN_GOOD,
-	OA_TOKEN_INVALID,			/* whatever the reason; "detail" names it */
+	OA_TOKEN_INVALID,			/* whatever the reason; the detail names it */
 	OA_TOKEN_EXPIRED,			/* and nothing else is wrong with it */
-	OA_TOKEN_UNAVAILABLE		/* nothing can be verified; see "hint" */
+	OA_TOKEN_UNAVAILABLE		/* nothing can be verified; see the hint */
 } OaTokenStatus;
 
+extern bool oa_check_token(OaToken *token);
+extern OaTokenStatus oa_check_signature(OaToken *token);
+extern TimestampTz oa_skew(void);
+
+/* firebase_token.c: whom a token is about */
 typedef struct OaIdentity
 {
 	HeapTupleHeader row;		/* of a good token: the function's result */
 	text	   *uid;			/* in it */
-	const char *detail;			/* of another: a constant sentence */
-	const char *hint;			/* likewise, or NULL */
+	const char *detail;			/* of another: as in OaToken */
+	const char *hint;
 } OaIdentity;
 
 extern OaTokenStatus oa_verify_token(const char *token, int length,

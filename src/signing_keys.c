@@ -117,8 +117,10 @@ same_set(List *a, List *b)
 	if (list_length(a) != list_length(b))
 		return false;
 	foreach(cell, a)
+	{
 		if (!has_row(b, lfirst(cell)))
-		return false;
+			return false;
+	}
 	return true;
 }
 
@@ -191,7 +193,9 @@ replace(List *rows)
 
 		delete_rows(list_length(old));
 		foreach(cell, rows)
+		{
 			insert_row(lfirst(cell));
+		}
 		oa_audit("load_signing_keys", NULL, NULL, NULL,
 				 cstring_to_text(psprintf("%d", list_length(rows))));
 		ForceSyncCommit();

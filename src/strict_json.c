@@ -130,7 +130,7 @@ read_escape(const unsigned char *at, const unsigned char *end,
 		found = strchr(from, *at);
 		if (found == NULL)
 			return 0;
-		*character = to[found - from];
+		*character = (unsigned char) to[found - from];
 		return 1;
 	}
 
@@ -194,7 +194,8 @@ open_string(const unsigned char *text, const OaJsonNode *node)
 {
 	StringReader reader;
 
-	reader.at = text + node->start;
+	reader.at = text +node->start;
+
 	reader.end = reader.at + node->length;
 	reader.have = reader.used = 0;
 	return reader;
@@ -204,7 +205,7 @@ open_string(const unsigned char *text, const OaJsonNode *node)
 static int
 next_byte(StringReader *reader)
 {
-	uint32		character;
+	uint32		character = 0;
 
 	if (reader->used < reader->have)
 		return reader->bytes[reader->used++];
@@ -232,7 +233,7 @@ oa_json_unescape(const char *text, const OaJsonNode *node, char *out)
 
 	if (!node->escaped)
 	{
-		memcpy(out, text + node->start, node->length);
+		memcpy(out, text +node->start, node->length);
 		return node->length;
 	}
 	reader = open_string((const unsigned char *) text, node);
@@ -309,10 +310,17 @@ read_string(Parser *parser, OaJsonNode **result)
 static uint32
 hash_name(const unsigned char *text, const OaJsonNode *name)
 {
-	StringReader reader = open_string(text, name);
+	StringReader reader;
 	uint32		hash = 2166136261U;
 	int			byte;
 
+	if (!name->escaped)
+	{
+		for (int i = 0; i < name->length; i++)
+			hash = (hash ^ text[name->start + i]) *16777619U;
+		return hash;
+	}
+	reader = open_string(text, name);
 	while ((byte = next_byte(&reader)) >= 0)
 		hash = (hash ^ byte) * 16777619U;
 	return hash;
@@ -434,7 +442,7 @@ read_number(Parser *parser)
 double
 oa_json_number(const char *text, const OaJsonNode *node)
 {
-	return strtod(text + node->start, NULL);
+	return strtod(text +node->start, NULL);
 }
 
 /* Read "true", "false" or "null". */
@@ -497,7 +505,7 @@ after_value(Parser *parser)
 		if (*parser->at != (object ? '}' : ']'))
 			return "The JSON is malformed.";
 		parser->at++;
-		container->length = parser->at - parser->text - container->start;
+		container->length = parser->at - parser->text -container->start;
 		container->next = parser->count;
 		parser->depth--;
 	}
@@ -545,6 +553,7 @@ oa_json_parse(const char *text, int length, OaJsonNode *nodes, int capacity)
 	Parser		parser;
 
 	parser.text = parser.at = (const unsigned char *) text;
+
 	parser.end = parser.at + length;
 	parser.nodes = nodes;
 	parser.capacity = capacity;
@@ -578,8 +587,8 @@ oa_json_equals(const char *text, const OaJsonNode *node, const char *expected)
 	if (node->type != OA_JSON_STRING)
 		return false;
 	if (!node->escaped)
-		return strlen(expected) == node->length &&
-			memcmp(text + node->start, expected, node->length) == 0;
+		return strncmp(text +node->start, expected, node->length) == 0 &&
+			expected[node->length] == '\0';
 
 	reader = open_string((const unsigned char *) text, node);
 	while ((byte = next_byte(&reader)) >= 0)
@@ -595,7 +604,8 @@ oa_json_member(const char *text, const OaJsonNode *nodes,
 {
 	for (int i = object - nodes + 1; i < object->next;
 		 i = nodes[i + 1].next)
-		if (oa_json_equals(text, &nodes[i], name))
+		if ((nodes[i].escaped || text[nodes[i].start] == name[0]) &&
+			oa_json_equals(text, &nodes[i], name))
 			return &nodes[i + 1];
 	return NULL;
 }

@@ -13,24 +13,12 @@
 
 #include "overten_auth.h"
 
-#define NOT_BASE64URL 0xff
+/* RFC 4648 section 5 */
+static const char alphabet[] =
+"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/* The value of a character, RFC 4648 section 5, or NOT_BASE64URL. */
-static uint8
-character_value(unsigned char c)
-{
-	if (c >= 'A' && c <= 'Z')
-		return c - 'A';
-	if (c >= 'a' && c <= 'z')
-		return c - 'a' + 26;
-	if (c >= '0' && c <= '9')
-		return c - '0' + 52;
-	if (c == '-')
-		return 62;
-	if (c == '_')
-		return 63;
-	return NOT_BASE64URL;
-}
+#define NOT_BASE64URL	0xff
+#define BAD_GROUP		0xff000000	/* above the 24 bits of a group */
 
 /*
  * Decode canonical base64url.  Returns the number of bytes, at most
@@ -43,40 +31,45 @@ int
 oa_base64url_decode(const char *text, int length, unsigned char *bytes)
 {
 	static uint8 values[256];
+	static uint32 shifted[3][256];	/* the first three of a group in place */
 	static bool prepared = false;
+	const unsigned char *in = (const unsigned char *) text;
 	unsigned char *out = bytes;
 	uint32		bits = 0;
-	uint8		bad = 0;
+	uint32		bad = 0;
 	int			i;
 
 	if (!prepared)
 	{
+		memset(values, NOT_BASE64URL, sizeof(values));
+		for (int value = 0; value < 64; value++)
+			values[(unsigned char) alphabet[value]] = value;
 		for (int c = 0; c < 256; c++)
-			values[c] = character_value(c);
+			for (int place = 0; place < 3; place++)
+				shifted[place][c] = values[c] == NOT_BASE64URL ?
+					BAD_GROUP : values[c] << (18 - 6 * place);
 		prepared = true;
 	}
 
-	/* A value has 6 bits, so whatever is not one shows in the top two. */
 	for (i = 0; i + 4 <= length; i += 4)
 	{
-		uint8		a = values[(unsigned char) text[i]];
-		uint8		b = values[(unsigned char) text[i + 1]];
-		uint8		c = values[(unsigned char) text[i + 2]];
-		uint8		d = values[(unsigned char) text[i + 3]];
+		uint32		group = shifted[0][in[i]] | shifted[1][in[i + 1]] |
+		shifted[2][in[i + 2]] | values[in[i + 3]];
 
-		bad |= a | b | c | d;
-		*out++ = a << 2 | b >> 4;
-		*out++ = b << 4 | c >> 2;
-		*out++ = c << 6 | d;
+		bad |= group | (uint32) (values[in[i + 3]] & 0xc0) << 24;
+		*out++ = group >> 16;
+		*out++ = group >> 8;
+		*out++ = group;
 	}
+	if (bad & BAD_GROUP)
+		return -1;
 
 	for (int j = i; j < length; j++)
 	{
-		bad |= values[(unsigned char) text[j]];
-		bits = bits << 6 | values[(unsigned char) text[j]];
+		if (values[in[j]] == NOT_BASE64URL)
+			return -1;
+		bits = bits << 6 | values[in[j]];
 	}
-	if (bad & 0xc0)
-		return -1;
 
 	switch (length - i)
 	{
@@ -97,6 +90,30 @@ oa_base64url_decode(const char *text, int length, unsigned char *bytes)
 			return -1;
 	}
 	return out - bytes;
+}
+
+/*
+ * Encode as base64url without padding.  Returns the number of characters, at
+ * most OA_BASE64URL_ENCODED(length); adds no NUL.
+ */
+int
+oa_base64url_encode(const unsigned char *bytes, int length, char *text)
+{
+	char	   *out = text;
+
+	for (int i = 0; i < length; i += 3)
+	{
+		int			have = Min(length - i, 3);
+		uint32		group = bytes[i] << 16;
+
+		if (have > 1)
+			group |= bytes[i + 1] << 8;
+		if (have > 2)
+			group |= bytes[i + 2];
+		for (int j = 0; j <= have; j++)
+			*out++ = alphabet[group >> (18 - 6 * j) & 63];
+	}
+	return out - text;
 }
 
 /*

@@ -180,9 +180,10 @@ async function runCall(request, path, call) {
   }
 }
 
-async function answerTo(request, body) {
+async function answerTo(request, bytes) {
   const url = new URL(request.url, 'http://localhost');
   const [, name] = /^\/rpc\/(\w+)$/.exec(url.pathname) ?? [];
+  let body;
 
   if (/^Bearer /i.test(request.headers.authorization ?? '')) {
     return problem(500, 'PGRST300', 'Server lacks JWT secret');
@@ -198,6 +199,7 @@ async function answerTo(request, body) {
       return problem(415, 'PGRST102', 'Content-Type not acceptable');
     }
     try {
+      body = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
       JSON.parse(body === '' ? '{}' : body);
     } catch {
       return problem(400, 'PGRST102', 'Empty or invalid json');
@@ -231,7 +233,7 @@ const server = http.createServer({ maxHeaderSize: 64 * 1024 }, async (request, r
   for await (const chunk of request) {
     chunks.push(chunk);
   }
-  const { status, headers, body } = await answerTo(request, Buffer.concat(chunks).toString('utf8'));
+  const { status, headers, body } = await answerTo(request, Buffer.concat(chunks));
   const length = body === undefined ? {} : { 'Content-Length': Buffer.byteLength(body) };
   response.writeHead(status, { ...headers, ...length });
   response.end(body);

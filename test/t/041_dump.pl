@@ -82,7 +82,7 @@ is_deeply(
 		key => 3,
 		use => 3,
 		audit => 9,
-		trigger => 3
+		trigger => 4
 	},
 	'there is something to dump in each table');
 like($content, qr/^trigger\|overten_auth\.\w+\|\w+\|A$/m,

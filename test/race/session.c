@@ -1,0 +1,117 @@
+/*
+ * session.c
+ *		Connections, the clock and random numbers of the race program.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "race.h"
+
+/* Give up: not an impossible answer, but a run that says nothing. */
+void
+die(const char *format,...)
+{
+	va_list		args;
+
+	fflush(stdout);
+	fputs("race: ", stderr);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+	_exit(2);
+}
+
+Stamp
+now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return (Stamp) time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+/* Sleep; the time is only ever a pause, nothing waits for it. */
+void
+pause_for(int microseconds)
+{
+	struct timespec time = {.tv_nsec = (long) microseconds * 1000};
+
+	nanosleep(&time, NULL);
+}
+
+/* A number from 0 to limit - 1 (SplitMix64). */
+uint32_t
+below(Random *random, uint32_t limit)
+{
+	uint64_t	z = (random->state += UINT64_C(0x9E3779B97F4A7C15));
+
+	z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+	z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
+	return (uint32_t) ((z ^ (z >> 31)) >> 32) % limit;
+}
+
+PGconn	   *
+open_session(const char *conninfo)
+{
+	PGconn	   *conn = PQconnectdb(conninfo);
+
+	if (PQstatus(conn) != CONNECTION_OK)
+		die("%s", PQerrorMessage(conn));
+	PQclear(run_query(conn, "SET client_min_messages = warning"));
+	return conn;
+}
+
+bool
+is_serialization_failure(const PGresult *result)
+{
+	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+	return state != NULL && strcmp(state, "40001") == 0;
+}
+
+static PGresult *run(PGconn *conn, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
+
+static PGresult *
+run(PGconn *conn, const char *format, va_list args)
+{
+	char		sql[1024];
+	int			length = vsnprintf(sql, sizeof(sql), format, args);
+	PGresult   *result;
+
+	if (length < 0 || (size_t) length >= sizeof(sql))
+		die("statement too long");
+	result = PQexec(conn, sql);
+	if (PQresultStatus(result) != PGRES_COMMAND_OK &&
+		PQresultStatus(result) != PGRES_TUPLES_OK)
+		die("%s", PQerrorMessage(conn));
+	return result;
+}
+
+/* Run a statement that must succeed; the result is the caller's to clear. */
+PGresult   *
+run_query(PGconn *conn, const char *format,...)
+{
+	PGresult   *result;
+	va_list		args;
+
+	va_start(args, format);
+	result = run(conn, format, args);
+	va_end(args);
+	return result;
+}
+
+void
+run_command(PGconn *conn, const char *format,...)
+{
+	va_list		args;
+
+	va_start(args, format);
+	PQclear(run(conn, format, args));
+	va_end(args);
+}

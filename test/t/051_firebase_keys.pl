@@ -1,0 +1,387 @@
+# Signing keys: which documents are taken, and that a withdrawn key is refused
+# from the commit on.  Not in pg_regress, for the keys are made for each run
+# and several sessions look at them.
+
+use strict;
+use warnings;
+
+use Crypt::PK::ECC;
+use FindBin;
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use lib $FindBin::RealBin;
+use FirebaseTokens;
+
+my $node = PostgreSQL::Test::Cluster->new('keys');
+$node->init;
+$node->append_conf('postgresql.conf', <<CONF);
+overten_auth.firebase_project_id = '${\PROJECT}'
+max_prepared_transactions = 5
+timezone = UTC
+CONF
+$node->start;
+$node->safe_psql('postgres', 'CREATE EXTENSION overten_auth CASCADE');
+
+my ($key, $next, $weak) = (new_rsa(), new_rsa(), new_rsa(1024));
+my $ec = Crypt::PK::ECC->new;
+$ec->generate_key('secp256r1');
+my $valid = certificate($key);
+my $token = token($key, header(), claims());
+my $next_token = token($next, header(kid => 'key-2'), claims());
+
+# Load a document; the answer is a number or "SQLSTATE detail".
+sub load
+{
+	my ($document, $db) = @_;
+	my $file = PostgreSQL::Test::Utils::tempdir() . '/document';
+	open my $out, '>:raw', $file or die $!;
+	print $out $document;
+	close $out;
+	chmod 0644, $file;
+	return $node->safe_psql($db // 'postgres', <<SQL);
+SET client_min_messages = error;
+CREATE OR REPLACE FUNCTION load(document bytea) RETURNS text LANGUAGE plpgsql AS \$\$
+DECLARE detail text;
+BEGIN
+	RETURN overten_load_signing_keys(convert_from(document, 'UTF8')::json);
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
+	RETURN SQLSTATE || ' ' || detail;
+END \$\$;
+SELECT load(pg_read_binary_file('$file'));
+SQL
+}
+
+# What a session says to a token: "ok" or an SQLSTATE.
+my $outcome = <<'SQL';
+CREATE FUNCTION outcome(token text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM overten_verify_firebase_jwt(token);
+	RETURN 'ok';
+EXCEPTION WHEN OTHERS THEN
+	RETURN SQLSTATE;
+END $$;
+SQL
+$node->safe_psql('postgres', $outcome);
+sub outcome { return $node->safe_psql('postgres', "SELECT outcome('$_[0]')"); }
+
+is(outcome($token), '55000', 'unavailable without keys');
+
+# Good documents.
+is(load(json({ 'key-1' => $valid })), 1, 'certificate');
+is(outcome($token), 'ok', 'verifies');
+is($node->safe_psql('postgres', 'SELECT expires_at FROM overten_auth.signing_keys'),
+	'2099-01-01 00:00:00+00', 'a certificate expires');
+is(load(json({ 'key-1' => $valid, 'key-2' => certificate($next) })), 2, 'two certificates');
+is(outcome($next_token), 'ok', 'the second verifies');
+is(load(jwk_set(jwk($key, 'key-1'))), 1, 'JWK set');
+is($node->safe_psql('postgres', 'SELECT kid, expires_at IS NULL FROM overten_auth.signing_keys'),
+	'key-1|t', 'a JWK does not expire');
+is(outcome($next_token), '28000', 'a key that is not in the new set is refused');
+is(load(jwk_set(jwk($key, 'key-1', alg => undef, use => undef))), 1, 'JWK without alg and use');
+is(load(json({ keys => [ jwk($key, 'key-1') ], extra => 1 })), 1, 'other members of a JWK set');
+is(load(jwk_set(jwk($key, 'key-1', x5c => ['x'], key_ops => ['verify']))), 1, 'other members of a JWK');
+is(load(json({ 'key-1' => "$valid\n\r\n" })), 1, 'white space behind a certificate');
+is(load(json({ 'key-1' => $valid, 'key-2' => $valid })), 2, 'one certificate under two ids');
+is(load(json({ keys => $valid })), 1, 'a kid that is called "keys"');
+is(load(jwk_set(map { jwk($_->[0], $_->[1]) } [ $key, 'key-1' ], [ new_rsa(2048, 3), 'e3' ], [ new_rsa(4096), 'big' ])),
+	3, 'other sizes and exponents');
+is(load(json({ q{k'"%_\\;--} => $valid })), 1, 'a kid with quotes and wildcards');
+is($node->safe_psql('postgres', 'SELECT kid FROM overten_auth.signing_keys'), q{k'"%_\\;--}, 'is kept as it is');
+
+# An unchanged document writes nothing.
+load(jwk_set(jwk($key, 'key-1'), jwk($next, 'key-2')));
+my $state = q{SELECT string_agg(xmin || ctid::text || loaded_at, ',' ORDER BY kid) || (SELECT count(*) FROM overten_auth.audit_log) FROM overten_auth.signing_keys};
+my $before = $node->safe_psql('postgres', $state);
+is(load(jwk_set(jwk($next, 'key-2'), jwk($key, 'key-1'))), 2, 'the same in another order');
+is($node->safe_psql('postgres', $state), $before, 'writes nothing');
+
+# Bad ones: the old set stays.
+my $der_like = $valid =~ s/[^\n]{20}\n-----END/\n-----END/r;
+my $good_jwk = jwk($key, 'a');
+my %bad = (
+	'HTML' => '<html><body>502</body></html>', 'nothing' => '', 'null' => 'null', 'string' => '"x"',
+	'array' => '[]', 'number' => '1', 'empty object' => '{}', 'empty set' => '{"keys":[]}',
+	'error object' => '{"error":{"code":404,"message":"x"}}', 'error string' => '{"error":"x"}',
+	'keys null' => '{"keys":null}', 'keys object' => '{"keys":{}}', 'truncated JSON' => substr(json({ a => $valid }), 0, -1),
+	'two documents' => json({ a => $valid }) x 2,
+	'truncated PEM' => json({ a => substr($valid, 0, 400) }),
+	'PEM without its end' => json({ a => $valid =~ s/-----END.*//sr }),
+	'PEM with a hole' => json({ a => $der_like }),
+	'PEM with a letter changed' => json({ a => $valid =~ s/^MII/MIX/mr }),
+	'text in front of a PEM' => json({ a => "x\n$valid" }),
+	'text behind a PEM' => json({ a => "${valid}x" }),
+	'two PEMs' => json({ a => $valid . $valid }),
+	'public key PEM' => json({ a => $key->export_key_pem('public_x509') }),
+	'private key PEM' => json({ a => $key->export_key_pem('private') }),
+	'certificate, then a key' => json({ a => $valid . $key->export_key_pem('public_x509') }),
+	'one good, one bad' => json({ a => $valid, b => 'x' }),
+	'one good, one a number' => json({ a => $valid, b => 1 }),
+	'one good, one null' => "{\"a\":" . json($valid) . ',"b":null}',
+	'nested' => json({ a => { b => $valid } }), 'list of PEMs' => json([$valid]),
+	'expired' => json({ a => certificate($key, from => '20200101000000Z', to => '20210101000000Z') }),
+	'not yet valid' => json({ a => certificate($key, from => '20900101000000Z') }),
+	'one good, one expired' => json({ a => $valid,
+			b => certificate($key, from => '20200101000000Z', to => '20210101000000Z') }),
+	'EC certificate' => json({ a => certificate($ec) }),
+	'weak certificate' => json({ a => certificate($weak) }),
+	'RSA of 2047 bits' => jwk_set(jwk($key, 'a', n => b64(pack 'H*', '7f' . 'ff' x 255))),
+	'same kid twice in certificates' => '{"a":' . json($valid) . ',"a":' . json($valid) . '}',
+	'same kid twice, escaped' => '{"a":' . json($valid) . ',"\u0061":' . json($valid) . '}',
+	'same kid twice in a set' => jwk_set($good_jwk, $good_jwk),
+	'same kid, another key' => jwk_set($good_jwk, jwk($next, 'a')),
+	'empty kid of a certificate' => json({ '' => $valid }), 'empty kid' => jwk_set(jwk($key, '')),
+	'kid missing' => jwk_set(jwk($key, undef)), 'kid number' => jwk_set(jwk($key, 5)),
+	'kid null' => jwk_set($good_jwk) =~ s/"kid":"a"/"kid":null/r, 'kid of 257 bytes' => jwk_set(jwk($key, 'k' x 257)),
+	'kid with NUL' => '{"a\u0000":' . json($valid) . '}',
+	'EC key' => jwk_set({ kty => 'EC', crv => 'P-256', x => 'AA', y => 'AA', kid => 'a' }),
+	'symmetric key' => jwk_set({ kty => 'oct', k => 'c2VjcmV0', kid => 'a', alg => 'HS256' }),
+	'one good, one EC' => jwk_set($good_jwk, { kty => 'EC', kid => 'b' }),
+	'private JWK' => jwk_set({ %$good_jwk, d => 'AQAB' }),
+	'weak JWK' => jwk_set(jwk($weak, 'a')),
+	'kty in small letters' => jwk_set(jwk($key, 'a', kty => 'rsa')),
+	'kty missing' => jwk_set(jwk($key, 'a', kty => undef)),
+	'alg RS512' => jwk_set(jwk($key, 'a', alg => 'RS512')), 'alg null' => jwk_set($good_jwk) =~ s/"RS256"/null/r,
+	'use enc' => jwk_set(jwk($key, 'a', use => 'enc')),
+	'e 1' => jwk_set(jwk($key, 'a', e => 'AQ')), 'e 2' => jwk_set(jwk($key, 'a', e => 'Ag')),
+	'e even' => jwk_set(jwk($key, 'a', e => b64("\1\0\0"))), 'e 0' => jwk_set(jwk($key, 'a', e => 'AA')),
+	'e empty' => jwk_set(jwk($key, 'a', e => '')), 'e missing' => jwk_set(jwk($key, 'a', e => undef)),
+	'e with a zero before' => jwk_set(jwk($key, 'a', e => 'AAEAAQ')), 'e huge' => jwk_set(jwk($key, 'a', e => b64("\xff" x 64))),
+	'e a number' => jwk_set(jwk($key, 'a', e => 65537)),
+	'n even' => jwk_set(jwk($key, 'a', n => b64("\xff" x 255 . "\xfe"))),
+	'n with a zero before' => jwk_set(jwk($key, 'a', n => b64("\0" . pack 'H*', $key->key2hash->{N}))),
+	'n padded' => jwk_set(jwk($key, 'a', n => jwk($key, 'a')->{n} . '==')),
+	'n in the other alphabet' => jwk_set(jwk($key, 'a', n => '+' . substr jwk($key, 'a')->{n}, 1)),
+	'n missing' => jwk_set(jwk($key, 'a', n => undef)), 'n empty' => jwk_set(jwk($key, 'a', n => '')),
+	'n of 16400 bits' => jwk_set(jwk($key, 'a', n => b64("\xff" x 2050))),
+	'n of 100 kB' => jwk_set(jwk($key, 'a', n => b64("\xff" x 100_000))),
+	'65 keys' => jwk_set(map { jwk($key, "k$_") } 1 .. 65),
+	'300 certificates' => '{' . join(',', map { "\"k$_\":\"x\"" } 1 .. 300) . '}',
+	'deep' => '{"a":' . '[' x 3000 . ']' x 3000 . '}', '5 MB' => json({ a => 'x' x 5_000_000 }),
+	'5 MB of spaces' => json({ a => $valid }) . ' ' x 5_000_000);
+for my $name (sort keys %bad)
+{
+	like(load($bad{$name}), qr/^(22023|22P02|22P05) /, "refused: $name");
+}
+is($node->safe_psql('postgres', $state), $before, 'none of them changed anything');
+is(load(jwk_set(map { jwk($key, "k$_") } 1 .. 64)), 64, '64 keys');
+is($node->safe_psql('postgres', "SELECT count(*) FROM overten_auth.audit_log WHERE action = 'load_signing_keys' AND detail = '64'"),
+	1, 'audited');
+load(jwk_set(jwk($key, 'key-1'), jwk($next, 'key-2')));
+
+# Sessions that have the key and the token cached.
+sub session
+{
+	my %session = (in => '', out => '');
+	$session{run} = IPC::Run::start(
+		[ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-f', '-' ],
+		'<', \$session{in}, '>', \$session{out}, '2>', \$session{err},
+		IPC::Run::timeout(180));
+	return \%session;
+}
+sub ask
+{
+	my ($session, $sql) = @_;
+	$session->{out} = '';
+	$session->{in} .= "$sql;\n\\echo done\n";
+	$session->{run}->pump until $session->{out} =~ /done\n\z/;
+	return $session->{out} =~ s/done\n\z//r =~ s/\n\z//r;
+}
+my ($reader, $old_snapshot, $writer) = map { session() } 1 .. 3;
+my $look = "SELECT outcome('$token')";
+is(ask($_, $look), 'ok', 'a session caches') for $reader, $old_snapshot, $reader, $old_snapshot;
+ask($old_snapshot, 'BEGIN ISOLATION LEVEL REPEATABLE READ');
+is(ask($old_snapshot, $look), 'ok', 'a snapshot with the key is taken');
+
+my $set = jwk_set(jwk($next, 'key-2'));
+ask($writer, 'BEGIN');
+is(ask($writer, "SELECT overten_load_signing_keys(\$d\$$set\$d\$)"), 1, 'the key is withdrawn');
+is(ask($writer, $look), '28000', 'and refused where that was done');
+is(ask($reader, $look), 'ok', 'elsewhere not before the commit');
+ask($writer, 'ROLLBACK');
+is(ask($writer, $look), 'ok', 'a rollback brings it back');
+is(ask($reader, $look), 'ok', 'and changes nothing elsewhere');
+ask($writer, "SELECT overten_load_signing_keys(\$d\$$set\$d\$)");
+is(ask($reader, $look), '28000', 'refused from the commit on');
+is(ask($old_snapshot, $look), '28000', 'by an old snapshot too');
+ask($old_snapshot, 'COMMIT');
+my $both = jwk_set(jwk($key, 'key-1'), jwk($next, 'key-2'));
+ask($writer, 'BEGIN');
+ask($writer, "SELECT overten_load_signing_keys(\$d\$$both\$d\$)");
+is(ask($writer, $look), 'ok', 'a key of the own transaction is used') for 1 .. 2;
+is(ask($reader, $look), '28000', 'elsewhere not');
+ask($writer, 'ROLLBACK');
+is(ask($writer, $look), '28000', 'and not after a rollback');
+ask($writer, 'BEGIN');
+ask($writer, 'SAVEPOINT s');
+ask($writer, "SELECT overten_load_signing_keys(\$d\$$both\$d\$)");
+is(ask($writer, $look), 'ok', 'likewise in a savepoint');
+ask($writer, 'ROLLBACK TO s');
+is(ask($writer, $look), '28000', 'and after it');
+ask($writer, 'COMMIT');
+ask($writer, 'BEGIN');
+ask($writer, "SELECT overten_load_signing_keys(\$d\$$both\$d\$)");
+ask($writer, "PREPARE TRANSACTION 'p'");
+is(ask($reader, $look), '28000', 'a prepared load is none yet');
+ask($writer, "COMMIT PREPARED 'p'");
+is(ask($reader, $look), 'ok', 'until it is committed') for 1 .. 2;
+ask($writer, "DELETE FROM overten_auth.signing_keys WHERE kid = 'key-1'");
+is(ask($reader, $look), '28000', 'a plain DELETE does it too');
+ask($writer, "SELECT overten_load_signing_keys(\$d\$$both\$d\$)");
+is(ask($reader, $look), 'ok', 'loaded again') for 1 .. 2;
+ask($writer, "UPDATE overten_auth.signing_keys SET expires_at = pg_catalog.now() WHERE kid = 'key-1'");
+is(ask($reader, $look), '28000', 'an expired key is refused');
+ask($writer, "UPDATE overten_auth.signing_keys SET expires_at = clock_timestamp() + '2 s' WHERE kid = 'key-1'");
+is(ask($reader, $look), 'ok', 'a key with two seconds to go') for 1 .. 2;
+ok($node->poll_query_until('postgres', "SELECT outcome('$token') = '28000'"), 'its time comes');
+is(ask($reader, $look), '28000', 'for a token in the cache as well');
+ask($writer, 'TRUNCATE overten_auth.signing_keys');
+is(ask($reader, $look), '55000', 'without keys it is unavailable');
+ask($writer, "SELECT overten_load_signing_keys(\$d\$$both\$d\$)");
+is(ask($reader, $look), 'ok', 'loaded again') for 1 .. 2;
+
+# The project belongs to what is cached.
+is(ask($reader, $_->[0]), $_->[1], $_->[2])
+  for [ "SET overten_auth.firebase_project_id = 'other'; $look", '28000', 'another project' ],
+  [ "SET overten_auth.firebase_project_id = ''; $look", '55000', 'no project' ],
+  [ "RESET overten_auth.firebase_project_id; $look", 'ok', 'the project again' ];
+
+# exp is looked at on every use, and by the clock, not the transaction's start.
+my $short = token($key, header(), claims(exp => time + 4));
+ask($reader, 'BEGIN');
+is(ask($reader, "SELECT outcome('$short')"), 'ok', 'about to expire') for 1 .. 2;
+ok($node->poll_query_until('postgres', "SELECT outcome('$short') = '28OA1'"), 'expires');
+is(ask($reader, "SELECT outcome('$short')"), '28OA1', 'in an old transaction and from the cache too');
+is(ask($reader, "SET LOCAL overten_auth.clock_skew = 300; SELECT outcome('$short')"), 'ok', 'but for the skew');
+ask($reader, 'COMMIT');
+
+# Two loads at once: one waits, none merges.
+ask($writer, 'BEGIN');
+ask($writer, "SELECT overten_load_signing_keys(\$d\$$set\$d\$)");
+my $third = session();
+$third->{in} .= "SELECT overten_load_signing_keys(\$d\$" . jwk_set(jwk($key, 'key-1')) . "\$d\$);\n\\echo done\n";
+$third->{run}->pump_nb;
+ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"), 'the second waits');
+is(ask($reader, $look), 'ok', 'a verification does not');
+ask($writer, 'COMMIT');
+$third->{run}->pump until $third->{out} =~ /done\n\z/;
+is(ask($reader, 'SELECT string_agg(kid, \',\') FROM overten_auth.signing_keys'), 'key-1', 'the last one counts alone');
+ask($writer, 'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+ask($third, "DELETE FROM overten_auth.signing_keys; SELECT overten_load_signing_keys(\$d\$$set\$d\$)");
+ask($writer, "\\set VERBOSITY sqlstate\nSELECT overten_load_signing_keys(\$d\$" . jwk_set(jwk($key, 'key-1')) . "\$d\$)");
+like($writer->{err}, qr/40001/, 'an old snapshot cannot load');
+ask($writer, 'ROLLBACK');
+is(ask($reader, 'SELECT string_agg(kid, \',\') FROM overten_auth.signing_keys'), 'key-2', 'and changes nothing');
+ask($writer, 'BEGIN READ ONLY');
+is(ask($writer, "SELECT outcome('$next_token')"), 'ok', 'a READ ONLY transaction verifies');
+ask($writer, "SELECT overten_load_signing_keys(\$d\$$both\$d\$)");
+like($writer->{err}, qr/25006/, 'and does not load');
+ask($writer, 'ROLLBACK');
+
+# A hundred thousand tokens in one session: memory does not grow.
+my $memory = session();
+my $load_many = <<SQL;
+SELECT count(*) FILTER (WHERE outcome(CASE i % 4 WHEN 0 THEN '$next_token' WHEN 1 THEN '$next_token' || i
+	WHEN 2 THEN repeat('A', i % 5000) || '.e30.AA' ELSE '$token' END) = 'ok') FROM generate_series(1, %d) i
+SQL
+my $rss = sub {
+	my $pid = ask($memory, 'SELECT pg_backend_pid()');
+	return slurp_file("/proc/$pid/status") =~ /VmRSS:\s+(\d+)/ ? $1 : die;
+};
+ask($memory, 'SET client_min_messages = panic');
+for my $entries (0, 4096)
+{
+	ask($memory, "SET overten_auth.cache_entries = $entries");
+	ask($memory, sprintf $load_many, 5_000);
+	my $kilobytes = $rss->();
+	is(ask($memory, sprintf $load_many, 50_000), 12_500, "50000 tokens, $entries entries");
+	my $grown = $rss->() - $kilobytes;
+	cmp_ok($grown, '<', 1024, "memory grew by $grown kB");
+}
+is(ask($memory, q{SELECT json_object('{a,1}')}), '{"a" : "1"}', 'the server\'s json_object still works');
+
+$_->{run}->kill_kill for $reader, $old_snapshot, $writer, $third, $memory;
+
+# Other encodings.
+for my $encoding (qw(LATIN1 EUC_JP SQL_ASCII))
+{
+	my $db = lc $encoding;
+	$node->safe_psql('postgres', "CREATE DATABASE $db ENCODING '$encoding' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
+	$node->safe_psql($db, 'CREATE EXTENSION overten_auth CASCADE');
+	$node->safe_psql($db, $outcome);
+	is(load(jwk_set(jwk($key, 'key-1')), $db), 1, "$encoding: keys");
+	my %names = ("J\x{e4}ne" => 'LATIN1 EUC_JP SQL_ASCII', "\x{65e5}\x{672c}" => 'EUC_JP SQL_ASCII',
+		"\x{1f600}" => 'SQL_ASCII', 'Jane' => 'LATIN1 EUC_JP SQL_ASCII');
+	for my $name (sort keys %names)
+	{
+		my $expected = $names{$name} =~ /$encoding/ ? 'ok' : '28000';
+		my $escaped = json($name) =~ s/^"|"$//gr;
+		utf8::decode($escaped);
+		$escaped = join '', map { ord > 0xffff ? sprintf('\u%04x\u%04x', 0xd800 + ((ord() - 0x10000) >> 10), 0xdc00 + (ord() & 0x3ff)) : sprintf('\u%04x', ord) } split //, $escaped;
+		$expected = '28000|ok' if $name eq "J\x{e4}ne" && $encoding eq 'EUC_JP';
+		for my $claims (claims(sub => $name), claims(name => $name), claims("x$name" => 1),
+			claims(x => [ { y => $name } ]), claims_json("\"sub\":\"$escaped\"", { sub => undef }),
+			claims_json("\"x\":\"$escaped\""))
+		{
+			my $t = token($key, header(), $claims);
+			like($node->safe_psql($db, "SELECT outcome('$t')"), qr/^($expected)$/,
+				"$encoding: " . join ' ', map { sprintf 'U+%04X', ord } split //, $name);
+		}
+	}
+	my $t = token($key, header(), claims(sub => "J\x{e4}ne"));
+	is($node->safe_psql($db, "SET client_encoding = 'UTF8'; SELECT uid, claims ->> 'sub' FROM overten_verify_firebase_jwt('$t')"),
+		"J\xc3\xa4ne|J\xc3\xa4ne", "$encoding: no mojibake") if $encoding eq 'LATIN1';
+}
+
+# libjansson that somebody else has loaded.  LOAD wants a file of PostgreSQL's
+# making, shared_preload_libraries too, so the server gets it from the loader.
+unlike(slurp_file($node->logfile), qr/PANIC|terminated by signal/, 'the server has stood');
+my ($jansson) = `ldconfig -p` =~ m{=> (\S*libjansson\.so\.4)\s};
+$jansson //= (glob '/usr/lib/*/libjansson.so.4')[0];
+ok($jansson, 'libjansson is here');
+$node->stop;
+{
+	local $ENV{LD_PRELOAD} = $jansson;
+	$node->start;
+}
+$node->safe_psql('postgres', "SELECT overten_load_signing_keys(\$d\$$both\$d\$)");
+my ($status, undef, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT overten_verify_firebase_jwt('$token')");
+like($err, qr/55000: libjansson was loaded before libjwt/, 'libjansson was loaded by somebody else');
+is($node->safe_psql('postgres', q{SELECT 1}), 1, 'and the server stands');
+$node->stop;
+
+# libjwt that is missing, or is something else.
+my $fake = PostgreSQL::Test::Utils::tempdir();
+symlink '/usr/lib/none/libjwt.so', "$fake/$_" or die $! for 'libjwt.so.0', 'libjwt.so.2';
+for my $try ([ 'not a library', 'x', qr/58P01: could not load libjwt/ ],
+	[ 'another library', undef, qr/55000: libjwt has no function "jwt_decode"/ ])
+{
+	my ($name, $content, $expected) = @$try;
+	for my $soname ('libjwt.so.0', 'libjwt.so.2')
+	{
+		unlink "$fake/$soname";
+		if (defined $content)
+		{
+			open my $file, '>', "$fake/$soname" or die $!;
+			print $file $content;
+			close $file;
+		}
+		else
+		{
+			symlink $jansson =~ s/libjansson\.so\.4/libz.so.1/r, "$fake/$soname" or die $!;
+		}
+	}
+	{
+		local $ENV{LD_LIBRARY_PATH} = $fake;
+		$node->start;
+	}
+	(undef, undef, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT overten_verify_firebase_jwt('$token')");
+	like($err, $expected, "libjwt is $name");
+	is($node->safe_psql('postgres', q{SELECT json_object('{a,1}')}), '{"a" : "1"}', 'and the server stands');
+	$node->stop;
+}
+
+done_testing();
