@@ -4,7 +4,7 @@
 // path only the words of the API and ids; whatever else stands there, a key
 // pasted into the wrong place for one, is shown as *.
 
-const WORDS = /^(|api|v1|signup|verify|organizations|api-keys|usage|healthz|readyz)$/;
+const WORDS = /^(|api|v1|signup|verify|organizations|api-keys|usage|healthz|readyz|authorize)$/;
 const ID = /^(org|key)_[0-9A-Za-z]{1,40}$/;
 
 export function loggablePath(path) {

@@ -4,8 +4,10 @@
 // for what it is told, answers.mjs for the few answers that are given without
 // it, settings.mjs for the environment variables.
 //
-// GET /healthz  200 while this process runs; does not ask the database
-// GET /readyz   200 if the database answers and may be asked, else an error
+// GET /healthz    200 while this process runs; does not ask the database
+// GET /readyz     200 if the database answers and may be asked, else an error
+// GET /authorize  GET /api/v1/verify for proxies, which do not look into a body:
+//                 204 with the org in headers, or the same refusal
 //
 // SIGTERM and SIGINT end it when the running requests are answered.
 
@@ -39,11 +41,35 @@ const answering = new WeakMap();
 
 let stopping = false;
 
-async function answerTo(request, path) {
-  const health = path === '/healthz' || path === '/readyz';
+// What a proxy passes on of a key that was accepted.  Only what the database has
+// made itself: the name of an org could be anything.
+function authorized(answer) {
+  const verified = JSON.parse(answer.body);
 
-  if (health && (request.method === 'GET' || request.method === 'HEAD')) {
-    return path === '/healthz' || await database.ping() ? healthy : unavailable;
+  return {
+    status: 204,
+    headers: {
+      'cache-control': 'no-store',
+      'x-overten-org-id': verified.org_id,
+      'x-overten-tier': verified.tier,
+      'x-overten-key-prefix': verified.key_prefix,
+    },
+  };
+}
+
+// The gateway's own paths, which can only be read.
+const own = {
+  '/healthz': () => healthy,
+  '/readyz': async () => await database.ping() ? healthy : unavailable,
+  '/authorize': async (request) => {
+    const answer = await database.exchange('GET', '/api/v1/verify', headersOf(request), null);
+    return answer.status === 200 ? authorized(answer) : answer;
+  },
+};
+
+async function answerTo(request, path) {
+  if (request.method === 'GET' && Object.hasOwn(own, path)) {
+    return own[path](request);
   }
   return database.exchange(
     request.method, path, headersOf(request), await bodyOf(request));

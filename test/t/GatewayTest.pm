@@ -24,7 +24,8 @@ use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(create_api_node sign start_process stop_process start_gateway
   start_postgrest start_nginx request by_database check_exchange matrix
-  prepare_matrix bytes rest_of wait_until free_port node_script summary);
+  prepare_matrix bytes rest_of wait_until free_port node_script
+  summary visible);
 
 my $project = 'overten-test';
 my $top = dirname(dirname(dirname(abs_path(__FILE__))));
@@ -114,16 +115,16 @@ sub stop_process
 	my ($process, $signal) = @_;
 
 	@processes = grep { $_ != $process } @processes;
-	# It may have ended by itself.
-	eval { $process->{run}->signal($signal // 'TERM') };
-	eval { $process->{run}->finish };
+	$process->{run}->signal($signal // 'TERM');
+	$process->{run}->finish;
 	return ($process->{run}->full_results)[0];
 }
 
 END
 {
 	my $status = $?;
-	stop_process($_) foreach reverse @processes;
+	my @left = reverse @processes;
+	stop_process($_) foreach @left;
 	$? = $status;
 }
 
