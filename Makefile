@@ -127,8 +127,10 @@ run-test: all test/race/race $(GATEWAY)
 run-demo: all $(GATEWAY)
 	@$(TEMP_INSTALL) test/with-server test/with-gateway test/demo
 
+# Ctrl-C is how this ends; only the last of these commands hears it, and then
+# the others clean up in their turn.
 run-serve: all $(GATEWAY)
-	@$(TEMP_INSTALL) test/with-server test/with-gateway test/serve
+	@trap '' INT; $(TEMP_INSTALL) test/with-server test/with-gateway test/serve
 
 run-bench: all $(GATEWAY)
 	@SERVER_CONF=test/bench/postgresql.conf $(TEMP_INSTALL) test/with-server test/bench/run

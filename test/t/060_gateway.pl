@@ -133,6 +133,14 @@ is_deeply(
 	{ 200 => 1000 },
 	'1,000 connections at once');
 
+# Every request of the API, as people and programs send them.
+my @each = (
+	[ 'POST', '/api/v1/signup', [ $ada, 'Content-Type: application/json' ], '{"org_name":"x"}' ],
+	[ 'POST', "/api/v1/organizations/$state->{own}/api-keys", [ $ada, 'Content-Type: application/json' ], '{"name":"x"}' ],
+	[ 'GET', "/api/v1/organizations/$state->{own}/api-keys", [$ada] ],
+	[ 'DELETE', "/api/v1/organizations/$state->{own}/api-keys/$state->{own_key}", [$ada] ],
+	[ 'GET', '/api/v1/verify', [$bearer] ]);
+
 # The database goes away and comes back while requests run.
 my $load = start_process('load', {}, 'node', "$FindBin::RealBin/../http/load.mjs",
 	'steady', "$gateway->{url}/api/v1/verify", 4, $secret);
@@ -147,6 +155,8 @@ my $away = request($gateway->{url}, 'GET', '/api/v1/verify', [$bearer]);
 is(summary($away), '503 service_unavailable', 'the database is away');
 is_deeply($away->{headers}{'retry-after'}, ['1'], 'which will pass');
 is_deeply($away->{headers}{'cache-control'}, ['no-store'], 'and is not to be stored');
+is(summary(request($gateway->{url}, @$_)), '503 service_unavailable', "$_->[0] without a database")
+  foreach @each;
 is(get($gateway, '/readyz'), '503 service_unavailable', 'readyz says so');
 is(get($gateway, '/healthz'), '200', 'healthz does not mind');
 $node->start;
@@ -193,7 +203,11 @@ my $denied = request($gateway->{url}, 'GET', '/api/v1/verify', [$bearer]);
 is(summary($denied), '500 internal_error', 'a gateway without its privilege');
 unlike($denied->{body}, qr/permission|overten_handle/, 'does not say so to clients');
 is(get($gateway, '/readyz'), '503 service_unavailable', 'but readyz does');
+is(summary(request($gateway->{url}, @$_)), '500 internal_error', "$_->[0] without the privilege")
+  foreach @each;
 like(slurp_file($gateway->{out}), qr/"status":500,.*"error":"42501"/, 'and the access log');
+
+is(check_openapi(), '', 'openapi.json describes every answer, and nothing else');
 
 stop_process($_) foreach $gateway, $pooled, $impatient;
 foreach my $process ($gateway, $strict, $pooled, $impatient)

@@ -25,7 +25,7 @@ use Time::HiRes qw(usleep);
 our @EXPORT = qw(create_api_node sign start_process stop_process start_gateway
   start_postgrest start_nginx request by_database check_exchange matrix
   prepare_matrix bytes rest_of wait_until free_port node_script
-  summary visible);
+  summary visible check_openapi);
 
 my $project = 'overten-test';
 my $top = dirname(dirname(dirname(abs_path(__FILE__))));
@@ -220,7 +220,34 @@ sub request
 	push @command, '--data-binary', '@-' if defined $body;
 	IPC::Run::run [ @command, @options, "$base$path" ],
 	  '<', \($body // ''), '>', \$stdout, '2>', \$stderr;
-	return parse_response($stdout, $stderr);
+	my $response = parse_response($stdout, $stderr);
+	note_exchange($method, $path, $body, $response) if $path =~ m{^/api/v1/};
+	return $response;
+}
+
+# Keep an exchange for check_openapi().
+my @exchanges;
+
+sub note_exchange
+{
+	my ($method, $path, $body, $response) = @_;
+
+	push @exchanges, encode_json({
+		method => $method, path => $path, status => 0 + $response->{status},
+		headers => $response->{headers},
+		sent => encode_base64($body // '', ''),
+		body => encode_base64($response->{body}, '')
+	});
+}
+
+# What the OpenAPI document does not describe of all exchanges so far, or
+# describes and has not been seen.
+sub check_openapi
+{
+	my $file = "$output/exchanges";
+
+	PostgreSQL::Test::Utils::append_to_file($file, join("\n", @exchanges));
+	return node_script('check_openapi.mjs', $file);
 }
 
 # The last response in a text, as 100 Continue may come before it.
@@ -375,8 +402,12 @@ sub prepare_matrix
 		($state{"${org}_secret"}, $state{"${org}_key"}) =
 		  mint($node, $state{$org});
 	}
-	$state{dormant} = create_org($node, 'dormant');
-	ask($node, "SELECT overten_add_member('$state{dormant}', '$ada')");
+	foreach my $org (qw(dormant locked))
+	{
+		$state{$org} = create_org($node, $org);
+		ask($node, "SELECT overten_add_member('$state{$org}', '$ada')");
+	}
+	ask($node, "SELECT overten_set_api_access('$state{locked}', false)");
 	ask($node, "SELECT overten_set_api_access('$state{suspended}', false)");
 	mint($node, $state{full}) foreach 1 .. 3;
 	ask($node, "SELECT overten_revoke_key(org_id, key_id) FROM (SELECT m.* FROM generate_series(1, 5) i, LATERAL overten_mint_key('$state{worn}', i::text) m OFFSET 0) k");
@@ -442,6 +473,11 @@ sub matrix
 		[ 'the same in chunks', '400 invalid_json', 'POST', "$api/signup", [ $json, $ada, 'Transfer-Encoding: chunked' ], ' ' x 16384 ],
 		[ 'a body over 16 KiB in chunks', '413 payload_too_large', 'POST', $keys, [ $json, $ada, 'Transfer-Encoding: chunked' ], ' ' x 16385 ],
 
+		[ 'a body over 16 KiB to verify', '413 payload_too_large', 'GET', "$api/verify", [$good], ' ' x 16385 ],
+		[ 'a body over 16 KiB for a list', '413 payload_too_large', 'GET', $keys, [$ada], ' ' x 16385 ],
+		[ 'a body over 16 KiB to revoke', '413 payload_too_large', 'DELETE', "$keys/$s{own_key}", [$ada], ' ' x 16385 ],
+		[ 'a body where there need be none', '200', 'GET', "$api/verify", [$good], 'x' ],
+
 		# credentials
 		[ 'no credentials', '401 missing_credentials', 'GET', "$api/verify" ],
 		[ 'HEAD without credentials', '401', 'HEAD', "$api/verify" ],
@@ -453,6 +489,7 @@ sub matrix
 		[ 'bearer in lower case', '200', 'GET', "$api/verify", ["Authorization: bearer $s{own_secret}"] ],
 		[ 'two credentials', '400 invalid_request', 'GET', "$api/verify", [ $good, "X-Overten-Authorization: Bearer $s{foreign_secret}" ] ],
 		[ 'two credentials to revoke', '400 invalid_request', 'DELETE', "$keys/$s{own_key}", [ $ada, 'X-Overten-Authorization: Bearer x' ] ],
+		[ 'two credentials for a list', '400 invalid_request', 'GET', $keys, [ $ada, "X-Overten-Authorization: $s{ada}" ] ],
 		[ 'one credential twice', '200', 'GET', "$api/verify", [ $good, "X-Overten-Authorization: Bearer $s{own_secret}" ] ],
 
 		# keys
@@ -517,6 +554,7 @@ sub matrix
 		$signup->('signed up already', '409 already_signed_up', "{\"existing_org_id\":\"$s{own}\"}"),
 		$signup->('enough orgs', '409 org_limit_reached', '{"org_name":"x"}', @{ $with->($s{rich}) }),
 		[ 'an org that never signed up', '403 api_access_disabled', 'POST', $on->($s{dormant}), [ $ada, $json ], '{"name":"x"}' ],
+		$signup->('suspended before it ever signed up', '403 api_access_disabled', "{\"existing_org_id\":\"$s{locked}\"}"),
 		[ 'a suspended org', '403 api_access_disabled', 'POST', $on->($s{suspended}), [ $ada, $json ], '{"name":"x"}' ],
 		[ 'enough keys', '409 key_limit_reached', 'POST', $on->($s{full}), [ $ada, $json ], '{"name":"x"}' ],
 		[ 'enough keys ever', '409 key_limit_reached', 'POST', $on->($s{worn}), [ $ada, $json ], '{"name":"x"}' ],
