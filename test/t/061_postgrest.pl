@@ -110,6 +110,31 @@ $node->start;
 wait_until('requests are served again', sub {
 	request($url, 'GET', '/api/v1/verify', ["Authorization: Bearer $secret"])->{status} == 200;
 });
+
+# What PostgREST says of its own is not for clients.
+my $token = "Authorization: Bearer $state->{ada}";
+my @each = (
+	[ 'POST', '/api/v1/signup', [ $token, 'Content-Type: application/json' ], '{"org_name":"x"}' ],
+	[ 'POST', "/api/v1/organizations/$state->{own}/api-keys", [ $token, 'Content-Type: application/json' ], '{"name":"x"}' ],
+	[ 'GET', "/api/v1/organizations/$state->{own}/api-keys", [$token] ],
+	[ 'DELETE', "/api/v1/organizations/$state->{own}/api-keys/x", [$token] ],
+	[ 'GET', '/api/v1/verify', ["Authorization: Bearer $secret"] ]);
+my $internal_error = '{"error":{"code":"internal_error","message":"An internal error occurred."}}';
+ask($node, 'REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA overten_api FROM overten_web');
+foreach (@each)
+{
+	my $answer = request($url, @$_);
+	is("$answer->{status} $answer->{body}", "500 $internal_error", "$_->[0] $_->[1] without the privilege");
+}
+ask($node, 'GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA overten_api TO overten_web');
+ask($node, "ALTER FUNCTION overten_api.$_ RENAME TO ${_}_is_gone") foreach qw(list_api_keys verify);
+ask($node, "ALTER FUNCTION overten_api.$_(json) RENAME TO ${_}_is_gone") foreach qw(signup create_api_key revoke_api_key);
+foreach (@each)
+{
+	my $answer = request($url, @$_);
+	is("$answer->{status} $answer->{body}", "500 $internal_error", "$_->[0] $_->[1] without the function");
+}
+
 stop_process($postgrest);
 $away = request($url, 'DELETE', "/api/v1/organizations/x/api-keys/y", [$ada]);
 is(summary($away), '503 service_unavailable', 'PostgREST is away');
