@@ -369,18 +369,33 @@ COMMENT ON FUNCTION overten_list_orgs(pg_catalog.text) IS
 
 /* Firebase ID tokens */
 
-CREATE FUNCTION overten_verify_firebase_jwt(
-	token pg_catalog.text,
-	OUT uid pg_catalog.text,
-	OUT email pg_catalog.text,
-	OUT email_verified pg_catalog.bool,
-	OUT name pg_catalog.text,
-	OUT sign_in_provider pg_catalog.text,
-	OUT tenant pg_catalog.text,
-	OUT auth_time pg_catalog.timestamptz,
-	OUT issued_at pg_catalog.timestamptz,
-	OUT expires_at pg_catalog.timestamptz,
-	OUT claims pg_catalog.jsonb)
+CREATE TYPE overten_auth.verified_token AS (
+	uid pg_catalog.text,
+	email pg_catalog.text,
+	email_verified pg_catalog.bool,
+	name pg_catalog.text,
+	sign_in_provider pg_catalog.text,
+	tenant pg_catalog.text,
+	auth_time pg_catalog.timestamptz,
+	issued_at pg_catalog.timestamptz,
+	expires_at pg_catalog.timestamptz,
+	claims pg_catalog.jsonb
+);
+REVOKE ALL ON TYPE overten_auth.verified_token FROM PUBLIC;
+COMMENT ON TYPE overten_auth.verified_token IS 'what a good Firebase ID token says';
+COMMENT ON COLUMN overten_auth.verified_token.uid IS 'the person: sub';
+COMMENT ON COLUMN overten_auth.verified_token.email IS 'the claim of that name; NULL if it is no string';
+COMMENT ON COLUMN overten_auth.verified_token.email_verified IS 'the claim of that name; NULL if it is no boolean';
+COMMENT ON COLUMN overten_auth.verified_token.name IS 'the claim of that name; NULL if it is no string';
+COMMENT ON COLUMN overten_auth.verified_token.sign_in_provider IS 'how the person signed in, as password, google.com or phone';
+COMMENT ON COLUMN overten_auth.verified_token.tenant IS 'tenant of Identity Platform; NULL if none';
+COMMENT ON COLUMN overten_auth.verified_token.auth_time IS 'when the person signed in';
+COMMENT ON COLUMN overten_auth.verified_token.issued_at IS 'iat';
+COMMENT ON COLUMN overten_auth.verified_token.expires_at IS 'exp';
+COMMENT ON COLUMN overten_auth.verified_token.claims IS 'all claims';
+
+CREATE FUNCTION overten_verify_firebase_jwt(token pg_catalog.text)
+	RETURNS overten_auth.verified_token
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION overten_verify_firebase_jwt(pg_catalog.text) FROM PUBLIC;
 COMMENT ON FUNCTION overten_verify_firebase_jwt(pg_catalog.text) IS

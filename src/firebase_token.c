@@ -206,13 +206,9 @@ static OaTokenStatus
 judge(OaToken *token, const uint8 *digest, OaIdentity *identity)
 {
 	HeapTuple	row;
-	OaTokenStatus status;
 
-	if (!oa_check_token(token))
+	if (!oa_check_token(token) || !oa_check_signature(token))
 		return OA_TOKEN_INVALID;
-	status = oa_check_signature(token);
-	if (status != OA_TOKEN_GOOD)
-		return status;
 	if (has_expired(token->expires_at, token->now))
 		return OA_TOKEN_EXPIRED;
 
@@ -248,13 +244,15 @@ check_token(const char *text, int length, TimestampTz now,
 		PG_END_TRY();
 	}
 	identity->detail = token.detail;
-	identity->hint = token.hint;
 	return status;
 }
 
-/* Can nothing be verified at all, whatever the token? */
+/*
+ * Can nothing be verified at all, whatever the token?  A token that is cached
+ * had its key; else the keys are looked at.
+ */
 static bool
-is_unavailable(OaIdentity *identity)
+is_unavailable(bool cached, TimestampTz now, OaIdentity *identity)
 {
 	/* Else an empty aud would match. */
 	if (oa_firebase_project_id[0] == '\0')
@@ -267,6 +265,12 @@ is_unavailable(OaIdentity *identity)
 	{
 		identity->detail = "A standby learns that a signing key was withdrawn only when it replays it.";
 		identity->hint = "Verify on the primary, or set overten_auth.verify_on_standby.";
+		return true;
+	}
+	if (!cached && !oa_has_signing_key(now))
+	{
+		identity->detail = "There are no signing keys that have not expired.";
+		identity->hint = "Load Google's published keys with overten_load_signing_keys().";
 		return true;
 	}
 	return false;
@@ -284,8 +288,6 @@ oa_verify_token(const char *token, int length, OaIdentity *identity)
 	AcceptedToken *accepted = NULL;
 
 	memset(identity, 0, sizeof(OaIdentity));
-	if (is_unavailable(identity))
-		return OA_TOKEN_UNAVAILABLE;
 	if (result_descriptor == NULL)
 		prepare();
 
@@ -294,12 +296,16 @@ oa_verify_token(const char *token, int length, OaIdentity *identity)
 		oa_digest(token, length, digest);
 		accepted = oa_cache_find(tokens_cache, digest);
 	}
-	if (accepted == NULL ||
-		strcmp(accepted->project_id, oa_firebase_project_id) != 0 ||
-		accepted->key_expires_at <= now ||
-		accepted->not_before > now + oa_skew())
-		return check_token(token, length, now, digest, identity);
+	if (accepted != NULL &&
+		(strcmp(accepted->project_id, oa_firebase_project_id) != 0 ||
+		 accepted->key_expires_at <= now ||
+		 accepted->not_before > now + oa_skew()))
+		accepted = NULL;
 
+	if (is_unavailable(accepted != NULL, now, identity))
+		return OA_TOKEN_UNAVAILABLE;
+	if (accepted == NULL)
+		return check_token(token, length, now, digest, identity);
 	if (has_expired(accepted->expires_at, now))
 		return OA_TOKEN_EXPIRED;
 	return accept(identity, &accepted->row, accepted->length);
@@ -326,9 +332,7 @@ report(OaTokenStatus status, const OaIdentity *identity)
 }
 
 /*
- * overten_verify_firebase_jwt(token text)
- *		returns uid, email, email_verified, name, sign_in_provider, tenant,
- *		auth_time, issued_at, expires_at, claims
+ * overten_verify_firebase_jwt(token text) returns overten_auth.verified_token
  *
  * Raises 28OA1 if the token is good but has expired, 28000 for any other
  * refusal, 55000 if no project or no signing keys are configured.
@@ -336,6 +340,7 @@ report(OaTokenStatus status, const OaIdentity *identity)
 Datum
 overten_verify_firebase_jwt(PG_FUNCTION_ARGS)
 {
+	static Oid	checked_type = InvalidOid;
 	Datum		argument = PG_GETARG_DATUM(0);
 	ErrorContextCallback secrecy;
 	OaIdentity	identity;
@@ -355,6 +360,8 @@ overten_verify_firebase_jwt(PG_FUNCTION_ARGS)
 	}
 	if (status != OA_TOKEN_GOOD)
 		report(status, &identity);
+	oa_set_row_type(identity.row, result_descriptor, fcinfo->flinfo,
+					&checked_type);
 	oa_secrecy_end(&secrecy);
 	PG_RETURN_HEAPTUPLEHEADER(identity.row);
 }

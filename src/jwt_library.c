@@ -83,7 +83,7 @@ oa_jwt_library_open(void)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("libjansson was loaded before libjwt"),
 				 errdetail("Another module of this session uses it, bound to the server's function json_object, with which libjwt would crash."),
-				 errhint("Put overten_auth before that module in shared_preload_libraries.")));
+				 errhint("Verify tokens in sessions that do not load that module.")));
 
 	for (int i = 0; i < lengthof(library_names) && handle == NULL; i++)
 		handle = dlopen(library_names[i],

@@ -192,6 +192,37 @@ oa_key_ring_generation(void)
 	return ring_generation;
 }
 
+/* Bring the ring up to date. */
+static void
+refresh_ring(void)
+{
+	if (ring_generation == 0 ||
+		ring_generation != oa_cache_latest_generation())
+		read_ring();
+}
+
+/* Can a key be used now? */
+static bool
+is_current(const OaHeldKey *held, TimestampTz now)
+{
+	return held->context != NULL && held->expires_at > now;
+}
+
+/* Is there any signing key that has not expired? */
+bool
+oa_has_signing_key(TimestampTz now)
+{
+	dlist_iter	iter;
+
+	refresh_ring();
+	dlist_foreach(iter, &ring)
+	{
+		if (is_current(dlist_container(OaHeldKey, node, iter.cur), now))
+			return true;
+	}
+	return false;
+}
+
 /*
  * Find the signing key with this id (UTF-8, byte for byte) that has not
  * expired.  *key is valid until the next call.
@@ -199,37 +230,21 @@ oa_key_ring_generation(void)
 OaKeyLookup
 oa_find_signing_key(const char *kid, TimestampTz now, OaHeldKey **key)
 {
-	int			kid_length = strlen(kid);
-	OaKeyLookup result = OA_KEY_UNKNOWN;
-	bool		any = false;
+	size_t		kid_length = strlen(kid);
 	dlist_iter	iter;
 
-	if (ring_generation == 0 ||
-		ring_generation != oa_cache_latest_generation())
-		read_ring();
-
+	refresh_ring();
 	dlist_foreach(iter, &ring)
 	{
 		OaHeldKey  *held = dlist_container(OaHeldKey, node, iter.cur);
-		bool		matches = held->kid_length == kid_length &&
-		memcmp(held->kid, kid, kid_length) == 0;
 
-		if (held->context == NULL)
+		if (held->kid_length != kid_length ||
+			memcmp(held->kid, kid, kid_length) != 0 || held->context == NULL)
 			continue;
-		if (held->expires_at <= now)
-		{
-			if (matches)
-				result = OA_KEY_EXPIRED;
-			continue;
-		}
-		any = true;
-		if (matches)
-		{
-			*key = held;
-			return OA_KEY_FOUND;
-		}
+		*key = held;
+		return is_current(held, now) ? OA_KEY_FOUND : OA_KEY_EXPIRED;
 	}
-	return any ? result : OA_KEY_NONE_AT_ALL;
+	return OA_KEY_UNKNOWN;
 }
 
 /* From when on a key, and what it has signed, is not to be accepted. */

@@ -277,9 +277,10 @@ typedef struct OaHeldKey OaHeldKey;
 
 typedef enum OaKeyLookup
 {
-	OA_KEY_FOUND, OA_KEY_UNKNOWN, OA_KEY_EXPIRED, OA_KEY_NONE_AT_ALL
+	OA_KEY_FOUND, OA_KEY_UNKNOWN, OA_KEY_EXPIRED
 } OaKeyLookup;
 
+extern bool oa_has_signing_key(TimestampTz now);
 extern OaKeyLookup oa_find_signing_key(const char *kid, TimestampTz now,
 									   OaHeldKey **key);
 extern bool oa_signature_is_good(OaHeldKey *key, const char *message,
@@ -311,7 +312,6 @@ typedef struct OaToken
 	TimestampTz not_before;		/* the latest of iat, auth_time and nbf */
 	OaHeldKey  *key;			/* that it names */
 	const char *detail;			/* why it is refused: a constant sentence */
-	const char *hint;			/* what to do about that, or NULL */
 } OaToken;
 
 extern bool oa_open_token(OaToken *token, const char *text, int length);
@@ -334,7 +334,7 @@ typedef enum OaTokenStatus
 } OaTokenStatus;
 
 extern bool oa_check_token(OaToken *token);
-extern OaTokenStatus oa_check_signature(OaToken *token);
+extern bool oa_check_signature(OaToken *token);
 extern TimestampTz oa_skew(void);
 
 /* firebase_token.c: whom a token is about */

@@ -412,9 +412,8 @@ List	   *
 oa_store_read_signing_keys(OaRead *read)
 {
 	List	   *rows = NIL;
-	RowScan		scan;
+	RowScan		scan = {.relation = read->first};
 
-	scan.relation = read->first;
 	scan.descriptor = systable_beginscan(scan.relation, InvalidOid, false,
 										 read->snapshot, 0, NULL);
 	while (next_row(&scan, &tables[OA_SIGNING_KEYS]))

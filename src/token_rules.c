@@ -191,11 +191,8 @@ oa_check_token(OaToken *token)
 		check_times(token);
 }
 
-/*
- * Find the key that a token names and check the signature with it.  Good,
- * invalid or unavailable, the last two with a detail.
- */
-OaTokenStatus
+/* Find the key that a token names, and check the signature with it. */
+bool
 oa_check_signature(OaToken *token)
 {
 	const char *kid = oa_jwt_header(token->jwt, "kid");
@@ -204,28 +201,14 @@ oa_check_signature(OaToken *token)
 	/* Firebase: one of the published keys.  RFC 7515 4.1.4: case matters. */
 	if (kid != NULL)
 		lookup = oa_find_signing_key(kid, token->now, &token->key);
-	switch (lookup)
-	{
-		case OA_KEY_FOUND:
-			break;
-		case OA_KEY_NONE_AT_ALL:
-			token->detail = "There are no signing keys that have not expired.";
-			token->hint = "Load Google's published keys with overten_load_signing_keys().";
-			return OA_TOKEN_UNAVAILABLE;
-		case OA_KEY_EXPIRED:
-			oa_refuse_token(token, "Its kid names a signing key that has expired.");
-			return OA_TOKEN_INVALID;
-		default:
-			oa_refuse_token(token, "Its kid names no signing key.");
-			return OA_TOKEN_INVALID;
-	}
+	if (lookup == OA_KEY_EXPIRED)
+		return oa_refuse_token(token, "Its kid names a signing key that has expired.");
+	if (lookup != OA_KEY_FOUND)
+		return oa_refuse_token(token, "Its kid names no signing key.");
 
 	/* RFC 7515 5.2: over the bytes as they were received. */
 	if (!oa_signature_is_good(token->key, token->text, token->signed_length,
 							  token->signature, token->signature_length))
-	{
-		oa_refuse_token(token, "Its signature is wrong.");
-		return OA_TOKEN_INVALID;
-	}
-	return OA_TOKEN_GOOD;
+		return oa_refuse_token(token, "Its signature is wrong.");
+	return true;
 }

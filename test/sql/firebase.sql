@@ -15,7 +15,16 @@ SET overten_auth.firebase_project_id = 'demo project';
 SET overten_auth.firebase_project_id = 'x23456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012';
 SET overten_auth.firebase_project_id = 'demo-project';
 
--- What is malformed is refused before keys are asked for.
+-- Without keys, "invalid" would be wrong to say of anything.
+SELECT overten_verify_firebase_jwt('a.b.c');
+\getenv srcdir PG_ABS_SRCDIR
+\set tokens :srcdir '/sql/tokens.inc'
+\set ECHO none
+\i :tokens
+\set ECHO all
+SELECT overten_load_signing_keys(:'signing_keys'), overten_load_signing_keys(:'signing_keys') AS again;
+
+-- What is malformed.
 SELECT overten_verify_firebase_jwt('');
 SELECT overten_verify_firebase_jwt('a.b');
 SELECT overten_verify_firebase_jwt('a.b.c');
@@ -28,13 +37,17 @@ SELECT overten_verify_firebase_jwt(repeat('A', 9000000) || '.e30.AA');
 SELECT overten_verify_firebase_jwt('eyJhbGciOiJub25lIn0.e30.AA');
 SELECT overten_verify_firebase_jwt('eyJhbGciOiJIUzI1NiIsImtpZCI6IngifQ.e30.AA');
 
--- Without keys, "invalid" would be wrong to say of anything else.
-CREATE FUNCTION pg_temp.b64(text) RETURNS text LANGUAGE sql AS
-$$ SELECT translate(encode(convert_to($1, 'UTF8'), 'base64'), E'+/=\n', '-_') $$;
-SELECT pg_temp.b64('{"alg":"RS256","kid":"k"}') || '.' || pg_temp.b64(
-	'{"aud":"demo-project","iss":"https://securetoken.google.com/demo-project","sub":"u","exp":4000000000}')
-	|| '.AAAA' AS unsigned \gset
-SELECT overten_verify_firebase_jwt(:'unsigned');
+-- What is good, for its own project, and until it expires.
+SELECT overten_verify_firebase_jwt(:'ada_token');
+SET overten_auth.firebase_project_id = 'overten-test';
+SELECT * FROM overten_verify_firebase_jwt(:'ada_token');
+SELECT uid, email IS NULL AS no_email, expires_at = '2100-01-01 00:00:00+00' AS expires_at
+FROM overten_verify_firebase_jwt(:'bob_token');
+\set VERBOSITY sqlstate
+SELECT overten_verify_firebase_jwt(:'expired_token');
+\set VERBOSITY default
+SELECT overten_verify_firebase_jwt(:'expired_token');
+SELECT (overten_verify_firebase_jwt(:'ada_token')).claims - 'iss' AS claims;
 
 -- The server's own function of the name that libjwt's parser uses works beside it.
 SELECT json_object('{a,1}');
@@ -72,14 +85,15 @@ SET overten_auth.clock_skew = 1;
 RESET ROLE;
 
 -- A key that somebody put in by hand and that is none is not used.
+DELETE FROM overten_auth.signing_keys;
 INSERT INTO overten_auth.signing_keys (kid, public_key) VALUES ('k', '\x3000');
-SELECT overten_verify_firebase_jwt(:'unsigned');
+SELECT overten_verify_firebase_jwt('a.b.c');
 
 -- EXECUTE is all that a role needs.
 GRANT EXECUTE ON FUNCTION overten_verify_firebase_jwt TO regress_firebase_nobody;
 REVOKE USAGE ON SCHEMA overten_auth FROM regress_firebase_nobody;
 SET ROLE regress_firebase_nobody;
-SELECT overten_verify_firebase_jwt(:'unsigned');
+SELECT overten_verify_firebase_jwt('a.b.c');
 RESET ROLE;
 
 -- Keys are not dumped, all else that holds users' data is.

@@ -4,7 +4,9 @@
 CREATE EXTENSION overten_auth;
 \getenv srcdir PG_ABS_SRCDIR
 \set tokens :srcdir '/sql/tokens.inc'
+\set ECHO none
 \i :tokens
+\set ECHO all
 INSERT INTO overten_auth.tiers (name, self_service) VALUES ('pro', false), ('team', true);
 SELECT set_config('overten_auth.max_orgs_per_uid', '3', false),
 	   set_config('overten_auth.max_keys_per_org', '3', false),
@@ -81,6 +83,7 @@ SELECT status, body FROM overten_handle_request('GET', '/api/v1/verify', '[]', N
 SELECT status, code, headers FROM pg_temp.ask('POST', '/signup', 'x', '{}');
 SET overten_auth.firebase_project_id = 'overten-test';
 SELECT status, code, headers FROM pg_temp.ask('POST', '/signup', :'ada_token', '{}');
+SELECT status, code, headers FROM pg_temp.ask('POST', '/signup', 'x', '{}');
 SELECT overten_load_signing_keys(:'signing_keys');
 
 -- A token that is not good, or has expired; a key is not even looked up.
