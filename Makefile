@@ -2,9 +2,10 @@
 #
 # make            build            make test    every suite, throw-away cluster
 # make install    install          make demo    the main job, likewise
-# make lint       check the style  make bench   measure
-# make format     mend the layout  make race    a million random trials
-# make fuzz       fuzz the parsers make compare-firebase  beside firebase-admin
+# make lint       check the style  make serve   an API to try out, likewise
+# make format     mend the layout  make bench   measure
+# make fuzz       fuzz the parsers make race    a million random trials
+# make compare-firebase            beside firebase-admin
 
 EXTENSION = overten_auth
 MODULE_big = overten_auth
@@ -83,17 +84,26 @@ PACKAGES = test/install-packages
 TEMP_INSTALL = PG_CONFIG='$(PG_CONFIG)' test/with-temp-install
 TEMP_INSTANCE = --temp-instance=tmp_instance --temp-config=test/postgresql.conf
 
+# npm writes the second file when it has installed what the first one says.
+GATEWAY = gateway/node_modules/.package-lock.json
+
+$(GATEWAY): gateway/package-lock.json
+	cd gateway && npm ci --silent
+
 .PHONY: fuzz run-fuzz compare-firebase run-compare-firebase
-.PHONY: test demo bench race lint format run-test run-demo run-bench run-race run-lint run-format
+.PHONY: test demo serve bench race lint format run-test run-demo run-serve run-bench run-race run-lint run-format
 
 test:
 	$(PACKAGES) test
 	$(MAKE) --no-print-directory run-test
 demo:
-	$(PACKAGES)
+	$(PACKAGES) node
 	$(MAKE) --no-print-directory run-demo
+serve:
+	$(PACKAGES) node
+	$(MAKE) --no-print-directory run-serve
 bench:
-	$(PACKAGES)
+	$(PACKAGES) bench
 	$(MAKE) --no-print-directory run-bench
 race:
 	$(PACKAGES)
@@ -111,13 +121,18 @@ format:
 	$(PACKAGES) lint
 	$(MAKE) --no-print-directory run-format
 
-run-test: all test/race/race
+run-test: all test/race/race $(GATEWAY)
 	$(TEMP_INSTALL) $(MAKE) installcheck EXTRA_REGRESS_OPTS='$(TEMP_INSTANCE)'
 
-run-demo: all
-	@$(TEMP_INSTALL) test/with-server test/demo
+run-demo: all $(GATEWAY)
+	@$(TEMP_INSTALL) test/with-server test/with-gateway test/demo
 
-run-bench: all
+# Ctrl-C is how this ends; only the last of these commands hears it, and then
+# the others clean up in their turn.
+run-serve: all $(GATEWAY)
+	@trap '' INT; $(TEMP_INSTALL) test/with-server test/with-gateway test/serve
+
+run-bench: all $(GATEWAY)
 	@SERVER_CONF=test/bench/postgresql.conf $(TEMP_INSTALL) test/with-server test/bench/run
 
 run-race: all test/race/race

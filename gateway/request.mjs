@@ -1,0 +1,107 @@
+// From what a client sent to what the database is asked.
+//
+// The database sees the method, the path as it came with its query, the body,
+// and of the headers only those that the API's contract knows.
+
+// A body may have this many bytes.  Of a longer one, one byte more is passed
+// on: enough for the database to refuse it, in its turn among all checks.
+export const BODY_LIMIT = 16 * 1024;
+
+const PASSED = new Set([
+  'authorization',
+  'content-type',
+  'x-forwarded-for',
+  'x-overten-authorization',
+]);
+
+// The path with its query, of a request line in absolute form too.
+export function pathOf(url) {
+  return url.replace(/^https?:\/\/[^/?#]*/i, '') || '/';
+}
+
+// The address of the client, an IPv4 one in its own form.
+export function addressOf(request) {
+  return (request.socket.remoteAddress ?? '').replace(/^::ffff:/, '');
+}
+
+// The headers for the database, with names in lower case.
+//
+// A header that came more than once is joined by commas, as HTTP says, but of
+// two Authorization headers node keeps the first and drops the second without
+// a word: a proxy before us may have looked at the other one.  So they are told
+// to the database as one credential and another that differs, which it refuses.
+// X-Overten-Authorization is where a proxy puts the credential that PostgREST
+// must not see; nobody does that before this gateway, so a client's own may
+// contradict the Authorization header and never replace it.
+export function headersOf(request) {
+  const found = {};
+  const raw = request.rawHeaders;
+  const authorizations = [];
+
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = raw[i].toLowerCase();
+
+    if (!PASSED.has(name)) {
+      continue;
+    }
+    if (name === 'authorization') {
+      authorizations.push(raw[i + 1]);
+    }
+    found[name] = name in found ? `${found[name]}, ${raw[i + 1]}` : raw[i + 1];
+  }
+
+  if (authorizations.length > 1) {
+    found['x-overten-authorization'] = found.authorization;
+    found.authorization = authorizations[0];
+  }
+  if (authorizations.length === 0) {
+    delete found['x-overten-authorization'];
+  }
+  found['x-overten-client-addr'] = addressOf(request);
+  return found;
+}
+
+// The text of a body.  The database takes no text that is not valid UTF-8 or
+// has a NUL in it; what stands for it is not valid JSON either, so that it is
+// refused for that, and has as many bytes or more.
+function textOf(bytes) {
+  const text = bytes.toString('utf8');
+
+  if (text.includes('\0') || text.includes('\ufffd') && !bytes.equals(Buffer.from(text))) {
+    return '\ufffd' + text.replaceAll('\0', '\ufffd');
+  }
+  return text;
+}
+
+function hasBody(request) {
+  const length = request.headers['content-length'];
+
+  return request.headers['transfer-encoding'] !== undefined ||
+    length !== undefined && length !== '0';
+}
+
+// The body as text, null if there is none.  Rejects if the client goes away
+// before it is whole.
+export function bodyOf(request) {
+  if (!hasBody(request)) {
+    return null;
+  }
+  return new Promise((resolve, reject) => {
+    const chunks = [];
+    let size = 0;
+
+    request.on('data', (chunk) => {
+      const before = size;
+      size += chunk.length;
+      if (before <= BODY_LIMIT) {
+        chunks.push(chunk.subarray(0, BODY_LIMIT + 1 - before));
+        if (size > BODY_LIMIT) {
+          resolve(textOf(Buffer.concat(chunks)));
+        }
+      }
+    });
+    request.on('end', () => resolve(textOf(Buffer.concat(chunks))));
+    request.on('error', reject);
+    request.on('close', () => reject(new Error('the client went away')));
+  });
+}

@@ -1,0 +1,29 @@
+-- roles.sql
+--
+-- The roles that the HTTP layers log in with, and all that they may do.  To be
+-- run by a superuser in the database that has the extension; leave out what you
+-- do not use, and give a role that logs in over TCP a password.
+--
+-- The settings keep credentials out of the server's log, where statements that
+-- are slow or fail would otherwise stand with their parameters.  The timeout is
+-- shorter than the gateway's own, so that nothing happens behind an answer that
+-- says it did not.
+
+-- The gateway.
+CREATE ROLE overten_gateway LOGIN;
+GRANT EXECUTE ON FUNCTION overten_handle_request(text, text, json, text)
+	TO overten_gateway;
+ALTER ROLE overten_gateway SET log_parameter_max_length = 0;
+ALTER ROLE overten_gateway SET log_parameter_max_length_on_error = 0;
+ALTER ROLE overten_gateway SET statement_timeout = '4s';
+
+-- PostgREST: the role that it logs in with, and the one that it runs requests
+-- as (db-anon-role).
+CREATE ROLE overten_web;
+GRANT USAGE ON SCHEMA overten_api TO overten_web;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA overten_api TO overten_web;
+CREATE ROLE overten_authenticator LOGIN NOINHERIT;
+GRANT overten_web TO overten_authenticator;
+ALTER ROLE overten_authenticator SET log_parameter_max_length = 0;
+ALTER ROLE overten_authenticator SET log_parameter_max_length_on_error = 0;
+ALTER ROLE overten_authenticator SET statement_timeout = '4s';

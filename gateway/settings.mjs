@@ -1,0 +1,64 @@
+// The settings of the gateway, read from the environment once, at the start.
+//
+// HOST, PORT            where to listen (127.0.0.1, 8080); PORT 0 takes a free one
+// PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE, …
+//                       the database, as node-postgres takes them
+// POOL_SIZE             connections to the database at most (10)
+// PREPARE               on: a prepared statement a connection; off: for poolers
+//                       that give each transaction another server, such as
+//                       pgbouncer before 1.21 in transaction mode (on)
+// CONNECT_TIMEOUT_MS    how long a request waits for a free connection (3000)
+// QUERY_TIMEOUT_MS      how long it waits for the database's answer (5000)
+// HEADERS_TIMEOUT_MS    how long a client may take to send its headers (10000)
+// REQUEST_TIMEOUT_MS    and the whole request (15000)
+// KEEP_ALIVE_MS         how long an idle connection of a client stays (60000)
+// SHUTDOWN_TIMEOUT_MS   how long SIGTERM waits for running requests (10000)
+// ACCESS_LOG            on or off: a line of JSON a request on standard output (on)
+
+const limits = {
+  PORT: [8080, 0, 65535],
+  POOL_SIZE: [10, 1, 1000],
+  CONNECT_TIMEOUT_MS: [3000, 1, 600000],
+  QUERY_TIMEOUT_MS: [5000, 1, 600000],
+  HEADERS_TIMEOUT_MS: [10000, 1, 600000],
+  REQUEST_TIMEOUT_MS: [15000, 1, 600000],
+  KEEP_ALIVE_MS: [60000, 1, 600000],
+  SHUTDOWN_TIMEOUT_MS: [10000, 1, 600000],
+};
+
+function integer(environment, name) {
+  const [fallback, minimum, maximum] = limits[name];
+  const text = environment[name] || String(fallback);
+  const value = Number(text);
+
+  if (!/^[0-9]+$/.test(text) || value < minimum || value > maximum) {
+    throw new Error(`${name} must be a number between ${minimum} and ${maximum}`);
+  }
+  return value;
+}
+
+function onOrOff(environment, name) {
+  const text = environment[name] || 'on';
+
+  if (text !== 'on' && text !== 'off') {
+    throw new Error(`${name} must be on or off`);
+  }
+  return text === 'on';
+}
+
+// All settings as one object; throws an Error that names the one at fault.
+export function readSettings(environment) {
+  return {
+    host: environment.HOST || '127.0.0.1',
+    port: integer(environment, 'PORT'),
+    poolSize: integer(environment, 'POOL_SIZE'),
+    prepare: onOrOff(environment, 'PREPARE'),
+    connectTimeout: integer(environment, 'CONNECT_TIMEOUT_MS'),
+    queryTimeout: integer(environment, 'QUERY_TIMEOUT_MS'),
+    headersTimeout: integer(environment, 'HEADERS_TIMEOUT_MS'),
+    requestTimeout: integer(environment, 'REQUEST_TIMEOUT_MS'),
+    keepAlive: integer(environment, 'KEEP_ALIVE_MS'),
+    shutdownTimeout: integer(environment, 'SHUTDOWN_TIMEOUT_MS'),
+    accessLog: onOrOff(environment, 'ACCESS_LOG'),
+  };
+}

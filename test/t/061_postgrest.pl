@@ -1,0 +1,153 @@
+
+# The API through nginx and PostgREST, with the configuration files of gateway/
+# and nginx as it is packaged.  PostgREST itself cannot be installed where this
+# runs: in its place is a server that follows its contract.  The matrix of the
+# contract must get the same answers as the database gives, over HTTP/1.1 and
+# HTTP/2; and no log may hold a credential.  pg_regress has no HTTP.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib $FindBin::RealBin;
+use GatewayTest;
+use JSON::PP qw(decode_json);
+use OvertenTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = create_api_node('postgrest', <<'EOC');
+overten_auth.max_keys_per_org = 4
+overten_auth.max_keys_total_per_org = 6
+overten_auth.max_orgs_per_uid = 9
+EOC
+my $state = prepare_matrix($node);
+my $postgrest = start_postgrest($node, 'contract');
+my ($port, $tls_port) = (free_port(), free_port());
+my $nginx = start_nginx('nginx', 'nginx.conf', $port,
+	'127.0.0.1:8080' => "127.0.0.1:$port",
+	'127.0.0.1:8443' => "127.0.0.1:$tls_port",
+	'127.0.0.1:3000' => "127.0.0.1:$postgrest->{port}");
+my $url = "http://127.0.0.1:$port";
+my $tls_url = "https://127.0.0.1:$tls_port";
+my $good = "Authorization: Bearer $state->{own_secret}";
+my $ada = "Authorization: Bearer $state->{ada}";
+
+# What stands in for PostgREST does to requests what PostgREST does: without
+# nginx the API would not work.
+my $bare = "http://127.0.0.1:$postgrest->{port}";
+is(request($bare, 'GET', '/rpc/verify', [$good])->{status}, 500, 'PostgREST wants a JWT of its own');
+is(request($bare, 'POST', '/rpc/signup', ['Content-Type: application/json'], '{')->{status}, 400, 'PostgREST refuses what is not JSON');
+like(request($bare, 'GET', '/rpc/verify')->{body}, qr/missing_credentials/, 'PostgREST calls a function');
+is(request($bare, 'DELETE', '/rpc/verify')->{status}, 405, 'PostgREST knows no DELETE on a function');
+is(request($bare, 'GET', '/rpc/signup')->{status}, 404, 'PostgREST does not find a function without its argument');
+
+# The contract, row by row.
+check_exchange($node, $url, $_) foreach matrix($state);
+
+# Over TLS and HTTP/2.
+my ($secret) = mint($node, $state->{foreign});
+foreach my $version ('--http1.1', '--http2')
+{
+	my ($number) = $version =~ /([\d.]+)$/;
+	my $answer = request($tls_url, 'GET', '/api/v1/verify',
+		["Authorization: Bearer $secret"], undef, '--insecure', $version);
+	is("$answer->{version} $answer->{status}", "$number 200", "a key over TLS and HTTP/$number");
+
+	my (undef, $key) = mint($node, $state->{own});
+	$answer = request($tls_url, 'DELETE', "/api/v1/organizations/$state->{own}/api-keys/$key",
+		[$ada], undef, '--insecure', $version);
+	is_deeply(
+		[ @{$answer}{qw(version status body)},
+			@{ $answer->{headers} }{qw(content-length content-type transfer-encoding)} ],
+		[ $number, 204, '', undef, undef, undef ],
+		"204 over HTTP/$number has no body and announces none");
+}
+
+# What clients can send that curl does not.
+my $head = "Host: localhost\r\nConnection: close\r\n";
+is(summary(bytes($port, "GET /api/v1/verify HTTP/1.1\r\n$head$good\r\n$good\r\n\r\n")),
+	'400 invalid_request', 'two Authorization headers');
+is(summary(bytes($port, "GET /api/v1/verify HTTP/1.1\r\n${head}Authorization: Bearer x\ry\r\n\r\n")),
+	'400 invalid_request', 'a line break in a credential');
+is(summary(bytes($port, "GET /api/v1/verify HTTP/1.1\r\n${head}X: " . 'x' x 40_000 . "\r\n\r\n")),
+	'431 invalid_request', 'headers over 32 KiB');
+is(summary(bytes($port, "GET /api/v1/%zz HTTP/1.1\r\n$head\r\n")),
+	'400 invalid_request', 'a path that cannot be decoded');
+is(summary(bytes($port, "rubbish\r\n\r\n")), '400 invalid_request', 'rubbish');
+is(summary(request($url, 'GET', '/api/v1/verify', ["X-Overten-Authorization: Bearer $secret"])),
+	'401 missing_credentials', "a client's X-Overten-Authorization alone");
+is(summary(request($url, 'GET', '/api/v1/verify', ["X_Overten_Authorization: Bearer $secret"])),
+	'401 missing_credentials', 'nor with underscores');
+is(summary(request($url, 'POST', '/api/v1/signup', [ 'Content-Type: application/json', 'Expect:' ], 'x' x 1_000_000)),
+	'413 payload_too_large', '1 MB of body');
+
+# The functions' order of checks, where PostgREST would have its own.
+is(summary(request($url, 'POST', '/api/v1/signup', [ 'Content-Type: application/json', 'Authorization: Bearer x' ], '{')),
+	'401 invalid_token', 'a bad token comes before a bad body');
+
+# Many clients.
+is_deeply(
+	decode_json(node_script('load.mjs', 'crowd', "$url/api/v1/verify", 1000, $secret)),
+	{ 200 => 1000 },
+	'1,000 connections at once');
+
+# Tokens cannot be verified: the one 503 that says to come back later.
+ask($node, "DELETE FROM overten_auth.signing_keys");
+check_exchange($node, $url, [ "no signing keys: $_->[0]", '503 auth_unavailable', @$_ ])
+  foreach [ 'POST', '/api/v1/signup', [ $ada, 'Content-Type: application/json' ], '{}' ],
+  [ 'GET', "/api/v1/organizations/$state->{own}/api-keys", [$ada] ],
+  [ 'DELETE', "/api/v1/organizations/$state->{own}/api-keys/x", [$ada] ];
+
+# The database goes away, then PostgREST.
+$node->stop('immediate');
+my $away = request($url, 'GET', '/api/v1/verify', ["Authorization: Bearer $secret"]);
+is(summary($away), '503 service_unavailable', 'the database is away');
+is_deeply([ @{ $away->{headers} }{qw(retry-after cache-control)} ],
+	[ ['1'], ['no-store'] ], 'which will pass and is not to be stored');
+$node->start;
+wait_until('requests are served again', sub {
+	request($url, 'GET', '/api/v1/verify', ["Authorization: Bearer $secret"])->{status} == 200;
+});
+
+# What PostgREST says of its own is not for clients.
+my $token = "Authorization: Bearer $state->{ada}";
+my @each = (
+	[ 'POST', '/api/v1/signup', [ $token, 'Content-Type: application/json' ], '{"org_name":"x"}' ],
+	[ 'POST', "/api/v1/organizations/$state->{own}/api-keys", [ $token, 'Content-Type: application/json' ], '{"name":"x"}' ],
+	[ 'GET', "/api/v1/organizations/$state->{own}/api-keys", [$token] ],
+	[ 'DELETE', "/api/v1/organizations/$state->{own}/api-keys/x", [$token] ],
+	[ 'GET', '/api/v1/verify', ["Authorization: Bearer $secret"] ]);
+my $internal_error = '{"error":{"code":"internal_error","message":"An internal error occurred."}}';
+ask($node, 'REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA overten_api FROM overten_web');
+foreach (@each)
+{
+	my $answer = request($url, @$_);
+	is("$answer->{status} $answer->{body}", "500 $internal_error", "$_->[0] $_->[1] without the privilege");
+}
+ask($node, 'GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA overten_api TO overten_web');
+ask($node, "ALTER FUNCTION overten_api.$_ RENAME TO ${_}_is_gone") foreach qw(list_api_keys verify);
+ask($node, "ALTER FUNCTION overten_api.$_(json) RENAME TO ${_}_is_gone") foreach qw(signup create_api_key revoke_api_key);
+foreach (@each)
+{
+	my $answer = request($url, @$_);
+	is("$answer->{status} $answer->{body}", "500 $internal_error", "$_->[0] $_->[1] without the function");
+}
+
+stop_process($postgrest);
+$away = request($url, 'DELETE', "/api/v1/organizations/x/api-keys/y", [$ada]);
+is(summary($away), '503 service_unavailable', 'PostgREST is away');
+is_deeply($away->{headers}{'retry-after'}, ['1'], 'which will pass');
+
+stop_process($nginx);
+foreach my $file (glob("$nginx->{folder}/*.log"), @{$postgrest}{qw(out err)}, $nginx->{err})
+{
+	my ($name) = $file =~ m{([^/]+)$};
+	unlike(slurp_file($file), qr/sk_live_\w|whsec_|eyJ|Bearer/, "no credential in $name");
+}
+my @lines = split /\n/, slurp_file("$nginx->{folder}/access.log");
+ok(@lines > 100 && !grep({ !eval { decode_json($_) } } @lines), 'the access log is JSON');
+is_deeply([ glob("$nginx->{folder}/client_temp/*") ], [], 'no body got into a file');
+
+done_testing();

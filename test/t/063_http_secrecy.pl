@@ -1,0 +1,90 @@
+
+# No credential gets into a log on its way through the HTTP layers: with all
+# statements logged, and the settings that gateway/roles.sql gives to the roles,
+# neither the server's log nor those of the gateway, nginx and pgbouncer hold a
+# token, a key or a webhook secret.  pg_regress cannot see a log.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib $FindBin::RealBin;
+use GatewayTest;
+use JSON::PP qw(decode_json);
+use OvertenTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = create_api_node('http_secrecy', '');
+my $token = sign('ada');
+my $log_position = -s $node->logfile;
+$node->append_conf('postgresql.conf', <<'EOC');
+log_statement = all
+log_min_duration_statement = 0
+log_min_error_statement = debug5
+log_error_verbosity = verbose
+EOC
+$node->restart;
+
+my $gateway = start_gateway($node, 'secret_gateway');
+my $unprepared = start_gateway($node, 'secret_unprepared', PREPARE => 'off');
+my $postgrest = start_postgrest($node, 'secret_contract');
+my $port = free_port();
+my $nginx = start_nginx('secret_nginx', 'nginx.conf', $port,
+	'127.0.0.1:8080' => "127.0.0.1:$port",
+	'127.0.0.1:8443' => '127.0.0.1:' . free_port(),
+	'127.0.0.1:3000' => "127.0.0.1:$postgrest->{port}");
+
+my @secrets = ($token);
+my $ada = "Authorization: Bearer $token";
+my $json = 'Content-Type: application/json';
+
+foreach my $url ($gateway->{url}, $unprepared->{url}, "http://127.0.0.1:$port")
+{
+	# The page's requests, and each refused for some reason.
+	my $made = decode_json(request($url, 'POST', '/api/v1/signup', [ $ada, $json ],
+			'{"org_name":"Secretive","tier":"free","key_name":"primary"}')->{body});
+	my $keys = "/api/v1/organizations/$made->{org_id}/api-keys";
+	my $more = decode_json(request($url, 'POST', $keys, [ $ada, $json ], '{"name":"ci"}')->{body});
+	push @secrets, $made->{secret}, $more->{secret}, $made->{webhook_secret};
+
+	is(request($url, 'GET', '/api/v1/verify', ["Authorization: Bearer $_->{secret}"])->{status},
+		200, 'a key') foreach $made, $more;
+	is(request($url, 'GET', '/api/v1/verify', [$ada])->{status}, 401, 'a token for a key');
+	is(request($url, 'GET', $keys, [$ada])->{status}, 200, 'the list');
+	is(request($url, 'GET', $keys, ["Authorization: Bearer $made->{secret}"])->{status}, 401, 'a key for a token');
+	is(request($url, 'POST', '/api/v1/signup', [ $ada, $json ], "{\"org_name\":\"$more->{secret}")->{status}, 400, 'a key in bad JSON');
+	is(request($url, 'POST', $keys, [ $ada, $json ], "{\"name\":[\"$more->{secret}\"]}")->{status}, 400, 'a key as an array');
+	is(request($url, 'GET', "/api/v1/verify/$more->{secret}?key=$more->{secret}")->{status}, 404, 'a key in the path');
+	is(request($url, 'DELETE', "$keys/$made->{key_id}", [$ada])->{status}, 204, 'revoking');
+	is(request($url, 'DELETE', "$keys/$made->{secret}", [$ada])->{status}, 404, 'a key for an id');
+	is(request($url, 'GET', '/api/v1/verify', ["Authorization: Bearer $made->{secret}"])->{status}, 401, 'a revoked key');
+}
+
+# A gateway that logs in with a role of no such settings, to see that the check
+# would find something.
+my $careless = start_gateway($node, 'careless', PGUSER => scalar getpwuid $<);
+my $canary = 'sk_live_' . 'canary' x 4;
+request($careless->{url}, 'GET', '/api/v1/verify', ["Authorization: Bearer $canary"]);
+stop_process($careless);
+
+stop_process($_) foreach $nginx, $gateway, $unprepared, $postgrest;
+$node->stop;
+
+my $log = substr slurp_file($node->logfile), $log_position;
+like($log, qr/duration: .*overten_handle_request/s, 'the server logs the statements of the gateway');
+like($log, qr/duration: .*overten_api/s, 'and of PostgREST');
+like($log, qr/$canary/, 'and without the settings of the roles, credentials');
+my %logs = ('the server' => $log);
+$logs{$_} = slurp_file($_)
+  foreach glob("$nginx->{folder}/*.log"),
+  map { @{$_}{qw(out err)} } $gateway, $unprepared, $postgrest, $nginx;
+foreach my $name (sort keys %logs)
+{
+	my $found = grep { index($logs{$name}, $_) >= 0 } @secrets,
+	  map({ (split /\./, $_)[-1] } $token);
+	is($found, 0, "no credential in the log of " . ($name =~ s{.*/}{}r));
+}
+
+done_testing();

@@ -1,0 +1,579 @@
+
+# What the tests over HTTP share: a node with the API's roles, signing keys and
+# orgs; the gateway, and nginx before a server that follows PostgREST's contract,
+# as processes; requests by curl, and the matrix of requests of the contract.
+
+package GatewayTest;
+
+use strict;
+use warnings FATAL => 'all';
+
+use Cwd qw(abs_path);
+use Exporter 'import';
+use File::Basename qw(dirname);
+use File::Copy qw(copy);
+use IO::Socket::INET;
+use IPC::Run;
+use JSON::PP qw(decode_json encode_json);
+use MIME::Base64 qw(encode_base64);
+use OvertenTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+our @EXPORT = qw(create_api_node sign start_process stop_process start_gateway
+  start_postgrest start_nginx request by_database check_exchange matrix
+  prepare_matrix bytes rest_of wait_until free_port node_script
+  summary visible check_openapi);
+
+my $project = 'overten-test';
+my $top = dirname(dirname(dirname(abs_path(__FILE__))));
+my $output;
+
+# The harness does not know before.
+INIT { $output = abs_path($PostgreSQL::Test::Utils::log_path) }
+my $scratch = PostgreSQL::Test::Utils::tempdir;
+
+# Wait until a condition holds, which it must within the harness's time limit.
+sub wait_until
+{
+	my ($what, $condition) = @_;
+	my $tries = 100 * $PostgreSQL::Test::Utils::timeout_default;
+
+	while ($tries-- > 0)
+	{
+		return if $condition->();
+		usleep(10_000);
+	}
+	BAIL_OUT("waited in vain until $what");
+}
+
+sub free_port
+{
+	return PostgreSQL::Test::Cluster::get_free_port();
+}
+
+# Run one of the scripts of test/http to its end; returns what it prints.
+sub node_script
+{
+	my ($name, @arguments) = @_;
+	my ($stdout, $stderr);
+
+	IPC::Run::run [ 'node', "$top/test/http/$name", @arguments ],
+	  '>', \$stdout, '2>', \$stderr
+	  or die "$name: $stderr";
+	chomp $stdout;
+	return $stdout;
+}
+
+# An ID token of Firebase's form for a person, with claims changed.
+sub sign
+{
+	my ($uid, @changes) = @_;
+
+	return node_script('token.mjs', 'sign', $scratch, $project, $uid,
+		@changes);
+}
+
+# Start a node with the extension, the roles and a project whose signing keys
+# are made here.
+sub create_api_node
+{
+	my ($name, $settings, %init) = @_;
+	my $node = create_node($name, $settings, %init);
+
+	node_script('token.mjs', 'new', $scratch);
+	$node->safe_psql('postgres', slurp_file("$top/gateway/roles.sql"));
+	$node->safe_psql('postgres',
+		"ALTER DATABASE postgres SET overten_auth.firebase_project_id = '$project'");
+	$node->safe_psql('postgres', "SELECT overten_load_signing_keys(\$\$"
+		  . slurp_file("$scratch/keys.json") . "\$\$)");
+	return $node;
+}
+
+# Start a program that goes on.  Its output goes to files, out and err.
+my @processes;
+
+sub start_process
+{
+	my ($name, $environment, @command) = @_;
+	my $out = "$output/$name.out";
+	my $err = "$output/$name.err";
+	local %ENV = (%ENV, %$environment);
+
+	my $process = { name => $name, out => $out, err => $err };
+	$process->{run} =
+	  IPC::Run::start(\@command, '<', '/dev/null', '>', $out, '2>', $err);
+	push @processes, $process;
+	return $process;
+}
+
+# Ask a program to end, and wait for it; returns its exit status.
+sub stop_process
+{
+	my ($process, $signal) = @_;
+
+	@processes = grep { $_ != $process } @processes;
+	$process->{run}->signal($signal // 'TERM');
+	$process->{run}->finish;
+	return ($process->{run}->full_results)[0];
+}
+
+END
+{
+	my $status = $?;
+	my @left = reverse @processes;
+	stop_process($_) foreach @left;
+	$? = $status;
+}
+
+# Start the gateway for a node; $process->{url} is where it is.
+sub start_gateway
+{
+	my ($node, $name, %environment) = @_;
+	my $process = start_process(
+		$name,
+		{
+			PGHOST => $node->host, PGPORT => $node->port,
+			PGDATABASE => 'postgres', PGUSER => 'overten_gateway',
+			HOST => '127.0.0.1', PORT => 0, %environment
+		},
+		'node', "$top/gateway/server.mjs");
+
+	wait_until('the gateway listens', sub {
+		return slurp_file($process->{err}) =~ /listening on \S+:(\d+)/
+		  && ($process->{port} = $1);
+	});
+	$process->{url} = "http://127.0.0.1:$process->{port}";
+	return $process;
+}
+
+# Start the server that follows PostgREST's contract, with gateway/postgrest.conf
+# but for the port.
+sub start_postgrest
+{
+	my ($node, $name) = @_;
+	my $port = free_port();
+	my $conf = "$output/$name.conf";
+	my $host = $node->host;
+
+	my $text = slurp_file("$top/gateway/postgrest.conf");
+	$text =~ s/^server-port = 3000$/server-port = $port/m or die;
+	PostgreSQL::Test::Utils::append_to_file($conf, $text);
+
+	my $process = start_process($name,
+		{ PGRST_DB_URI => "postgres://overten_authenticator@/postgres?host=$host&port=" . $node->port },
+		'node', "$top/test/http/postgrest_contract.mjs", $conf);
+	wait_until('the contract server listens',
+		sub { slurp_file($process->{out}) =~ /listening/ });
+	$process->{port} = $port;
+	return $process;
+}
+
+# Start nginx with a configuration of gateway/ in which only addresses are
+# replaced: texts of the file by others.  Returns its process, with the folder
+# that it writes to.
+sub start_nginx
+{
+	my ($name, $main, $port, %replace) = @_;
+	my $folder = "$output/$name";
+	my $text = slurp_file("$top/gateway/$main");
+
+	foreach my $old (keys %replace)
+	{
+		$text =~ s/\Q$old\E/$replace{$old}/ or die "no \"$old\" in $main";
+	}
+	mkdir $folder or die;
+	copy($_, $folder) foreach glob("$top/gateway/*.conf");
+	unlink "$folder/$main";
+	PostgreSQL::Test::Utils::append_to_file("$folder/$main", $text);
+	PostgreSQL::Test::Utils::system_or_bail('openssl', 'req', '-x509', '-batch',
+		'-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=localhost',
+		'-keyout', "$folder/server.key", '-out', "$folder/server.crt")
+	  if $text =~ /ssl_certificate/;
+
+	local $ENV{PATH} = "$ENV{PATH}:/usr/sbin";
+	my $process = start_process($name, {}, 'nginx', '-p', $folder,
+		'-c', "$folder/$main", '-e', "$folder/error.log", '-g', 'daemon off;');
+	$process->{folder} = $folder;
+	wait_until('nginx listens',
+		sub { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port) });
+	return $process;
+}
+
+# One request by curl.  Headers are whole lines.  Returns status, headers (an
+# array for each name, in lower case), body, and the version of HTTP.
+sub request
+{
+	my ($base, $method, $path, $headers, $body, @options) = @_;
+	my ($stdout, $stderr);
+	my @command = (
+		'curl', '--silent', '--show-error', '--include', '--path-as-is',
+		'--globoff', '--max-time', 60, '--noproxy', '*');
+
+	push @command, $method eq 'HEAD' ? '--head' : ('--request', $method);
+	# curl would say that a body is a form.
+	push @command, ('--header', 'Content-Type:')
+	  unless grep { /^Content-Type:/i } @{ $headers // [] };
+	push @command, map { ('--header', $_) } @{ $headers // [] };
+	push @command, '--data-binary', '@-' if defined $body;
+	IPC::Run::run [ @command, @options, "$base$path" ],
+	  '<', \($body // ''), '>', \$stdout, '2>', \$stderr;
+	my $response = parse_response($stdout, $stderr);
+	note_exchange($method, $path, $body, $response) if $path =~ m{^/api/v1/};
+	return $response;
+}
+
+# Keep an exchange for check_openapi().
+my @exchanges;
+
+sub note_exchange
+{
+	my ($method, $path, $body, $response) = @_;
+
+	push @exchanges, encode_json({
+		method => $method, path => $path, status => 0 + $response->{status},
+		headers => $response->{headers},
+		sent => encode_base64($body // '', ''),
+		body => encode_base64($response->{body}, '')
+	});
+}
+
+# What the OpenAPI document does not describe of all exchanges so far, or
+# describes and has not been seen.
+sub check_openapi
+{
+	my $file = "$output/exchanges";
+
+	PostgreSQL::Test::Utils::append_to_file($file, join("\n", @exchanges));
+	return node_script('check_openapi.mjs', $file);
+}
+
+# The last response in a text, as 100 Continue may come before it.
+sub parse_response
+{
+	my ($text, $stderr) = @_;
+	my %response = (headers => {}, error => $stderr // '');
+
+	while ($text =~ s{^HTTP/(\S+) (\d+)[^\r\n]*\r\n((?:[^\r\n]+\r\n)*)\r\n}{})
+	{
+		my $lines = $3;
+
+		($response{version}, $response{status}, $response{headers}) =
+		  ($1, $2, {});
+		foreach my $line (split /\r\n/, $lines)
+		{
+			my ($name, $value) = split /: */, $line, 2;
+			push @{ $response{headers}{ lc $name } }, $value;
+		}
+	}
+	$response{body} = $text;
+	return \%response;
+}
+
+# Send bytes as they are, and read all that comes until the server closes.
+sub bytes
+{
+	my ($port, $text, %options) = @_;
+	my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1',
+		PeerPort => $port) or die "cannot connect: $!";
+
+	$socket->syswrite($text);
+	$socket->shutdown(1) if $options{half};
+	return parse_response(rest_of($socket));
+}
+
+# All that still comes on a connection.
+sub rest_of
+{
+	my $socket = shift;
+	my $text = '';
+
+	while ($socket->sysread(my $more, 65536)) { $text .= $more }
+	return $text;
+}
+
+# Status and code of a response, and the parameter at fault if one is.
+sub summary
+{
+	my $response = shift;
+	my $answer = eval { decode_json($response->{body}) };
+	my $error = ref $answer eq 'HASH' ? $answer->{error} // {} : {};
+
+	return join ' ', $response->{status} // 'none', $error->{code} // (),
+	  $error->{param} // ();
+}
+
+# What a client can see of an exchange and what must be the same over every
+# road: status, the headers that the API sets, and the body with what is random
+# in it replaced.
+my @api_headers =
+  qw(cache-control content-type allow www-authenticate retry-after);
+
+sub visible
+{
+	my ($response, $method) = @_;
+	my $body = $method eq 'HEAD' ? '' : $response->{body} // '';
+
+	$body =~ s/\b(org|key)_[0-9A-Za-z]{20}\b/$1/g;
+	$body =~ s/"sk_live_[0-9A-Za-z]{28}"/"secret"/g;
+	$body =~ s/"sk_live_[0-9A-Za-z]{4}"/"prefix"/g;
+	$body =~ s/"whsec_[^"]*"/"webhook secret"/g;
+	$body =~ s/"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"/"time"/g;
+	return {
+		status => $response->{status},
+		headers => {
+			map { $_ => $response->{headers}{$_} }
+			grep { $response->{headers}{$_} } @api_headers
+		},
+		body => $body
+	};
+}
+
+# The same exchange by overten_handle_request itself, which is the measure.  In
+# base64, so that no step has an opinion on its bytes.
+sub by_database
+{
+	my ($node, $method, $path, $headers, $body) = @_;
+	my %headers;
+	my $quote = sub {
+		return 'NULL' unless defined $_[0];
+		return "convert_from(decode('" . encode_base64($_[0], '') . "', 'base64'), 'UTF8')";
+	};
+
+	foreach (@{ $headers // [] })
+	{
+		my ($name, $value) = split /: */, $_, 2;
+		$headers{ lc $name } = $value;
+	}
+	delete $headers{'transfer-encoding'};
+	my $row = $node->safe_psql('postgres', sprintf(
+		"SELECT status, headers, encode(convert_to(coalesce(body, ''), 'UTF8'), 'hex') FROM overten_handle_request(%s, %s, %s::json, %s)",
+		$quote->($method), $quote->($path), $quote->(encode_json(\%headers)), $quote->($body)));
+	my ($status, $found, $hex) = split /\|/, $row, 3;
+	my $object = decode_json($found);
+	return {
+		status => $status,
+		headers => { map { $_ => [ $object->{$_} ] } keys %$object },
+		body => pack('H*', $hex)
+	};
+}
+
+# A request must get the answer that the contract says and the database gives.
+# Bytes that are no text cannot be put to the database; they are not JSON, either.
+sub check_exchange
+{
+	my ($node, $base, $case, @options) = @_;
+	my ($name, $expected, @request) = @$case;
+	my @asked = @request;
+
+	$asked[3] = 'not JSON' if $name =~ /a NUL|invalid UTF-8/;
+	my $direct = by_database($node, @asked);
+	my $answer = request($base, @request, @options);
+
+	is(summary($answer), $expected, $name);
+	is_deeply(visible($answer, $request[0]), visible($direct, $request[0]),
+		"$name: as the database says") or diag($answer->{error});
+	return $answer;
+}
+
+# What the matrix is about, made by SQL.  Limits are to be set to 4 active keys,
+# 6 in all, and 9 orgs.
+my $prepared = 0;
+
+sub prepare_matrix
+{
+	my ($node) = @_;
+	my ($ada, $rich) = map { $_ . $prepared } qw(ada rich);
+	my %state = (
+		ada => sign($ada),
+		rich => sign($rich),
+		expired => sign($ada, 'exp=1000000000'),
+		elsewhere => sign($ada, 'aud="elsewhere"'));
+	$prepared++;
+
+	foreach my $org (qw(own foreign suspended full worn))
+	{
+		my $uid = $org eq 'foreign' ? 'bob' : $ada;
+
+		$state{$org} = create_org($node, $org);
+		ask($node, "SELECT overten_set_api_access('$state{$org}', true), overten_add_member('$state{$org}', '$uid')");
+		($state{"${org}_secret"}, $state{"${org}_key"}) =
+		  mint($node, $state{$org});
+	}
+	foreach my $org (qw(dormant locked))
+	{
+		$state{$org} = create_org($node, $org);
+		ask($node, "SELECT overten_add_member('$state{$org}', '$ada')");
+	}
+	ask($node, "SELECT overten_set_api_access('$state{locked}', false)");
+	ask($node, "SELECT overten_set_api_access('$state{suspended}', false)");
+	mint($node, $state{full}) foreach 1 .. 3;
+	ask($node, "SELECT overten_revoke_key(org_id, key_id) FROM (SELECT m.* FROM generate_series(1, 5) i, LATERAL overten_mint_key('$state{worn}', i::text) m OFFSET 0) k");
+	ask($node, "SELECT (overten_signup('$rich', 'rich')).org_id FROM generate_series(1, 9)");
+	($state{revoked_secret}, my $key) = mint($node, $state{foreign});
+	ask($node, "SELECT overten_revoke_key('$state{foreign}', '$key')");
+	return \%state;
+}
+
+# The rows of the contract's two tables: a name, the status, code and param that
+# it says, and the request.
+sub matrix
+{
+	my ($state) = @_;
+	my %s = %$state;
+	my $api = '/api/v1';
+	my $keys = "$api/organizations/$s{own}/api-keys";
+	my $json = 'Content-Type: application/json';
+	my $ada = "Authorization: Bearer $s{ada}";
+	my $good = "Authorization: Bearer $s{own_secret}";
+	my $signup = sub {
+		my ($name, $expected, $body, @headers) = @_;
+		return [ "signup: $name", $expected, 'POST', "$api/signup",
+			[ @headers ? @headers : $ada, $json ], $body ];
+	};
+	my $on = sub { return "$api/organizations/$_[0]/api-keys" };
+	my $with = sub { return ["Authorization: Bearer $_[0]"] };
+
+	return (
+		# routes, methods, media types, sizes
+		[ 'no such route', '404 not_found', 'GET', '/' ],
+		[ 'outside of the API', '404 not_found', 'GET', '/verify' ],
+		[ 'the functions of PostgREST', '404 not_found', 'GET', '/rpc/verify' ],
+		[ 'a way around by an id', '404 organization_not_found', 'DELETE', $on->('x') . '/..%2F..%2F..%2F..%2F..%2Frpc%2Fverify', [$ada] ],
+		[ 'the answers of nginx', '404 not_found', 'GET', '/overten-answer' ],
+		[ 'a trailing slash', '404 not_found', 'GET', "$api/verify/", [$good] ],
+		[ 'a doubled slash', '404 not_found', 'GET', '/api//v1/verify', [$good] ],
+		[ 'a route with ..', '404 not_found', 'GET', "$api/x/../verify", [$good] ],
+		[ 'a route with .', '404 not_found', 'GET', "$api/./verify", [$good] ],
+		[ 'encoded letters', '404 not_found', 'GET', "$api/%76erify", [$good] ],
+		[ 'encoded slashes', '404 not_found', 'GET', "$api%2Fverify", [$good] ],
+		[ 'other case', '404 not_found', 'GET', "$api/Verify", [$good] ],
+		[ 'an empty id', '404 not_found', 'GET', "$api/organizations//api-keys", [$ada] ],
+		[ 'an encoded slash in an id', '404 organization_not_found', 'GET', $on->('a%2Fb'), [$ada] ],
+		[ 'line breaks in an id', '404 organization_not_found', 'GET', $on->('a%0d%0aX-Overten-Key-Id:%20x'), [$ada] ],
+		[ '.. in the place of an id', '404 organization_not_found', 'GET', $on->('..'), [$ada] ],
+		[ '10 kB of path', '404 not_found', 'GET', "$api/" . 'x' x 10240 ],
+		[ '10 kB of id', '404 organization_not_found', 'GET', $on->('x' x 10240), [$ada] ],
+		[ '10 kB of query', '200', 'GET', "$api/verify?" . 'x' x 10240, [$good] ],
+		[ 'POST /verify', '405 method_not_allowed', 'POST', "$api/verify" ],
+		[ 'GET /signup', '405 method_not_allowed', 'GET', "$api/signup" ],
+		[ 'HEAD /signup', '405', 'HEAD', "$api/signup" ],
+		[ 'PUT on keys', '405 method_not_allowed', 'PUT', $keys ],
+		[ 'GET on a key', '405 method_not_allowed', 'GET', "$keys/$s{own_key}" ],
+		[ 'OPTIONS', '405 method_not_allowed', 'OPTIONS', $keys ],
+		[ 'a rare method', '405 method_not_allowed', 'PROPFIND', $keys ],
+		[ 'text/plain', '415 unsupported_media_type', 'POST', "$api/signup", ['Content-Type: text/plain'], '{}' ],
+		[ 'application/jsonx', '415 unsupported_media_type', 'POST', $keys, ['Content-Type: application/jsonx'], '{}' ],
+		[ 'no media type', '415 unsupported_media_type', 'POST', "$api/signup", [], '{}' ],
+		[ 'a media type with a parameter', '401 missing_credentials', 'POST', "$api/signup", ['Content-Type: Application/JSON; charset=utf-8'], '{}' ],
+		[ 'a body over 16 KiB', '413 payload_too_large', 'POST', "$api/signup", [ $json, $ada ], ' ' x 16385 ],
+		[ 'a body of 16 KiB', '400 invalid_json', 'POST', "$api/signup", [ $json, $ada ], ' ' x 16384 ],
+		[ 'the same in chunks', '400 invalid_json', 'POST', "$api/signup", [ $json, $ada, 'Transfer-Encoding: chunked' ], ' ' x 16384 ],
+		[ 'a body over 16 KiB in chunks', '413 payload_too_large', 'POST', $keys, [ $json, $ada, 'Transfer-Encoding: chunked' ], ' ' x 16385 ],
+
+		[ 'a body over 16 KiB to verify', '413 payload_too_large', 'GET', "$api/verify", [$good], ' ' x 16385 ],
+		[ 'a body over 16 KiB for a list', '413 payload_too_large', 'GET', $keys, [$ada], ' ' x 16385 ],
+		[ 'a body over 16 KiB to revoke', '413 payload_too_large', 'DELETE', "$keys/$s{own_key}", [$ada], ' ' x 16385 ],
+		[ 'a body where there need be none', '200', 'GET', "$api/verify", [$good], 'x' ],
+
+		# credentials
+		[ 'no credentials', '401 missing_credentials', 'GET', "$api/verify" ],
+		[ 'HEAD without credentials', '401', 'HEAD', "$api/verify" ],
+		[ 'no credentials for a list', '401 missing_credentials', 'GET', $keys ],
+		[ 'no credentials for a new key', '401 missing_credentials', 'POST', $keys, [$json], '{' ],
+		[ 'no credentials to revoke', '401 missing_credentials', 'DELETE', "$keys/$s{own_key}" ],
+		[ 'Basic', '401 missing_credentials', 'GET', "$api/verify", ['Authorization: Basic YTpi'] ],
+		[ 'an empty bearer', '401 missing_credentials', 'GET', "$api/verify", ['Authorization: Bearer'] ],
+		[ 'bearer in lower case', '200', 'GET', "$api/verify", ["Authorization: bearer $s{own_secret}"] ],
+		[ 'two credentials', '400 invalid_request', 'GET', "$api/verify", [ $good, "X-Overten-Authorization: Bearer $s{foreign_secret}" ] ],
+		[ 'two credentials to revoke', '400 invalid_request', 'DELETE', "$keys/$s{own_key}", [ $ada, 'X-Overten-Authorization: Bearer x' ] ],
+		[ 'two credentials for a list', '400 invalid_request', 'GET', $keys, [ $ada, "X-Overten-Authorization: $s{ada}" ] ],
+		[ 'one credential twice', '200', 'GET', "$api/verify", [ $good, "X-Overten-Authorization: Bearer $s{own_secret}" ] ],
+
+		# keys
+		[ 'a key', '200', 'GET', "$api/verify", [$good] ],
+		[ 'a key with a query', '200', 'GET', "$api/verify?select=x&org_id=y", [$good] ],
+		[ 'HEAD with a key', '200', 'HEAD', "$api/verify", [$good] ],
+		[ 'an unknown key', '401 invalid_api_key', 'GET', "$api/verify", $with->('sk_live_00000000000000000000000K3vO8') ],
+		[ 'a revoked key', '401 invalid_api_key', 'GET', "$api/verify", $with->($s{revoked_secret}) ],
+		[ 'HEAD with a revoked key', '401', 'HEAD', "$api/verify", $with->($s{revoked_secret}) ],
+		[ 'a malformed key', '401 invalid_api_key', 'GET', "$api/verify", $with->("$s{own_secret}x") ],
+		[ 'a key and more', '401 invalid_api_key', 'GET', "$api/verify", $with->("$s{own_secret} x") ],
+		[ 'a token for /verify', '401 invalid_api_key', 'GET', "$api/verify", [$ada] ],
+		[ "a suspended org's key", '401 invalid_api_key', 'GET', "$api/verify", $with->($s{suspended_secret}) ],
+		[ '16 kB of bearer', '401 invalid_api_key', 'GET', "$api/verify", $with->('x' x 16384) ],
+
+		# tokens
+		$signup->('a key', '401 invalid_token', '{', $good),
+		$signup->('garbage', '401 invalid_token', '{', 'Authorization: Bearer x.y.z'),
+		$signup->('for another project', '401 invalid_token', '{}', @{ $with->($s{elsewhere}) }),
+		$signup->('a broken signature', '401 invalid_token', '{}', @{ $with->(scalar reverse $s{ada}) }),
+		$signup->('an expired token', '401 expired_token', '{}', @{ $with->($s{expired}) }),
+		[ 'an expired token for a list', '401 expired_token', 'GET', $keys, $with->($s{expired}) ],
+		[ 'HEAD on a list with a key', '401', 'HEAD', $keys, [$good] ],
+		[ 'an expired token to revoke', '401 expired_token', 'DELETE', "$keys/$s{own_key}", $with->($s{expired}) ],
+		[ 'a key to revoke', '401 invalid_token', 'DELETE', "$keys/$s{own_key}", [$good] ],
+
+		# bodies
+		$signup->('no body', '400 invalid_json', ''),
+		$signup->('not JSON', '400 invalid_json', 'not JSON'),
+		$signup->('half an object', '400 invalid_json', '{"org_name":'),
+		$signup->('two values', '400 invalid_json', '{} {}'),
+		$signup->('duplicate members', '400 invalid_json', '{"org_name":"a","org_name":"b"}'),
+		$signup->('deep nesting', '400 invalid_json', '{"org_name":' . '[' x 8000 . ']' x 8000 . '}'),
+		$signup->('invalid UTF-8', '400 invalid_json', "{\"org_name\":\"a\xff\"}"),
+		$signup->('a NUL', '400 invalid_json', "{\"org_name\":\"a\0\"}"),
+		$signup->('an array', '400 invalid_request', '[]'),
+		$signup->('null', '400 invalid_request', 'null'),
+		$signup->('neither org', '400 invalid_request', '{"tier":"free"}'),
+		$signup->('both orgs', '400 invalid_request', "{\"org_name\":\"x\",\"existing_org_id\":\"$s{dormant}\"}"),
+		$signup->('org_name a number', '400 invalid_parameter org_name', '{"org_name":1}'),
+		$signup->('org_name empty', '400 invalid_parameter org_name', '{"org_name":"  "}'),
+		$signup->('org_name too long', '400 invalid_parameter org_name', '{"org_name":"' . 'x' x 101 . '"}'),
+		$signup->('org_name with line breaks', '400 invalid_parameter org_name', '{"org_name":"a\r\nSet-Cookie: x"}'),
+		$signup->('an unknown tier', '400 invalid_parameter tier', '{"org_name":"x","tier":"gold"}'),
+		$signup->('key_name an object', '400 invalid_parameter key_name', '{"org_name":"x","key_name":{}}'),
+		[ 'name an array', '400 invalid_parameter name', 'POST', $keys, [ $ada, $json ], '{"name":[]}' ],
+		[ 'no body for a key', '400 invalid_json', 'POST', $keys, [ $ada, $json ], '' ],
+
+		# orgs and keys that are not the caller's
+		$signup->('an unknown org', '404 organization_not_found', '{"existing_org_id":"org_00000000000000000000"}'),
+		$signup->("another's org", '404 organization_not_found', "{\"existing_org_id\":\"$s{foreign}\"}"),
+		[ 'list of an unknown org', '404 organization_not_found', 'GET', $on->('org_00000000000000000000'), [$ada] ],
+		[ "list of another's org", '404 organization_not_found', 'GET', $on->($s{foreign}), [$ada] ],
+		[ "HEAD on another's org", '404', 'HEAD', $on->($s{foreign}), [$ada] ],
+		[ "a key for another's org", '404 organization_not_found', 'POST', $on->($s{foreign}), [ $ada, $json ], '{"name":"x"}' ],
+		[ "revoking in another's org", '404 organization_not_found', 'DELETE', $on->($s{foreign}) . "/$s{foreign_key}", [$ada] ],
+		[ 'revoking an unknown key', '404 key_not_found', 'DELETE', "$keys/key_00000000000000000000", [$ada] ],
+		[ "revoking another org's key", '404 key_not_found', 'DELETE', "$keys/$s{foreign_key}", [$ada] ],
+		[ 'revoking with a made-up id', '404 key_not_found', 'DELETE', "$keys/';--", [$ada] ],
+
+		# limits and states
+		$signup->('signed up already', '409 already_signed_up', "{\"existing_org_id\":\"$s{own}\"}"),
+		$signup->('enough orgs', '409 org_limit_reached', '{"org_name":"x"}', @{ $with->($s{rich}) }),
+		[ 'an org that never signed up', '403 api_access_disabled', 'POST', $on->($s{dormant}), [ $ada, $json ], '{"name":"x"}' ],
+		$signup->('suspended before it ever signed up', '403 api_access_disabled', "{\"existing_org_id\":\"$s{locked}\"}"),
+		[ 'a suspended org', '403 api_access_disabled', 'POST', $on->($s{suspended}), [ $ada, $json ], '{"name":"x"}' ],
+		[ 'enough keys', '409 key_limit_reached', 'POST', $on->($s{full}), [ $ada, $json ], '{"name":"x"}' ],
+		[ 'enough keys ever', '409 key_limit_reached', 'POST', $on->($s{worn}), [ $ada, $json ], '{"name":"x"}' ],
+
+		# what a client's own headers must not do
+		[ "a client's org id", '200', 'GET', $keys, [ $ada, "X-Overten-Org-Id: $s{foreign}" ] ],
+		[ "a client's key id", '404 key_not_found', 'DELETE', "$keys/x", [ $ada, "X-Overten-Key-Id: $s{own_key}" ] ],
+		[ "a client's headers for PostgREST", '200', 'GET', $keys, [ $ada, 'Accept: text/csv', 'Range: items=5-9', 'Accept-Profile: overten_auth', 'Prefer: handling=strict, tx=rollback, max-affected=0' ] ],
+
+		# success
+		$signup->('a new org', '201', '{"org_name":" Acme \"Docs\" ✓ ","tier":"free","key_name":"primary","plan":{"unknown":[1]}}'),
+		[ 'a new key', '201', 'POST', $keys, [ $ada, $json ], '{"name":"ci-tests"}' ],
+		[ 'the list', '200', 'GET', $keys, [$ada] ],
+		[ 'HEAD on the list', '200', 'HEAD', $keys, [$ada] ],
+		[ 'the list of a suspended org', '200', 'GET', $on->($s{suspended}), [$ada] ],
+		[ 'revoking', '204', 'DELETE', "$keys/$s{own_key}", [$ada] ],
+		[ 'revoking again', '204', 'DELETE', "$keys/$s{own_key}", [$ada] ],
+		[ 'the revoked key', '401 invalid_api_key', 'GET', "$api/verify", [$good] ],
+	);
+}
+
+1;
