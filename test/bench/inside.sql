@@ -38,6 +38,7 @@ BEGIN
 END
 $$;
 
+\o /dev/null
 SELECT pg_temp.time_calls('empty loop', '', :size, 300000);
 SELECT pg_temp.time_calls('join', $$
 	SELECT k.key_id, k.org_id, o.name, o.tier, o.webhook_secret_sealed, k.prefix
@@ -55,6 +56,9 @@ SET overten_auth.cache_entries = 0;
 SELECT pg_temp.time_calls('verify, no cache',
 	'row := overten_verify_key(secret);', :size, 300000);
 
+\o
+\qecho '| case                 |     ns |'
+\qecho '|----------------------|-------:|'
 SELECT format('| %-20s | %6s |', name,
 	round(ns - (SELECT ns FROM call WHERE name = 'empty loop')))
 FROM call WHERE name <> 'empty loop';
