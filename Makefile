@@ -58,6 +58,10 @@ PROVE_TESTS = test/t/*.pl
 
 EXTRA_CLEAN = test/race/race
 
+# Called once a statement, these functions gain nothing from being inlined by
+# the JIT compiler.
+override with_llvm = no
+
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 
@@ -67,10 +71,6 @@ ifneq ($(wildcard $(PGXS)),)
 include $(PGXS)
 endif
 
-# Called once a statement, these functions gain nothing from being inlined by
-# the JIT compiler.
-with_llvm = no
-
 # PGXS as packaged does not track header dependencies.
 $(OBJS): $(wildcard src/*.h)
 
@@ -78,7 +78,7 @@ test/race/race: $(wildcard test/race/*.c test/race/*.h)
 	$(CC) $(CFLAGS) -I$(shell $(PG_CONFIG) --includedir) -o $@ $(filter %.c,$^) -L$(shell $(PG_CONFIG) --libdir) -lpq -lpthread
 
 # Left out: what the server's own macros and idioms would be blamed for.
-TIDY_CHECKS = -*,clang-analyzer-*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-reserved-identifier,-bugprone-not-null-terminated-result,-bugprone-implicit-widening-of-multiplication-result,-bugprone-narrowing-conversions,-clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling
+TIDY_CHECKS = -*,clang-analyzer-*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-reserved-identifier,-bugprone-not-null-terminated-result,-bugprone-implicit-widening-of-multiplication-result,-bugprone-narrowing-conversions,-bugprone-branch-clone,-clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling
 
 PACKAGES = test/install-packages
 TEMP_INSTALL = PG_CONFIG='$(PG_CONFIG)' test/with-temp-install

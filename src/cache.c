@@ -8,7 +8,8 @@
  *
  * 1.	Whoever changes a row of a watched table sends a relcache message for
  *		that table with the commit: a row trigger (invalidation.c) for UPDATE
- *		and DELETE, core itself for TRUNCATE and DROP.  xact.c makes the
+ *		and DELETE, of signing keys for INSERT too, core itself for TRUNCATE
+ *		and DROP.  xact.c makes the
  *		change visible first, then sends the messages, then answers the
  *		client.  COMMIT PREPARED, the logical apply worker and replay on a
  *		standby keep that order.

@@ -339,6 +339,11 @@ oa_endpoint_verify(const OaRequest *request, OaResponse *response)
 	Datum		values[OA_VERIFIED_COLUMNS];
 	bool		nulls[OA_VERIFIED_COLUMNS];
 
+	if (!oa_is_secret_shaped(request->bearer, request->bearer_length))
+	{
+		refuse(response, OA_INVALID_API_KEY, NULL);
+		return;
+	}
 	if (!oa_may_verify())
 	{
 		refuse(response, OA_SERVICE_UNAVAILABLE, NULL);

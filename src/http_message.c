@@ -8,23 +8,40 @@
  */
 #include "postgres.h"
 
+#include "catalog/namespace.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 
 #include "overten_auth.h"
 
-/* A text of the server's encoding in UTF-8, terminated. */
+/* Far more than an HTTP layer lets through. */
+#define HEADERS_MAX (1024 * 1024)
+
+/*
+ * A text of the server's encoding in UTF-8, terminated.  What has no
+ * equivalent, or in SQL_ASCII is something else, gives what no JSON is.
+ */
 static char *
 to_utf8(const char *bytes, int length, int *utf8_length)
 {
-	char	   *utf8 = pg_server_to_any(bytes, length, PG_UTF8);
+	int			encoding = GetDatabaseEncoding();
+	Oid			procedure;
+	Size		size = (Size) length * MAX_CONVERSION_GROWTH + 1;
+	char	   *utf8;
 
-	if (utf8 == bytes)
-	{
-		*utf8_length = length;
+	*utf8_length = length;
+	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
 		return pnstrdup(bytes, length);
-	}
+
+	procedure = FindDefaultConversionProc(encoding, PG_UTF8);
+	utf8 = palloc0(size);
+	if (!OidIsValid(procedure) ||
+		pg_do_encoding_conversion_buf(procedure, encoding, PG_UTF8,
+									  (unsigned char *) unconstify(char *, bytes),
+									  length, (unsigned char *) utf8,
+									  (int) size, true) != length)
+		utf8[0] = '\0';
 	*utf8_length = (int) strlen(utf8);
 	return utf8;
 }
@@ -38,6 +55,9 @@ oa_read_headers(text *json, OaHeaders *headers)
 {
 	int			length;
 	int			capacity;
+
+	if (VARSIZE_ANY_EXHDR(json) > HEADERS_MAX)
+		return false;
 
 	headers->json = to_utf8(VARDATA_ANY(json), VARSIZE_ANY_EXHDR(json),
 							&length);
@@ -108,12 +128,21 @@ oa_read_bearer(const OaHeaders *headers, OaRequest *request)
 	return OA_NO_PROBLEM;
 }
 
-/* Take over a body; an empty one is none. */
+/*
+ * Take over a body; an empty one is none.  One that is too large is left
+ * alone, but for its length.
+ */
 void
 oa_read_body(text *body, OaRequest *request)
 {
-	if (body != NULL && VARSIZE_ANY_EXHDR(body) > 0)
-		request->body = to_utf8(VARDATA_ANY(body), VARSIZE_ANY_EXHDR(body),
+	if (body == NULL || VARSIZE_ANY_EXHDR(body) == 0)
+		return;
+
+	request->body_length = VARSIZE_ANY_EXHDR(body);
+	if (request->body_length > OA_BODY_MAX)
+		request->body = "";
+	else
+		request->body = to_utf8(VARDATA_ANY(body), request->body_length,
 								&request->body_length);
 }
 

@@ -11,7 +11,7 @@
  * somebody else has loaded is already bound, so then this file refuses.
  *
  * No key is ever given to libjwt.  It would let the token choose how it is to
- * be checked; that is firebase_token.c's and key_ring.c's to decide.
+ * be checked; that is token_rules.c's and key_ring.c's to decide.
  */
 #include "postgres.h"
 

@@ -172,6 +172,13 @@ is_at_end(BIO *bio)
 	return true;
 }
 
+/* An encrypted PEM is not asked a password for: OpenSSL would read stdin. */
+static int
+no_password(char *buffer, int size, int for_writing, void *argument)
+{
+	return -1;
+}
+
 /* Add a key from a text that must be one PEM certificate. */
 static const char *
 add_certificate(Document *document, const OaJsonNode *kid, const char *pem,
@@ -189,7 +196,7 @@ add_certificate(Document *document, const OaJsonNode *kid, const char *pem,
 	bio = BIO_new_mem_buf(pem, length);
 	if (bio == NULL)
 		return "Out of memory.";
-	certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL);
+	certificate = PEM_read_bio_X509(bio, NULL, no_password, NULL);
 	key = certificate ? X509_get0_pubkey(certificate) : NULL;
 	if (key == NULL)
 		problem = "A certificate cannot be read.";

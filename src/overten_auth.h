@@ -14,6 +14,9 @@
 #include "utils/jsonb.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
 
 /* The schema that holds the extension's tables; C never searches for them. */
 #define OA_SCHEMA "overten_auth"
@@ -127,6 +130,7 @@ typedef struct OaStatement
 {
 	const char *table;			/* whose owner runs it */
 	const char *text;			/* constant; every name and operator qualified */
+	bool		latest;			/* read-only, under the latest snapshot */
 	int			nargs;
 	Oid			argtypes[OA_STATEMENT_ARGS];
 	SPIPlanPtr	plan;			/* kept once prepared */
@@ -387,7 +391,7 @@ extern void oa_list_keys(text *org_id, OaKeyCallback callback,
 						 void *argument);
 
 /* orgs.c */
-extern void oa_org_missing(void) pg_attribute_noreturn();
+extern void oa_org_missing(void);
 extern void oa_require_org(text *org_id);
 extern text *oa_create_org(text *name, text *tier, text *uid, bool sign_up,
 						   text *webhook_secret, TimestampTz *created_at);

@@ -215,10 +215,14 @@ replace(List *rows)
 Datum
 overten_load_signing_keys(PG_FUNCTION_ARGS)
 {
+	ErrorContextCallback secrecy;
 	text	   *document;
 	char	   *server_text;
 	char	   *utf8;
 	List	   *rows;
+
+	/* A document may hold a private key by mistake. */
+	oa_secrecy_begin(&secrecy);
 
 	/* Real ones have about 5 kB.  Looked at before it is detoasted. */
 	if (toast_raw_datum_size(PG_GETARG_DATUM(0)) >
@@ -230,5 +234,6 @@ overten_load_signing_keys(PG_FUNCTION_ARGS)
 	utf8 = pg_server_to_any(server_text, strlen(server_text), PG_UTF8);
 	rows = parse(utf8, strlen(utf8));
 	replace(rows);
+	oa_secrecy_end(&secrecy);
 	PG_RETURN_INT32(list_length(rows));
 }

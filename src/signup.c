@@ -6,25 +6,26 @@
  * and is returned as a problem instead of raised: an error would put the
  * request into the log.  What an org may have is counted under a lock on its
  * row, which FOR NO KEY UPDATE neither keeps from being verified nor writes in
- * a way that empties caches; what a person may have, under an advisory lock
- * that stands for the person.
+ * a way that empties caches; what a person may have, under a lock that stands
+ * for the person and that no SQL function can take.  It is counted under the
+ * latest snapshot, whatever the isolation level.
  *
  * That there is no such org, and that it is not the caller's, is one answer.
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "funcapi.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "overten_auth.h"
-
-/* The first half of our advisory locks' keys: "oa" and the kind of thing. */
-#define ADVISORY_UID	0x6f610001
 
 PG_FUNCTION_INFO_V1(overten_signup);
 
@@ -74,6 +75,7 @@ has_all_keys(text *org_id)
 {
 	static OaStatement count = {
 		.table = "api_keys",
+		.latest = true,
 		.text = "SELECT pg_catalog.count(*) FILTER (WHERE revoked_at IS NULL) "
 		"OPERATOR(pg_catalog.>=) $2 "
 		"OR pg_catalog.count(*) OPERATOR(pg_catalog.>=) $3 "
@@ -95,14 +97,9 @@ has_all_keys(text *org_id)
 static bool
 has_all_orgs(text *uid)
 {
-	static OaStatement lock = {
-		.table = "members",
-		.text = "SELECT pg_catalog.pg_advisory_xact_lock($1, $2)",
-		.nargs = 2,
-		.argtypes = {INT4OID, INT4OID},
-	};
 	static OaStatement count = {
 		.table = "members",
+		.latest = true,
 		.text = "SELECT pg_catalog.count(*) OPERATOR(pg_catalog.>=) $2 "
 		"FROM overten_auth.members WHERE uid OPERATOR(pg_catalog.=) $1",
 		.nargs = 2,
@@ -110,31 +107,35 @@ has_all_orgs(text *uid)
 	};
 	uint32		hash = hash_bytes((unsigned char *) VARDATA_ANY(uid),
 								  VARSIZE_ANY_EXHDR(uid));
-	Datum		person[] = {Int32GetDatum(ADVISORY_UID), UInt32GetDatum(hash)};
 	Datum		values[] = {
 		PointerGetDatum(uid),
 		Int32GetDatum(oa_max_orgs_per_uid),
 	};
 
-	oa_statement_run(&lock, person, NULL);
+	LockDatabaseObject(get_relname_relid("members",
+										 get_namespace_oid(OA_SCHEMA, false)),
+					   hash, 0, ExclusiveLock);
 	oa_statement_run(&count, values, NULL);
 	return oa_statement_bool(0, 1);
 }
 
-/* Is there such a tier, and may customers choose it themselves? */
+/* Is there such a tier?  If so, may customers choose it themselves? */
 static bool
-is_self_service(text *tier)
+find_tier(text *tier, bool *self_service)
 {
 	static OaStatement find = {
 		.table = "tiers",
-		.text = "SELECT 1 FROM overten_auth.tiers "
-		"WHERE name OPERATOR(pg_catalog.=) $1 AND self_service",
+		.text = "SELECT self_service FROM overten_auth.tiers "
+		"WHERE name OPERATOR(pg_catalog.=) $1",
 		.nargs = 1,
 		.argtypes = {TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(tier)};
 
-	return oa_statement_run(&find, values, NULL) > 0;
+	if (oa_statement_run(&find, values, NULL) == 0)
+		return false;
+	*self_service = oa_statement_bool(0, 1);
+	return true;
 }
 
 /* Is this person a member of this org?  Not called while statements run. */
@@ -162,10 +163,12 @@ static OaProblem
 check_new_org(const OaSignup *signup, const char **param)
 {
 	OaProblem	problem = OA_NO_PROBLEM;
+	bool		self_service;
 	int			level = oa_statements_begin();
 
 	*param = "tier";
-	if (signup->tier != NULL && !is_self_service(signup->tier))
+	if (signup->tier != NULL &&
+		!(find_tier(signup->tier, &self_service) && self_service))
 		problem = OA_INVALID_PARAMETER;
 	else if (has_all_orgs(signup->uid))
 		problem = OA_ORG_LIMIT_REACHED;
@@ -178,10 +181,13 @@ static OaProblem
 check_existing_org(const OaSignup *signup, LockedOrg *org, const char **param)
 {
 	OaProblem	problem = OA_NO_PROBLEM;
+	bool		self_service;
 	int			level = oa_statements_begin();
 
 	*param = "tier";
-	if (!lock_org(signup->existing_org_id, signup->uid, org))
+	if (signup->tier != NULL && !find_tier(signup->tier, &self_service))
+		problem = OA_INVALID_PARAMETER;
+	else if (!lock_org(signup->existing_org_id, signup->uid, org))
 		problem = OA_ORGANIZATION_NOT_FOUND;
 	else if (signup->tier != NULL &&
 			 !DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID,

@@ -9,6 +9,10 @@
  * operator that is looked up by it.  An error undoes both with its
  * (sub)transaction.
  *
+ * Nothing that a row holds is to reach the log: plans are generic, so that
+ * auto_explain shows $1 and not a value, and a row that breaks a constraint is
+ * not put into the message.
+ *
  * Between oa_statements_begin() and oa_statements_end() the memory context is
  * SPI's: what is to be returned must be made before or after, or be copied, as
  * oa_statement_text() does.
@@ -22,6 +26,7 @@
 #include "miscadmin.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "overten_auth.h"
@@ -69,6 +74,32 @@ oa_statements_end(int guc_level)
 		elog(ERROR, "SPI_finish failed");
 }
 
+/* Keep the row that breaks a constraint out of messages. */
+static void
+hide_row(void *arg)
+{
+	if (ERRCODE_TO_CATEGORY(geterrcode()) ==
+		ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
+		errdetail_internal("The row is not shown, for it may hold a secret.");
+}
+
+/* Execute a plan; what is to be counted is counted as it is now. */
+static int
+execute(OaStatement *statement, Datum *values, const char *nulls)
+{
+	Snapshot	snapshot;
+	int			result;
+
+	if (!statement->latest)
+		return SPI_execute_plan(statement->plan, values, nulls, false, 0);
+
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	result = SPI_execute_snapshot(statement->plan, values, nulls, snapshot,
+								  InvalidSnapshot, true, false, 0);
+	UnregisterSnapshot(snapshot);
+	return result;
+}
+
 /*
  * Run a statement and return the number of rows that it returned or wrote.
  * "nulls" has an 'n' for each NULL, or is NULL if there is none.
@@ -77,29 +108,38 @@ uint64
 oa_statement_run(OaStatement *statement, const Datum *values,
 				 const char *nulls)
 {
+	ErrorContextCallback callback;
 	Oid			caller;
 	int			context;
 	int			result;
+
+	callback.callback = hide_row;
+	callback.arg = NULL;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+
 
 	GetUserIdAndSecContext(&caller, &context);
 	SetUserIdAndSecContext(table_owner(statement->table),
 						   context | SECURITY_LOCAL_USERID_CHANGE);
 	if (statement->plan == NULL)
 	{
-		SPIPlanPtr	plan = SPI_prepare(statement->text, statement->nargs,
-									   statement->argtypes);
+		SPIPlanPtr	plan = SPI_prepare_cursor(statement->text,
+											  statement->nargs,
+											  statement->argtypes,
+											  CURSOR_OPT_GENERIC_PLAN);
 
 		if (plan == NULL || SPI_keepplan(plan) != 0)
 			elog(ERROR, "could not prepare \"%s\": %s", statement->text,
 				 SPI_result_code_string(SPI_result));
 		statement->plan = plan;
 	}
-	result = SPI_execute_plan(statement->plan, unconstify(Datum *, values),
-							  nulls, false, 0);
+	result = execute(statement, unconstify(Datum *, values), nulls);
 	if (result < 0)
 		elog(ERROR, "could not run \"%s\": %s", statement->text,
 			 SPI_result_code_string(result));
 	SetUserIdAndSecContext(caller, context);
+	error_context_stack = callback.previous;
 	return SPI_processed;
 }
 

@@ -11,7 +11,8 @@
  * in the relation, the index by what it is on: a cached OID alone would not
  * survive DROP EXTENSION or REINDEX CONCURRENTLY.  What was found is kept for
  * as long as the generation of the caches stands, since every change to a
- * table's definition or index list sends a message for that table.  An index
+ * table's definition or index list sends a message for that table; only
+ * renaming the schema would not be noticed.  An index
  * is looked for under the table's lock, and so stays until the lock is given
  * back.  Without a usable one the table is scanned.
  *

@@ -137,6 +137,7 @@ SELECT org_id AS existing FROM overten_create_org('Existing', 'pro') \gset
 SELECT status, code FROM pg_temp.ask('POST', '/signup', :'ada_token', json_build_object('existing_org_id', :'existing')::text);
 SELECT overten_add_member(:'existing', 'ada');
 SELECT status, code, param FROM pg_temp.ask('POST', '/signup', :'ada_token', json_build_object('existing_org_id', :'existing', 'tier', 'free')::text);
+SELECT status, code, param FROM pg_temp.ask('POST', '/signup', :'ada_token', '{"existing_org_id": "org_nobody", "tier": "gold"}');
 SELECT status, code, param FROM pg_temp.ask('POST', '/organizations/' || :'existing' || '/api-keys', :'ada_token', '{}');
 SELECT overten_set_api_access(:'existing', false);
 SELECT status, code FROM pg_temp.ask('POST', '/signup', :'ada_token', json_build_object('existing_org_id', :'existing')::text);
@@ -257,5 +258,9 @@ SELECT overten_api.revoke_api_key(json_build_object('org_id', :'bobs', 'key_id',
 SELECT current_setting('response.status') AS status, current_setting('response.headers') AS headers;
 SELECT overten_api.list_api_keys(:'bobs') #>> '{items,0,revoked_at}' IS NOT NULL AS revoked;
 COMMIT;
+
+-- A row that breaks a constraint is not shown.
+ALTER TABLE overten_auth.orgs ADD CONSTRAINT never CHECK (false) NOT VALID;
+SELECT overten_create_org('Refused');
 
 DROP EXTENSION overten_auth;
