@@ -1,11 +1,8 @@
-// The one SQL call that each request becomes, over a pool of connections.
+// The one SQL call that each request becomes, and what its errors mean.
 
 import pg from 'pg';
 
-const EXCHANGE = {
-  name: 'overten_handle_request',
-  text: 'SELECT status, headers, body FROM overten_handle_request($1, $2, $3, $4)',
-};
+import { openPipelines } from './pipeline.mjs';
 
 // Conditions that pass by themselves, by class of SQLSTATE or in full: lost
 // connections; no resources; shutdown and start-up, timeouts; locks not had;
@@ -34,14 +31,16 @@ export function nameOf(error) {
 }
 
 export function openDatabase(settings) {
-  const pool = new pg.Pool({
-    max: settings.poolSize,
+  const options = {
     connectionTimeoutMillis: settings.connectTimeout,
     query_timeout: settings.queryTimeout,
     keepAlive: true,
     application_name: 'overten_auth gateway',
-  });
-  const name = settings.prepare ? EXCHANGE.name : undefined;
+  };
+  const pool = new pg.Pool({ ...options, max: settings.poolSize });
+  const pipelines = settings.pipelines > 0
+    ? openPipelines(settings.pipelines, options) : undefined;
+  const name = settings.prepare ? 'overten_handle_request' : undefined;
 
   // An idle connection that breaks has left the pool by itself; without a
   // listener its error would end the process.
@@ -50,9 +49,11 @@ export function openDatabase(settings) {
   return {
     // One HTTP exchange: status, headers and body as the database says.
     async exchange(method, path, headers, body) {
-      const { rows } = await pool.query({
+      const reads = method === 'GET' || method === 'HEAD';
+      const road = reads && pipelines || pool;
+      const { rows } = await road.query({
         name,
-        text: EXCHANGE.text,
+        text: 'SELECT status, headers, body FROM overten_handle_request($1, $2, $3, $4)',
         values: [method, path, JSON.stringify(headers), body],
       });
       return rows[0];
@@ -66,7 +67,7 @@ export function openDatabase(settings) {
     },
 
     async close() {
-      await pool.end();
+      await Promise.all([pool.end(), pipelines?.end()]);
     },
   };
 }

@@ -3,10 +3,13 @@
 // HOST, PORT            where to listen (127.0.0.1, 8080); PORT 0 takes a free one
 // PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE, …
 //                       the database, as node-postgres takes them
-// POOL_SIZE             connections to the database at most (10)
+// POOL_SIZE             connections for requests that write, at most (10)
+// PIPELINES             connections that GET and HEAD share (2); 0: they use the
+//                       pool, too, which costs speed
 // PREPARE               on: a prepared statement a connection; off: for poolers
 //                       that give each transaction another server, such as
-//                       pgbouncer before 1.21 in transaction mode (on)
+//                       pgbouncer before 1.21 in transaction mode, which do not
+//                       go with PIPELINES, either (on)
 // CONNECT_TIMEOUT_MS    how long a request waits for a free connection (3000)
 // QUERY_TIMEOUT_MS      how long it waits for the database's answer (5000)
 // HEADERS_TIMEOUT_MS    how long a client may take to send its headers (10000)
@@ -18,6 +21,7 @@
 const limits = {
   PORT: [8080, 0, 65535],
   POOL_SIZE: [10, 1, 1000],
+  PIPELINES: [2, 0, 100],
   CONNECT_TIMEOUT_MS: [3000, 1, 600000],
   QUERY_TIMEOUT_MS: [5000, 1, 600000],
   HEADERS_TIMEOUT_MS: [10000, 1, 600000],
@@ -48,11 +52,14 @@ function onOrOff(environment, name) {
 
 // All settings as one object; throws an Error that names the one at fault.
 export function readSettings(environment) {
+  const prepare = onOrOff(environment, 'PREPARE');
+
   return {
     host: environment.HOST || '127.0.0.1',
     port: integer(environment, 'PORT'),
     poolSize: integer(environment, 'POOL_SIZE'),
-    prepare: onOrOff(environment, 'PREPARE'),
+    pipelines: prepare ? integer(environment, 'PIPELINES') : 0,
+    prepare,
     connectTimeout: integer(environment, 'CONNECT_TIMEOUT_MS'),
     queryTimeout: integer(environment, 'QUERY_TIMEOUT_MS'),
     headersTimeout: integer(environment, 'HEADERS_TIMEOUT_MS'),

@@ -209,7 +209,8 @@ like(slurp_file($gateway->{out}), qr/"status":500,.*"error":"42501"/, 'and the a
 
 is(check_openapi(), '', 'openapi.json describes every answer, and nothing else');
 
-stop_process($_) foreach $gateway, $pooled, $impatient;
+stop_process($_) foreach $gateway, $pooled, $impatient, $bouncer;
+unlike(slurp_file($bouncer->{err}), qr/sk_live_\w|whsec_|eyJ|Bearer/, 'no credential in the log of pgbouncer');
 foreach my $process ($gateway, $strict, $pooled, $impatient)
 {
 	my @lines = split /\n/, slurp_file($process->{out});

@@ -1,8 +1,8 @@
 
 # No credential gets into a log on its way through the HTTP layers: with all
 # statements logged, and the settings that gateway/roles.sql gives to the roles,
-# neither the server's log nor those of the gateway, nginx and pgbouncer hold a
-# token, a key or a webhook secret.  pg_regress cannot see a log.
+# neither the server's log nor those of the gateway and nginx hold a token, a key
+# or a webhook secret.  pg_regress cannot see a log.
 
 use strict;
 use warnings FATAL => 'all';
