@@ -44,6 +44,7 @@
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "lib/ilist.h"
 #include "port/atomics.h"
 #include "utils/hsearch.h"
@@ -52,6 +53,9 @@
 
 #include "overten_auth.h"
 
+/* Bits of a cache's memory of what it did not have; see is_worth_a_place(). */
+#define SEEN_BITS 65536
+
 struct OaCache
 {
 	const char *name;			/* of its memory context */
@@ -59,6 +63,8 @@ struct OaCache
 	MemoryContext context;		/* holds table and values; NULL when empty */
 	HTAB	   *table;
 	dlist_head	recent;			/* entries, the most recently used first */
+	int			seen_count;		/* of the bits that are set */
+	uint8		seen[SEEN_BITS / BITS_PER_BYTE];
 };
 
 typedef struct OaCacheEntry
@@ -187,8 +193,32 @@ oa_cache_find(OaCache *cache, const uint8 *key)
 }
 
 /*
+ * Is a key to have a place in a full cache?  Only if it was asked for not long
+ * ago: where far more keys are in use than there are places, putting each in
+ * and another out would cost a good part of reading it from the table.
+ */
+static bool
+is_worth_a_place(OaCache *cache, const uint8 *key)
+{
+	uint32		bit = (uint32) hash_bytes(key, OA_DIGEST_LEN) % SEEN_BITS;
+	uint8	   *byte = &cache->seen[bit / BITS_PER_BYTE];
+	uint8		mask = (uint8) (1 << (bit % BITS_PER_BYTE));
+
+	if (*byte & mask)
+		return true;
+
+	if (++cache->seen_count > oa_cache_entries)
+	{
+		memset(cache->seen, 0, sizeof(cache->seen));
+		cache->seen_count = 1;
+	}
+	*byte |= mask;
+	return false;
+}
+
+/*
  * Store a copy of a value that was read under "read_generation", unless
- * something has changed since.  Returns the copy, as oa_cache_find() would, or
+ * something has changed since or it is not worth a place.  Returns the copy, as oa_cache_find() would, or
  * NULL if it was not stored.
  */
 void	   *
@@ -205,12 +235,15 @@ oa_cache_store(OaCache *cache, const uint8 *key, const void *value, Size size,
 	if (cache->table == NULL)
 		prepare(cache);
 
-	copy = MemoryContextAlloc(cache->context, size);
-	memcpy(copy, value, size);
-
 	entry = hash_search(cache->table, key, HASH_FIND, NULL);
 	if (entry != NULL)
 		discard(cache, entry);
+	else if (hash_get_num_entries(cache->table) >= oa_cache_entries &&
+			 !is_worth_a_place(cache, key))
+		return NULL;
+
+	copy = MemoryContextAlloc(cache->context, size);
+	memcpy(copy, value, size);
 	while (hash_get_num_entries(cache->table) >= oa_cache_entries)
 		discard(cache, dlist_tail_element(OaCacheEntry, recent,
 										  &cache->recent));
