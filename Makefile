@@ -135,6 +135,7 @@ run-serve: all $(GATEWAY)
 run-bench: all $(GATEWAY)
 	@SERVER_CONF=test/bench/postgresql.conf $(TEMP_INSTALL) test/with-server test/bench/run
 	@$(TEMP_INSTALL) test/with-server test/with-gateway test/bench/http
+	@$(TEMP_INSTALL) test/bench/firebase
 
 run-race: all test/race/race
 	@SERVER_CONF=test/race/postgresql.conf $(TEMP_INSTALL) test/with-server test/race/run $(RACE_OPTS)
