@@ -184,6 +184,39 @@ SELECT count(DISTINCT a) AS answers, min(status) AS status, min(code) AS code
 FROM (VALUES (:'bobs_key'), ('key_00000000000000000000'), (''';--'), (repeat('x', 5000))) k (id),
 	LATERAL pg_temp.ask('DELETE', '/organizations/' || :'org' || '/api-keys/' || id, :'ada_token') a;
 
+-- Nor does the time tell: the medians of a thousand requests each, in turn.
+CREATE TEMP TABLE took (what text, seconds numeric);
+SELECT set_config('test.token', :'ada_token', false), set_config('test.org', :'org', false),
+	   set_config('test.bobs', :'bobs', false), set_config('test.bobs_key', :'bobs_key', false) \gset
+DO $$
+DECLARE
+	headers json := json_build_object('authorization', 'Bearer ' || current_setting('test.token'),
+		'content-type', 'application/json');
+	case_ record;
+	started timestamptz;
+BEGIN
+	FOR i IN 1..1000 LOOP
+		FOR case_ IN VALUES
+			('list, foreign', 'GET', current_setting('test.bobs') || '/api-keys', NULL),
+			('list, unknown', 'GET', 'org_00000000000000000000/api-keys', NULL),
+			('mint, foreign', 'POST', current_setting('test.bobs') || '/api-keys', '{}'),
+			('mint, unknown', 'POST', 'org_00000000000000000000/api-keys', '{}'),
+			('key, foreign', 'DELETE', current_setting('test.org') || '/api-keys/' || current_setting('test.bobs_key'), NULL),
+			('key, unknown', 'DELETE', current_setting('test.org') || '/api-keys/key_00000000000000000000', NULL)
+		LOOP
+			started := clock_timestamp();
+			PERFORM overten_handle_request(case_.column2, '/api/v1/organizations/' || case_.column3, headers, case_.column4);
+			INSERT INTO took VALUES (case_.column1, extract(epoch FROM clock_timestamp() - started));
+		END LOOP;
+	END LOOP;
+END
+$$;
+SELECT split_part(f.what, ',', 1) AS what, f.median / u.median BETWEEN 0.75 AND 1.33 AS same_time
+FROM (SELECT what, percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS median FROM took GROUP BY what) f
+JOIN (SELECT what, percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS median FROM took GROUP BY what) u
+ON f.what = split_part(f.what, ',', 1) || ', foreign' AND u.what = split_part(f.what, ',', 1) || ', unknown'
+ORDER BY 1;
+
 -- Revoking: 204 without a body, twice, and the first time stays.
 SELECT status, headers, body FROM pg_temp.ask('DELETE', '/organizations/' || :'org' || '/api-keys/' || :'key', :'ada_token');
 SELECT revoked_at, revoked_by FROM overten_auth.api_keys WHERE key_id = :'key' \gset
