@@ -39,25 +39,54 @@ typedef struct LockedOrg
 	bool		suspended;
 } LockedOrg;
 
-/* Lock an org of a person.  False if there is none, or it is another's. */
+/* Is this person a member of this org? */
 static bool
-lock_org(text *org_id, text *uid, LockedOrg *org)
+is_member(text *org_id, text *uid)
 {
-	static OaStatement lock = {
-		.table = "orgs",
-		.text = "SELECT o.name, o.tier, o.webhook_secret_sealed, "
-		"o.api_access_since IS NOT NULL, o.suspended_at IS NOT NULL "
-		"FROM overten_auth.orgs o "
-		"WHERE o.org_id OPERATOR(pg_catalog.=) $1 "
-		"AND EXISTS (SELECT FROM overten_auth.members m "
-		"WHERE m.org_id OPERATOR(pg_catalog.=) o.org_id "
-		"AND m.uid OPERATOR(pg_catalog.=) $2) "
-		"FOR NO KEY UPDATE OF o",
+	static OaStatement find = {
+		.table = "members",
+		.text = "SELECT 1 FROM overten_auth.members "
+		"WHERE org_id OPERATOR(pg_catalog.=) $1 "
+		"AND uid OPERATOR(pg_catalog.=) $2",
 		.nargs = 2,
 		.argtypes = {TEXTOID, TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(uid)};
 
+	return oa_statement_run(&find, values, NULL) > 0;
+}
+
+/* The same.  Not called while statements run. */
+bool
+oa_is_member(text *org_id, text *uid)
+{
+	int			level = oa_statements_begin();
+	bool		found = is_member(org_id, uid);
+
+	oa_statements_end(level);
+	return found;
+}
+
+/*
+ * Lock an org of a person.  False if there is none, or it is another's: orgs
+ * is not looked at then, so that the time does not tell which.
+ */
+static bool
+lock_org(text *org_id, text *uid, LockedOrg *org)
+{
+	static OaStatement lock = {
+		.table = "orgs",
+		.text = "SELECT name, tier, webhook_secret_sealed, "
+		"api_access_since IS NOT NULL, suspended_at IS NOT NULL "
+		"FROM overten_auth.orgs "
+		"WHERE org_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
+		.nargs = 1,
+		.argtypes = {TEXTOID},
+	};
+	Datum		values[] = {PointerGetDatum(org_id)};
+
+	if (!is_member(org_id, uid))
+		return false;
 	if (oa_statement_run(&lock, values, NULL) == 0)
 		return false;
 
@@ -136,26 +165,6 @@ find_tier(text *tier, bool *self_service)
 		return false;
 	*self_service = oa_statement_bool(0, 1);
 	return true;
-}
-
-/* Is this person a member of this org?  Not called while statements run. */
-bool
-oa_is_member(text *org_id, text *uid)
-{
-	static OaStatement find = {
-		.table = "members",
-		.text = "SELECT 1 FROM overten_auth.members "
-		"WHERE org_id OPERATOR(pg_catalog.=) $1 "
-		"AND uid OPERATOR(pg_catalog.=) $2",
-		.nargs = 2,
-		.argtypes = {TEXTOID, TEXTOID},
-	};
-	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(uid)};
-	int			level = oa_statements_begin();
-	bool		found = oa_statement_run(&find, values, NULL) > 0;
-
-	oa_statements_end(level);
-	return found;
 }
 
 /* Can a new org be made for this person, on this tier? */

@@ -196,13 +196,13 @@ DECLARE
 	started timestamptz;
 BEGIN
 	FOR i IN 1..1000 LOOP
-		FOR case_ IN VALUES
+		FOR case_ IN SELECT * FROM (VALUES
 			('list, foreign', 'GET', current_setting('test.bobs') || '/api-keys', NULL),
 			('list, unknown', 'GET', 'org_00000000000000000000/api-keys', NULL),
 			('mint, foreign', 'POST', current_setting('test.bobs') || '/api-keys', '{}'),
 			('mint, unknown', 'POST', 'org_00000000000000000000/api-keys', '{}'),
 			('key, foreign', 'DELETE', current_setting('test.org') || '/api-keys/' || current_setting('test.bobs_key'), NULL),
-			('key, unknown', 'DELETE', current_setting('test.org') || '/api-keys/key_00000000000000000000', NULL)
+			('key, unknown', 'DELETE', current_setting('test.org') || '/api-keys/key_00000000000000000000', NULL)) v ORDER BY random()
 		LOOP
 			started := clock_timestamp();
 			PERFORM overten_handle_request(case_.column2, '/api/v1/organizations/' || case_.column3, headers, case_.column4);
