@@ -218,8 +218,8 @@ is_worth_a_place(OaCache *cache, const uint8 *key)
 
 /*
  * Store a copy of a value that was read under "read_generation", unless
- * something has changed since or it is not worth a place.  Returns the copy, as oa_cache_find() would, or
- * NULL if it was not stored.
+ * something has changed since or it is not worth a place.  Returns the copy,
+ * as oa_cache_find() would, or NULL if it was not stored.
  */
 void	   *
 oa_cache_store(OaCache *cache, const uint8 *key, const void *value, Size size,

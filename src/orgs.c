@@ -48,13 +48,16 @@ oa_require_org(text *org_id)
 		oa_org_missing();
 }
 
-/* Raise 22023 unless there is such a tier.  Called while statements run. */
-static void
-require_tier(text *tier)
+/*
+ * Is there such a tier?  If so, may customers choose it themselves?  Called
+ * while statements run.
+ */
+bool
+oa_find_tier(text *tier, bool *self_service)
 {
 	static OaStatement find = {
 		.table = "tiers",
-		.text = "SELECT 1 FROM overten_auth.tiers "
+		.text = "SELECT self_service FROM overten_auth.tiers "
 		"WHERE name OPERATOR(pg_catalog.=) $1",
 		.nargs = 1,
 		.argtypes = {TEXTOID},
@@ -62,6 +65,18 @@ require_tier(text *tier)
 	Datum		values[] = {PointerGetDatum(tier)};
 
 	if (oa_statement_run(&find, values, NULL) == 0)
+		return false;
+	*self_service = oa_statement_bool(0, 1);
+	return true;
+}
+
+/* Raise 22023 unless there is such a tier.  Called while statements run. */
+static void
+require_tier(text *tier)
+{
+	bool		self_service;
+
+	if (!oa_find_tier(tier, &self_service))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("there is no such tier"),

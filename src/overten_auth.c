@@ -14,8 +14,8 @@ PG_MODULE_MAGIC;
 
 /*
  * Entries that each of a backend's caches holds at most.  Raise it where many
- * keys are in use and memory is not short: a key's entry takes about 500
- * bytes, a token's as much as the token.
+ * keys are in use and memory is not short: a key's entry takes about 400
+ * bytes, a token's more, as it holds all claims.
  */
 int			oa_cache_entries = 4096;
 

@@ -393,6 +393,7 @@ extern void oa_list_keys(text *org_id, OaKeyCallback callback,
 /* orgs.c */
 extern void oa_org_missing(void);
 extern void oa_require_org(text *org_id);
+extern bool oa_find_tier(text *tier, bool *self_service);
 extern text *oa_create_org(text *name, text *tier, text *uid, bool sign_up,
 						   text *webhook_secret, TimestampTz *created_at);
 extern void oa_sign_up_org(text *org_id, text *uid);

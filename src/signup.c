@@ -148,25 +148,6 @@ has_all_orgs(text *uid)
 	return oa_statement_bool(0, 1);
 }
 
-/* Is there such a tier?  If so, may customers choose it themselves? */
-static bool
-find_tier(text *tier, bool *self_service)
-{
-	static OaStatement find = {
-		.table = "tiers",
-		.text = "SELECT self_service FROM overten_auth.tiers "
-		"WHERE name OPERATOR(pg_catalog.=) $1",
-		.nargs = 1,
-		.argtypes = {TEXTOID},
-	};
-	Datum		values[] = {PointerGetDatum(tier)};
-
-	if (oa_statement_run(&find, values, NULL) == 0)
-		return false;
-	*self_service = oa_statement_bool(0, 1);
-	return true;
-}
-
 /* Can a new org be made for this person, on this tier? */
 static OaProblem
 check_new_org(const OaSignup *signup, const char **param)
@@ -177,7 +158,7 @@ check_new_org(const OaSignup *signup, const char **param)
 
 	*param = "tier";
 	if (signup->tier != NULL &&
-		!(find_tier(signup->tier, &self_service) && self_service))
+		!(oa_find_tier(signup->tier, &self_service) && self_service))
 		problem = OA_INVALID_PARAMETER;
 	else if (has_all_orgs(signup->uid))
 		problem = OA_ORG_LIMIT_REACHED;
@@ -194,7 +175,7 @@ check_existing_org(const OaSignup *signup, LockedOrg *org, const char **param)
 	int			level = oa_statements_begin();
 
 	*param = "tier";
-	if (signup->tier != NULL && !find_tier(signup->tier, &self_service))
+	if (signup->tier != NULL && !oa_find_tier(signup->tier, &self_service))
 		problem = OA_INVALID_PARAMETER;
 	else if (!lock_org(signup->existing_org_id, signup->uid, org))
 		problem = OA_ORGANIZATION_NOT_FOUND;
