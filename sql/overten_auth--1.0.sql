@@ -148,6 +148,29 @@ COMMENT ON TABLE overten_auth.key_last_used IS 'when each key was last used; apa
 COMMENT ON COLUMN overten_auth.key_last_used.key_id IS 'the key';
 COMMENT ON COLUMN overten_auth.key_last_used.last_used_at IS 'time of the last use that was recorded, about a minute coarse; NULL if there is none';
 
+/* Without a foreign key, too.  Written by the background workers alone. */
+CREATE TABLE overten_auth.key_usage (
+	key_id pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	hour pg_catalog.timestamptz NOT NULL,
+	client_addr pg_catalog.inet,
+	accepted pg_catalog.int8 NOT NULL DEFAULT 0,
+	refused pg_catalog.int8 NOT NULL DEFAULT 0,
+	first_used_at pg_catalog.timestamptz NOT NULL,
+	last_used_at pg_catalog.timestamptz NOT NULL,
+	CONSTRAINT key_usage_key UNIQUE NULLS NOT DISTINCT (key_id, hour, client_addr)
+) WITH (fillfactor = 70);
+CREATE INDEX key_usage_hour_idx ON overten_auth.key_usage (hour);
+REVOKE ALL ON overten_auth.key_usage FROM PUBLIC;
+COMMENT ON TABLE overten_auth.key_usage IS 'the history of each key, by hour and client address';
+COMMENT ON COLUMN overten_auth.key_usage.key_id IS 'the key';
+COMMENT ON COLUMN overten_auth.key_usage.hour IS 'the beginning of the hour, in UTC';
+COMMENT ON COLUMN overten_auth.key_usage.client_addr IS 'where the requests came from, an IPv6 address cut to /64; NULL if that is not known, and for all addresses of a key after the first 64 of the hour';
+COMMENT ON COLUMN overten_auth.key_usage.accepted IS 'uses';
+COMMENT ON COLUMN overten_auth.key_usage.refused IS 'attempts to use it after it was revoked';
+COMMENT ON COLUMN overten_auth.key_usage.first_used_at IS 'time of the first use or attempt';
+COMMENT ON COLUMN overten_auth.key_usage.last_used_at IS 'time of the last use or attempt';
+COMMENT ON INDEX overten_auth.key_usage_hour_idx IS 'finds what is older than overten_auth.usage_retention';
+
 CREATE TABLE overten_auth.audit_log (
 	audit_id pg_catalog.uuid DEFAULT pg_catalog.gen_random_uuid()
 		CONSTRAINT audit_log_pkey PRIMARY KEY,
@@ -493,7 +516,7 @@ COMMENT ON FUNCTION overten_api.verify() IS 'GET /verify';
  */
 REVOKE ALL ON TYPE overten_auth.tiers, overten_auth.orgs,
 	overten_auth.members, overten_auth.api_keys, overten_auth.key_last_used,
-	overten_auth.audit_log, overten_auth.signing_keys FROM PUBLIC;
+	overten_auth.key_usage, overten_auth.audit_log, overten_auth.signing_keys FROM PUBLIC;
 DELETE FROM pg_catalog.pg_init_privs
 WHERE classoid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass
 AND objoid IN (
@@ -510,4 +533,5 @@ SELECT pg_catalog.pg_extension_config_dump('overten_auth.orgs', '');
 SELECT pg_catalog.pg_extension_config_dump('overten_auth.members', '');
 SELECT pg_catalog.pg_extension_config_dump('overten_auth.api_keys', '');
 SELECT pg_catalog.pg_extension_config_dump('overten_auth.key_last_used', '');
+SELECT pg_catalog.pg_extension_config_dump('overten_auth.key_usage', '');
 SELECT pg_catalog.pg_extension_config_dump('overten_auth.audit_log', '');
