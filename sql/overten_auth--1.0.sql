@@ -159,7 +159,8 @@ CREATE TABLE overten_auth.key_usage (
 	last_used_at pg_catalog.timestamptz NOT NULL,
 	CONSTRAINT key_usage_key UNIQUE NULLS NOT DISTINCT (key_id, hour, client_addr)
 ) WITH (fillfactor = 70);
-CREATE INDEX key_usage_hour_idx ON overten_auth.key_usage (hour);
+CREATE INDEX key_usage_hour_idx ON overten_auth.key_usage
+	USING brin (hour) WITH (autosummarize = on);
 REVOKE ALL ON overten_auth.key_usage FROM PUBLIC;
 COMMENT ON TABLE overten_auth.key_usage IS 'the history of each key, by hour and client address';
 COMMENT ON COLUMN overten_auth.key_usage.key_id IS 'the key';

@@ -297,7 +297,8 @@ extern void oa_wake_launcher(void);
 extern void oa_database_overflows(OaDatabase *database);
 extern int64 oa_monotonic_ms(void);
 
-/* usage_flush.c: from shared memory into the tables */
+/* usage_rows.c, usage_flush.c: from shared memory into the tables */
+extern void oa_write_uses(OaUses *uses, int count, bool *known);
 extern bool oa_flush_uses(void);
 extern bool oa_remove_old_usage(void);
 

@@ -276,11 +276,17 @@ flush(void)
 static void
 remove_old_usage(void)
 {
+	/* The index on hour is a BRIN. */
+	SetConfigOption("enable_bitmapscan", "on", PGC_SUSET, PGC_S_OVERRIDE);
 	while (!ShutdownRequestPending && oa_remove_old_usage())
 		CHECK_FOR_INTERRUPTS();
 }
 
-/* Settings that the database's owner may have made otherwise. */
+/*
+ * Settings that may be otherwise in the database.  The statements are planned
+ * once, for batches of any size and tables that may be empty still, so they
+ * are to go by the indexes whatever the planner thinks of it.
+ */
 static void
 prepare_session(void)
 {
@@ -290,6 +296,9 @@ prepare_session(void)
 		{"default_transaction_deferrable", "off"},
 		{"session_replication_role", "origin"},
 		{"lock_timeout", "1s"},
+		{"enable_seqscan", "off"},
+		{"enable_bitmapscan", "off"},
+		{"jit", "off"},
 		{"idle_in_transaction_session_timeout", "0"},
 		/* A standby that does not answer must not keep the server up. */
 		{"synchronous_commit", "local"},

@@ -302,7 +302,11 @@ oa_count_use(OaUseKey *key, bool accepted, TimestampTz now)
 		count_in(entry, accepted, now);
 	LWLockRelease(lock);
 
-	return entry != NULL || count_new(bucket, key, accepted, now);
+	if (entry != NULL)
+		return true;
+	if (addresses == 0 && counters->free == NO_ENTRY)
+		return false;
+	return count_new(bucket, key, accepted, now);
 }
 
 /* Copy the counts of an entry, if there are any. */
