@@ -144,6 +144,7 @@ run-serve: all $(GATEWAY)
 
 run-bench: all $(GATEWAY)
 	@SERVER_CONF=test/bench/postgresql.conf $(TEMP_INSTALL) test/with-server test/bench/run
+	@SERVER_CONF=test/bench/usage.conf $(TEMP_INSTALL) test/with-server test/bench/usage
 	@$(TEMP_INSTALL) test/with-server test/with-gateway test/bench/http
 	@$(TEMP_INSTALL) test/bench/firebase
 
