@@ -30,6 +30,8 @@ OBJS = \
 	src/overten_auth.o \
 	src/postgrest.o \
 	src/problem.o \
+	src/request_body.o \
+	src/response_json.o \
 	src/sealing.o \
 	src/secrecy.o \
 	src/signing_keys.o \

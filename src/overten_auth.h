@@ -448,7 +448,9 @@ extern OaProblem oa_create_key(text *uid, text *org_id, text *name,
 							   OaOrgKey *result);
 extern bool oa_is_member(text *org_id, text *uid);
 
-/* endpoints.c: one function for each request of the API */
+/* http_message.c: what HTTP adds around an endpoint */
+#define OA_BODY_MAX (16 * 1024)
+
 typedef struct OaRequest
 {
 	const char *bearer;			/* of the Authorization header */
@@ -457,6 +459,7 @@ typedef struct OaRequest
 	text	   *key_id;
 	const char *body;			/* in UTF-8, terminated; or NULL */
 	int			body_length;
+	const OaJsonNode *members;	/* of the body; NULL if it is no object */
 } OaRequest;
 
 typedef struct OaResponse
@@ -467,20 +470,6 @@ typedef struct OaResponse
 	int			status;
 	StringInfoData body;		/* JSON in the server's encoding, or empty */
 } OaResponse;
-
-typedef void (*OaEndpoint) (const OaRequest *request, OaResponse *response);
-
-extern void oa_endpoint_signup(const OaRequest *request, OaResponse *response);
-extern void oa_endpoint_create_key(const OaRequest *request,
-								   OaResponse *response);
-extern void oa_endpoint_list_keys(const OaRequest *request,
-								  OaResponse *response);
-extern void oa_endpoint_revoke_key(const OaRequest *request,
-								   OaResponse *response);
-extern void oa_endpoint_verify(const OaRequest *request, OaResponse *response);
-
-/* http_message.c: what HTTP adds around an endpoint */
-#define OA_BODY_MAX (16 * 1024)
 
 typedef struct OaHeaders
 {
@@ -497,8 +486,44 @@ extern bool oa_read_header(const OaHeaders *headers, const char *name,
 extern OaProblem oa_read_bearer(const OaHeaders *headers, OaRequest *request);
 extern void oa_read_body(text *body, OaRequest *request);
 extern void oa_response_init(OaResponse *response);
+extern bool oa_refuse(OaResponse *response, OaProblem problem,
+					  const char *param);
 extern void oa_write_problem(OaResponse *response);
 extern void oa_each_response_header(const OaResponse *response,
 									OaHeaderCallback callback, void *argument);
+
+/* request_body.c: what a request's object says */
+extern void oa_parse_body(OaRequest *request);
+extern bool oa_require_object(const OaRequest *request, OaResponse *response);
+extern const OaJsonNode *oa_find_member(const OaRequest *request,
+										const char *name);
+extern bool oa_read_text(const OaRequest *request, OaResponse *response,
+						 const char *name, text **value);
+extern bool oa_read_name(const OaRequest *request, OaResponse *response,
+						 const char *name, int max_characters, text **value);
+
+/* response_json.c: the JSON of responses */
+extern void oa_begin_object(StringInfo json);
+extern void oa_write_name(StringInfo json, const char *name);
+extern void oa_write_text(StringInfo json, const char *name, text *value);
+extern void oa_write_time(StringInfo json, const char *name, TimestampTz time,
+						  bool isnull);
+
+/* endpoints.c: one function for each request of the API */
+typedef void (*OaEndpoint) (const OaRequest *request, OaResponse *response);
+
+extern bool oa_identify(const OaRequest *request, OaResponse *response,
+						text **uid);
+extern bool oa_check_member(const OaRequest *request, OaResponse *response,
+							text *uid);
+
+extern void oa_endpoint_signup(const OaRequest *request, OaResponse *response);
+extern void oa_endpoint_create_key(const OaRequest *request,
+								   OaResponse *response);
+extern void oa_endpoint_list_keys(const OaRequest *request,
+								  OaResponse *response);
+extern void oa_endpoint_revoke_key(const OaRequest *request,
+								   OaResponse *response);
+extern void oa_endpoint_verify(const OaRequest *request, OaResponse *response);
 
 #endif							/* OVERTEN_AUTH_H */

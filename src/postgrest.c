@@ -48,21 +48,13 @@ read_id(const OaHeaders *headers, const char *header, const OaRequest *request,
 		const char *member)
 {
 	char	   *value;
-	int			capacity = OA_JSON_NODES(request->body_length);
-	OaJsonNode *nodes;
 	const OaJsonNode *node;
 	text	   *id = NULL;
 
 	if (oa_read_header(headers, header, &value) && value != NULL)
 		return cstring_to_text(value);
-	if (request->body == NULL)
-		return NULL;
 
-	nodes = palloc(capacity * sizeof(OaJsonNode));
-	if (oa_json_parse(request->body, request->body_length, nodes,
-					  capacity) != NULL)
-		return NULL;
-	node = oa_json_member(request->body, nodes, nodes, member);
+	node = oa_find_member(request, member);
 	if (node != NULL && node->type == OA_JSON_STRING)
 		(void) oa_json_to_text(request->body, node, &id);
 	return id;
