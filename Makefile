@@ -43,6 +43,8 @@ OBJS = \
 	src/token_rules.o \
 	src/token_text.o \
 	src/usage.o \
+	src/usage_anomalies.o \
+	src/usage_report.o \
 	src/verify.o
 
 DATA = $(wildcard sql/$(EXTENSION)--*.sql)
@@ -51,7 +53,7 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text keys privileges http firebase
+REGRESS = key_text keys usage privileges http firebase
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
 ISOLATION = revocation minting
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto

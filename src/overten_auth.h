@@ -175,6 +175,50 @@ extern text *oa_unseal(text *org_id, bytea *sealed);
 extern bool oa_use_is_due(TimestampTz *recorded_at);
 extern void oa_record_use(text *key_id);
 
+/* usage_report.c: reading the history of keys */
+typedef struct OaPeriod
+{
+	TimestampTz since;
+	TimestampTz until;			/* the first moment that is not in it */
+} OaPeriod;
+
+typedef struct OaUsage
+{
+	TimestampTz hour;
+	const char *client_addr;	/* or NULL */
+	int64		accepted;
+	int64		refused;
+	TimestampTz first_used_at;
+	TimestampTz last_used_at;
+} OaUsage;
+
+typedef void (*OaUsageCallback) (const OaUsage *usage, void *argument);
+
+extern void oa_complete_period(OaPeriod *period, bool has_since,
+							   bool has_until);
+extern bool oa_key_usage(text *org_id, text *key_id, const OaPeriod *period,
+						 OaUsageCallback callback, void *argument);
+extern char *oa_inet_text(Datum address);
+
+/* usage_anomalies.c: what in it a person should look at */
+typedef struct OaAnomaly
+{
+	text	   *kind;
+	const char *client_addr;	/* or NULL */
+	TimestampTz first_at;
+	TimestampTz last_at;
+	int64		observed;
+	const char *expected;		/* a number */
+	TimestampTz reference_at;
+	bool		has_no_reference;
+	text	   *detail;
+} OaAnomaly;
+
+typedef void (*OaAnomalyCallback) (const OaAnomaly *anomaly, void *argument);
+
+extern void oa_key_anomalies(text *key_id, OaAnomalyCallback callback,
+							 void *argument);
+
 /* token_text.c: the outer form of tokens */
 #define OA_TOKEN_MAX			(16 * 1024) /* real ones have 1 to 2 kB */
 #define OA_TOKEN_SEGMENTS		3
@@ -370,6 +414,8 @@ typedef enum OaRevocation
 	OA_REVOKED, OA_REVOKED_BEFORE, OA_NO_SUCH_KEY
 } OaRevocation;
 
+extern bool oa_org_has_key(text *org_id, text *key_id);
+extern void oa_require_key(text *org_id, text *key_id);
 extern OaRevocation oa_revoke_key(text *org_id, text *key_id, text *uid,
 								  text *reason);
 
