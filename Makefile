@@ -30,6 +30,7 @@ OBJS = \
 	src/overten_auth.o \
 	src/postgrest.o \
 	src/problem.o \
+	src/query_string.o \
 	src/request_body.o \
 	src/response_json.o \
 	src/sealing.o \
@@ -44,6 +45,7 @@ OBJS = \
 	src/token_text.o \
 	src/usage.o \
 	src/usage_anomalies.o \
+	src/usage_endpoint.o \
 	src/usage_report.o \
 	src/verify.o
 

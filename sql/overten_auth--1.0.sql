@@ -556,6 +556,17 @@ REVOKE ALL ON FUNCTION overten_api.revoke_api_key(pg_catalog.json) FROM PUBLIC;
 COMMENT ON FUNCTION overten_api.revoke_api_key(pg_catalog.json) IS
 'DELETE /organizations/{org_id}/api-keys/{key_id}; the ids in the headers x-overten-org-id and x-overten-key-id or the members org_id and key_id. Raises SQLSTATE PGRST with the answer where it is an error, with the code in the header x-overten-error.';
 
+CREATE FUNCTION overten_api.key_usage(
+	org_id pg_catalog.text DEFAULT NULL,
+	key_id pg_catalog.text DEFAULT NULL,
+	since pg_catalog.text DEFAULT NULL,
+	until pg_catalog.text DEFAULT NULL)
+	RETURNS pg_catalog.json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_key_usage';
+REVOKE ALL ON FUNCTION overten_api.key_usage(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text) FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.key_usage(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
+'GET /organizations/{org_id}/api-keys/{key_id}/usage; the ids in the headers x-overten-org-id and x-overten-key-id or as arguments, the query string in the header x-overten-query or else its parameters as arguments';
+
 CREATE FUNCTION overten_api.verify() RETURNS pg_catalog.json
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_verify';
 REVOKE ALL ON FUNCTION overten_api.verify() FROM PUBLIC;

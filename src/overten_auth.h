@@ -503,6 +503,9 @@ typedef struct OaRequest
 	int			bearer_length;
 	text	   *org_id;			/* from the path, or NULL */
 	text	   *key_id;
+	const char *query;			/* behind the path's "?", or NULL; else: */
+	char	   *since;			/* parameters that are decoded already */
+	char	   *until;
 	const char *body;			/* in UTF-8, terminated; or NULL */
 	int			body_length;
 	const OaJsonNode *members;	/* of the body; NULL if it is no object */
@@ -548,10 +551,18 @@ extern bool oa_read_text(const OaRequest *request, OaResponse *response,
 extern bool oa_read_name(const OaRequest *request, OaResponse *response,
 						 const char *name, int max_characters, text **value);
 
+/* query_string.c: parameters, and times in them */
+extern bool oa_query_parameter(const char *query, const char *name,
+							   char **value);
+extern bool oa_parse_time(const char *text, TimestampTz *time);
+
 /* response_json.c: the JSON of responses */
 extern void oa_begin_object(StringInfo json);
 extern void oa_write_name(StringInfo json, const char *name);
+extern void oa_write_string(StringInfo json, const char *name,
+							const char *value);
 extern void oa_write_text(StringInfo json, const char *name, text *value);
+extern void oa_write_integer(StringInfo json, const char *name, int64 value);
 extern void oa_write_time(StringInfo json, const char *name, TimestampTz time,
 						  bool isnull);
 
@@ -571,5 +582,9 @@ extern void oa_endpoint_list_keys(const OaRequest *request,
 extern void oa_endpoint_revoke_key(const OaRequest *request,
 								   OaResponse *response);
 extern void oa_endpoint_verify(const OaRequest *request, OaResponse *response);
+
+/* usage_endpoint.c */
+extern void oa_endpoint_key_usage(const OaRequest *request,
+								  OaResponse *response);
 
 #endif							/* OVERTEN_AUTH_H */

@@ -34,13 +34,26 @@ oa_write_name(StringInfo json, const char *name)
 
 /* A string; null for NULL. */
 void
-oa_write_text(StringInfo json, const char *name, text *value)
+oa_write_string(StringInfo json, const char *name, const char *value)
 {
 	oa_write_name(json, name);
 	if (value != NULL)
-		escape_json(json, text_to_cstring(value));
+		escape_json(json, value);
 	else
 		appendStringInfoString(json, "null");
+}
+
+void
+oa_write_text(StringInfo json, const char *name, text *value)
+{
+	oa_write_string(json, name, value != NULL ? text_to_cstring(value) : NULL);
+}
+
+void
+oa_write_integer(StringInfo json, const char *name, int64 value)
+{
+	oa_write_name(json, name);
+	appendStringInfo(json, INT64_FORMAT, value);
 }
 
 /* A time as 2026-04-17T11:20:00Z. */
