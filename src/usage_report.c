@@ -83,17 +83,18 @@ oa_key_usage(text *org_id, text *key_id, const OaPeriod *period,
 	for (int row = 0; row < count; row++)
 	{
 		OaUsage		usage;
-		Datum		values[6];
-		bool		nulls[6];
+		bool		unknown;
+		bool		isnull;
+		Datum		address = oa_statement_result(row, 2, &unknown);
 
-		for (int i = 0; i < lengthof(values); i++)
-			values[i] = oa_statement_result(row, i + 1, &nulls[i]);
-		usage.hour = DatumGetTimestampTz(values[0]);
-		usage.client_addr = nulls[1] ? NULL : oa_inet_text(values[1]);
-		usage.accepted = DatumGetInt64(values[2]);
-		usage.refused = DatumGetInt64(values[3]);
-		usage.first_used_at = DatumGetTimestampTz(values[4]);
-		usage.last_used_at = DatumGetTimestampTz(values[5]);
+		usage.hour = DatumGetTimestampTz(oa_statement_result(row, 1, &isnull));
+		usage.client_addr = unknown ? NULL : oa_inet_text(address);
+		usage.accepted = DatumGetInt64(oa_statement_result(row, 3, &isnull));
+		usage.refused = DatumGetInt64(oa_statement_result(row, 4, &isnull));
+		usage.first_used_at = DatumGetTimestampTz(oa_statement_result(row, 5,
+																	  &isnull));
+		usage.last_used_at = DatumGetTimestampTz(oa_statement_result(row, 6,
+																	 &isnull));
 		callback(&usage, argument);
 	}
 	oa_statements_end(level);
@@ -124,7 +125,7 @@ time_argument(FunctionCallInfo fcinfo, int n, const char *what)
 static OaPeriod
 period_arguments(FunctionCallInfo fcinfo, int n)
 {
-	OaPeriod	period;
+	OaPeriod	period = {0};
 
 	if (!PG_ARGISNULL(n))
 		period.since = time_argument(fcinfo, n, "since");
