@@ -160,15 +160,6 @@ oa_response_init(OaResponse *response)
 	initStringInfo(&response->body);
 }
 
-/* Note what is wrong with the request.  Returns false, for checks to return. */
-bool
-oa_refuse(OaResponse *response, OaProblem problem, const char *param)
-{
-	response->problem = problem;
-	response->param = param;
-	return false;
-}
-
 /* If there is a problem, make it the response. */
 void
 oa_write_problem(OaResponse *response)

@@ -520,6 +520,15 @@ typedef struct OaResponse
 	StringInfoData body;		/* JSON in the server's encoding, or empty */
 } OaResponse;
 
+/* Note what is wrong with the request.  Returns false, for checks to return. */
+static inline bool
+oa_refuse(OaResponse *response, OaProblem problem, const char *param)
+{
+	response->problem = problem;
+	response->param = param;
+	return false;
+}
+
 typedef struct OaHeaders
 {
 	char	   *json;			/* an object in UTF-8 */
@@ -535,8 +544,6 @@ extern bool oa_read_header(const OaHeaders *headers, const char *name,
 extern OaProblem oa_read_bearer(const OaHeaders *headers, OaRequest *request);
 extern void oa_read_body(text *body, OaRequest *request);
 extern void oa_response_init(OaResponse *response);
-extern bool oa_refuse(OaResponse *response, OaProblem problem,
-					  const char *param);
 extern void oa_write_problem(OaResponse *response);
 extern void oa_each_response_header(const OaResponse *response,
 									OaHeaderCallback callback, void *argument);

@@ -34,8 +34,8 @@ read_time(const OaRequest *request, OaResponse *response, const char *name,
 static bool
 read_period(const OaRequest *request, OaResponse *response, OaPeriod *period)
 {
-	bool		has_since = false;
-	bool		has_until = false;
+	bool		has_since;
+	bool		has_until;
 
 	if (!read_time(request, response, "since", request->since, &has_since,
 				   &period->since) ||
@@ -85,7 +85,7 @@ void
 oa_endpoint_key_usage(const OaRequest *request, OaResponse *response)
 {
 	StringInfo	json = &response->body;
-	OaPeriod	period = {0};
+	OaPeriod	period;
 	text	   *uid;
 
 	if (!oa_identify(request, response, &uid) ||
