@@ -33,6 +33,9 @@ OBJS = \
 	src/overten_auth.o \
 	src/postgrest.o \
 	src/problem.o \
+	src/query_string.o \
+	src/request_body.o \
+	src/response_json.o \
 	src/sealing.o \
 	src/secrecy.o \
 	src/shared_memory.o \
@@ -51,6 +54,9 @@ OBJS = \
 	src/usage_table.o \
 	src/usage_worker.o \
 	src/use_counters.o \
+	src/usage_anomalies.o \
+	src/usage_endpoint.o \
+	src/usage_report.o \
 	src/verify.o
 
 DATA = $(wildcard sql/$(EXTENSION)--*.sql)
@@ -59,7 +65,7 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text keys privileges http firebase
+REGRESS = key_text keys usage privileges http firebase
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
 ISOLATION = revocation minting
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto

@@ -10,6 +10,9 @@ import { openPipelines } from './pipeline.mjs';
 const PASSING_CLASSES = new Set(['08', '53', '57', '40']);
 const PASSING = new Set(['55P03', '55000', '25006']);
 
+// What may take long to answer, so that nothing should have to wait behind it.
+const REPORT = /\/usage(\?|$)/;
+
 // Whether an error of a query says that the database is away, rather than that
 // something is wrong with it or with the gateway.
 export function isPassing(error) {
@@ -50,7 +53,7 @@ export function openDatabase(settings) {
     // One HTTP exchange: status, headers and body as the database says.
     async exchange(method, path, headers, body) {
       const reads = method === 'GET' || method === 'HEAD';
-      const road = reads && pipelines || pool;
+      const road = reads && !REPORT.test(path) && pipelines || pool;
       const { rows } = await road.query({
         name,
         text: 'SELECT status, headers, body FROM overten_handle_request($1, $2, $3, $4)',

@@ -6,7 +6,7 @@
 // come back in their order.  Each is still a statement and a transaction of its own.
 //
 // What waits on a connection waits for all before it.  That suits requests that
-// only read, for they wait for nobody; others go through the pool.
+// only read, and little, for they wait for nobody; others go through the pool.
 
 import pg from 'pg';
 

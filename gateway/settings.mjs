@@ -4,8 +4,9 @@
 // PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE, …
 //                       the database, as node-postgres takes them
 // POOL_SIZE             connections for requests that write, at most (10)
-// PIPELINES             connections that GET and HEAD share (2); 0: they use the
-//                       pool, too, which costs speed
+// PIPELINES             connections that GET and HEAD share, but for usage, which
+//                       may take long (2); 0: they use the pool, too, which costs
+//                       speed
 // PREPARE               on: a prepared statement a connection; off: for poolers
 //                       that give each transaction another server, such as
 //                       pgbouncer before 1.21 in transaction mode, which do not

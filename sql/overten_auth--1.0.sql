@@ -335,6 +335,59 @@ COMMENT ON FUNCTION overten_key_checksum_ok(pg_catalog.text) IS
 'Whether a text has the shape and the checksum (CRC-32/ISO-HDLC of its first 30 characters, in base 62) of a minted key. Reads no table: says nothing about whether the key is active.';
 
 
+/* The history of keys */
+
+CREATE FUNCTION overten_key_usage(
+	org_id pg_catalog.text,
+	key_id pg_catalog.text,
+	since pg_catalog.timestamptz DEFAULT NULL,
+	until pg_catalog.timestamptz DEFAULT NULL)
+	RETURNS TABLE (
+		hour pg_catalog.timestamptz,
+		client_addr pg_catalog.inet,
+		accepted pg_catalog.int8,
+		refused pg_catalog.int8,
+		first_used_at pg_catalog.timestamptz,
+		last_used_at pg_catalog.timestamptz)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_key_usage(pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz, pg_catalog.timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION overten_key_usage(pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz, pg_catalog.timestamptz) IS
+'The history of a key, by hour and client address, in this order: all hours that overlap the time from since, included, until until, excluded, so the hour that since is in counts as a whole. NULL means now for until, and 24 hours before until for since. Hours without use have no rows. Errors: 42704 the org has no such key; 22023 since is later than until, or one of them infinite; 22004 an id is NULL.';
+
+CREATE FUNCTION overten_org_usage(
+	org_id pg_catalog.text,
+	since pg_catalog.timestamptz,
+	until pg_catalog.timestamptz)
+	RETURNS TABLE (
+		key_id pg_catalog.text,
+		name pg_catalog.text,
+		prefix pg_catalog.text,
+		hour pg_catalog.timestamptz,
+		accepted pg_catalog.int8,
+		refused pg_catalog.int8)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_org_usage(pg_catalog.text, pg_catalog.timestamptz, pg_catalog.timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION overten_org_usage(pg_catalog.text, pg_catalog.timestamptz, pg_catalog.timestamptz) IS
+'What to bill an org for: sums over all addresses by key, in the order of their creation, and hour, of the hours that begin at since or later and before until. Each hour is in one of two invoices that adjoin, and in one alone, whether they meet at a full hour or not. Revoked keys too; hours without use have no rows. Errors: 42704 no such org; 22023 since is later than until, or one of them infinite; 22004 NULL.';
+
+CREATE FUNCTION overten_key_anomalies(
+	org_id pg_catalog.text,
+	key_id pg_catalog.text)
+	RETURNS TABLE (
+		kind pg_catalog.text,
+		client_addr pg_catalog.inet,
+		first_at pg_catalog.timestamptz,
+		last_at pg_catalog.timestamptz,
+		observed pg_catalog.int8,
+		expected pg_catalog.numeric,
+		reference_at pg_catalog.timestamptz,
+		detail pg_catalog.text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_key_anomalies(pg_catalog.text, pg_catalog.text) FROM PUBLIC;
+COMMENT ON FUNCTION overten_key_anomalies(pg_catalog.text, pg_catalog.text) IS
+'What in the history of a key a person should look at; no rows if nothing. Kinds, in this order: used_after_revocation (by address, all of the history), woke (used in the last 24 hours after 30 days or more without), rise (an hour of the last 24 with at least 100 uses, 10 times the mean and twice the largest of the hours with use in the 28 days before, of which there must be 3), new_address (first seen in the last 24 hours, where others were before). observed and expected are numbers of requests; reference_at is the revocation, the last use before (or the minting), or the beginning of the history that is compared with. Errors: 42704 the org has no such key; 22004 NULL.';
+
+
 /* Orgs */
 
 CREATE FUNCTION overten_create_org(
@@ -555,6 +608,17 @@ CREATE FUNCTION overten_api.revoke_api_key(pg_catalog.json) RETURNS pg_catalog.v
 REVOKE ALL ON FUNCTION overten_api.revoke_api_key(pg_catalog.json) FROM PUBLIC;
 COMMENT ON FUNCTION overten_api.revoke_api_key(pg_catalog.json) IS
 'DELETE /organizations/{org_id}/api-keys/{key_id}; the ids in the headers x-overten-org-id and x-overten-key-id or the members org_id and key_id. Raises SQLSTATE PGRST with the answer where it is an error, with the code in the header x-overten-error.';
+
+CREATE FUNCTION overten_api.key_usage(
+	org_id pg_catalog.text DEFAULT NULL,
+	key_id pg_catalog.text DEFAULT NULL,
+	since pg_catalog.text DEFAULT NULL,
+	until pg_catalog.text DEFAULT NULL)
+	RETURNS pg_catalog.json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_key_usage';
+REVOKE ALL ON FUNCTION overten_api.key_usage(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text) FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.key_usage(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
+'GET /organizations/{org_id}/api-keys/{key_id}/usage; the ids in the headers x-overten-org-id and x-overten-key-id or as arguments, the query string in the header x-overten-query or else its parameters as arguments';
 
 CREATE FUNCTION overten_api.verify() RETURNS pg_catalog.json
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_verify';

@@ -140,10 +140,13 @@ oa_read_body(text *body, OaRequest *request)
 
 	request->body_length = VARSIZE_ANY_EXHDR(body);
 	if (request->body_length > OA_BODY_MAX)
+	{
 		request->body = "";
-	else
-		request->body = to_utf8(VARDATA_ANY(body), request->body_length,
-								&request->body_length);
+		return;
+	}
+	request->body = to_utf8(VARDATA_ANY(body), request->body_length,
+							&request->body_length);
+	oa_parse_body(request);
 }
 
 /* A response that nothing has been written to. */

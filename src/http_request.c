@@ -19,7 +19,7 @@
 #include "overten_auth.h"
 
 #define BASE_PATH		"/api/v1"
-#define SEGMENTS_MAX	4
+#define SEGMENTS_MAX	5
 
 typedef struct Method
 {
@@ -60,6 +60,11 @@ static const Route routes[] = {
 		"DELETE",
 		{{"DELETE", oa_endpoint_revoke_key}}
 	},
+	{
+		{"organizations", "", "api-keys", "", "usage"},
+		"GET, HEAD",
+		{{"GET", oa_endpoint_key_usage}, {"HEAD", oa_endpoint_key_usage}}
+	},
 };
 
 enum
@@ -87,7 +92,7 @@ prepare(void)
 
 /*
  * Compare a path's rest, after the base path and up to a query string, with a
- * route, and pick its ids.  Ids are taken as they stand: those that exist need
+ * route, and pick its ids and that.  Ids are taken as they stand: those that exist need
  * no percent-encoding.
  */
 static bool
@@ -118,6 +123,7 @@ matches(const char *path, const Route *route, OaRequest *request)
 
 	request->org_id = ids[0];
 	request->key_id = ids[1];
+	request->query = *path == '?' ? path + 1 : "";
 	return true;
 }
 

@@ -88,6 +88,41 @@ oa_mint_key(text *org_id, text *name, text *uid, OaMintedKey *minted)
 	ForceSyncCommit();
 }
 
+/* Does the org have this key, revoked or not?  Called while statements run. */
+bool
+oa_org_has_key(text *org_id, text *key_id)
+{
+	static OaStatement find = {
+		.table = "api_keys",
+		.text = "SELECT 1 FROM overten_auth.api_keys "
+		"WHERE key_id OPERATOR(pg_catalog.=) $2 "
+		"AND org_id OPERATOR(pg_catalog.=) $1",
+		.nargs = 2,
+		.argtypes = {TEXTOID, TEXTOID},
+	};
+	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(key_id)};
+
+	return oa_statement_run(&find, values, NULL) > 0;
+}
+
+/* Report that the org has no such key. */
+static void
+key_missing(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("the org has no such key"),
+			 errhint("overten_list_keys() shows the keys of an org.")));
+}
+
+/* Raise unless the org has this key.  Called while statements run. */
+void
+oa_require_key(text *org_id, text *key_id)
+{
+	if (!oa_org_has_key(org_id, key_id))
+		key_missing();
+}
+
 /*
  * Revoke a key of an org.  If it was revoked before, the first time and reason
  * stay.
@@ -104,14 +139,6 @@ oa_revoke_key(text *org_id, text *key_id, text *uid, text *reason)
 		"AND org_id OPERATOR(pg_catalog.=) $1 AND revoked_at IS NULL",
 		.nargs = 4,
 		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID},
-	};
-	static OaStatement find = {
-		.table = "api_keys",
-		.text = "SELECT 1 FROM overten_auth.api_keys "
-		"WHERE key_id OPERATOR(pg_catalog.=) $2 "
-		"AND org_id OPERATOR(pg_catalog.=) $1",
-		.nargs = 2,
-		.argtypes = {TEXTOID, TEXTOID},
 	};
 	Datum		values[] = {
 		PointerGetDatum(org_id),
@@ -130,7 +157,7 @@ oa_revoke_key(text *org_id, text *key_id, text *uid, text *reason)
 		ForceSyncCommit();
 		result = OA_REVOKED;
 	}
-	else if (oa_statement_run(&find, values, NULL) > 0)
+	else if (oa_org_has_key(org_id, key_id))
 		result = OA_REVOKED_BEFORE;
 	else
 		result = OA_NO_SUCH_KEY;
@@ -253,9 +280,6 @@ overten_revoke_key(PG_FUNCTION_ARGS)
 
 	result = oa_revoke_key(org_id, key_id, NULL, reason);
 	if (result == OA_NO_SUCH_KEY)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("the org has no such key"),
-				 errhint("overten_list_keys() shows the keys of an org.")));
+		key_missing();
 	PG_RETURN_BOOL(result == OA_REVOKED);
 }

@@ -196,15 +196,15 @@ extern text *oa_unseal(text *org_id, bytea *sealed);
  * usage.c, usage_table.c: recording that a key was used, or that a revoked one
  * was tried.  A NULL client is the session's.
  */
-typedef struct OaUsage
+typedef struct OaUseRecorder
 {
 	void		(*accepted) (text *key_id, const OaClientAddr *client,
 							 TimestampTz *recorded_at);
 	void		(*refused) (text *key_id, const OaClientAddr *client);
-} OaUsage;
+} OaUseRecorder;
 
-extern const OaUsage *oa_usage(void);
-extern const OaUsage oa_usage_in_table;
+extern const OaUseRecorder *oa_use_recorder(void);
+extern const OaUseRecorder oa_table_recorder;
 
 /* use_counters.c: counting uses in shared memory */
 #define OA_USE_PARTITIONS	64	/* locks */
@@ -304,6 +304,50 @@ extern bool oa_remove_old_usage(void);
 
 /* launcher.c, usage_worker.c: the background workers */
 extern void oa_register_launcher(void);
+
+/* usage_report.c: reading the history of keys */
+typedef struct OaPeriod
+{
+	TimestampTz since;
+	TimestampTz until;			/* the first moment that is not in it */
+} OaPeriod;
+
+typedef struct OaUsage
+{
+	TimestampTz hour;
+	const char *client_addr;	/* or NULL */
+	int64		accepted;
+	int64		refused;
+	TimestampTz first_used_at;
+	TimestampTz last_used_at;
+} OaUsage;
+
+typedef void (*OaUsageCallback) (const OaUsage *usage, void *argument);
+
+extern void oa_complete_period(OaPeriod *period, bool has_since,
+							   bool has_until);
+extern bool oa_key_usage(text *org_id, text *key_id, const OaPeriod *period,
+						 OaUsageCallback callback, void *argument);
+extern char *oa_inet_text(Datum address);
+
+/* usage_anomalies.c: what in it a person should look at */
+typedef struct OaAnomaly
+{
+	text	   *kind;
+	const char *client_addr;	/* or NULL */
+	TimestampTz first_at;
+	TimestampTz last_at;
+	int64		observed;
+	const char *expected;		/* a number */
+	TimestampTz reference_at;
+	bool		has_no_reference;
+	text	   *detail;
+} OaAnomaly;
+
+typedef void (*OaAnomalyCallback) (const OaAnomaly *anomaly, void *argument);
+
+extern void oa_key_anomalies(text *key_id, OaAnomalyCallback callback,
+							 void *argument);
 
 /* token_text.c: the outer form of tokens */
 #define OA_TOKEN_MAX			(16 * 1024) /* real ones have 1 to 2 kB */
@@ -500,6 +544,8 @@ typedef enum OaRevocation
 	OA_REVOKED, OA_REVOKED_BEFORE, OA_NO_SUCH_KEY
 } OaRevocation;
 
+extern bool oa_org_has_key(text *org_id, text *key_id);
+extern void oa_require_key(text *org_id, text *key_id);
 extern OaRevocation oa_revoke_key(text *org_id, text *key_id, text *uid,
 								  text *reason);
 
@@ -578,7 +624,9 @@ extern OaProblem oa_create_key(text *uid, text *org_id, text *name,
 							   OaOrgKey *result);
 extern bool oa_is_member(text *org_id, text *uid);
 
-/* endpoints.c: one function for each request of the API */
+/* http_message.c: what HTTP adds around an endpoint */
+#define OA_BODY_MAX (16 * 1024)
+
 typedef struct OaRequest
 {
 	const char *bearer;			/* of the Authorization header */
@@ -586,8 +634,12 @@ typedef struct OaRequest
 	const OaClientAddr *client; /* NULL if no header tells it */
 	text	   *org_id;			/* from the path, or NULL */
 	text	   *key_id;
+	const char *query;			/* behind the path's "?", or NULL; else: */
+	char	   *since;			/* parameters that are decoded already */
+	char	   *until;
 	const char *body;			/* in UTF-8, terminated; or NULL */
 	int			body_length;
+	const OaJsonNode *members;	/* of the body; NULL if it is no object */
 } OaRequest;
 
 typedef struct OaResponse
@@ -599,19 +651,14 @@ typedef struct OaResponse
 	StringInfoData body;		/* JSON in the server's encoding, or empty */
 } OaResponse;
 
-typedef void (*OaEndpoint) (const OaRequest *request, OaResponse *response);
-
-extern void oa_endpoint_signup(const OaRequest *request, OaResponse *response);
-extern void oa_endpoint_create_key(const OaRequest *request,
-								   OaResponse *response);
-extern void oa_endpoint_list_keys(const OaRequest *request,
-								  OaResponse *response);
-extern void oa_endpoint_revoke_key(const OaRequest *request,
-								   OaResponse *response);
-extern void oa_endpoint_verify(const OaRequest *request, OaResponse *response);
-
-/* http_message.c: what HTTP adds around an endpoint */
-#define OA_BODY_MAX (16 * 1024)
+/* Note what is wrong with the request.  Returns false, for checks to return. */
+static inline bool
+oa_refuse(OaResponse *response, OaProblem problem, const char *param)
+{
+	response->problem = problem;
+	response->param = param;
+	return false;
+}
 
 typedef struct OaHeaders
 {
@@ -634,5 +681,51 @@ extern void oa_each_response_header(const OaResponse *response,
 
 /* client_addr.c, of HTTP */
 extern const OaClientAddr *oa_read_client_addr(const OaHeaders *headers);
+
+/* request_body.c: what a request's object says */
+extern void oa_parse_body(OaRequest *request);
+extern bool oa_require_object(const OaRequest *request, OaResponse *response);
+extern const OaJsonNode *oa_find_member(const OaRequest *request,
+										const char *name);
+extern bool oa_read_text(const OaRequest *request, OaResponse *response,
+						 const char *name, text **value);
+extern bool oa_read_name(const OaRequest *request, OaResponse *response,
+						 const char *name, int max_characters, text **value);
+
+/* query_string.c: parameters, and times in them */
+extern bool oa_query_parameter(const char *query, const char *name,
+							   char **value);
+extern bool oa_parse_time(const char *text, TimestampTz *time);
+
+/* response_json.c: the JSON of responses */
+extern void oa_begin_object(StringInfo json);
+extern void oa_write_name(StringInfo json, const char *name);
+extern void oa_write_string(StringInfo json, const char *name,
+							const char *value);
+extern void oa_write_text(StringInfo json, const char *name, text *value);
+extern void oa_write_integer(StringInfo json, const char *name, int64 value);
+extern void oa_write_time(StringInfo json, const char *name, TimestampTz time,
+						  bool isnull);
+
+/* endpoints.c: one function for each request of the API */
+typedef void (*OaEndpoint) (const OaRequest *request, OaResponse *response);
+
+extern bool oa_identify(const OaRequest *request, OaResponse *response,
+						text **uid);
+extern bool oa_check_member(const OaRequest *request, OaResponse *response,
+							text *uid);
+
+extern void oa_endpoint_signup(const OaRequest *request, OaResponse *response);
+extern void oa_endpoint_create_key(const OaRequest *request,
+								   OaResponse *response);
+extern void oa_endpoint_list_keys(const OaRequest *request,
+								  OaResponse *response);
+extern void oa_endpoint_revoke_key(const OaRequest *request,
+								   OaResponse *response);
+extern void oa_endpoint_verify(const OaRequest *request, OaResponse *response);
+
+/* usage_endpoint.c */
+extern void oa_endpoint_key_usage(const OaRequest *request,
+								  OaResponse *response);
 
 #endif							/* OVERTEN_AUTH_H */

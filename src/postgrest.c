@@ -7,7 +7,8 @@
  * response.headers, all of the current transaction; it checks path, method and
  * media type itself.  The ids of the path come in the headers x-overten-org-id
  * and x-overten-key-id, which only the proxy in front sets, or else as
- * arguments.
+ * arguments.  So does a query string, in x-overten-query, for PostgREST would
+ * refuse parameters that are not arguments.
  *
  * Errors are returned, for raising one would roll back and be logged.  Only
  * revoke_api_key has to raise: it returns void, since for a 204 with a json
@@ -29,6 +30,7 @@ PG_FUNCTION_INFO_V1(overten_api_signup);
 PG_FUNCTION_INFO_V1(overten_api_create_api_key);
 PG_FUNCTION_INFO_V1(overten_api_list_api_keys);
 PG_FUNCTION_INFO_V1(overten_api_revoke_api_key);
+PG_FUNCTION_INFO_V1(overten_api_key_usage);
 PG_FUNCTION_INFO_V1(overten_api_verify);
 
 /* The request's headers; after a transaction the setting is empty. */
@@ -42,38 +44,35 @@ read_headers(OaHeaders *headers)
 	return oa_read_headers(cstring_to_text(json), headers);
 }
 
-/* An id: the header's, else the body's member of that name, else NULL. */
+/*
+ * An id: the header's, else the body's member of that name, else the argument,
+ * else one that nothing has.
+ */
 static text *
 read_id(const OaHeaders *headers, const char *header, const OaRequest *request,
-		const char *member)
+		const char *member, text *argument)
 {
 	char	   *value;
-	int			capacity = OA_JSON_NODES(request->body_length);
-	OaJsonNode *nodes;
 	const OaJsonNode *node;
-	text	   *id = NULL;
+	text	   *id;
 
 	if (oa_read_header(headers, header, &value) && value != NULL)
 		return cstring_to_text(value);
-	if (request->body == NULL)
-		return NULL;
 
-	nodes = palloc(capacity * sizeof(OaJsonNode));
-	if (oa_json_parse(request->body, request->body_length, nodes,
-					  capacity) != NULL)
-		return NULL;
-	node = oa_json_member(request->body, nodes, nodes, member);
-	if (node != NULL && node->type == OA_JSON_STRING)
-		(void) oa_json_to_text(request->body, node, &id);
-	return id;
+	node = oa_find_member(request, member);
+	if (node != NULL && node->type == OA_JSON_STRING &&
+		oa_json_to_text(request->body, node, &id))
+		return id;
+	return argument != NULL ? argument : cstring_to_text("");
 }
 
-/* Answer a request to one endpoint. */
+/* Answer a request to one endpoint, in which the arguments are already. */
 static void
-handle(OaEndpoint endpoint, text *body, text *org_id, OaResponse *response)
+handle(OaEndpoint endpoint, text *body, OaRequest *request,
+	   OaResponse *response)
 {
-	OaRequest	request = {0};
 	OaHeaders	headers;
+	char	   *query;
 
 	oa_response_init(response);
 	if (!read_headers(&headers))
@@ -82,23 +81,23 @@ handle(OaEndpoint endpoint, text *body, text *org_id, OaResponse *response)
 		return;
 	}
 
-	oa_read_body(body, &request);
-	if (request.body_length > OA_BODY_MAX)
+	oa_read_body(body, request);
+	if (request->body_length > OA_BODY_MAX)
 	{
 		response->problem = OA_PAYLOAD_TOO_LARGE;
 		return;
 	}
-	request.org_id = read_id(&headers, "x-overten-org-id", &request, "org_id");
-	request.key_id = read_id(&headers, "x-overten-key-id", &request, "key_id");
-	if (request.org_id == NULL)
-		request.org_id = org_id != NULL ? org_id : cstring_to_text("");
-	if (request.key_id == NULL)
-		request.key_id = cstring_to_text("");
+	request->org_id = read_id(&headers, "x-overten-org-id", request, "org_id",
+							  request->org_id);
+	request->key_id = read_id(&headers, "x-overten-key-id", request, "key_id",
+							  request->key_id);
+	if (oa_read_header(&headers, "x-overten-query", &query))
+		request->query = query;
 
-	request.client = oa_read_client_addr(&headers);
-	response->problem = oa_read_bearer(&headers, &request);
+	request->client = oa_read_client_addr(&headers);
+	response->problem = oa_read_bearer(&headers, request);
 	if (response->problem == OA_NO_PROBLEM)
-		endpoint(&request, response);
+		endpoint(request, response);
 }
 
 /* Append a header to the array that PostgREST reads back. */
@@ -122,14 +121,14 @@ set_local(const char *name, const char *value)
 
 /* Run an endpoint, and return its answer in PostgREST's way. */
 static Datum
-answer(OaEndpoint endpoint, text *body, text *org_id)
+answer(OaEndpoint endpoint, text *body, OaRequest *request)
 {
 	ErrorContextCallback secrecy;
 	OaResponse	response;
 	StringInfoData headers;
 
 	oa_secrecy_begin(&secrecy);
-	handle(endpoint, body, org_id, &response);
+	handle(endpoint, body, request, &response);
 	oa_write_problem(&response);
 
 	initStringInfo(&headers);
@@ -182,37 +181,69 @@ raise_problem(const OaResponse *response)
 
 /* An argument that may be NULL, as text. */
 static text *
-argument(FunctionCallInfo fcinfo)
+argument(FunctionCallInfo fcinfo, int n)
 {
-	return PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
+	return PG_ARGISNULL(n) ? NULL : PG_GETARG_TEXT_PP(n);
+}
+
+/* The same as a string. */
+static char *
+string_argument(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
 }
 
 /* overten_api.signup(json) returns json */
 Datum
 overten_api_signup(PG_FUNCTION_ARGS)
 {
-	return answer(oa_endpoint_signup, argument(fcinfo), NULL);
+	OaRequest	request = {0};
+
+	return answer(oa_endpoint_signup, argument(fcinfo, 0), &request);
 }
 
 /* overten_api.create_api_key(json) returns json */
 Datum
 overten_api_create_api_key(PG_FUNCTION_ARGS)
 {
-	return answer(oa_endpoint_create_key, argument(fcinfo), NULL);
+	OaRequest	request = {0};
+
+	return answer(oa_endpoint_create_key, argument(fcinfo, 0), &request);
 }
 
 /* overten_api.list_api_keys(org_id text) returns json */
 Datum
 overten_api_list_api_keys(PG_FUNCTION_ARGS)
 {
-	return answer(oa_endpoint_list_keys, NULL, argument(fcinfo));
+	OaRequest	request = {.org_id = argument(fcinfo, 0)};
+
+	return answer(oa_endpoint_list_keys, NULL, &request);
+}
+
+/*
+ * overten_api.key_usage(org_id text, key_id text, since text, until text)
+ *		returns json
+ */
+Datum
+overten_api_key_usage(PG_FUNCTION_ARGS)
+{
+	OaRequest	request = {
+		.org_id = argument(fcinfo, 0),
+		.key_id = argument(fcinfo, 1),
+		.since = string_argument(fcinfo, 2),
+		.until = string_argument(fcinfo, 3),
+	};
+
+	return answer(oa_endpoint_key_usage, NULL, &request);
 }
 
 /* overten_api.verify() returns json */
 Datum
 overten_api_verify(PG_FUNCTION_ARGS)
 {
-	return answer(oa_endpoint_verify, NULL, NULL);
+	OaRequest	request = {0};
+
+	return answer(oa_endpoint_verify, NULL, &request);
 }
 
 /* overten_api.revoke_api_key(json) returns void */
@@ -220,10 +251,11 @@ Datum
 overten_api_revoke_api_key(PG_FUNCTION_ARGS)
 {
 	ErrorContextCallback secrecy;
+	OaRequest	request = {0};
 	OaResponse	response;
 
 	oa_secrecy_begin(&secrecy);
-	handle(oa_endpoint_revoke_key, argument(fcinfo), NULL, &response);
+	handle(oa_endpoint_revoke_key, argument(fcinfo, 0), &request, &response);
 	if (response.problem != OA_NO_PROBLEM)
 		raise_problem(&response);
 	set_local("response.status", "204");

@@ -66,21 +66,21 @@ count_refused(text *key_id, const OaClientAddr *client)
 	count(key_id, client, false);
 }
 
-static const OaUsage usage_in_memory = {
+static const OaUseRecorder memory_recorder = {
 	.accepted = count_accepted,
 	.refused = count_refused,
 };
 
 /* The session's way to record uses. */
-const OaUsage *
-oa_usage(void)
+const OaUseRecorder *
+oa_use_recorder(void)
 {
-	static const OaUsage *usage = NULL;
+	static const OaUseRecorder *recorder = NULL;
 
-	if (usage == NULL)
+	if (recorder == NULL)
 	{
 		database = oa_my_database();
-		usage = database != NULL ? &usage_in_memory : &oa_usage_in_table;
+		recorder = database != NULL ? &memory_recorder : &oa_table_recorder;
 	}
-	return usage;
+	return recorder;
 }

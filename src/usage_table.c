@@ -96,7 +96,7 @@ record_refused(text *key_id, const OaClientAddr *client)
 {
 }
 
-const OaUsage oa_usage_in_table = {
+const OaUseRecorder oa_table_recorder = {
 	.accepted = record_accepted,
 	.refused = record_refused,
 };

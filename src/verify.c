@@ -189,7 +189,7 @@ try_read_key(const uint8 *digest, const OaClientAddr *client,
 	oa_store_end_read(&read);
 
 	if (found && key.revoked)
-		oa_usage()->refused(key.key_id, client);
+		oa_use_recorder()->refused(key.key_id, client);
 	*org_missing = (org == ORG_MISSING);
 	return cached != NULL ? cached : accepted;
 }
@@ -299,7 +299,7 @@ verify(const uint8 *digest, const OaClientAddr *client)
 
 	row = palloc(accepted->length);
 	memcpy(row, &accepted->row, accepted->length);
-	oa_usage()->accepted(key_id_of(row), client, &accepted->recorded_at);
+	oa_use_recorder()->accepted(key_id_of(row), client, &accepted->recorded_at);
 	return row;
 }
 

@@ -41,13 +41,14 @@ SELECT path, status, code, headers
 FROM (VALUES (''), ('/'), ('/verify/'), ('/Verify'), ('/verify/x'), ('//verify'),
 	('/organizations'), ('/organizations//api-keys'), ('/organizations/x'),
 	('/organizations/x/api-keys/'), ('/organizations/x/api-keys/y/z'),
+	('/organizations/x/api-keys//usage'), ('/organizations/x/api-keys/y/usage/'), ('/organizations/x/api-keys/y/usage/z'),
 	('/organizations/x%2Fapi-keys'), ('/../v1/verify'), ('/verify#x'),
 	('/signup;x'), ('/' || repeat('x', 10240))) v (path),
 	LATERAL pg_temp.ask('GET', path, NULL)
 WHERE status <> 404 OR code <> 'not_found' OR headers IS NOT NULL;
 SELECT method, path, status, code, headers
 FROM (VALUES ('POST', '/verify'), ('get', '/verify'), ('OPTIONS', '/verify'), ('GET', '/signup'),
-	('PUT', '/organizations/x/api-keys'), ('GET', '/organizations/x/api-keys/y'), ('', '/verify')) v (method, path),
+	('PUT', '/organizations/x/api-keys'), ('GET', '/organizations/x/api-keys/y'), ('DELETE', '/organizations/x/api-keys/y/usage'), ('', '/verify')) v (method, path),
 	LATERAL pg_temp.ask(method, path, NULL);
 SELECT type, status, code
 FROM (VALUES ('text/plain'), ('application/jsonx'), ('application/json; charset=utf-8'), ('Application/JSON'), ('')) v (type),
@@ -184,6 +185,13 @@ SELECT count(DISTINCT a) AS answers, min(status) AS status, min(code) AS code
 FROM (VALUES (:'bobs_key'), ('key_00000000000000000000'), (''';--'), (repeat('x', 5000))) k (id),
 	LATERAL pg_temp.ask('DELETE', '/organizations/' || :'org' || '/api-keys/' || id, :'ada_token') a;
 
+SELECT count(DISTINCT a) AS answers, min(status) AS status, min(code) AS code
+FROM (VALUES (:'bobs_key'), ('key_00000000000000000000'), (''';--'), (repeat('x', 5000))) k (id),
+	LATERAL pg_temp.ask('GET', '/organizations/' || :'org' || '/api-keys/' || id || '/usage', :'ada_token') a;
+SELECT count(DISTINCT a) AS answers, min(status) AS status, min(code) AS code
+FROM (VALUES (:'bobs'), ('org_00000000000000000000'), ('%00'), (repeat('x', 5000))) o (id), (VALUES (:'key'), (:'bobs_key')) k (key),
+	LATERAL pg_temp.ask('GET', '/organizations/' || id || '/api-keys/' || key || '/usage', :'ada_token') a;
+
 -- Nor does the time tell: the medians of a thousand requests each, in turn.
 CREATE TEMP TABLE took (what text, seconds numeric);
 SELECT set_config('test.token', :'ada_token', false), set_config('test.org', :'org', false),
@@ -201,6 +209,8 @@ BEGIN
 			('list, unknown', 'GET', 'org_00000000000000000000/api-keys', NULL),
 			('mint, foreign', 'POST', current_setting('test.bobs') || '/api-keys', '{}'),
 			('mint, unknown', 'POST', 'org_00000000000000000000/api-keys', '{}'),
+			('usage, foreign', 'GET', current_setting('test.org') || '/api-keys/' || current_setting('test.bobs_key') || '/usage', NULL),
+			('usage, unknown', 'GET', current_setting('test.org') || '/api-keys/key_00000000000000000000/usage', NULL),
 			('key, foreign', 'DELETE', current_setting('test.org') || '/api-keys/' || current_setting('test.bobs_key'), NULL),
 			('key, unknown', 'DELETE', current_setting('test.org') || '/api-keys/key_00000000000000000000', NULL)) v ORDER BY random()
 		LOOP
@@ -216,6 +226,66 @@ FROM (SELECT what, percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS media
 JOIN (SELECT what, percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS median FROM took GROUP BY what) u
 ON f.what = split_part(f.what, ',', 1) || ', foreign' AND u.what = split_part(f.what, ',', 1) || ', unknown'
 ORDER BY 1;
+
+-- The history of a key: 10 hours with 3 uses, long ago, and a rise.
+SELECT '/organizations/' || :'org' || '/api-keys/' || :'key' || '/usage' AS usage, date_trunc('hour', now(), 'UTC') AS base \gset
+SELECT status, headers, body FROM pg_temp.ask('GET', :'usage', :'ada_token');
+INSERT INTO overten_auth.key_usage
+SELECT :'key', hour, '203.0.113.7', 3, 0, hour, hour + interval '59:59.9'
+FROM generate_series(:'base'::timestamptz - interval '200 hours', :'base'::timestamptz - interval '191 hours', interval '1 hour') hour;
+INSERT INTO overten_auth.key_usage
+SELECT :'key', :'base'::timestamptz - interval '2 hours', address::inet, 300, 1, :'base'::timestamptz - interval '1:59', :'base'::timestamptz - interval '1:01'
+FROM unnest(ARRAY['203.0.113.7', '2001:db8:1:2::/64', NULL]) address;
+SELECT set_config('test.base', :'base', false) \gset
+CREATE FUNCTION pg_temp.stamp(ago interval) RETURNS text LANGUAGE sql AS
+	$$SELECT to_char(timezone('UTC', current_setting('test.base')::timestamptz - ago), 'YYYY-MM-DD"T"HH24:MI:SS"Z"')$$;
+SELECT status, headers, body FROM pg_temp.ask('GET', :'usage', :'ada_token') \gset
+SELECT :status AS status, :'body'::json ->> 'items' = '[' || string_agg(
+	format('{"hour":"%s","client_addr":%s,"accepted":300,"refused":1,"first_used_at":"%s","last_used_at":"%s"}',
+		   pg_temp.stamp('2:00'), address, pg_temp.stamp('1:59'), pg_temp.stamp('1:01')), ',') || ']' AS items
+FROM unnest(ARRAY['"203.0.113.7"', '"2001:db8:1:2::/64"', 'null']) address;
+SELECT regexp_replace(replace(replace(replace(replace(a::text, pg_temp.stamp('2:00'), 'HOUR'), pg_temp.stamp('1:59'), 'FIRST'),
+	pg_temp.stamp('1:01'), 'LAST'), pg_temp.stamp('200:00'), 'BEGINNING'), '\d{4}-\d\d-\d\d( \d\d:\d\d)?', '(a time)', 'g') AS anomaly
+FROM json_array_elements(:'body'::json -> 'anomalies') a;
+SELECT :'body'::jsonb - 'items' - 'anomalies' AS rest;
+SELECT status, headers, body FROM pg_temp.ask('HEAD', :'usage', :'ada_token');
+
+-- Times: RFC 3339 with any offset and fraction; parameters that are unknown are
+-- ignored, those that are known come once.
+SELECT left(query, 80) AS query, status, code, param, json_array_length(body::json -> 'items') AS items
+FROM (VALUES
+	('?'), ('?&&=&x'), ('?Since=x'), ('?x=%zz&%zz=1&sinc%E9=1'), ('?select=*&org_id=x&limit=1'),
+	('?since='), ('?since'), ('?since=x'), ('?since=yesterday'), ('?since=now'), ('?since=infinity'), ('?since=0'),
+	('?since=2026-04-17'), ('?since=2026-04-17T11:20:00'), ('?since=2026-04-17T11:20Z'), ('?since=2026-04-17%2011:20:00Z'),
+	('?since=2026-04-17+11:20:00Z'), ('?since=2026-4-17T11:20:00Z'), ('?since=2026-04-17T11:20:00ZZ'), ('?since=2026-04-17T11:20:00.Z'),
+	('?since=2026-04-17T11:20:00,5Z'), ('?since=%202026-04-17T11:20:00Z'), ('?since=2026-04-17T11:20:00Z%00'), ('?since=2026-04-17T11:20:00Z%'),
+	('?since=2026-04-17T11:20:00%5'), ('?since=2026-04-17T11:20:00%zzZ'), ('?since=2026-13-01T00:00:00Z'), ('?since=2026-02-29T00:00:00Z'),
+	('?since=2026-00-01T00:00:00Z'), ('?since=2026-01-00T00:00:00Z'), ('?since=2026-01-01T24:00:00Z'), ('?since=2026-01-01T00:60:00Z'),
+	('?since=2026-01-01T00:00:61Z'), ('?since=2026-01-01T00:00:00+24:00'), ('?since=2026-01-01T00:00:00+0200'), ('?since=2026-01-01T00:00:00+02'),
+	('?since=2026-01-01T00:00:00+02:60'), ('?since=-001-01-01T00:00:00Z'), ('?since=12026-01-01T00:00:00Z'), ('?since=２026-01-01T00:00:00Z'),
+	('?since=2026-01-01T00:00:00Z&since=2026-01-01T00:00:00Z'), ('?since=&since='), ('?since=2026-01-01T00:00:00Z&%73ince=x'),
+	('?until=x'), ('?until=x&since=x'), ('?until=&until='), ('?until=2026-01-01T00:00:00'), ('?x=é'), ('?x y'), ('?since=' || repeat('1', 10000)),
+	('?since=9999-12-31T23:59:59.999999999999999999Z'), ('?until=0000-01-01T00:00:00%2B23:59'), ('?until=0000-01-01T00:00:00z'),
+	('?since=2024-02-29t23:59:60-00:00&until=2024-03-01T00:00:00Z'), ('?since=2024-02-29T23:59:60.000001Z&until=2024-03-01T00:00:00Z'),
+	('?since=2026-05-01T00:00:00Z&until=2026-04-30T23:59:59Z'),
+	('?since=2026-05-01T00:00:00Z&until=2026-06-01T00:00:00Z'), ('?since=2026-05-01T00:00:00Z&until=2026-06-01T00:00:00.000001Z'),
+	('?since=2000-01-01T00:00:00Z'), ('?since=2026-05-01T02:00:00%2B02:00&until=2026-06-01T00:00:00Z'),
+	('?since=2026-05-01T02:00:00+02:00&until=2026-06-01T00:00:00Z'), ('?since=2026-05-01T01:59:59%2b02:00&until=2026-06-01T00:00:00Z'),
+	('?since=2026-04-30T19:00:00-05:00&until=2026-06-01T00:00:00Z'), ('?since=%32026-05-01T00%3A00%3A00%5A&until=2026-06-01T00:00:00Z')) v (query),
+	LATERAL pg_temp.ask('GET', :'usage' || query, :'ada_token');
+SELECT what, status, json_array_length(body::json -> 'items') AS items
+FROM (VALUES ('since the rise', 'since=' || pg_temp.stamp('1:30')), ('after it', 'since=' || pg_temp.stamp('1:00')),
+	('all', 'since=' || pg_temp.stamp('201:00')), ('before', 'until=' || pg_temp.stamp('2:00') || '&since=' || pg_temp.stamp('200:00')),
+	('one hour, with a fraction', 'x&since=' || replace(pg_temp.stamp('200:00'), 'Z', '.25Z') || '&until=' || replace(pg_temp.stamp('200:00'), 'Z', '.2500011%2B00:00') || '&y')) v (what, query),
+	LATERAL pg_temp.ask('GET', :'usage' || '?' || query, :'ada_token');
+
+-- The order of checks: the credential, the times, the org, the key.
+SELECT what, status, code, param
+FROM (VALUES ('no credential', :'usage', NULL), ('a key', :'usage', :'secret'), ('an expired token', :'usage', :'expired_token'),
+	('a bad time, and an org of others', '/organizations/' || :'bobs' || '/api-keys/' || :'key' || '/usage', :'ada_token')) v (what, path, credential),
+	LATERAL pg_temp.ask('GET', path || '?since=x', credential);
+SELECT status, code FROM pg_temp.ask('GET', :'usage', :'bob_token');
+DELETE FROM overten_auth.key_usage;
 
 -- Revoking: 204 without a body, twice, and the first time stays.
 SELECT status, headers, body FROM pg_temp.ask('DELETE', '/organizations/' || :'org' || '/api-keys/' || :'key', :'ada_token');
@@ -249,6 +319,7 @@ SELECT status, code FROM pg_temp.ask('GET', '/organizations/' || :'team' || '/ap
 -- A READ ONLY transaction serves what reads.
 BEGIN READ ONLY;
 SELECT status FROM pg_temp.ask('GET', '/organizations/' || :'org' || '/api-keys', :'ada_token');
+SELECT status FROM pg_temp.ask('GET', :'usage', :'ada_token');
 SELECT status, code FROM pg_temp.ask('GET', '/verify', :'secret');
 ROLLBACK;
 
@@ -280,6 +351,16 @@ SELECT current_setting('response.status') AS status, current_setting('response.h
 SELECT set_config('request.headers', json_build_object('x-overten-authorization', 'Bearer ' || :'ada_token', 'x-overten-org-id', :'org')::text, true) \gset
 SELECT json_array_length(overten_api.list_api_keys() -> 'items') AS items;
 SELECT json_array_length(overten_api.list_api_keys(:'carols') -> 'items') AS items_of_the_header;
+SELECT json_array_length(overten_api.key_usage(key_id => :'key') -> 'items') AS items;
+SELECT overten_api.key_usage(key_id => :'key', since => 'x') #>> '{error,param}' AS param;
+SELECT overten_api.key_usage(key_id => :'key', until => 'x') #>> '{error,param}' AS param;
+SELECT overten_api.key_usage(key_id => :'key', since => '2026-05-01T00:00:00+02:00', until => '2026-05-02T00:00:00Z') AS usage;
+SELECT overten_api.key_usage(:'carols', :'carols_key') #>> '{error,code}' AS not_of_the_header_s_org;
+SELECT overten_api.key_usage() #>> '{error,code}' AS no_key;
+SELECT set_config('request.headers', json_build_object('x-overten-authorization', 'Bearer ' || :'ada_token', 'x-overten-org-id', :'org',
+	'x-overten-key-id', :'key', 'x-overten-query', 'since=x')::text, true) \gset
+SELECT overten_api.key_usage(key_id => 'key_nobody', since => '2026-05-01T00:00:00Z') #>> '{error,param}' AS query_of_the_header;
+SELECT set_config('request.headers', json_build_object('x-overten-authorization', 'Bearer ' || :'ada_token', 'x-overten-org-id', :'org')::text, true) \gset
 SELECT overten_api.create_api_key('{"name": "x"}') #>> '{error,code}' AS code, overten_api.signup('{}') #>> '{error,code}' AS code;
 SELECT overten_api.signup('{"org_name": "x", "org_name": "y"}') #>> '{error,code}' AS code;
 SELECT current_setting('response.status') AS status;

@@ -78,7 +78,11 @@ SELECT overten_add_member(:'org_id', 'mallory');
 SELECT overten_remove_member(:'org_id', 'mallory');
 SELECT overten_list_orgs('mallory');
 SELECT overten_key_checksum_ok(:'secret');
+SELECT overten_key_usage(:'org_id', :'key_id');
+SELECT overten_org_usage(:'org_id', now(), now());
+SELECT overten_key_anomalies(:'org_id', :'key_id');
 SELECT * FROM overten_auth.api_keys;
+SELECT * FROM overten_auth.key_usage;
 SELECT overten_auth.invalidate_caches();
 SET overten_auth.cache_entries = 0;
 SET overten_auth.record_use_without_preload = off;
@@ -115,6 +119,17 @@ CREATE FUNCTION evil.clock_timestamp() RETURNS timestamptz LANGUAGE plpgsql AS
 	$$BEGIN RAISE EXCEPTION 'evil was called'; END$$;
 CREATE FUNCTION evil.char_length(text) RETURNS int LANGUAGE plpgsql AS
 	$$BEGIN RAISE EXCEPTION 'evil was called'; END$$;
+CREATE FUNCTION evil.later(timestamptz, timestamptz) RETURNS boolean LANGUAGE plpgsql AS
+	$$BEGIN RAISE EXCEPTION 'evil was called'; END$$;
+CREATE FUNCTION evil.more(bigint, int) RETURNS boolean LANGUAGE plpgsql AS
+	$$BEGIN RAISE EXCEPTION 'evil was called'; END$$;
+CREATE OPERATOR evil.>= (LEFTARG = timestamptz, RIGHTARG = timestamptz, FUNCTION = evil.later);
+CREATE OPERATOR evil.< (LEFTARG = timestamptz, RIGHTARG = timestamptz, FUNCTION = evil.later);
+CREATE OPERATOR evil.> (LEFTARG = bigint, RIGHTARG = int, FUNCTION = evil.more);
+CREATE FUNCTION evil.to_char(timestamp, text) RETURNS text LANGUAGE plpgsql AS
+	$$BEGIN RAISE EXCEPTION 'evil was called'; END$$;
+CREATE FUNCTION evil.round(numeric, int) RETURNS numeric LANGUAGE plpgsql AS
+	$$BEGIN RAISE EXCEPTION 'evil was called'; END$$;
 CREATE FUNCTION evil.gen_random_uuid() RETURNS uuid LANGUAGE plpgsql AS
 	$$BEGIN RAISE EXCEPTION 'evil was called'; END$$;
 GRANT USAGE ON SCHEMA evil TO PUBLIC;
@@ -124,6 +139,7 @@ CREATE TEMP TABLE orgs (LIKE overten_auth.orgs);
 CREATE TEMP TABLE tiers (name text);
 CREATE TEMP TABLE key_last_used (key_id text, last_used_at timestamptz);
 CREATE TEMP TABLE audit_log (LIKE overten_auth.audit_log);
+CREATE TEMP TABLE key_usage (LIKE overten_auth.key_usage);
 SET search_path = pg_temp, evil, pg_catalog, public;
 SELECT org_name FROM overten_verify_key(:'secret');
 SELECT org_id FROM overten_create_org('Hostile') \gset hostile_
@@ -133,6 +149,12 @@ SELECT overten_add_member(:'hostile_org_id', 'ada'), overten_set_tier(:'hostile_
 	   overten_set_api_access(:'hostile_org_id', true);
 SELECT name FROM overten_list_orgs('ada');
 SELECT org_name FROM overten_verify_key(:'hostile_secret');
+INSERT INTO overten_auth.key_usage
+SELECT :'hostile_key_id', at, ('203.0.113.' || CASE ago WHEN 2 THEN 8 ELSE 7 END)::inet, CASE ago WHEN 2 THEN 500 ELSE 1 END, 1, at, at
+FROM unnest(ARRAY[100, 99, 98, 2]) ago, LATERAL (SELECT date_trunc('hour', now(), 'UTC') - ago * interval '1 hour' AS at) t;
+SELECT accepted, refused FROM overten_key_usage(:'hostile_org_id', :'hostile_key_id');
+SELECT name, accepted, refused FROM overten_org_usage(:'hostile_org_id', now() - interval '1 day', now());
+SELECT kind, client_addr, observed, expected FROM overten_key_anomalies(:'hostile_org_id', :'hostile_key_id');
 SELECT overten_remove_member(:'hostile_org_id', 'ada'), overten_revoke_key(:'hostile_org_id', :'hostile_key_id');
 SELECT overten_verify_key(:'hostile_secret') IS NULL AS refused;
 SHOW search_path;

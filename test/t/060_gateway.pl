@@ -68,6 +68,8 @@ is(summary(bytes($port, raw_request($verify, "Authorization: Bearer x\ry", $clos
 	'400 invalid_request', 'a line break in a credential');
 is(summary(bytes($port, raw_request($verify, "Authorization: Bearer x\0y", $close))),
 	'400 invalid_request', 'a NUL in a credential');
+is(summary(bytes($port, raw_request("GET /api/v1/verify?x=\xc3\xa9 HTTP/1.1", $good))),
+	'400 invalid_request', 'a query that is not ASCII');
 is(summary(bytes($port, raw_request($verify, 'X: ' . 'x' x 40_000))),
 	'431 invalid_request', 'headers over 32 KiB');
 is(summary(bytes($port, raw_request($signup, 'Content-Length: 2', 'Transfer-Encoding: chunked') . '{}')),
@@ -138,6 +140,7 @@ my @each = (
 	[ 'POST', '/api/v1/signup', [ $ada, 'Content-Type: application/json' ], '{"org_name":"x"}' ],
 	[ 'POST', "/api/v1/organizations/$state->{own}/api-keys", [ $ada, 'Content-Type: application/json' ], '{"name":"x"}' ],
 	[ 'GET', "/api/v1/organizations/$state->{own}/api-keys", [$ada] ],
+	[ 'GET', "/api/v1/organizations/$state->{own}/api-keys/$state->{own_key}/usage", [$ada] ],
 	[ 'DELETE', "/api/v1/organizations/$state->{own}/api-keys/$state->{own_key}", [$ada] ],
 	[ 'GET', '/api/v1/verify', [$bearer] ]);
 

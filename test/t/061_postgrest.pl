@@ -75,6 +75,8 @@ is(summary(bytes($port, "GET /api/v1/verify HTTP/1.1\r\n${head}X: " . 'x' x 40_0
 	'431 invalid_request', 'headers over 32 KiB');
 is(summary(bytes($port, "GET /api/v1/%zz HTTP/1.1\r\n$head\r\n")),
 	'400 invalid_request', 'a path that cannot be decoded');
+is(summary(bytes($port, "GET /api/v1/verify?x=\xc3\xa9 HTTP/1.1\r\n$head$good\r\n\r\n")),
+	'400 invalid_request', 'a query that is not ASCII');
 is(summary(bytes($port, "rubbish\r\n\r\n")), '400 invalid_request', 'rubbish');
 is(summary(request($url, 'GET', '/api/v1/verify', ["X-Overten-Authorization: Bearer $secret"])),
 	'401 missing_credentials', "a client's X-Overten-Authorization alone");
@@ -98,6 +100,7 @@ ask($node, "DELETE FROM overten_auth.signing_keys");
 check_exchange($node, $url, [ "no signing keys: $_->[0]", '503 auth_unavailable', @$_ ])
   foreach [ 'POST', '/api/v1/signup', [ $ada, 'Content-Type: application/json' ], '{}' ],
   [ 'GET', "/api/v1/organizations/$state->{own}/api-keys", [$ada] ],
+  [ 'GET', "/api/v1/organizations/$state->{own}/api-keys/x/usage", [$ada] ],
   [ 'DELETE', "/api/v1/organizations/$state->{own}/api-keys/x", [$ada] ];
 
 # The database goes away, then PostgREST.
@@ -117,6 +120,7 @@ my @each = (
 	[ 'POST', '/api/v1/signup', [ $token, 'Content-Type: application/json' ], '{"org_name":"x"}' ],
 	[ 'POST', "/api/v1/organizations/$state->{own}/api-keys", [ $token, 'Content-Type: application/json' ], '{"name":"x"}' ],
 	[ 'GET', "/api/v1/organizations/$state->{own}/api-keys", [$token] ],
+	[ 'GET', "/api/v1/organizations/$state->{own}/api-keys/x/usage?since=2026-05-01T00:00:00Z", [$token] ],
 	[ 'DELETE', "/api/v1/organizations/$state->{own}/api-keys/x", [$token] ],
 	[ 'GET', '/api/v1/verify', ["Authorization: Bearer $secret"] ]);
 my $internal_error = '{"error":{"code":"internal_error","message":"An internal error occurred."}}';
@@ -127,7 +131,7 @@ foreach (@each)
 	is("$answer->{status} $answer->{body}", "500 $internal_error", "$_->[0] $_->[1] without the privilege");
 }
 ask($node, 'GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA overten_api TO overten_web');
-ask($node, "ALTER FUNCTION overten_api.$_ RENAME TO ${_}_is_gone") foreach qw(list_api_keys verify);
+ask($node, "ALTER FUNCTION overten_api.$_ RENAME TO ${_}_is_gone") foreach qw(list_api_keys key_usage verify);
 ask($node, "ALTER FUNCTION overten_api.$_(json) RENAME TO ${_}_is_gone") foreach qw(signup create_api_key revoke_api_key);
 foreach (@each)
 {

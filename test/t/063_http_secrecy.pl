@@ -57,6 +57,9 @@ foreach my $url ($gateway->{url}, $unprepared->{url}, "http://127.0.0.1:$port")
 	is(request($url, 'POST', '/api/v1/signup', [ $ada, $json ], "{\"org_name\":\"$more->{secret}")->{status}, 400, 'a key in bad JSON');
 	is(request($url, 'POST', $keys, [ $ada, $json ], "{\"name\":[\"$more->{secret}\"]}")->{status}, 400, 'a key as an array');
 	is(request($url, 'GET', "/api/v1/verify/$more->{secret}?key=$more->{secret}")->{status}, 404, 'a key in the path');
+	is(request($url, 'GET', "$keys/$made->{key_id}/usage", [$ada])->{status}, 200, 'usage');
+	is(request($url, 'GET', "$keys/$made->{key_id}/usage?$_=$more->{secret}", [$ada])->{status}, 400, "a key for $_") foreach qw(since until);
+	is(request($url, 'GET', "$keys/$made->{secret}/usage?key=$more->{secret}", [$ada])->{status}, 404, 'a key for an id of usage');
 	is(request($url, 'DELETE', "$keys/$made->{key_id}", [$ada])->{status}, 204, 'revoking');
 	is(request($url, 'DELETE', "$keys/$made->{secret}", [$ada])->{status}, 404, 'a key for an id');
 	is(request($url, 'GET', '/api/v1/verify', ["Authorization: Bearer $made->{secret}"])->{status}, 401, 'a revoked key');

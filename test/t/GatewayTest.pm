@@ -412,6 +412,14 @@ sub prepare_matrix
 	mint($node, $state{full}) foreach 1 .. 3;
 	ask($node, "SELECT overten_revoke_key(org_id, key_id) FROM (SELECT m.* FROM generate_series(1, 5) i, LATERAL overten_mint_key('$state{worn}', i::text) m OFFSET 0) k");
 	ask($node, "SELECT (overten_signup('$rich', 'rich')).org_id FROM generate_series(1, 9)");
+	ask($node, <<"EOS");
+INSERT INTO overten_auth.key_usage
+SELECT '$state{own_key}', at, '203.0.113.7', 3, 0, at, at + interval '30 min'
+FROM generate_series(60, 160) ago, LATERAL (SELECT date_trunc('hour', now()) - ago * interval '1 h') t (at)
+UNION ALL
+SELECT '$state{own_key}', at, address::inet, 300, 0, at, at + interval '30 min'
+FROM unnest('{203.0.113.7, 2001:db8:1:2::/64, NULL}'::text[]) address, LATERAL (SELECT date_trunc('hour', now()) - interval '5 h') t (at);
+EOS
 	($state{revoked_secret}, my $key) = mint($node, $state{foreign});
 	ask($node, "SELECT overten_revoke_key('$state{foreign}', '$key')");
 	return \%state;
@@ -428,6 +436,7 @@ sub matrix
 	my $json = 'Content-Type: application/json';
 	my $ada = "Authorization: Bearer $s{ada}";
 	my $good = "Authorization: Bearer $s{own_secret}";
+	my $usage = "$keys/$s{own_key}/usage";
 	my $signup = sub {
 		my ($name, $expected, $body, @headers) = @_;
 		return [ "signup: $name", $expected, 'POST', "$api/signup",
@@ -463,6 +472,9 @@ sub matrix
 		[ 'PUT on keys', '405 method_not_allowed', 'PUT', $keys ],
 		[ 'GET on a key', '405 method_not_allowed', 'GET', "$keys/$s{own_key}" ],
 		[ 'OPTIONS', '405 method_not_allowed', 'OPTIONS', $keys ],
+		[ 'POST on usage', '405 method_not_allowed', 'POST', $usage ],
+		[ 'usage of no key', '404 not_found', 'GET', "$keys//usage", [$ada] ],
+		[ 'encoded usage', '404 not_found', 'GET', "$keys/$s{own_key}/%75sage", [$ada] ],
 		[ 'a rare method', '405 method_not_allowed', 'PROPFIND', $keys ],
 		[ 'text/plain', '415 unsupported_media_type', 'POST', "$api/signup", ['Content-Type: text/plain'], '{}' ],
 		[ 'application/jsonx', '415 unsupported_media_type', 'POST', $keys, ['Content-Type: application/jsonx'], '{}' ],
@@ -475,6 +487,7 @@ sub matrix
 
 		[ 'a body over 16 KiB to verify', '413 payload_too_large', 'GET', "$api/verify", [$good], ' ' x 16385 ],
 		[ 'a body over 16 KiB for a list', '413 payload_too_large', 'GET', $keys, [$ada], ' ' x 16385 ],
+		[ 'a body over 16 KiB for usage', '413 payload_too_large', 'GET', $usage, [$ada], ' ' x 16385 ],
 		[ 'a body over 16 KiB to revoke', '413 payload_too_large', 'DELETE', "$keys/$s{own_key}", [$ada], ' ' x 16385 ],
 		[ 'a body where there need be none', '200', 'GET', "$api/verify", [$good], 'x' ],
 
@@ -482,6 +495,7 @@ sub matrix
 		[ 'no credentials', '401 missing_credentials', 'GET', "$api/verify" ],
 		[ 'HEAD without credentials', '401', 'HEAD', "$api/verify" ],
 		[ 'no credentials for a list', '401 missing_credentials', 'GET', $keys ],
+		[ 'no credentials for usage', '401 missing_credentials', 'GET', "$usage?since=x" ],
 		[ 'no credentials for a new key', '401 missing_credentials', 'POST', $keys, [$json], '{' ],
 		[ 'no credentials to revoke', '401 missing_credentials', 'DELETE', "$keys/$s{own_key}" ],
 		[ 'Basic', '401 missing_credentials', 'GET', "$api/verify", ['Authorization: Basic YTpi'] ],
@@ -490,6 +504,7 @@ sub matrix
 		[ 'two credentials', '400 invalid_request', 'GET', "$api/verify", [ $good, "X-Overten-Authorization: Bearer $s{foreign_secret}" ] ],
 		[ 'two credentials to revoke', '400 invalid_request', 'DELETE', "$keys/$s{own_key}", [ $ada, 'X-Overten-Authorization: Bearer x' ] ],
 		[ 'two credentials for a list', '400 invalid_request', 'GET', $keys, [ $ada, "X-Overten-Authorization: $s{ada}" ] ],
+		[ 'two credentials for usage', '400 invalid_request', 'GET', $usage, [ $ada, "X-Overten-Authorization: $s{ada}" ] ],
 		[ 'one credential twice', '200', 'GET', "$api/verify", [ $good, "X-Overten-Authorization: Bearer $s{own_secret}" ] ],
 
 		# keys
@@ -513,6 +528,8 @@ sub matrix
 		$signup->('an expired token', '401 expired_token', '{}', @{ $with->($s{expired}) }),
 		[ 'an expired token for a list', '401 expired_token', 'GET', $keys, $with->($s{expired}) ],
 		[ 'HEAD on a list with a key', '401', 'HEAD', $keys, [$good] ],
+		[ 'an expired token for usage', '401 expired_token', 'GET', "$usage?since=x", $with->($s{expired}) ],
+		[ 'HEAD on usage with a key', '401', 'HEAD', $usage, [$good] ],
 		[ 'an expired token to revoke', '401 expired_token', 'DELETE', "$keys/$s{own_key}", $with->($s{expired}) ],
 		[ 'a key to revoke', '401 invalid_token', 'DELETE', "$keys/$s{own_key}", [$good] ],
 
@@ -538,6 +555,19 @@ sub matrix
 		[ 'name an array', '400 invalid_parameter name', 'POST', $keys, [ $ada, $json ], '{"name":[]}' ],
 		[ 'no body for a key', '400 invalid_json', 'POST', $keys, [ $ada, $json ], '' ],
 
+		# parameters
+		[ 'since no time', '400 invalid_parameter since', 'GET', "$usage?since=yesterday", [$ada] ],
+		[ 'until no time', '400 invalid_parameter until', 'GET', "$usage?until=", [$ada] ],
+		[ 'HEAD with a since that is no time', '400', 'HEAD', "$usage?since=x", [$ada] ],
+		[ 'since twice', '400 invalid_parameter since', 'GET', "$usage?since=2026-04-17T11:20:00Z&%73ince=2026-04-17T11:20:00Z", [$ada] ],
+		[ 'since with a bad escape', '400 invalid_parameter since', 'GET', "$usage?since=2026-04-17T11:20:00%5", [$ada] ],
+		[ 'since with line breaks', '400 invalid_parameter since', 'GET', "$usage?since=2026-04-17T11:20:00Z%0d%0aX-Overten-Key-Id:%20x", [$ada] ],
+		[ 'since with a NUL', '400 invalid_parameter since', 'GET', "$usage?since=2026-04-17T11:20:00Z%00", [$ada] ],
+		[ 'more than 31 days', '400 invalid_parameter since', 'GET', "$usage?since=2026-05-01T00:00:00Z&until=2026-06-01T00:00:01Z", [$ada] ],
+		[ 'until before since', '400 invalid_parameter since', 'GET', "$usage?since=2026-05-01T00:00:00Z&until=2026-04-01T00:00:00Z", [$ada] ],
+		[ '10 kB of since', '400 invalid_parameter since', 'GET', "$usage?since=" . '1' x 10240, [$ada] ],
+		[ 'a bad time for an unknown org', '400 invalid_parameter since', 'GET', $on->('x') . '/y/usage?since=x', [$ada] ],
+
 		# orgs and keys that are not the caller's
 		$signup->('an unknown org', '404 organization_not_found', '{"existing_org_id":"org_00000000000000000000"}'),
 		$signup->("another's org", '404 organization_not_found', "{\"existing_org_id\":\"$s{foreign}\"}"),
@@ -546,6 +576,10 @@ sub matrix
 		[ "HEAD on another's org", '404', 'HEAD', $on->($s{foreign}), [$ada] ],
 		[ "a key for another's org", '404 organization_not_found', 'POST', $on->($s{foreign}), [ $ada, $json ], '{"name":"x"}' ],
 		[ "revoking in another's org", '404 organization_not_found', 'DELETE', $on->($s{foreign}) . "/$s{foreign_key}", [$ada] ],
+		[ "usage in another's org", '404 organization_not_found', 'GET', $on->($s{foreign}) . "/$s{foreign_key}/usage", [$ada] ],
+		[ 'usage of an unknown key', '404 key_not_found', 'GET', "$keys/key_00000000000000000000/usage", [$ada] ],
+		[ "usage of another org's key", '404 key_not_found', 'GET', "$keys/$s{foreign_key}/usage", [$ada] ],
+		[ 'HEAD on usage of an unknown key', '404', 'HEAD', "$keys/x/usage", [$ada] ],
 		[ 'revoking an unknown key', '404 key_not_found', 'DELETE', "$keys/key_00000000000000000000", [$ada] ],
 		[ "revoking another org's key", '404 key_not_found', 'DELETE', "$keys/$s{foreign_key}", [$ada] ],
 		[ 'revoking with a made-up id', '404 key_not_found', 'DELETE', "$keys/';--", [$ada] ],
@@ -562,6 +596,7 @@ sub matrix
 		# what a client's own headers must not do
 		[ "a client's org id", '200', 'GET', $keys, [ $ada, "X-Overten-Org-Id: $s{foreign}" ] ],
 		[ "a client's key id", '404 key_not_found', 'DELETE', "$keys/x", [ $ada, "X-Overten-Key-Id: $s{own_key}" ] ],
+		[ "a client's query", '200', 'GET', $usage, [ $ada, 'X-Overten-Query: since=x' ] ],
 		[ "a client's headers for PostgREST", '200', 'GET', $keys, [ $ada, 'Accept: text/csv', 'Range: items=5-9', 'Accept-Profile: overten_auth', 'Prefer: handling=strict, tx=rollback, max-affected=0' ] ],
 
 		# success
@@ -570,6 +605,13 @@ sub matrix
 		[ 'the list', '200', 'GET', $keys, [$ada] ],
 		[ 'HEAD on the list', '200', 'HEAD', $keys, [$ada] ],
 		[ 'the list of a suspended org', '200', 'GET', $on->($s{suspended}), [$ada] ],
+		[ 'usage', '200', 'GET', $usage, [$ada] ],
+		[ 'HEAD on usage', '200', 'HEAD', $usage, [$ada] ],
+		[ 'usage with an empty query', '200', 'GET', "$usage?", [$ada] ],
+		[ 'usage since another time zone', '200', 'GET', "$usage?since=2026-05-01T00:00:00.125%2B05:45&until=2026-05-31T10:59:59-03:30", [$ada] ],
+		[ 'usage since a plus sign', '200', 'GET', "$usage?until=2026-05-01T00:00:00+05:45", [$ada] ],
+		[ 'usage with unknown parameters', '200', 'GET', "$usage?select=hour&limit=1&org_id=x&%zz&since=2026-05-01T00:00:00Z&until=2026-05-02T00:00:00Z&x=%zz", [$ada] ],
+		[ 'usage of a key without', '200', 'GET', $on->($s{suspended}) . "/$s{suspended_key}/usage", [$ada] ],
 		[ 'revoking', '204', 'DELETE', "$keys/$s{own_key}", [$ada] ],
 		[ 'revoking again', '204', 'DELETE', "$keys/$s{own_key}", [$ada] ],
 		[ 'the revoked key', '401 invalid_api_key', 'GET', "$api/verify", [$good] ],
