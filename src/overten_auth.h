@@ -276,6 +276,27 @@ extern const char *oa_parse_key_document(const char *text, int length,
 extern void oa_free_key_document(OaKeyDocument *document);
 extern const char *oa_check_signing_key(struct evp_pkey_st *key);
 
+/* key_answer.c: the HTTP answer in which such a document comes */
+#define OA_ANSWER_HEADER_MAX	(16 * 1024)
+#define OA_MAX_AGE_LEAST		300 /* seconds */
+#define OA_MAX_AGE_MOST			(24 * 3600)
+
+typedef struct OaKeyAnswer
+{
+	int			status;			/* HTTP */
+	int			body;			/* where it begins */
+	int			max_age;		/* seconds that it is good for, within limits */
+} OaKeyAnswer;
+
+extern const char *oa_read_key_answer(const char *text, int length,
+									  OaKeyAnswer *answer);
+
+/* key_schedule.c: when to fetch signing keys */
+extern TimestampTz oa_next_fetch_at(TimestampTz now, int max_age,
+									int failures, uint32 random);
+extern bool oa_fetch_is_due(TimestampTz now, TimestampTz fetched_at,
+							TimestampTz next_fetch_at);
+
 /* key_ring.c: the signing keys of a backend, ready for use */
 typedef struct OaHeldKey OaHeldKey;
 
