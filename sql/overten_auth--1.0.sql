@@ -203,6 +203,7 @@ CREATE TABLE overten_auth.signing_keys (
 			pg_catalog.octet_length(kid) OPERATOR(pg_catalog.>=) 1),
 	public_key pg_catalog.bytea NOT NULL,
 	expires_at pg_catalog.timestamptz,
+	certificate_expires_at pg_catalog.timestamptz,
 	loaded_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 ) WITH (vacuum_truncate = off);
 REVOKE ALL ON overten_auth.signing_keys FROM PUBLIC;
@@ -210,6 +211,7 @@ COMMENT ON TABLE overten_auth.signing_keys IS 'keys that Firebase ID tokens are 
 COMMENT ON COLUMN overten_auth.signing_keys.kid IS 'key id, compared byte for byte';
 COMMENT ON COLUMN overten_auth.signing_keys.public_key IS 'RSA key as SubjectPublicKeyInfo in DER';
 COMMENT ON COLUMN overten_auth.signing_keys.expires_at IS 'from when on it is not used; NULL if it does not expire';
+COMMENT ON COLUMN overten_auth.signing_keys.certificate_expires_at IS 'the end of its certificate, which expires_at is never after; NULL if it came as a JWK';
 COMMENT ON COLUMN overten_auth.signing_keys.loaded_at IS 'when the set that it is in was loaded';
 
 

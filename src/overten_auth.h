@@ -112,6 +112,7 @@ typedef struct OaSigningKeyRow
 	text	   *kid;
 	bytea	   *public_key;		/* SubjectPublicKeyInfo in DER */
 	TimestampTz expires_at;		/* DT_NOEND if it does not expire */
+	TimestampTz certificate_expires_at; /* DT_NOEND if it is a JWK */
 	bool		own;
 } OaSigningKeyRow;
 
@@ -296,6 +297,11 @@ extern TimestampTz oa_next_fetch_at(TimestampTz now, int max_age,
 									int failures, uint32 random);
 extern bool oa_fetch_is_due(TimestampTz now, TimestampTz fetched_at,
 							TimestampTz next_fetch_at);
+
+/* signing_keys.c: the set of signing keys */
+extern int	oa_load_signing_keys(const char *utf8, int length,
+								 TimestampTz not_after);
+extern int	oa_extend_signing_keys(TimestampTz not_after);
 
 /* key_ring.c: the signing keys of a backend, ready for use */
 typedef struct OaHeldKey OaHeldKey;
