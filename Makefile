@@ -23,6 +23,7 @@ OBJS = \
 	src/jwt_library.o \
 	src/key_answer.o \
 	src/key_document.o \
+	src/key_fetch.o \
 	src/key_ring.o \
 	src/key_schedule.o \
 	src/key_text.o \

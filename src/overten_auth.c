@@ -53,6 +53,22 @@ int			oa_max_keys_per_org = 100;
 int			oa_max_keys_total_per_org = 1000;
 int			oa_max_orgs_per_uid = 10;
 
+/*
+ * The command that fetches signing keys.  It is the way out for those whose
+ * server reaches the world by a proxy, or by another program than curl.
+ */
+char	   *oa_signing_keys_command = NULL;
+
+/*
+ * Nothing but this one document, and only from whom TLS knows to be Google:
+ * no .curlrc (which has to be said first), no redirects, no other protocol.
+ */
+#define SIGNING_KEYS_COMMAND \
+	"curl --disable --silent --show-error --include " \
+	"--suppress-connect-headers --proto =https --tlsv1.2 --max-redirs 0 " \
+	"--max-time 10 --max-filesize 262144 https://www.googleapis.com" \
+	"/robot/v1/metadata/x509/securetoken@system.gserviceaccount.com"
+
 PGDLLEXPORT void _PG_init(void);
 
 /* A project id is printable ASCII, and short enough for the token cache. */
@@ -142,6 +158,14 @@ _PG_init(void)
 							0, 0, 300,
 							PGC_SUSET, GUC_UNIT_S,
 							NULL, NULL, NULL);
+
+	DefineCustomStringVariable("overten_auth.signing_keys_command",
+							   "Sets the shell command that fetches signing keys.",
+							   "It prints an HTTP answer with its header.  Empty means that none are fetched.",
+							   &oa_signing_keys_command,
+							   SIGNING_KEYS_COMMAND,
+							   PGC_SIGHUP, GUC_SUPERUSER_ONLY,
+							   NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("overten_auth");
 	oa_cache_init();

@@ -30,6 +30,7 @@ extern int	oa_clock_skew;
 extern int	oa_max_keys_per_org;
 extern int	oa_max_keys_total_per_org;
 extern int	oa_max_orgs_per_uid;
+extern char *oa_signing_keys_command;
 
 /* key_text.c: the form of secrets, ids and names */
 #define OA_SECRET_LEN	36		/* "sk_live_" and 28 alphanumeric characters */
@@ -297,6 +298,21 @@ extern TimestampTz oa_next_fetch_at(TimestampTz now, int max_age,
 									int failures, uint32 random);
 extern bool oa_fetch_is_due(TimestampTz now, TimestampTz fetched_at,
 							TimestampTz next_fetch_at);
+
+/* key_fetch.c: running the command that fetches signing keys */
+#define OA_OUTCOME_MAX			160
+#define OA_COMMAND_SAID_MAX		200
+
+typedef struct OaKeyFetch
+{
+	char	   *document;		/* palloc'd and usable, or NULL: unchanged */
+	int			length;
+	int			max_age;		/* seconds, as in OaKeyAnswer */
+	char		outcome[OA_OUTCOME_MAX];	/* a sentence, without contents */
+	char		said[OA_COMMAND_SAID_MAX + 1];	/* begin of its stderr */
+} OaKeyFetch;
+
+extern bool oa_fetch_keys(const char *command, OaKeyFetch *fetch);
 
 /* signing_keys.c: the set of signing keys */
 extern int	oa_load_signing_keys(const char *utf8, int length,
