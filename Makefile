@@ -22,6 +22,7 @@ OBJS = \
 	src/invalidation.o \
 	src/jwt_library.o \
 	src/key_answer.o \
+	src/key_command.o \
 	src/key_document.o \
 	src/key_fetch.o \
 	src/key_ring.o \

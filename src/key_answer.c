@@ -30,14 +30,14 @@
 
 typedef struct Reader
 {
-	const char *text;
+	const char *bytes;
 	int			length;
 	int			at;				/* what has been read */
 } Reader;
 
 typedef struct Span
 {
-	const char *text;
+	const char *bytes;
 	int			length;
 } Span;
 
@@ -75,7 +75,7 @@ is_named(const Span *span, const char *name)
 
 	for (i = 0; i < span->length && name[i] != '\0'; i++)
 	{
-		char		c = span->text[i];
+		char		c = span->bytes[i];
 
 		if (c >= 'A' && c <= 'Z')
 			c += 'a' - 'A';
@@ -95,9 +95,9 @@ read_seconds(const Span *span)
 		return -1;
 	for (int i = 0; i < span->length; i++)
 	{
-		if (!is_digit(span->text[i]))
+		if (!is_digit(span->bytes[i]))
 			return -1;
-		seconds = Min(seconds * INT64CONST(10) + (span->text[i] - '0'),
+		seconds = Min(seconds * INT64CONST(10) + (span->bytes[i] - '0'),
 					  SECONDS_MAX);
 	}
 	return seconds;
@@ -107,7 +107,7 @@ read_seconds(const Span *span)
 static bool
 next_line(Reader *reader, Span *line)
 {
-	const char *start = reader->text + reader->at;
+	const char *start = reader->bytes + reader->at;
 	int			room = Min(reader->length, OA_ANSWER_HEADER_MAX) - reader->at;
 	const char *end = room > 0 ? memchr(start, '\n', room) : NULL;
 
@@ -116,7 +116,7 @@ next_line(Reader *reader, Span *line)
 	reader->at += end - start + 1;
 	if (end > start && end[-1] == '\r')
 		end--;
-	line->text = start;
+	line->bytes = start;
 	line->length = end - start;
 	return true;
 }
@@ -126,8 +126,8 @@ static int
 read_status(const Span *line)
 {
 	static const char protocol[] = "HTTP/";
-	const char *at = line->text;
-	const char *end = line->text + line->length;
+	const char *at = line->bytes;
+	const char *end = line->bytes + line->length;
 
 	if (line->length < (int) strlen(protocol) ||
 		memcmp(at, protocol, strlen(protocol)) != 0)
@@ -155,25 +155,28 @@ read_argument(const char **at, const char *end)
 	if (*at < end && **at == '"')
 	{
 		quote = *(*at)++;
-		argument.text++;
+		argument.bytes++;
 	}
 	while (*at < end && **at != (quote != '\0' ? quote : ','))
 		(*at)++;
-	argument.length = *at - argument.text;
+	argument.length = *at - argument.bytes;
 	if (quote != '\0' && *at < end)
 		(*at)++;
 	while (quote == '\0' && argument.length > 0 &&
-		   is_space(argument.text[argument.length - 1]))
+		   is_space(argument.bytes[argument.length - 1]))
 		argument.length--;
 	return argument;
 }
 
-/* Take a Cache-Control into account, RFC 9111 section 5.2. */
+/*
+ * Take a Cache-Control into account, RFC 9111 section 5.2.  A max-age that
+ * cannot be read means that the answer is stale (section 4.2.1).
+ */
 static void
 read_cache_control(const Span *value, Freshness *freshness)
 {
-	const char *at = value->text;
-	const char *end = value->text + value->length;
+	const char *at = value->bytes;
+	const char *end = value->bytes + value->length;
 
 	while (at < end)
 	{
@@ -183,7 +186,7 @@ read_cache_control(const Span *value, Freshness *freshness)
 
 		while (at < end && is_token_character(*at))
 			at++;
-		name.length = at - name.text;
+		name.length = at - name.bytes;
 		if (at < end && *at == '=')
 		{
 			at++;
@@ -192,7 +195,6 @@ read_cache_control(const Span *value, Freshness *freshness)
 		if (is_named(&name, "no-store") || is_named(&name, "no-cache"))
 			seconds = 0;
 		else if (is_named(&name, "max-age"))
-			/* Section 4.2.1: one that cannot be read means stale. */
 			seconds = Max(read_seconds(&argument), 0);
 		if (seconds >= 0 &&
 			(freshness->max_age < 0 || seconds < freshness->max_age))
@@ -205,37 +207,39 @@ read_cache_control(const Span *value, Freshness *freshness)
 	}
 }
 
-/* Take a header line into account; false if it is none. */
+/*
+ * Take a header line into account; false if it is none.  An Age that cannot be
+ * read is ignored (RFC 9111 section 5.1).
+ */
 static bool
 read_field(const Span *line, Freshness *freshness)
 {
-	Span		name = {line->text, 0};
+	Span		name = {line->bytes, 0};
 	Span		value;
 
 	while (name.length < line->length &&
-		   is_token_character(name.text[name.length]))
+		   is_token_character(name.bytes[name.length]))
 		name.length++;
 	if (name.length == 0 || name.length == line->length ||
-		name.text[name.length] != ':')
+		name.bytes[name.length] != ':')
 		return false;
 
-	value.text = name.text + name.length + 1;
+	value.bytes = name.bytes + name.length + 1;
 	value.length = line->length - name.length - 1;
 	for (int i = 0; i < value.length; i++)
-		if ((unsigned char) value.text[i] < ' ' && value.text[i] != '\t')
+		if ((unsigned char) value.bytes[i] < ' ' && value.bytes[i] != '\t')
 			return false;
-	while (value.length > 0 && is_space(value.text[0]))
+	while (value.length > 0 && is_space(value.bytes[0]))
 	{
-		value.text++;
+		value.bytes++;
 		value.length--;
 	}
-	while (value.length > 0 && is_space(value.text[value.length - 1]))
+	while (value.length > 0 && is_space(value.bytes[value.length - 1]))
 		value.length--;
 
 	if (is_named(&name, "cache-control"))
 		read_cache_control(&value, freshness);
 	else if (is_named(&name, "age"))
-		/* Section 5.1: one that cannot be read is ignored. */
 		freshness->age = Max(freshness->age, read_seconds(&value));
 	return true;
 }
@@ -265,19 +269,19 @@ read_header(Reader *reader, int *status, Freshness *freshness)
  * sentence; *answer is set only if nothing is.
  */
 const char *
-oa_read_key_answer(const char *text, int length, OaKeyAnswer *answer)
+oa_read_key_answer(const char *bytes, int length, OaKeyAnswer *answer)
 {
-	Reader		reader = {text, length, 0};
+	Reader		reader = {bytes, length, 0};
 	Freshness	freshness;
+	const char *problem;
 	int			status;
 
 	do
 	{
-		const char *problem = read_header(&reader, &status, &freshness);
-
-		if (problem != NULL)
-			return problem;
-	} while (status < 200);
+		problem = read_header(&reader, &status, &freshness);
+	} while (problem == NULL && status < 200);
+	if (problem != NULL)
+		return problem;
 
 	if (freshness.max_age < 0)
 		freshness.max_age = DEFAULT_MAX_AGE;

@@ -290,7 +290,7 @@ typedef struct OaKeyAnswer
 	int			max_age;		/* seconds that it is good for, within limits */
 } OaKeyAnswer;
 
-extern const char *oa_read_key_answer(const char *text, int length,
+extern const char *oa_read_key_answer(const char *bytes, int length,
 									  OaKeyAnswer *answer);
 
 /* key_schedule.c: when to fetch signing keys */
@@ -299,9 +299,22 @@ extern TimestampTz oa_next_fetch_at(TimestampTz now, int max_age,
 extern bool oa_fetch_is_due(TimestampTz now, TimestampTz fetched_at,
 							TimestampTz next_fetch_at);
 
-/* key_fetch.c: running the command that fetches signing keys */
-#define OA_OUTCOME_MAX			160
+/* key_command.c: running the command that fetches signing keys */
 #define OA_COMMAND_SAID_MAX		200
+
+typedef struct OaCommandRun
+{
+	char	   *printed;		/* what it prints */
+	int			capacity;		/* bytes, which it must not fill */
+	int			length;
+	char		said[OA_COMMAND_SAID_MAX + 1];	/* begin of its stderr */
+	int			status;			/* as waitpid() gives it */
+} OaCommandRun;
+
+extern const char *oa_run_command(const char *command, OaCommandRun *run);
+
+/* key_fetch.c: what came of it */
+#define OA_OUTCOME_MAX			160
 
 typedef struct OaKeyFetch
 {
@@ -309,7 +322,7 @@ typedef struct OaKeyFetch
 	int			length;
 	int			max_age;		/* seconds, as in OaKeyAnswer */
 	char		outcome[OA_OUTCOME_MAX];	/* a sentence, without contents */
-	char		said[OA_COMMAND_SAID_MAX + 1];	/* begin of its stderr */
+	char		said[OA_COMMAND_SAID_MAX + 1];	/* as in OaCommandRun */
 } OaKeyFetch;
 
 extern bool oa_fetch_keys(const char *command, OaKeyFetch *fetch);
