@@ -331,7 +331,7 @@ clean_line(char *line, int length)
 		length--;
 	for (int i = 0; i < length; i++)
 	{
-		if (line[i] == '\n')
+		if (line[i] == '\n' || line[i] == '\r' || line[i] == '\t')
 			line[i] = ' ';
 		else if (line[i] < ' ' || line[i] > '~')
 			line[i] = '?';
