@@ -15,8 +15,10 @@ OBJS = \
 	src/audit.o \
 	src/cache.o \
 	src/claims.o \
+	src/client_addr.o \
 	src/endpoints.o \
 	src/firebase_token.o \
+	src/flush_request.o \
 	src/http_message.o \
 	src/http_request.o \
 	src/invalidation.o \
@@ -29,6 +31,7 @@ OBJS = \
 	src/key_schedule.o \
 	src/key_text.o \
 	src/keys.o \
+	src/launcher.o \
 	src/name_text.o \
 	src/orgs.o \
 	src/overten_auth.o \
@@ -36,15 +39,21 @@ OBJS = \
 	src/problem.o \
 	src/sealing.o \
 	src/secrecy.o \
+	src/shared_memory.o \
 	src/signing_keys.o \
 	src/signup.o \
 	src/statement.o \
+	src/status.o \
 	src/store.o \
 	src/strict_json.o \
 	src/token_reader.o \
 	src/token_rules.o \
 	src/token_text.o \
 	src/usage.o \
+	src/usage_flush.o \
+	src/usage_table.o \
+	src/usage_worker.o \
+	src/use_counters.o \
 	src/verify.o
 
 DATA = $(wildcard sql/$(EXTENSION)--*.sql)

@@ -434,6 +434,58 @@ COMMENT ON FUNCTION overten_load_signing_keys(pg_catalog.json) IS
 'Replaces the keys that Firebase ID tokens are checked with by those of a document, in all sessions from the commit on, and returns how many there are: Google''s X.509 certificates by key id, or a JWK set. Keys from certificates expire with them, those of a JWK set do not. Errors: 22023 something in the document is not usable, and the old keys stay; 40001 another transaction has loaded keys.';
 
 
+/* Usage, and the state of everything */
+
+CREATE FUNCTION overten_flush_usage() RETURNS pg_catalog.void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_flush_usage() FROM PUBLIC;
+COMMENT ON FUNCTION overten_flush_usage() IS
+'Waits until all uses that were counted before are in the tables; nothing to wait for where they are not counted in shared memory. Errors: 55000 the flush fails, takes more than 30 seconds, or this is a standby; no use is lost by that.';
+
+CREATE FUNCTION overten_status(
+	OUT usage_mode pg_catalog.text,
+	OUT usage_worker pg_catalog.text,
+	OUT flushed_at pg_catalog.timestamptz,
+	OUT flush_failed_at pg_catalog.timestamptz,
+	OUT flush_failure pg_catalog.text,
+	OUT signing_keys pg_catalog.int4,
+	OUT signing_keys_expire_at pg_catalog.timestamptz)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_status() FROM PUBLIC;
+COMMENT ON FUNCTION overten_status() IS
+'The state of this database. usage_mode: how uses are recorded, in shared memory, in a table (last_used_at alone) or not at all (off). usage_worker: waiting, working, or none where one should be. flushed_at, flush_failed_at, flush_failure: the last flush, and the last failure of the worker. signing_keys: how many have not expired; signing_keys_expire_at: when the last of them does.';
+
+CREATE FUNCTION overten_auth.stat(
+	OUT accepted pg_catalog.int8,
+	OUT refused pg_catalog.int8,
+	OUT cache_hits pg_catalog.int8,
+	OUT cache_misses pg_catalog.int8,
+	OUT not_attributed pg_catalog.int8,
+	OUT flushes pg_catalog.int8,
+	OUT flush_failures pg_catalog.int8,
+	OUT entries_used pg_catalog.int4,
+	OUT entries_free pg_catalog.int4,
+	OUT since pg_catalog.timestamptz)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_stat';
+REVOKE ALL ON FUNCTION overten_auth.stat() FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.stat() IS
+'What the view overten_stat shows; whoever is to read the view needs EXECUTE on this, too.';
+
+CREATE VIEW overten_stat AS SELECT * FROM overten_auth.stat();
+REVOKE ALL ON overten_stat FROM PUBLIC;
+COMMENT ON VIEW overten_stat IS 'statistics of the whole server since its start; all NULL unless the library is preloaded';
+COMMENT ON COLUMN overten_stat.accepted IS 'keys accepted';
+COMMENT ON COLUMN overten_stat.refused IS 'keys refused, whatever the reason';
+COMMENT ON COLUMN overten_stat.cache_hits IS 'keys accepted from a session''s cache';
+COMMENT ON COLUMN overten_stat.cache_misses IS 'keys looked up in the tables';
+COMMENT ON COLUMN overten_stat.not_attributed IS 'uses missing in the history, for there was no memory left to count them: raise overten_auth.max_tracked_keys';
+COMMENT ON COLUMN overten_stat.flushes IS 'times that uses were written into the tables';
+COMMENT ON COLUMN overten_stat.flush_failures IS 'times that this, or removing old history, failed';
+COMMENT ON COLUMN overten_stat.entries_used IS 'pairs of a key and a client address that are counted at this moment';
+COMMENT ON COLUMN overten_stat.entries_free IS 'how many more could be';
+COMMENT ON COLUMN overten_stat.since IS 'when the counting began';
+
+
 /* Over HTTP */
 
 CREATE FUNCTION overten_signup(

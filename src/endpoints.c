@@ -349,8 +349,8 @@ oa_endpoint_verify(const OaRequest *request, OaResponse *response)
 		refuse(response, OA_SERVICE_UNAVAILABLE, NULL);
 		return;
 	}
-	if (!oa_verify_secret(request->bearer, request->bearer_length, values,
-						  nulls))
+	if (!oa_verify_secret(request->bearer, request->bearer_length,
+						  request->client, values, nulls))
 	{
 		refuse(response, OA_INVALID_API_KEY, NULL);
 		return;

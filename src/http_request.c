@@ -207,6 +207,7 @@ handle(const char *method_name, const char *path, text *headers_json,
 		return;
 	}
 
+	request.client = oa_read_client_addr(&headers);
 	response->problem = oa_read_bearer(&headers, &request);
 	if (response->problem == OA_NO_PROBLEM)
 		method->endpoint(&request, response);

@@ -6,6 +6,7 @@
 
 #include <limits.h>
 
+#include "miscadmin.h"
 #include "utils/guc.h"
 
 #include "overten_auth.h"
@@ -69,6 +70,32 @@ char	   *oa_signing_keys_command = NULL;
 	"--max-time 10 --max-filesize 262144 https://www.googleapis.com" \
 	"/robot/v1/metadata/x509/securetoken@system.gserviceaccount.com"
 
+/*
+ * How many proxies in front of the HTTP layer are trusted to have appended the
+ * address of their client to X-Forwarded-For.  0: the HTTP layer tells itself
+ * whom it is connected to.  Too high a number lets clients choose their address.
+ */
+int			oa_trust_forwarded_for = 0;
+
+/*
+ * How often uses are written from shared memory, in seconds.  A crash of the
+ * server loses what was counted since; each key used costs a few microseconds
+ * at each flush.
+ */
+int			oa_flush_interval = 10;
+
+/* How long the history of keys is kept, in minutes. */
+int			oa_usage_retention = 90 * 24 * 60;
+
+/* The databases whose uses are counted in shared memory, by name. */
+char	   *oa_databases = NULL;
+
+/*
+ * How many pairs of a key and a client address can be counted between two
+ * flushes; each takes about 100 bytes.  Uses beyond are not attributed.
+ */
+int			oa_max_tracked_keys = 10000;
+
 PGDLLEXPORT void _PG_init(void);
 
 /* A project id is printable ASCII, and short enough for the token cache. */
@@ -90,6 +117,31 @@ check_project_id(char **newval, void **extra, GucSource source)
 			return false;
 		}
 	return true;
+}
+
+/* What there is only if the library is loaded with the server. */
+static void
+preload(void)
+{
+	DefineCustomStringVariable("overten_auth.databases",
+							   "Lists the databases whose uses of keys are counted in shared memory.",
+							   NULL,
+							   &oa_databases,
+							   "",
+							   PGC_POSTMASTER, GUC_LIST_INPUT,
+							   oa_check_databases, NULL, NULL);
+
+	DefineCustomIntVariable("overten_auth.max_tracked_keys",
+							"Sets how many keys, by client address, can be counted between two flushes.",
+							NULL,
+							&oa_max_tracked_keys,
+							10000, 4, 10 * 1000 * 1000,
+							PGC_POSTMASTER, 0,
+							NULL, NULL, NULL);
+
+	oa_shared_memory_init();
+	if (oa_has_databases() && !IsBinaryUpgrade)
+		oa_register_launcher();
 }
 
 void
@@ -166,6 +218,33 @@ _PG_init(void)
 							   SIGNING_KEYS_COMMAND,
 							   PGC_SIGHUP, GUC_SUPERUSER_ONLY,
 							   NULL, NULL, NULL);
+
+	DefineCustomIntVariable("overten_auth.trust_forwarded_for",
+							"Sets how many proxies are trusted to have appended to X-Forwarded-For.",
+							"0 takes the client's address from the HTTP layer.",
+							&oa_trust_forwarded_for,
+							0, 0, 100,
+							PGC_SIGHUP, 0,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("overten_auth.flush_interval",
+							"Sets how often counted uses are written into tables.",
+							NULL,
+							&oa_flush_interval,
+							10, 1, 3600,
+							PGC_SIGHUP, GUC_UNIT_S,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("overten_auth.usage_retention",
+							"Sets how long the history of keys is kept.",
+							NULL,
+							&oa_usage_retention,
+							90 * 24 * 60, 60, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MIN,
+							NULL, NULL, NULL);
+
+	if (process_shared_preload_libraries_in_progress)
+		preload();
 
 	MarkGUCPrefixReserved("overten_auth");
 	oa_cache_init();

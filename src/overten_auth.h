@@ -11,6 +11,11 @@
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "port/atomics.h"
+#include "storage/condition_variable.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
@@ -31,6 +36,11 @@ extern int	oa_max_keys_per_org;
 extern int	oa_max_keys_total_per_org;
 extern int	oa_max_orgs_per_uid;
 extern char *oa_signing_keys_command;
+extern int	oa_trust_forwarded_for;
+extern int	oa_flush_interval;
+extern int	oa_usage_retention;
+extern char *oa_databases;
+extern int	oa_max_tracked_keys;
 
 /* key_text.c: the form of secrets, ids and names */
 #define OA_SECRET_LEN	36		/* "sk_live_" and 28 alphanumeric characters */
@@ -155,6 +165,16 @@ extern void oa_audit(const char *action, text *org_id, text *key_id,
 extern void oa_secrecy_begin(ErrorContextCallback *callback);
 extern void oa_secrecy_end(ErrorContextCallback *callback);
 
+/* client_addr.c: where a request comes from */
+typedef struct OaClientAddr
+{
+	uint8		family;			/* 4 or 6; 0 if it is not known */
+	uint8		bytes[8];		/* an IPv4 address, or the first half of IPv6 */
+} OaClientAddr;
+
+extern const OaClientAddr *oa_session_client_addr(void);
+extern Datum oa_client_addr_datum(const OaClientAddr *addr);
+
 /* verify.c: from bearer text to row */
 enum							/* the columns of overten_auth.verified_key */
 {
@@ -166,16 +186,125 @@ enum							/* the columns of overten_auth.verified_key */
 extern bool oa_may_verify(void);
 extern void oa_set_row_type(HeapTupleHeader row, TupleDesc columns,
 							FmgrInfo *function, Oid *checked_type);
-extern bool oa_verify_secret(const char *bytes, int length, Datum *values,
+extern bool oa_verify_secret(const char *bytes, int length,
+							 const OaClientAddr *client, Datum *values,
 							 bool *nulls);
 
 /* sealing.c: how a webhook secret is kept in the table */
 extern bytea *oa_seal(text *org_id, text *webhook_secret);
 extern text *oa_unseal(text *org_id, bytea *sealed);
 
-/* usage.c: recording that a key was used */
-extern bool oa_use_is_due(TimestampTz *recorded_at);
-extern void oa_record_use(text *key_id);
+/*
+ * usage.c, usage_table.c: recording that a key was used, or that a revoked one
+ * was tried.  A NULL client is the session's.
+ */
+typedef struct OaUsage
+{
+	void		(*accepted) (text *key_id, const OaClientAddr *client,
+							 TimestampTz *recorded_at);
+	void		(*refused) (text *key_id, const OaClientAddr *client);
+} OaUsage;
+
+extern const OaUsage *oa_usage(void);
+extern const OaUsage oa_usage_in_table;
+
+/* use_counters.c: counting uses in shared memory */
+#define OA_USE_PARTITIONS	64	/* locks */
+#define OA_COUNTED_ID_MAX	32	/* bytes of a key's id; minted ones have 24 */
+#define OA_ADDRESSES_MAX	64	/* that are told apart, of a key in an hour */
+
+typedef struct OaUseKey
+{
+	Oid			database;
+	int32		hour;			/* since 2000 */
+	char		key_id[OA_COUNTED_ID_MAX];	/* zeros behind it */
+	OaClientAddr client;
+} OaUseKey;
+
+typedef struct OaUses
+{
+	OaUseKey	key;
+	int64		accepted;
+	int64		refused;
+	TimestampTz first_used_at;
+	TimestampTz last_accepted_at;	/* 0 if none was accepted */
+	TimestampTz last_refused_at;
+} OaUses;
+
+typedef enum OaEvent
+{
+	OA_CACHE_HIT,				/* accepted without a look at the tables */
+	OA_ACCEPTED,				/* accepted with one */
+	OA_REFUSED,					/* refused with one */
+	OA_MALFORMED,				/* refused without one */
+	OA_NOT_ATTRIBUTED,			/* a use, for lack of memory */
+	OA_FLUSH,
+	OA_FLUSH_FAILURE,
+	OA_EVENTS
+} OaEvent;
+
+typedef struct OaUseCounters OaUseCounters;
+
+extern Size oa_use_counters_size(int size);
+extern void oa_use_counters_init(void *memory, int size,
+								 LWLockPadded *partition_locks, bool first);
+extern void oa_use_counters_fill(int *used, int *size);
+extern void oa_count_event(OaEvent event);
+extern uint64 oa_event_count(OaEvent event);
+extern bool oa_count_use(OaUseKey *key, bool accepted, TimestampTz now);
+extern int	oa_collect_uses(Oid database, uint32 *bucket, OaUses *uses,
+							int capacity);
+extern void oa_subtract_uses(const OaUses *uses, int count);
+extern void oa_discard_uses(Oid database);
+
+/* shared_memory.c: what processes share, where the library is preloaded */
+#define OA_DATABASES_MAX	64
+#define OA_FAILURE_MAX		200 /* bytes of an error message that are kept */
+
+typedef struct OaDatabase
+{
+	char		name[NAMEDATALEN];	/* fixed */
+	pg_atomic_uint32 used;		/* is there something to flush? */
+	pg_atomic_uint32 overflowed;	/* was it logged that memory is short? */
+
+	/* The rest is protected by the lock. */
+	Oid			oid;			/* as last seen; InvalidOid if there is none */
+	PGPROC	   *waiting;		/* usage worker that waits for work */
+	PGPROC	   *working;		/* usage worker that is at work */
+	int64		look_at;		/* monotonic; when to look after the tables */
+	int64		flush_at;		/* monotonic; when to flush, if used */
+	bool		has_extension;
+	bool		wants_keys;		/* is a Firebase project configured? */
+	uint64		flush_asked;	/* number of the last request for a flush */
+	uint64		flush_done;		/* requests up to here are fulfilled */
+	uint64		flush_failed;	/* up to here, unless done, have failed */
+	int			failures;		/* in a row */
+	TimestampTz flushed_at;		/* 0 if never */
+	TimestampTz failed_at;
+	char		failure[OA_FAILURE_MAX];	/* the last; "" if none */
+	ConditionVariable changed;	/* flush_done or flush_failed */
+} OaDatabase;
+
+extern bool oa_check_databases(char **newval, void **extra, GucSource source);
+extern void oa_shared_memory_init(void);
+extern bool oa_has_databases(void);
+extern TimestampTz oa_shared_since(void);
+extern int	oa_number_of_databases(void);
+extern OaDatabase *oa_database(int n);
+extern OaDatabase *oa_my_database(void);
+extern void oa_lock_databases(LWLockMode mode);
+extern void oa_unlock_databases(void);
+extern void oa_set_launcher(PGPROC *process);
+extern void oa_wake_launcher(void);
+extern void oa_database_overflows(OaDatabase *database);
+extern int64 oa_monotonic_ms(void);
+
+/* usage_flush.c: from shared memory into the tables */
+extern bool oa_flush_uses(void);
+extern bool oa_remove_old_usage(void);
+
+/* launcher.c, usage_worker.c: the background workers */
+extern void oa_register_launcher(void);
 
 /* token_text.c: the outer form of tokens */
 #define OA_TOKEN_MAX			(16 * 1024) /* real ones have 1 to 2 kB */
@@ -509,6 +638,7 @@ typedef struct OaRequest
 {
 	const char *bearer;			/* of the Authorization header */
 	int			bearer_length;
+	const OaClientAddr *client; /* NULL if no header tells it */
 	text	   *org_id;			/* from the path, or NULL */
 	text	   *key_id;
 	const char *body;			/* in UTF-8, terminated; or NULL */
@@ -556,5 +686,8 @@ extern void oa_response_init(OaResponse *response);
 extern void oa_write_problem(OaResponse *response);
 extern void oa_each_response_header(const OaResponse *response,
 									OaHeaderCallback callback, void *argument);
+
+/* client_addr.c, of HTTP */
+extern const OaClientAddr *oa_read_client_addr(const OaHeaders *headers);
 
 #endif							/* OVERTEN_AUTH_H */

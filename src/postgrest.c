@@ -95,6 +95,7 @@ handle(OaEndpoint endpoint, text *body, text *org_id, OaResponse *response)
 	if (request.key_id == NULL)
 		request.key_id = cstring_to_text("");
 
+	request.client = oa_read_client_addr(&headers);
 	response->problem = oa_read_bearer(&headers, &request);
 	if (response->problem == OA_NO_PROBLEM)
 		endpoint(&request, response);

@@ -1,88 +1,86 @@
 /*
  * usage.c
- *		Records when a key was last used, from the verifying transaction.
+ *		How uses of keys are recorded: in shared memory, or in a table.
  *
- * The time is kept in a table of its own, so that recording a use neither
- * writes api_keys nor empties the caches.  At most once a minute a key, and
- * only where it cannot hurt the caller: in a transaction that may write, at
- * READ COMMITTED, so that no update can fail to serialize, and without
- * waiting for anybody: a row or a table that is locked is left alone.  Uses
- * by other callers are not recorded.
+ * Where the library is preloaded and the database is one of those that the
+ * background workers look after, a use is counted in shared memory, by hour
+ * and client address; so are attempts to use a revoked key.  Elsewhere
+ * usage_table.c keeps the time of the last use.  A session does not move from
+ * one database to another, nor a database get another name while there are
+ * sessions in it, so what to do is found out once.
  */
 #include "postgres.h"
 
-#include "access/parallel.h"
-#include "access/xact.h"
-#include "access/xlog.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_type.h"
+#include "catalog/pg_database.h"
+#include "commands/dbcommands.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
-#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "overten_auth.h"
 
-#define RECORD_INTERVAL_MS	(60 * 1000)
+/* The session's database, where its uses are counted in shared memory. */
+static OaDatabase *database = NULL;
 
-/*
- * Should a use be recorded now, when it was last at *recorded_at?  If so, the
- * time is moved forward: an attempt counts, lest each use make another.
- */
-bool
-oa_use_is_due(TimestampTz *recorded_at)
+/* Fill in what uses are counted under.  False if the id is too long for it. */
+static bool
+make_use_key(OaUseKey *key, text *key_id, const OaClientAddr *client,
+			 TimestampTz now)
 {
-	TimestampTz now;
+	int			length = VARSIZE_ANY_EXHDR(key_id);
 
-	if (!oa_record_use_without_preload ||
-		XactReadOnly || XactIsoLevel > XACT_READ_COMMITTED ||
-		IsInParallelMode() || RecoveryInProgress())
+	if (length > sizeof(key->key_id))
 		return false;
 
-	now = GetCurrentTimestamp();
-	if (!TimestampDifferenceExceeds(*recorded_at, now, RECORD_INTERVAL_MS))
-		return false;
-	*recorded_at = now;
+	memset(key, 0, sizeof(*key));
+	key->database = MyDatabaseId;
+	key->hour = (int32) (now / USECS_PER_HOUR);
+	memcpy(key->key_id, VARDATA_ANY(key_id), length);
+	key->client = client != NULL ? *client : *oa_session_client_addr();
 	return true;
 }
 
-/* Record a use of a key, unless that was done less than a minute ago. */
-void
-oa_record_use(text *key_id)
+static void
+count(text *key_id, const OaClientAddr *client, bool accepted)
 {
-	static OaStatement lock = {
-		.table = "key_last_used",
-		.text = "SELECT 1 FROM overten_auth.key_last_used "
-		"WHERE key_id OPERATOR(pg_catalog.=) $1 "
-		"AND (last_used_at IS NULL OR last_used_at OPERATOR(pg_catalog.<) $2) "
-		"FOR NO KEY UPDATE SKIP LOCKED",
-		.nargs = 2,
-		.argtypes = {TEXTOID, TIMESTAMPTZOID},
-	};
-	static OaStatement update = {
-		.table = "key_last_used",
-		.text = "UPDATE overten_auth.key_last_used SET last_used_at = $2 "
-		"WHERE key_id OPERATOR(pg_catalog.=) $1",
-		.nargs = 2,
-		.argtypes = {TEXTOID, TIMESTAMPTZOID},
-	};
 	TimestampTz now = GetCurrentTimestamp();
-	Datum		before[] = {
-		PointerGetDatum(key_id),
-		TimestampTzGetDatum(TimestampTzPlusMilliseconds(now,
-														-RECORD_INTERVAL_MS)),
-	};
-	Datum		values[] = {PointerGetDatum(key_id), TimestampTzGetDatum(now)};
-	int			level;
-	Oid			relid = get_relname_relid("key_last_used",
-										  get_namespace_oid(OA_SCHEMA, true));
+	OaUseKey	key;
 
-	if (!OidIsValid(relid) ||
-		!ConditionalLockRelationOid(relid, RowExclusiveLock))
-		return;
+	if (!make_use_key(&key, key_id, client, now))
+		oa_count_event(OA_NOT_ATTRIBUTED);
+	else if (!oa_count_use(&key, accepted, now))
+		oa_database_overflows(database);
+	else if (pg_atomic_read_u32(&database->used) == 0)
+		pg_atomic_write_u32(&database->used, 1);
+}
 
-	level = oa_statements_begin();
-	if (oa_statement_run(&lock, before, NULL) > 0)
-		oa_statement_run(&update, values, NULL);
-	oa_statements_end(level);
+static void
+count_accepted(text *key_id, const OaClientAddr *client,
+			   TimestampTz *recorded_at)
+{
+	count(key_id, client, true);
+}
+
+static void
+count_refused(text *key_id, const OaClientAddr *client)
+{
+	count(key_id, client, false);
+}
+
+static const OaUsage usage_in_memory = {
+	.accepted = count_accepted,
+	.refused = count_refused,
+};
+
+/* The session's way to record uses. */
+const OaUsage *
+oa_usage(void)
+{
+	static const OaUsage *usage = NULL;
+
+	if (usage == NULL)
+	{
+		database = oa_my_database();
+		usage = database != NULL ? &usage_in_memory : &oa_usage_in_table;
+	}
+	return usage;
 }

@@ -145,19 +145,22 @@ read_org(OaRead *read, const OaKeyRow *key, Datum *values, bool *nulls,
  * "org_missing" is set if there is an active key, but not its org.
  */
 static AcceptedKey *
-try_read_key(const uint8 *digest, bool *org_missing)
+try_read_key(const uint8 *digest, const OaClientAddr *client,
+			 bool *org_missing)
 {
 	AcceptedKey *accepted = NULL;
 	AcceptedKey *cached = NULL;
 	OrgState	org = ORG_SUSPENDED;
 	OaRead		read;
 	OaKeyRow	key;
+	bool		found;
 	Datum		values[OA_VERIFIED_COLUMNS];
 	bool		nulls[OA_VERIFIED_COLUMNS];
 	bool		own_org;
 
 	oa_store_begin_read(&read, OA_API_KEYS);
-	if (oa_store_find_key(&read, digest, &key) && !key.revoked)
+	found = oa_store_find_key(&read, digest, &key);
+	if (found && !key.revoked)
 		org = read_org(&read, &key, values, nulls, &own_org);
 	if (org == ORG_ACTIVE)
 	{
@@ -185,6 +188,8 @@ try_read_key(const uint8 *digest, bool *org_missing)
 	}
 	oa_store_end_read(&read);
 
+	if (found && key.revoked)
+		oa_usage()->refused(key.key_id, client);
 	*org_missing = (org == ORG_MISSING);
 	return cached != NULL ? cached : accepted;
 }
@@ -195,12 +200,12 @@ try_read_key(const uint8 *digest, bool *org_missing)
  * (see store.c), and is read again.
  */
 static AcceptedKey *
-read_key(const uint8 *digest)
+read_key(const uint8 *digest, const OaClientAddr *client)
 {
 	for (int attempt = 0; attempt < READ_ATTEMPTS; attempt++)
 	{
 		bool		org_missing;
-		AcceptedKey *accepted = try_read_key(digest, &org_missing);
+		AcceptedKey *accepted = try_read_key(digest, client, &org_missing);
 
 		if (!org_missing)
 			return accepted;
@@ -208,18 +213,16 @@ read_key(const uint8 *digest)
 	return NULL;
 }
 
-/* Record that the key of a result was used. */
-static void
-record_use(HeapTupleHeader row)
+/* The id of the key in a result. */
+static text *
+key_id_of(HeapTupleHeader row)
 {
 	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(row)};
 	bool		isnull;
-	Datum		key_id;
 
 	tuple.t_data = row;
-	key_id = heap_getattr(&tuple, OA_VERIFIED_KEY_ID + 1, result_descriptor,
-						  &isnull);
-	oa_record_use(DatumGetTextPP(key_id));
+	return DatumGetTextPP(heap_getattr(&tuple, OA_VERIFIED_KEY_ID + 1,
+									   result_descriptor, &isnull));
 }
 
 /*
@@ -268,10 +271,11 @@ oa_may_verify(void)
 
 /* The result for the digest of a secret: an anonymous row, or NULL. */
 static HeapTupleHeader
-verify(const uint8 *digest)
+verify(const uint8 *digest, const OaClientAddr *client)
 {
 	AcceptedKey *accepted;
 	HeapTupleHeader row;
+	OaEvent		event = OA_CACHE_HIT;
 
 	if (!oa_may_verify())
 		ereport(ERROR,
@@ -285,14 +289,17 @@ verify(const uint8 *digest)
 
 	accepted = oa_cache_find(keys_cache, digest);
 	if (accepted == NULL)
-		accepted = read_key(digest);
+	{
+		accepted = read_key(digest, client);
+		event = accepted != NULL ? OA_ACCEPTED : OA_REFUSED;
+	}
+	oa_count_event(event);
 	if (accepted == NULL)
 		return NULL;
 
 	row = palloc(accepted->length);
 	memcpy(row, &accepted->row, accepted->length);
-	if (oa_use_is_due(&accepted->recorded_at))
-		record_use(row);
+	oa_usage()->accepted(key_id_of(row), client, &accepted->recorded_at);
 	return row;
 }
 
@@ -302,16 +309,20 @@ verify(const uint8 *digest)
  * refused.  Raises 55000 unless oa_may_verify().
  */
 bool
-oa_verify_secret(const char *bytes, int length, Datum *values, bool *nulls)
+oa_verify_secret(const char *bytes, int length, const OaClientAddr *client,
+				 Datum *values, bool *nulls)
 {
 	uint8		digest[OA_DIGEST_LEN];
 	HeapTupleData tuple = {0};
 
 	if (!oa_is_secret_shaped(bytes, length))
+	{
+		oa_count_event(OA_MALFORMED);
 		return false;
+	}
 
 	oa_digest(bytes, length, digest);
-	tuple.t_data = verify(digest);
+	tuple.t_data = verify(digest, client);
 	if (tuple.t_data == NULL)
 		return false;
 
@@ -329,7 +340,7 @@ verify_for_sql(FunctionCallInfo fcinfo, const uint8 *digest)
 	HeapTupleHeader row;
 
 	oa_secrecy_begin(&secrecy);
-	row = verify(digest);
+	row = verify(digest, NULL);
 	if (row != NULL)
 		oa_set_row_type(row, result_descriptor, fcinfo->flinfo, &checked_type);
 	oa_secrecy_end(&secrecy);
@@ -337,6 +348,14 @@ verify_for_sql(FunctionCallInfo fcinfo, const uint8 *digest)
 	if (row == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_HEAPTUPLEHEADER(row);
+}
+
+/* The result for what cannot be a secret or a digest. */
+static Datum
+refuse_malformed(FunctionCallInfo fcinfo)
+{
+	oa_count_event(OA_MALFORMED);
+	PG_RETURN_NULL();
 }
 
 /*
@@ -353,11 +372,11 @@ overten_verify_key(PG_FUNCTION_ARGS)
 
 	/* Looked at before detoasting, so that 1 GB of text costs nothing. */
 	if (toast_raw_datum_size(PG_GETARG_DATUM(0)) != OA_SECRET_LEN + VARHDRSZ)
-		PG_RETURN_NULL();
+		return refuse_malformed(fcinfo);
 
 	secret = PG_GETARG_TEXT_PP(0);
 	if (!oa_is_secret_shaped(VARDATA_ANY(secret), VARSIZE_ANY_EXHDR(secret)))
-		PG_RETURN_NULL();
+		return refuse_malformed(fcinfo);
 
 	oa_digest(VARDATA_ANY(secret), OA_SECRET_LEN, digest);
 	return verify_for_sql(fcinfo, digest);
@@ -375,7 +394,7 @@ overten_verify_key_digest(PG_FUNCTION_ARGS)
 	bytea	   *digest;
 
 	if (toast_raw_datum_size(PG_GETARG_DATUM(0)) != OA_DIGEST_LEN + VARHDRSZ)
-		PG_RETURN_NULL();
+		return refuse_malformed(fcinfo);
 
 	digest = PG_GETARG_BYTEA_PP(0);
 	return verify_for_sql(fcinfo, (const uint8 *) VARDATA_ANY(digest));

@@ -1,0 +1,266 @@
+/*
+ * launcher.c
+ *		The background worker that sees to it that there are others.
+ *
+ * For each database of overten_auth.databases a worker waits, connected to
+ * nothing, until there is something to do; then it connects, works, and exits
+ * (usage_worker.c).  As soon as it leaves its place, the launcher starts the
+ * next one.  So no database is pinned, DROP DATABASE and DROP EXTENSION go
+ * through, and there is somebody to flush a last time when the server stops:
+ * by then no process can be started any more.
+ *
+ * The launcher itself is connected to no database, but can read pg_database.
+ * It starts when recovery has finished: on a standby, at its promotion.  What
+ * it knows of the workers is in shared memory, so it can be restarted.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "utils/snapmgr.h"
+#include "utils/wait_event.h"
+
+#include "overten_auth.h"
+
+#define LOOK_MS				(10 * 1000) /* for databases made or dropped */
+#define RETRY_MS			1000	/* where no worker could be started */
+#define RESTART_SECONDS		5
+
+PGDLLEXPORT void oa_launcher_main(Datum argument);
+
+/* What the launcher remembers of a database. */
+typedef struct Started
+{
+	BackgroundWorkerHandle *worker; /* the last one started for it */
+	bool		missing_logged;
+} Started;
+
+/* Have the postmaster start the launcher with the server. */
+void
+oa_register_launcher(void)
+{
+	BackgroundWorker worker = {
+		.bgw_name = "overten_auth launcher",
+		.bgw_type = "overten_auth launcher",
+		.bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION,
+		.bgw_start_time = BgWorkerStart_RecoveryFinished,
+		.bgw_restart_time = RESTART_SECONDS,
+		.bgw_library_name = "overten_auth",
+		.bgw_function_name = "oa_launcher_main",
+	};
+
+	RegisterBackgroundWorker(&worker);
+}
+
+/*
+ * Start a worker for a database.  NULL if there is no place for it; the next
+ * try may find one.
+ */
+static BackgroundWorkerHandle *
+start_worker(const char *function, const char *type, int database)
+{
+	BackgroundWorker worker = {
+		.bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION,
+		.bgw_start_time = BgWorkerStart_RecoveryFinished,
+		.bgw_restart_time = BGW_NEVER_RESTART,
+		.bgw_library_name = "overten_auth",
+		.bgw_main_arg = Int32GetDatum(database),
+		.bgw_notify_pid = MyProcPid,
+	};
+	BackgroundWorkerHandle *handle;
+
+	snprintf(worker.bgw_name, BGW_MAXLEN, "%s for database %s", type,
+			 oa_database(database)->name);
+	strlcpy(worker.bgw_type, type, BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, function, BGW_MAXLEN);
+	return RegisterDynamicBackgroundWorker(&worker, &handle) ? handle : NULL;
+}
+
+/* Note what OID a database has now, InvalidOid for none. */
+static void
+set_oid(OaDatabase *database, Oid oid)
+{
+	Oid			old;
+
+	oa_lock_databases(LW_EXCLUSIVE);
+	old = database->oid;
+	if (oid != old)
+	{
+		database->oid = oid;
+		database->look_at = 0;
+		database->has_extension = false;
+		database->wants_keys = false;
+		if (database->waiting != NULL)
+			SetLatch(&database->waiting->procLatch);
+	}
+	oa_unlock_databases();
+
+	if (oid != old && OidIsValid(old))
+		oa_discard_uses(old);
+}
+
+/*
+ * Look which databases there are.  The indexes of pg_database may not be known
+ * to a process that is connected to none, so the table is scanned.
+ */
+static void
+find_oids(Oid *oids)
+{
+	Relation	catalog;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	catalog = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(catalog, 0, NULL);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database row = (Form_pg_database) GETSTRUCT(tuple);
+
+		for (int i = 0; i < oa_number_of_databases(); i++)
+			if (strcmp(NameStr(row->datname), oa_database(i)->name) == 0)
+				oids[i] = row->oid;
+	}
+	table_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	CommitTransactionCommand();
+}
+
+/* Bring what is known of the databases up to date. */
+static void
+find_databases(Started *started)
+{
+	Oid			oids[OA_DATABASES_MAX] = {InvalidOid};
+
+	pgstat_report_activity(STATE_RUNNING, "looking for databases");
+	find_oids(oids);
+	for (int i = 0; i < oa_number_of_databases(); i++)
+	{
+		set_oid(oa_database(i), oids[i]);
+		if (!OidIsValid(oids[i]) && !started[i].missing_logged)
+			ereport(LOG,
+					(errmsg("database \"%s\" of overten_auth.databases does not exist",
+							oa_database(i)->name)));
+		started[i].missing_logged = !OidIsValid(oids[i]);
+	}
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/* Is the last worker that was started for a database yet to take its place? */
+static bool
+is_starting(const Started *started, const PGPROC *working)
+{
+	pid_t		pid;
+
+	if (started->worker == NULL)
+		return false;
+
+	switch (GetBackgroundWorkerPid(started->worker, &pid))
+	{
+		case BGWH_NOT_YET_STARTED:
+			return true;
+		case BGWH_STARTED:
+			return working == NULL || working->pid != pid;
+		default:
+			return false;
+	}
+}
+
+/* Make sure that a worker waits.  Returns when to come back, monotonic. */
+static int64
+keep_worker(int n, Started *started, int64 now)
+{
+	OaDatabase *database = oa_database(n);
+	bool		needed;
+
+	oa_lock_databases(LW_SHARED);
+	needed = OidIsValid(database->oid) && database->waiting == NULL &&
+		!is_starting(started, database->working);
+	oa_unlock_databases();
+	if (!needed)
+		return now + LOOK_MS;
+
+	if (started->worker != NULL)
+		pfree(started->worker);
+	started->worker = start_worker("oa_usage_worker_main",
+								   "overten_auth usage worker", n);
+	return now + (started->worker != NULL ? LOOK_MS : RETRY_MS);
+}
+
+/* Settings have changed: have all databases looked after. */
+static void
+reload(void)
+{
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
+
+	oa_lock_databases(LW_EXCLUSIVE);
+	for (int i = 0; i < oa_number_of_databases(); i++)
+	{
+		OaDatabase *database = oa_database(i);
+
+		database->look_at = 0;
+		if (database->waiting != NULL)
+			SetLatch(&database->waiting->procLatch);
+	}
+	oa_unlock_databases();
+}
+
+static void
+leave(int code, Datum argument)
+{
+	oa_set_launcher(NULL);
+}
+
+void
+oa_launcher_main(Datum argument)
+{
+	Started    *started;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	pgstat_report_appname("overten_auth");
+
+	started = palloc0(oa_number_of_databases() * sizeof(Started));
+	before_shmem_exit(leave, (Datum) 0);
+	oa_set_launcher(MyProc);
+
+	while (!ShutdownRequestPending)
+	{
+		int64		now = oa_monotonic_ms();
+		int64		wake_at = now + LOOK_MS;
+
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+			reload();
+
+		find_databases(started);
+		for (int i = 0; i < oa_number_of_databases(); i++)
+			wake_at = Min(wake_at, keep_worker(i, &started[i], now));
+
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 Max(wake_at - oa_monotonic_ms(), 0),
+						 PG_WAIT_EXTENSION);
+	}
+
+	/* Unless the server stops, the postmaster starts it again. */
+	proc_exit(1);
+}

@@ -1,0 +1,254 @@
+/*
+ * shared_memory.c
+ *		What the server's processes share, where the library is preloaded.
+ *
+ * There is a struct for each database of overten_auth.databases, and the
+ * counters of use_counters.c.  One lock protects the state of all databases;
+ * it is held for a few instructions.  A process that does something for a
+ * database enters itself in its struct and leaves it when it exits, whatever
+ * the reason; one that is killed takes the whole of shared memory with it, as
+ * the server then starts anew.
+ */
+#include "postgres.h"
+
+#include "commands/dbcommands.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/varlena.h"
+
+#include "overten_auth.h"
+
+#define TRANCHE "overten_auth"
+
+/* The databases come first, the counters after them. */
+struct OaShared
+{
+	TimestampTz started_at;
+	PGPROC	   *launcher;		/* NULL while there is none */
+	int			databases;
+	OaDatabase	database[FLEXIBLE_ARRAY_MEMBER];
+};
+
+static struct OaShared *shared = NULL;
+static LWLockPadded *locks;		/* the databases', then the counters' */
+static List *names;				/* of the databases, in the postmaster */
+
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+
+/* Is a setting a list of names? */
+bool
+oa_check_databases(char **newval, void **extra, GucSource source)
+{
+	char	   *copy = pstrdup(*newval);
+	List	   *list;
+	bool		valid = SplitIdentifierString(copy, ',', &list);
+
+	if (!valid)
+		GUC_check_errdetail("List syntax is invalid.");
+	else if (list_length(list) > OA_DATABASES_MAX)
+	{
+		GUC_check_errdetail("At most %d databases can be named.",
+							OA_DATABASES_MAX);
+		valid = false;
+	}
+	list_free(list);
+	pfree(copy);
+	return valid;
+}
+
+/* Split overten_auth.databases, in memory that stays. */
+static void
+read_names(void)
+{
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+	List	   *list;
+	ListCell   *cell;
+
+	(void) SplitIdentifierString(pstrdup(oa_databases), ',', &list);
+	foreach(cell, list)
+	{
+		names = list_append_unique(names, makeString(lfirst(cell)));
+	}
+	list_free(list);
+	MemoryContextSwitchTo(caller);
+}
+
+static Size
+shared_size(void)
+{
+	return MAXALIGN(add_size(offsetof(struct OaShared, database),
+							 mul_size(list_length(names),
+									  sizeof(OaDatabase))));
+}
+
+static void
+request(void)
+{
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+
+	RequestAddinShmemSpace(add_size(shared_size(),
+									oa_use_counters_size(oa_max_tracked_keys)));
+	RequestNamedLWLockTranche(TRANCHE, 1 + OA_USE_PARTITIONS);
+}
+
+static void
+init_database(OaDatabase *database, const char *name)
+{
+	memset(database, 0, sizeof(*database));
+	strlcpy(database->name, name, sizeof(database->name));
+	pg_atomic_init_u32(&database->used, 0);
+	pg_atomic_init_u32(&database->overflowed, 0);
+	ConditionVariableInit(&database->changed);
+}
+
+static void
+start_up(void)
+{
+	bool		found;
+
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	shared = ShmemInitStruct("overten_auth",
+							 add_size(shared_size(),
+									  oa_use_counters_size(oa_max_tracked_keys)),
+							 &found);
+	locks = GetNamedLWLockTranche(TRANCHE);
+	if (!found)
+	{
+		ListCell   *cell;
+
+		shared->started_at = GetCurrentTimestamp();
+		shared->launcher = NULL;
+		shared->databases = 0;
+		foreach(cell, names)
+		{
+			init_database(&shared->database[shared->databases++],
+						  strVal(lfirst(cell)));
+		}
+	}
+	oa_use_counters_init((char *) shared + shared_size(), oa_max_tracked_keys,
+						 locks + 1, !found);
+	LWLockRelease(AddinShmemInitLock);
+}
+
+/* Reserve the memory.  To be called while the library is being preloaded. */
+void
+oa_shared_memory_init(void)
+{
+	read_names();
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = request;
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = start_up;
+}
+
+/* Are any databases named?  For the postmaster. */
+bool
+oa_has_databases(void)
+{
+	return names != NIL;
+}
+
+/* When the shared memory was set up; 0 if there is none. */
+TimestampTz
+oa_shared_since(void)
+{
+	return shared != NULL ? shared->started_at : 0;
+}
+
+/* How many databases there are. */
+int
+oa_number_of_databases(void)
+{
+	return shared != NULL ? shared->databases : 0;
+}
+
+OaDatabase *
+oa_database(int n)
+{
+	return &shared->database[n];
+}
+
+/*
+ * The struct of the session's database; NULL if the background workers do not
+ * look after it.  Needs a transaction.
+ */
+OaDatabase *
+oa_my_database(void)
+{
+	char	   *name;
+
+	if (oa_number_of_databases() == 0)
+		return NULL;
+
+	name = get_database_name(MyDatabaseId);
+	for (int i = 0; name != NULL && i < shared->databases; i++)
+		if (strcmp(shared->database[i].name, name) == 0)
+			return &shared->database[i];
+	return NULL;
+}
+
+/* Lock the state of all databases. */
+void
+oa_lock_databases(LWLockMode mode)
+{
+	LWLockAcquire(&locks[0].lock, mode);
+}
+
+void
+oa_unlock_databases(void)
+{
+	LWLockRelease(&locks[0].lock);
+}
+
+/* Enter this process as the launcher, or (NULL) leave. */
+void
+oa_set_launcher(PGPROC *process)
+{
+	oa_lock_databases(LW_EXCLUSIVE);
+	shared->launcher = process;
+	oa_unlock_databases();
+}
+
+/* Have the launcher look at the databases.  The lock is held. */
+void
+oa_wake_launcher(void)
+{
+	if (shared->launcher != NULL)
+		SetLatch(&shared->launcher->procLatch);
+}
+
+/* Note that a use could not be attributed; say so in the log, once. */
+void
+oa_database_overflows(OaDatabase *database)
+{
+	uint32		expected = 0;
+
+	oa_count_event(OA_NOT_ATTRIBUTED);
+	if (pg_atomic_read_u32(&database->overflowed) == 0 &&
+		pg_atomic_compare_exchange_u32(&database->overflowed, &expected, 1))
+		ereport(LOG_SERVER_ONLY,
+				(errmsg("no memory left to count the uses of further keys"),
+				 errdetail("Keys are verified as before. This message is not repeated for the database."),
+				 errhint("Raise overten_auth.max_tracked_keys, now %d.",
+						 oa_max_tracked_keys)));
+}
+
+/* Milliseconds of a clock that nobody sets. */
+int64
+oa_monotonic_ms(void)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return (int64) INSTR_TIME_GET_MILLISEC(now);
+}

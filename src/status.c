@@ -1,0 +1,179 @@
+/*
+ * status.c
+ *		Tells operators what state everything is in.
+ *
+ * overten_status() is about the session's database, the statistics are about
+ * the whole server since its start, or since they were reset.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "funcapi.h"
+#include "storage/proc.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "overten_auth.h"
+
+PG_FUNCTION_INFO_V1(overten_status);
+PG_FUNCTION_INFO_V1(overten_stat);
+
+/* Columns of overten_status(). */
+enum
+{
+	USAGE_MODE, USAGE_WORKER, FLUSHED_AT, FLUSH_FAILED_AT, FLUSH_FAILURE,
+	SIGNING_KEYS, SIGNING_KEYS_EXPIRE_AT, STATUS_COLUMNS
+};
+
+/* Columns of overten_auth.stat(). */
+enum
+{
+	ACCEPTED, REFUSED, CACHE_HITS, CACHE_MISSES, NOT_ATTRIBUTED, FLUSHES,
+	FLUSH_FAILURES, ENTRIES_USED, ENTRIES_FREE, SINCE, STAT_COLUMNS
+};
+
+static void
+set_time(Datum *value, bool *isnull, TimestampTz time)
+{
+	*value = TimestampTzGetDatum(time);
+	*isnull = (time == 0);
+}
+
+/* How uses are recorded in this session. */
+static const char *
+usage_mode(const OaDatabase *database)
+{
+	if (database != NULL)
+		return "shared memory";
+	return oa_record_use_without_preload ? "table" : "off";
+}
+
+/* What the background worker for usage does. */
+static void
+describe_usage(OaDatabase *database, Datum *values, bool *nulls)
+{
+	OaDatabase	copy;
+	const char *worker;
+
+	oa_lock_databases(LW_SHARED);
+	copy = *database;
+	oa_unlock_databases();
+
+	worker = copy.working != NULL ? "working" :
+		copy.waiting != NULL ? "waiting" : "none";
+	values[USAGE_WORKER] = CStringGetTextDatum(worker);
+	nulls[USAGE_WORKER] = false;
+	set_time(&values[FLUSHED_AT], &nulls[FLUSHED_AT], copy.flushed_at);
+	set_time(&values[FLUSH_FAILED_AT], &nulls[FLUSH_FAILED_AT],
+			 copy.failed_at);
+	values[FLUSH_FAILURE] = CStringGetTextDatum(copy.failure);
+	nulls[FLUSH_FAILURE] = (copy.failure[0] == '\0');
+}
+
+/* How many signing keys can be used, and until when the last of them can. */
+static void
+describe_signing_keys(Datum *values, bool *nulls)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz last = 0;
+	int			count = 0;
+	OaRead		read;
+	ListCell   *cell;
+
+	oa_store_begin_read(&read, OA_SIGNING_KEYS);
+	foreach(cell, oa_store_read_signing_keys(&read))
+	{
+		const OaSigningKeyRow *row = lfirst(cell);
+
+		if (row->expires_at <= now)
+			continue;
+		count++;
+		last = Max(last, row->expires_at);
+	}
+	oa_store_end_read(&read);
+
+	values[SIGNING_KEYS] = Int32GetDatum(count);
+	nulls[SIGNING_KEYS] = false;
+	set_time(&values[SIGNING_KEYS_EXPIRE_AT], &nulls[SIGNING_KEYS_EXPIRE_AT],
+			 last);
+}
+
+static Datum
+make_result(FunctionCallInfo fcinfo, Datum *values, bool *nulls, int columns)
+{
+	TupleDesc	descriptor;
+
+	if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE ||
+		descriptor->natts != columns)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("the function was made for another version of overten_auth"),
+				 errhint("Run ALTER EXTENSION overten_auth UPDATE.")));
+	return HeapTupleGetDatum(heap_form_tuple(descriptor, values, nulls));
+}
+
+/*
+ * overten_status() returns usage_mode text, usage_worker text, flushed_at,
+ *		flush_failed_at timestamptz, flush_failure text, signing_keys integer,
+ *		signing_keys_expire_at timestamptz
+ *
+ * The state of the session's database.  What is about the worker is NULL where
+ * there is none for it.
+ */
+Datum
+overten_status(PG_FUNCTION_ARGS)
+{
+	OaDatabase *database = oa_my_database();
+	Datum		values[STATUS_COLUMNS] = {0};
+	bool		nulls[STATUS_COLUMNS];
+
+	memset(nulls, true, sizeof(nulls));
+	values[USAGE_MODE] = CStringGetTextDatum(usage_mode(database));
+	nulls[USAGE_MODE] = false;
+	if (database != NULL)
+		describe_usage(database, values, nulls);
+	describe_signing_keys(values, nulls);
+	return make_result(fcinfo, values, nulls, STATUS_COLUMNS);
+}
+
+/*
+ * overten_auth.stat() returns accepted, refused, cache_hits, cache_misses,
+ *		not_attributed, flushes, flush_failures bigint, entries_used,
+ *		entries_free integer, since timestamptz
+ *
+ * What the view overten_stat shows.  All NULL unless the library is preloaded.
+ */
+Datum
+overten_stat(PG_FUNCTION_ARGS)
+{
+	Datum		values[STAT_COLUMNS] = {0};
+	bool		nulls[STAT_COLUMNS] = {false};
+	uint64		counts[OA_EVENTS];
+	int			used;
+	int			size;
+
+	if (oa_shared_since() == 0)
+	{
+		memset(nulls, true, sizeof(nulls));
+		return make_result(fcinfo, values, nulls, STAT_COLUMNS);
+	}
+
+	for (int event = 0; event < OA_EVENTS; event++)
+		counts[event] = oa_event_count(event);
+	oa_use_counters_fill(&used, &size);
+
+	values[ACCEPTED] = Int64GetDatum(counts[OA_CACHE_HIT] +
+									 counts[OA_ACCEPTED]);
+	values[REFUSED] = Int64GetDatum(counts[OA_REFUSED] +
+									counts[OA_MALFORMED]);
+	values[CACHE_HITS] = Int64GetDatum(counts[OA_CACHE_HIT]);
+	values[CACHE_MISSES] = Int64GetDatum(counts[OA_ACCEPTED] +
+										 counts[OA_REFUSED]);
+	values[NOT_ATTRIBUTED] = Int64GetDatum(counts[OA_NOT_ATTRIBUTED]);
+	values[FLUSHES] = Int64GetDatum(counts[OA_FLUSH]);
+	values[FLUSH_FAILURES] = Int64GetDatum(counts[OA_FLUSH_FAILURE]);
+	values[ENTRIES_USED] = Int32GetDatum(used);
+	values[ENTRIES_FREE] = Int32GetDatum(size - used);
+	values[SINCE] = TimestampTzGetDatum(oa_shared_since());
+	return make_result(fcinfo, values, nulls, STAT_COLUMNS);
+}

@@ -1,0 +1,357 @@
+/*
+ * usage_worker.c
+ *		A background worker that waits, works for a database once, and exits.
+ *
+ * It waits in the database's struct as "waiting", without a connection; when
+ * work is due and nobody else is at it, it becomes "working", which makes the
+ * launcher start the next one, and connects.  Its jobs are to flush what uses
+ * were counted, and to remove old history.  A job that fails leaves the others
+ * to be done; it is tried again after a while that grows with each failure.
+ *
+ * SIGTERM ends the waiting, with a last flush if something was used.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "commands/extension.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "overten_auth.h"
+
+#define LOOK_INTERVAL_MS	(5 * 60 * 1000)
+#define BACKOFF_MAX_MS		(5 * 60 * 1000)
+#define PREDECESSOR_MS		100
+#define LAST_FLUSHES_MAX	10
+
+PGDLLEXPORT void oa_usage_worker_main(Datum argument);
+
+/* Of this process, which lives for one piece of work. */
+static OaDatabase *my_database;
+static uint64 begun_with;		/* requests that it has to fulfil */
+static bool has_extension = false;
+static bool work_ended = false;
+
+/* Does the worker have work?  The lock is held. */
+static bool
+is_due(OaDatabase *database, int64 now)
+{
+	if (!OidIsValid(database->oid))
+		return false;
+	if (pg_atomic_read_u32(&database->used) != 0 &&
+		(ShutdownRequestPending || now >= database->flush_at))
+		return true;
+	return !ShutdownRequestPending &&
+		(now >= database->look_at ||
+		 database->flush_asked > Max(database->flush_done,
+									 database->flush_failed));
+}
+
+/* How long to wait for the next time that work may be due. */
+static long
+time_to_wait(const OaDatabase *database, int64 now)
+{
+	int64		interval = oa_flush_interval * INT64CONST(1000);
+	int64		until = database->flush_at > now ? database->flush_at :
+	now + interval;
+
+	if (database->working != NULL)
+		return PREDECESSOR_MS;
+	return (long) Max(Min(until, database->look_at) - now, 0);
+}
+
+/* Take the place of the worker that waits.  False if it is taken. */
+static bool
+take_place(OaDatabase *database)
+{
+	bool		free;
+
+	oa_lock_databases(LW_EXCLUSIVE);
+	free = (database->waiting == NULL);
+	if (free)
+		database->waiting = MyProc;
+	oa_unlock_databases();
+	return free;
+}
+
+/* Go to work, if there is any and nobody is at it. */
+static bool
+begin_work(OaDatabase *database, long *timeout)
+{
+	int64		now = oa_monotonic_ms();
+	bool		begins;
+
+	oa_lock_databases(LW_EXCLUSIVE);
+	begins = database->working == NULL && is_due(database, now);
+	if (begins)
+	{
+		database->working = MyProc;
+		database->waiting = NULL;
+		database->look_at = now + LOOK_INTERVAL_MS;
+		begun_with = database->flush_asked;
+		oa_wake_launcher();
+	}
+	*timeout = time_to_wait(database, now);
+	oa_unlock_databases();
+	return begins;
+}
+
+/* Is somebody still at work, so that a last flush has to wait? */
+static bool
+has_predecessor(OaDatabase *database)
+{
+	bool		result;
+
+	oa_lock_databases(LW_SHARED);
+	result = (database->working != NULL);
+	oa_unlock_databases();
+	return result;
+}
+
+/* Wait until there is work.  False if there will not be any. */
+static bool
+wait_for_work(OaDatabase *database)
+{
+	for (;;)
+	{
+		long		timeout;
+
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		if (begin_work(database, &timeout))
+			return true;
+		if (ShutdownRequestPending && !has_predecessor(database))
+			return false;
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 timeout, PG_WAIT_EXTENSION);
+	}
+}
+
+/* Note that something went wrong.  "asked" are requests that it fails. */
+static void
+note_failure(OaDatabase *database, uint64 asked, const char *message)
+{
+	int			length = pg_mbcliplen(message, (int) strlen(message),
+									  OA_FAILURE_MAX - 1);
+	int64		backoff = oa_flush_interval * INT64CONST(1000);
+
+	oa_count_event(OA_FLUSH_FAILURE);
+	oa_lock_databases(LW_EXCLUSIVE);
+	backoff <<= Min(database->failures, 10);
+	database->failures++;
+	database->flush_at = oa_monotonic_ms() + Min(backoff, BACKOFF_MAX_MS);
+	database->flush_failed = Max(database->flush_failed, asked);
+	database->failed_at = GetCurrentTimestamp();
+	memcpy(database->failure, message, length);
+	database->failure[length] = '\0';
+	oa_unlock_databases();
+}
+
+/* Note that requests up to "asked" are fulfilled. */
+static void
+note_flush(OaDatabase *database, uint64 asked)
+{
+	oa_count_event(OA_FLUSH);
+	oa_lock_databases(LW_EXCLUSIVE);
+	database->failures = 0;
+	database->flush_at = oa_monotonic_ms() +
+		oa_flush_interval * INT64CONST(1000);
+	database->flush_done = asked;
+	database->flushed_at = GetCurrentTimestamp();
+	oa_unlock_databases();
+	ConditionVariableBroadcast(&database->changed);
+}
+
+/* Leave the database's struct, whatever the reason for exiting. */
+static void
+leave(int code, Datum argument)
+{
+	OaDatabase *database = (OaDatabase *) DatumGetPointer(argument);
+
+	/* The connection failed, or the worker was terminated. */
+	if (database->working == MyProc && !work_ended)
+		note_failure(database, begun_with,
+					 "the worker ended early; the server log says why");
+
+	oa_lock_databases(LW_EXCLUSIVE);
+	if (database->waiting == MyProc)
+		database->waiting = NULL;
+	if (database->working == MyProc)
+		database->working = NULL;
+	if (database->waiting != NULL)
+		SetLatch(&database->waiting->procLatch);
+	oa_wake_launcher();
+	oa_unlock_databases();
+	ConditionVariableBroadcast(&database->changed);
+}
+
+/* Run a job.  If it fails, log that, clean up, and keep the message. */
+static bool
+run_job(void (*job) (void), const char *activity, char *failure)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	volatile bool done = false;
+
+	pgstat_report_activity(STATE_RUNNING, activity);
+	PG_TRY();
+	{
+		job();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		HOLD_INTERRUPTS();
+		EmitErrorReport();
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		strlcpy(failure, error->message, OA_FAILURE_MAX);
+		AbortCurrentTransaction();
+		FlushErrorState();
+		MemoryContextSwitchTo(caller);
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	pgstat_report_activity(STATE_IDLE, NULL);
+	return done;
+}
+
+/* See whether the extension is there, and what it is set to do. */
+static void
+look_around(void)
+{
+	Oid			schema;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	schema = get_namespace_oid(OA_SCHEMA, true);
+	has_extension = OidIsValid(get_extension_oid("overten_auth", true)) &&
+		OidIsValid(schema) &&
+		OidIsValid(get_relname_relid("key_usage", schema));
+	CommitTransactionCommand();
+}
+
+/* Flush; when the server stops, until nothing is left. */
+static void
+flush(void)
+{
+	OaDatabase *database = my_database;
+
+	for (int i = 0; i < LAST_FLUSHES_MAX; i++)
+	{
+		bool		kept_back;
+
+		pg_atomic_write_u32(&database->used, 0);
+		pg_memory_barrier();
+		kept_back = oa_flush_uses();
+		if (kept_back)
+			pg_atomic_write_u32(&database->used, 1);
+		if (kept_back || !ShutdownRequestPending ||
+			pg_atomic_read_u32(&database->used) == 0)
+			break;
+	}
+}
+
+static void
+remove_old_usage(void)
+{
+	while (!ShutdownRequestPending && oa_remove_old_usage())
+		CHECK_FOR_INTERRUPTS();
+}
+
+/* Settings that the database's owner may have made otherwise. */
+static void
+prepare_session(void)
+{
+	static const char *const settings[][2] = {
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_deferrable", "off"},
+		{"session_replication_role", "origin"},
+		{"lock_timeout", "1s"},
+		{"statement_timeout", "60s"},
+		{"idle_in_transaction_session_timeout", "0"},
+		/* A standby that does not answer must not keep the server up. */
+		{"synchronous_commit", "local"},
+	};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET,
+						PGC_S_OVERRIDE);
+	pgstat_report_appname("overten_auth");
+}
+
+/* Do what there is to do in the database that has been connected to. */
+static void
+work(OaDatabase *database)
+{
+	char		failure[OA_FAILURE_MAX] = "";
+
+	prepare_session();
+	if (!run_job(look_around, "looking for the extension", failure))
+		note_failure(database, begun_with, failure);
+	else if (!has_extension)
+	{
+		oa_discard_uses(MyDatabaseId);
+		note_flush(database, begun_with);
+	}
+	else
+	{
+		if (run_job(flush, "flushing usage", failure))
+			note_flush(database, begun_with);
+		else
+		{
+			pg_atomic_write_u32(&database->used, 1);
+			note_failure(database, begun_with, failure);
+		}
+		if (!run_job(remove_old_usage, "removing old usage", failure))
+			note_failure(database, 0, failure);
+	}
+
+	oa_lock_databases(LW_EXCLUSIVE);
+	database->has_extension = has_extension;
+	database->wants_keys = has_extension && oa_firebase_project_id[0] != '\0';
+	oa_unlock_databases();
+	work_ended = true;
+}
+
+void
+oa_usage_worker_main(Datum argument)
+{
+	OaDatabase *database = oa_database(DatumGetInt32(argument));
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	BackgroundWorkerUnblockSignals();
+
+	if (!take_place(database))
+		proc_exit(0);
+	my_database = database;
+	before_shmem_exit(leave, PointerGetDatum(database));
+
+	if (wait_for_work(database))
+	{
+		BackgroundWorkerInitializeConnectionByOid(database->oid, InvalidOid, 0);
+		work(database);
+	}
+	proc_exit(0);
+}
