@@ -27,9 +27,11 @@ OBJS = \
 	src/key_command.o \
 	src/key_document.o \
 	src/key_fetch.o \
+	src/key_request.o \
 	src/key_ring.o \
 	src/key_schedule.o \
 	src/key_text.o \
+	src/key_worker.o \
 	src/keys.o \
 	src/launcher.o \
 	src/name_text.o \

@@ -260,6 +260,23 @@ extern void oa_discard_uses(Oid database);
 /* shared_memory.c: what processes share, where the library is preloaded */
 #define OA_DATABASES_MAX	64
 #define OA_FAILURE_MAX		200 /* bytes of an error message that are kept */
+#define OA_OUTCOME_MAX		200
+
+/* The state of signing keys, which the lock of the databases protects. */
+typedef struct OaKeyState
+{
+	bool		wanted;			/* is a Firebase project configured? */
+	PGPROC	   *worker;			/* that fetches; NULL if none does */
+	TimestampTz tried_at;		/* begin of the last fetch; 0 if none */
+	TimestampTz fetched_at;		/* begin of the last that succeeded */
+	TimestampTz next_fetch_at;
+	int			failures;		/* in a row; a fetch that runs is one */
+	uint64		asked;			/* number of the last request for a fetch */
+	uint64		done;			/* requests up to here are fulfilled */
+	uint64		failed;			/* up to here, unless done, have failed */
+	char		outcome[OA_OUTCOME_MAX];	/* of the last fetch; "" if none */
+	ConditionVariable changed;	/* done or failed */
+} OaKeyState;
 
 typedef struct OaDatabase
 {
@@ -274,7 +291,6 @@ typedef struct OaDatabase
 	int64		look_at;		/* monotonic; when to look after the tables */
 	int64		flush_at;		/* monotonic; when to flush, if used */
 	bool		has_extension;
-	bool		wants_keys;		/* is a Firebase project configured? */
 	uint64		flush_asked;	/* number of the last request for a flush */
 	uint64		flush_done;		/* requests up to here are fulfilled */
 	uint64		flush_failed;	/* up to here, unless done, have failed */
@@ -283,6 +299,7 @@ typedef struct OaDatabase
 	TimestampTz failed_at;
 	char		failure[OA_FAILURE_MAX];	/* the last; "" if none */
 	ConditionVariable changed;	/* flush_done or flush_failed */
+	OaKeyState	keys;
 } OaDatabase;
 
 extern bool oa_check_databases(char **newval, void **extra, GucSource source);
@@ -305,6 +322,15 @@ extern bool oa_remove_old_usage(void);
 
 /* launcher.c, usage_worker.c: the background workers */
 extern void oa_register_launcher(void);
+extern void oa_prepare_worker_session(void);
+
+/* key_worker.c: the worker that fetches signing keys */
+extern void oa_keys_init(OaKeyState *keys);
+extern void oa_keys_forget(OaKeyState *keys);
+extern void oa_keys_hurry(OaKeyState *keys);
+extern void oa_keys_note(OaKeyState *keys, bool wanted, bool present);
+extern int64 oa_keys_due_in(const OaKeyState *keys);
+extern void oa_keys_have_no_worker(OaKeyState *keys);
 
 /* token_text.c: the outer form of tokens */
 #define OA_TOKEN_MAX			(16 * 1024) /* real ones have 1 to 2 kB */
@@ -443,8 +469,6 @@ typedef struct OaCommandRun
 extern const char *oa_run_command(const char *command, OaCommandRun *run);
 
 /* key_fetch.c: what came of it */
-#define OA_OUTCOME_MAX			160
-
 typedef struct OaKeyFetch
 {
 	char	   *document;		/* palloc'd and usable, or NULL: unchanged */
@@ -460,6 +484,7 @@ extern bool oa_fetch_keys(const char *command, OaKeyFetch *fetch);
 extern int	oa_load_signing_keys(const char *utf8, int length,
 								 TimestampTz not_after);
 extern int	oa_extend_signing_keys(TimestampTz not_after);
+extern int	oa_count_signing_keys(TimestampTz *last_expires_at);
 
 /* key_ring.c: the signing keys of a backend, ready for use */
 typedef struct OaHeldKey OaHeldKey;

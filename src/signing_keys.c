@@ -280,6 +280,33 @@ oa_extend_signing_keys(TimestampTz not_after)
 }
 
 /*
+ * How many signing keys there are that have not expired, by the latest state,
+ * and when the last of them does; 0 if there are none.
+ */
+int
+oa_count_signing_keys(TimestampTz *last_expires_at)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			count = 0;
+	OaRead		read;
+	ListCell   *cell;
+
+	*last_expires_at = 0;
+	oa_store_begin_read(&read, OA_SIGNING_KEYS);
+	foreach(cell, oa_store_read_signing_keys(&read))
+	{
+		const OaSigningKeyRow *row = lfirst(cell);
+
+		if (row->expires_at <= now)
+			continue;
+		count++;
+		*last_expires_at = Max(*last_expires_at, row->expires_at);
+	}
+	oa_store_end_read(&read);
+	return count;
+}
+
+/*
  * overten_load_signing_keys(keys json) returns integer
  *
  * Makes the keys of a document, an object of PEM certificates by key id or a
