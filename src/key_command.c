@@ -15,8 +15,7 @@
  * until its group has been killed, lest another get its process id before.
  *
  * The worker's latch wakes it for everything: SIGCHLD sets it, too.  No
- * transaction may be open meanwhile.  The command's text is not logged, for it
- * may hold a proxy's password, nor is what it prints on stdout.
+ * transaction may be open meanwhile.
  */
 #include "postgres.h"
 

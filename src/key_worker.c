@@ -35,7 +35,7 @@
  * that they should be asked for again: what Google and those who repair a
  * server have time for.
  */
-#define GRACE		USECS_PER_DAY
+#define KEYS_GRACE	USECS_PER_DAY
 
 PGDLLEXPORT void oa_key_worker_main(Datum argument);
 
@@ -224,9 +224,10 @@ leave(int code, Datum argument)
 static int
 load(const OaKeyFetch *fetch)
 {
-	TimestampTz not_after = begun_at + fetch->max_age * USECS_PER_SEC + GRACE;
+	TimestampTz not_after;
 	int			count;
 
+	not_after = begun_at + fetch->max_age * USECS_PER_SEC + KEYS_GRACE;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -285,9 +286,9 @@ try_to_load(OaKeyFetch *fetch)
 				"The answer says that nothing has changed, but there are no keys.",
 				OA_OUTCOME_MAX);
 	else
-		snprintf(fetch->outcome, OA_OUTCOME_MAX,
-				 fetch->document != NULL ? "%d keys." : "%d keys, unchanged.",
-				 count);
+		snprintf(fetch->outcome, OA_OUTCOME_MAX, "%d %s%s.", count,
+				 count == 1 ? "key" : "keys",
+				 fetch->document != NULL ? "" : ", unchanged");
 	return count > 0;
 }
 
