@@ -69,6 +69,8 @@ time_to_wait(const OaDatabase *database, int64 now)
 
 	if (database->working != NULL)
 		return PREDECESSOR_MS;
+	if (!OidIsValid(database->oid))
+		return (long) interval;
 	return (long) Max(Min(until, database->look_at) - now, 0);
 }
 
@@ -303,7 +305,6 @@ oa_prepare_worker_session(void)
 		{"default_transaction_deferrable", "off"},
 		{"session_replication_role", "origin"},
 		{"lock_timeout", "1s"},
-		{"statement_timeout", "60s"},
 		{"idle_in_transaction_session_timeout", "0"},
 		/* A standby that does not answer must not keep the server up. */
 		{"synchronous_commit", "local"},
