@@ -249,6 +249,14 @@ like($log, qr/LOG:  could not fetch signing keys for database "postgres"\n.*DETA
 	'the log has what curl said');
 unlike($log, qr/\Q$private\E|BEGIN CERTIFICATE/, 'but nothing of what was fetched');
 
+# Until they end: then nothing is verified, and nothing is called invalid.
+query(q{UPDATE overten_auth.signing_keys SET expires_at = clock_timestamp() + interval '2 s'});
+is_good($token, 'a key is used to its end');
+ok($node->poll_query_until('postgres', "SELECT outcome('$token') = '55000'"), 'then verification is unavailable');
+is(status('signing_keys'), 0, 'the status says so');
+is(refresh(curl('/keys')), 1, 'fetched at last');
+is_good($token, 'and used');
+
 # What the command finds, and what the log has of its words.
 like(refresh("{ ls /proc/self/fd; cat | wc -c; grep -E 'SigBlk|SigIgn' /proc/self/status; cut -d' ' -f5 /proc/self/stat; echo \$\$; ls postmaster.pid; } >$dir/found; exit 9"),
 	qr/exited with 9\./, 'the command looks around');
