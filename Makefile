@@ -23,9 +23,15 @@ OBJS = \
 	src/http_request.o \
 	src/invalidation.o \
 	src/jwt_library.o \
+	src/key_answer.o \
+	src/key_command.o \
 	src/key_document.o \
+	src/key_fetch.o \
+	src/key_request.o \
 	src/key_ring.o \
+	src/key_schedule.o \
 	src/key_text.o \
+	src/key_worker.o \
 	src/keys.o \
 	src/launcher.o \
 	src/name_text.o \
@@ -72,7 +78,7 @@ ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
 
-EXTRA_CLEAN = test/race/race
+EXTRA_CLEAN = test/race/race test/unit/key_answer
 
 # Called once a statement, these functions gain nothing from being inlined by
 # the JIT compiler.
@@ -92,6 +98,10 @@ $(OBJS): $(wildcard src/*.h)
 
 test/race/race: $(wildcard test/race/*.c test/race/*.h)
 	$(CC) $(CFLAGS) -I$(shell $(PG_CONFIG) --includedir) -o $@ $(filter %.c,$^) -L$(shell $(PG_CONFIG) --libdir) -lpq -lpthread
+
+# What needs no server can be tried without one.
+test/unit/key_answer: test/unit/key_answer.c src/key_answer.c src/key_schedule.c src/overten_auth.h
+	$(CC) $(CFLAGS) $(CPPFLAGS) -Isrc -o $@ $(filter %.c,$^)
 
 # Left out: what the server's own macros and idioms would be blamed for.
 TIDY_CHECKS = -*,clang-analyzer-*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-reserved-identifier,-bugprone-not-null-terminated-result,-bugprone-implicit-widening-of-multiplication-result,-bugprone-narrowing-conversions,-bugprone-branch-clone,-clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling
@@ -137,7 +147,7 @@ format:
 	$(PACKAGES) lint
 	$(MAKE) --no-print-directory run-format
 
-run-test: all test/race/race $(GATEWAY)
+run-test: all test/race/race test/unit/key_answer $(GATEWAY)
 	$(TEMP_INSTALL) $(MAKE) installcheck EXTRA_REGRESS_OPTS='$(TEMP_INSTANCE)'
 
 run-demo: all $(GATEWAY)

@@ -204,6 +204,7 @@ CREATE TABLE overten_auth.signing_keys (
 			pg_catalog.octet_length(kid) OPERATOR(pg_catalog.>=) 1),
 	public_key pg_catalog.bytea NOT NULL,
 	expires_at pg_catalog.timestamptz,
+	certificate_expires_at pg_catalog.timestamptz,
 	loaded_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 ) WITH (vacuum_truncate = off);
 REVOKE ALL ON overten_auth.signing_keys FROM PUBLIC;
@@ -211,6 +212,7 @@ COMMENT ON TABLE overten_auth.signing_keys IS 'keys that Firebase ID tokens are 
 COMMENT ON COLUMN overten_auth.signing_keys.kid IS 'key id, compared byte for byte';
 COMMENT ON COLUMN overten_auth.signing_keys.public_key IS 'RSA key as SubjectPublicKeyInfo in DER';
 COMMENT ON COLUMN overten_auth.signing_keys.expires_at IS 'from when on it is not used; NULL if it does not expire';
+COMMENT ON COLUMN overten_auth.signing_keys.certificate_expires_at IS 'the end of its certificate, which expires_at is never after; NULL if it came as a JWK';
 COMMENT ON COLUMN overten_auth.signing_keys.loaded_at IS 'when the set that it is in was loaded';
 
 
@@ -485,6 +487,12 @@ REVOKE ALL ON FUNCTION overten_load_signing_keys(pg_catalog.json) FROM PUBLIC;
 COMMENT ON FUNCTION overten_load_signing_keys(pg_catalog.json) IS
 'Replaces the keys that Firebase ID tokens are checked with by those of a document, in all sessions from the commit on, and returns how many there are: Google''s X.509 certificates by key id, or a JWK set. Keys from certificates expire with them, those of a JWK set do not. Errors: 22023 something in the document is not usable, and the old keys stay; 40001 another transaction has loaded keys.';
 
+CREATE FUNCTION overten_refresh_signing_keys() RETURNS pg_catalog.int4
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_refresh_signing_keys() FROM PUBLIC;
+COMMENT ON FUNCTION overten_refresh_signing_keys() IS
+'Has the background worker fetch signing keys now, and returns how many there are then that have not expired. Errors: 55000 they were not fetched in 30 seconds, the detail says why, and the keys are as they were.';
+
 
 /* Usage, and the state of everything */
 
@@ -501,11 +509,16 @@ CREATE FUNCTION overten_status(
 	OUT flush_failed_at pg_catalog.timestamptz,
 	OUT flush_failure pg_catalog.text,
 	OUT signing_keys pg_catalog.int4,
-	OUT signing_keys_expire_at pg_catalog.timestamptz)
+	OUT signing_keys_expire_at pg_catalog.timestamptz,
+	OUT key_worker pg_catalog.text,
+	OUT fetched_at pg_catalog.timestamptz,
+	OUT fetch_tried_at pg_catalog.timestamptz,
+	OUT fetch_outcome pg_catalog.text,
+	OUT next_fetch_at pg_catalog.timestamptz)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION overten_status() FROM PUBLIC;
 COMMENT ON FUNCTION overten_status() IS
-'The state of this database. usage_mode: how uses are recorded, in shared memory, in a table (last_used_at alone) or not at all (off). usage_worker: waiting, working, or none where one should be. flushed_at, flush_failed_at, flush_failure: the last flush, and the last failure of the worker. signing_keys: how many have not expired; signing_keys_expire_at: when the last of them does.';
+'The state of this database. usage_mode: how uses are recorded, in shared memory, in a table (last_used_at alone) or not at all (off). usage_worker: waiting, working, or none where one should be. flushed_at, flush_failed_at, flush_failure: the last flush, and the last failure of the worker. signing_keys: how many have not expired; signing_keys_expire_at: when the last of them does. key_worker: fetching signing keys, scheduled, or off (no project or no command). fetched_at: the last fetch that succeeded; fetch_tried_at, fetch_outcome: the last one; next_fetch_at: the next.';
 
 CREATE FUNCTION overten_auth.stat(
 	OUT accepted pg_catalog.int8,

@@ -270,7 +270,7 @@ is_unavailable(bool cached, TimestampTz now, OaIdentity *identity)
 	if (!cached && !oa_has_signing_key(now))
 	{
 		identity->detail = "There are no signing keys that have not expired.";
-		identity->hint = "Load Google's published keys with overten_load_signing_keys().";
+		identity->hint = "Load Google's published keys with overten_load_signing_keys(), or have them fetched with overten_refresh_signing_keys().";
 		return true;
 	}
 	return false;

@@ -9,6 +9,9 @@
  * through, and there is somebody to flush a last time when the server stops:
  * by then no process can be started any more.
  *
+ * Signing keys are fetched by another worker, which is started when it is time
+ * (key_worker.c).
+ *
  * The launcher itself is connected to no database, but can read pg_database.
  * It starts when recovery has finished: on a standby, at its promotion.  What
  * it knows of the workers is in shared memory, so it can be restarted.
@@ -42,6 +45,7 @@ PGDLLEXPORT void oa_launcher_main(Datum argument);
 typedef struct Started
 {
 	BackgroundWorkerHandle *worker; /* the last one started for it */
+	BackgroundWorkerHandle *key_worker;
 	bool		missing_logged;
 } Started;
 
@@ -101,7 +105,7 @@ set_oid(OaDatabase *database, Oid oid)
 		database->oid = oid;
 		database->look_at = 0;
 		database->has_extension = false;
-		database->wants_keys = false;
+		oa_keys_forget(&database->keys);
 		if (database->waiting != NULL)
 			SetLatch(&database->waiting->procLatch);
 	}
@@ -162,14 +166,14 @@ find_databases(Started *started)
 
 /* Is the last worker that was started for a database yet to take its place? */
 static bool
-is_starting(const Started *started, const PGPROC *working)
+is_starting(BackgroundWorkerHandle *worker, const PGPROC *working)
 {
 	pid_t		pid;
 
-	if (started->worker == NULL)
+	if (worker == NULL)
 		return false;
 
-	switch (GetBackgroundWorkerPid(started->worker, &pid))
+	switch (GetBackgroundWorkerPid(worker, &pid))
 	{
 		case BGWH_NOT_YET_STARTED:
 			return true;
@@ -189,7 +193,7 @@ keep_worker(int n, Started *started, int64 now)
 
 	oa_lock_databases(LW_SHARED);
 	needed = OidIsValid(database->oid) && database->waiting == NULL &&
-		!is_starting(started, database->working);
+		!is_starting(started->worker, database->working);
 	oa_unlock_databases();
 	if (!needed)
 		return now + LOOK_MS;
@@ -199,6 +203,31 @@ keep_worker(int n, Started *started, int64 now)
 	started->worker = start_worker("oa_usage_worker_main",
 								   "overten_auth usage worker", n);
 	return now + (started->worker != NULL ? LOOK_MS : RETRY_MS);
+}
+
+/* Start a worker that fetches signing keys, if it is time.  Returns likewise. */
+static int64
+keep_keys(int n, Started *started, int64 now)
+{
+	OaKeyState *keys = &oa_database(n)->keys;
+	int64		due_in;
+
+	oa_lock_databases(LW_SHARED);
+	due_in = OidIsValid(oa_database(n)->oid) ? oa_keys_due_in(keys) : -1;
+	oa_unlock_databases();
+	if (due_in > 0)
+		return now + Min(due_in, LOOK_MS);
+	if (due_in < 0 || is_starting(started->key_worker, NULL))
+		return now + LOOK_MS;
+
+	if (started->key_worker != NULL)
+		pfree(started->key_worker);
+	started->key_worker = start_worker("oa_key_worker_main",
+									   "overten_auth key worker", n);
+	if (started->key_worker != NULL)
+		return now + LOOK_MS;
+	oa_keys_have_no_worker(keys);
+	return now + RETRY_MS;
 }
 
 /* Settings have changed: have all databases looked after. */
@@ -214,6 +243,7 @@ reload(void)
 		OaDatabase *database = oa_database(i);
 
 		database->look_at = 0;
+		oa_keys_hurry(&database->keys);
 		if (database->waiting != NULL)
 			SetLatch(&database->waiting->procLatch);
 	}
@@ -253,7 +283,10 @@ oa_launcher_main(Datum argument)
 
 		find_databases(started);
 		for (int i = 0; i < oa_number_of_databases(); i++)
+		{
 			wake_at = Min(wake_at, keep_worker(i, &started[i], now));
+			wake_at = Min(wake_at, keep_keys(i, &started[i], now));
+		}
 
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,

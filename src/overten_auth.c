@@ -55,6 +55,22 @@ int			oa_max_keys_total_per_org = 1000;
 int			oa_max_orgs_per_uid = 10;
 
 /*
+ * The command that fetches signing keys.  It is the way out for those whose
+ * server reaches the world by a proxy, or by another program than curl.
+ */
+char	   *oa_signing_keys_command = NULL;
+
+/*
+ * Nothing but this one document, and only from whom TLS knows to be Google:
+ * no .curlrc (which has to be said first), no redirects, no other protocol.
+ */
+#define SIGNING_KEYS_COMMAND \
+	"curl --disable --silent --show-error --include " \
+	"--suppress-connect-headers --proto =https --tlsv1.2 --max-redirs 0 " \
+	"--max-time 10 --max-filesize 262144 https://www.googleapis.com" \
+	"/robot/v1/metadata/x509/securetoken@system.gserviceaccount.com"
+
+/*
  * How many proxies in front of the HTTP layer are trusted to have appended the
  * address of their client to X-Forwarded-For.  0: the HTTP layer tells itself
  * whom it is connected to.  Too high a number lets clients choose their address.
@@ -194,6 +210,14 @@ _PG_init(void)
 							0, 0, 300,
 							PGC_SUSET, GUC_UNIT_S,
 							NULL, NULL, NULL);
+
+	DefineCustomStringVariable("overten_auth.signing_keys_command",
+							   "Sets the shell command that fetches signing keys.",
+							   "It prints an HTTP answer with its header.  Empty means that none are fetched.",
+							   &oa_signing_keys_command,
+							   SIGNING_KEYS_COMMAND,
+							   PGC_SIGHUP, GUC_SUPERUSER_ONLY,
+							   NULL, NULL, NULL);
 
 	DefineCustomIntVariable("overten_auth.trust_forwarded_for",
 							"Sets how many proxies are trusted to have appended to X-Forwarded-For.",

@@ -35,6 +35,7 @@ extern int	oa_clock_skew;
 extern int	oa_max_keys_per_org;
 extern int	oa_max_keys_total_per_org;
 extern int	oa_max_orgs_per_uid;
+extern char *oa_signing_keys_command;
 extern int	oa_trust_forwarded_for;
 extern int	oa_flush_interval;
 extern int	oa_usage_retention;
@@ -122,6 +123,7 @@ typedef struct OaSigningKeyRow
 	text	   *kid;
 	bytea	   *public_key;		/* SubjectPublicKeyInfo in DER */
 	TimestampTz expires_at;		/* DT_NOEND if it does not expire */
+	TimestampTz certificate_expires_at; /* DT_NOEND if it is a JWK */
 	bool		own;
 } OaSigningKeyRow;
 
@@ -258,6 +260,23 @@ extern void oa_discard_uses(Oid database);
 /* shared_memory.c: what processes share, where the library is preloaded */
 #define OA_DATABASES_MAX	64
 #define OA_FAILURE_MAX		200 /* bytes of an error message that are kept */
+#define OA_OUTCOME_MAX		200
+
+/* The state of signing keys, which the lock of the databases protects. */
+typedef struct OaKeyState
+{
+	bool		wanted;			/* is a Firebase project configured? */
+	PGPROC	   *worker;			/* that fetches; NULL if none does */
+	TimestampTz tried_at;		/* begin of the last fetch; 0 if none */
+	TimestampTz fetched_at;		/* begin of the last that succeeded */
+	TimestampTz next_fetch_at;
+	int			failures;		/* in a row; a fetch that runs is one */
+	uint64		asked;			/* number of the last request for a fetch */
+	uint64		done;			/* requests up to here are fulfilled */
+	uint64		failed;			/* up to here, unless done, have failed */
+	char		outcome[OA_OUTCOME_MAX];	/* of the last fetch; "" if none */
+	ConditionVariable changed;	/* done or failed */
+} OaKeyState;
 
 typedef struct OaDatabase
 {
@@ -272,7 +291,6 @@ typedef struct OaDatabase
 	int64		look_at;		/* monotonic; when to look after the tables */
 	int64		flush_at;		/* monotonic; when to flush, if used */
 	bool		has_extension;
-	bool		wants_keys;		/* is a Firebase project configured? */
 	uint64		flush_asked;	/* number of the last request for a flush */
 	uint64		flush_done;		/* requests up to here are fulfilled */
 	uint64		flush_failed;	/* up to here, unless done, have failed */
@@ -281,6 +299,7 @@ typedef struct OaDatabase
 	TimestampTz failed_at;
 	char		failure[OA_FAILURE_MAX];	/* the last; "" if none */
 	ConditionVariable changed;	/* flush_done or flush_failed */
+	OaKeyState	keys;
 } OaDatabase;
 
 extern bool oa_check_databases(char **newval, void **extra, GucSource source);
@@ -304,6 +323,15 @@ extern bool oa_remove_old_usage(void);
 
 /* launcher.c, usage_worker.c: the background workers */
 extern void oa_register_launcher(void);
+extern void oa_prepare_worker_session(void);
+
+/* key_worker.c: the worker that fetches signing keys */
+extern void oa_keys_init(OaKeyState *keys);
+extern void oa_keys_forget(OaKeyState *keys);
+extern void oa_keys_hurry(OaKeyState *keys);
+extern void oa_keys_note(OaKeyState *keys, bool wanted, bool present);
+extern int64 oa_keys_due_in(const OaKeyState *keys);
+extern void oa_keys_have_no_worker(OaKeyState *keys);
 
 /* usage_report.c: reading the history of keys */
 typedef struct OaPeriod
@@ -449,6 +477,59 @@ extern const char *oa_parse_key_document(const char *text, int length,
 										 int64 skew, OaKeyDocument *document);
 extern void oa_free_key_document(OaKeyDocument *document);
 extern const char *oa_check_signing_key(struct evp_pkey_st *key);
+
+/* key_answer.c: the HTTP answer in which such a document comes */
+#define OA_ANSWER_HEADER_MAX	(16 * 1024)
+#define OA_MAX_AGE_LEAST		300 /* seconds */
+#define OA_MAX_AGE_MOST			(24 * 3600)
+
+typedef struct OaKeyAnswer
+{
+	int			status;			/* HTTP */
+	int			body;			/* where it begins */
+	int			max_age;		/* seconds that it is good for, within limits */
+} OaKeyAnswer;
+
+extern const char *oa_read_key_answer(const char *bytes, int length,
+									  OaKeyAnswer *answer);
+
+/* key_schedule.c: when to fetch signing keys */
+extern TimestampTz oa_next_fetch_at(TimestampTz now, int max_age,
+									int failures, uint32 random);
+extern bool oa_fetch_is_due(TimestampTz now, TimestampTz fetched_at,
+							TimestampTz next_fetch_at);
+
+/* key_command.c: running the command that fetches signing keys */
+#define OA_COMMAND_SAID_MAX		200
+
+typedef struct OaCommandRun
+{
+	char	   *printed;		/* what it prints */
+	int			capacity;		/* bytes, which it must not fill */
+	int			length;
+	char		said[OA_COMMAND_SAID_MAX + 1];	/* begin of its stderr */
+	int			status;			/* as waitpid() gives it */
+} OaCommandRun;
+
+extern const char *oa_run_command(const char *command, OaCommandRun *run);
+
+/* key_fetch.c: what came of it */
+typedef struct OaKeyFetch
+{
+	char	   *document;		/* palloc'd and usable, or NULL: unchanged */
+	int			length;
+	int			max_age;		/* seconds, as in OaKeyAnswer */
+	char		outcome[OA_OUTCOME_MAX];	/* a sentence, without contents */
+	char		said[OA_COMMAND_SAID_MAX + 1];	/* as in OaCommandRun */
+} OaKeyFetch;
+
+extern bool oa_fetch_keys(const char *command, OaKeyFetch *fetch);
+
+/* signing_keys.c: the set of signing keys */
+extern int	oa_load_signing_keys(const char *utf8, int length,
+								 TimestampTz not_after);
+extern int	oa_extend_signing_keys(TimestampTz not_after);
+extern int	oa_count_signing_keys(TimestampTz *last_expires_at);
 
 /* key_ring.c: the signing keys of a backend, ready for use */
 typedef struct OaHeldKey OaHeldKey;

@@ -106,6 +106,7 @@ init_database(OaDatabase *database, const char *name)
 	pg_atomic_init_u32(&database->used, 0);
 	pg_atomic_init_u32(&database->overflowed, 0);
 	ConditionVariableInit(&database->changed);
+	oa_keys_init(&database->keys);
 }
 
 static void

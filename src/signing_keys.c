@@ -12,6 +12,10 @@
  * another load has added; then the two sets would be merged.  A document that
  * says what the table says already writes nothing: every write makes all
  * sessions empty their caches.
+ *
+ * Keys that were fetched stop working some time after they could last be
+ * fetched, which is why each fetch has to move their end.  So that this is
+ * written once an hour at most, such ends are rounded down to full hours.
  */
 #include "postgres.h"
 
@@ -25,6 +29,14 @@
 #include "overten_auth.h"
 
 PG_FUNCTION_INFO_V1(overten_load_signing_keys);
+
+/* The end of fetched keys: not after this time, but for a finite one rounded. */
+static TimestampTz
+round_end(TimestampTz not_after)
+{
+	return not_after == DT_NOEND ? DT_NOEND :
+		not_after - not_after % USECS_PER_HOUR;
+}
 
 /* Seconds since 1970 as a timestamp; no certificate's time is beyond. */
 static TimestampTz
@@ -44,9 +56,9 @@ refuse_document(const char *problem)
 			 errhint("The signing keys are as they were.")));
 }
 
-/* A key of a document as a row. */
+/* A key of a document as a row that is not used after a time. */
 static OaSigningKeyRow *
-make_row(const OaDocumentKey *key)
+make_row(const OaDocumentKey *key, TimestampTz not_after)
 {
 	OaSigningKeyRow *row = palloc(sizeof(OaSigningKeyRow));
 
@@ -55,14 +67,16 @@ make_row(const OaDocumentKey *key)
 	row->public_key = palloc(VARHDRSZ + key->public_key_length);
 	SET_VARSIZE(row->public_key, VARHDRSZ + key->public_key_length);
 	memcpy(VARDATA(row->public_key), key->public_key, key->public_key_length);
-	row->expires_at = key->expires ? timestamp_of(key->expires_at) : DT_NOEND;
+	row->certificate_expires_at =
+		key->expires ? timestamp_of(key->expires_at) : DT_NOEND;
+	row->expires_at = Min(row->certificate_expires_at, not_after);
 	row->own = true;
 	return row;
 }
 
 /* Parse a document into a list of rows, or raise. */
 static List *
-parse(const char *text, int length)
+parse(const char *text, int length, TimestampTz not_after)
 {
 	OaKeyDocument *document = palloc0(sizeof(OaKeyDocument));
 	OaJsonNode *nodes = palloc(OA_JSON_NODES(length) * sizeof(OaJsonNode));
@@ -77,7 +91,7 @@ parse(const char *text, int length)
 		if (problem != NULL)
 			refuse_document(problem);
 		for (int i = 0; i < document->count; i++)
-			rows = lappend(rows, make_row(&document->keys[i]));
+			rows = lappend(rows, make_row(&document->keys[i], not_after));
 	}
 	PG_FINALLY();
 	{
@@ -87,9 +101,9 @@ parse(const char *text, int length)
 	return rows;
 }
 
-/* Is there a row with the same id, key and expiry? */
+/* Is there a row with the same id and key, and, if asked for, ends? */
 static bool
-has_row(List *rows, const OaSigningKeyRow *wanted)
+has_row(List *rows, const OaSigningKeyRow *wanted, bool same_ends)
 {
 	ListCell   *cell;
 
@@ -97,8 +111,11 @@ has_row(List *rows, const OaSigningKeyRow *wanted)
 	{
 		const OaSigningKeyRow *row = lfirst(cell);
 
-		if (row->expires_at == wanted->expires_at &&
-			VARSIZE(row->kid) == VARSIZE(wanted->kid) &&
+		if (same_ends &&
+			(row->expires_at != wanted->expires_at ||
+			 row->certificate_expires_at != wanted->certificate_expires_at))
+			continue;
+		if (VARSIZE(row->kid) == VARSIZE(wanted->kid) &&
 			memcmp(row->kid, wanted->kid, VARSIZE(row->kid)) == 0 &&
 			VARSIZE(row->public_key) == VARSIZE(wanted->public_key) &&
 			memcmp(row->public_key, wanted->public_key,
@@ -110,7 +127,7 @@ has_row(List *rows, const OaSigningKeyRow *wanted)
 
 /* Do two lists hold the same keys?  Ids are unique in each. */
 static bool
-same_set(List *a, List *b)
+same_set(List *a, List *b, bool same_ends)
 {
 	ListCell   *cell;
 
@@ -118,7 +135,7 @@ same_set(List *a, List *b)
 		return false;
 	foreach(cell, a)
 	{
-		if (!has_row(b, lfirst(cell)))
+		if (!has_row(b, lfirst(cell), same_ends))
 			return false;
 	}
 	return true;
@@ -160,23 +177,32 @@ insert_row(const OaSigningKeyRow *row)
 	static OaStatement insert = {
 		.table = "signing_keys",
 		.text = "INSERT INTO overten_auth.signing_keys "
-		"(kid, public_key, expires_at) VALUES ($1, $2, $3)",
-		.nargs = 3,
-		.argtypes = {TEXTOID, BYTEAOID, TIMESTAMPTZOID},
+		"(kid, public_key, expires_at, certificate_expires_at) "
+		"VALUES ($1, $2, $3, $4)",
+		.nargs = 4,
+		.argtypes = {TEXTOID, BYTEAOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
 	};
+	char		nulls[] = "    ";
 	Datum		values[] = {
 		PointerGetDatum(row->kid),
 		PointerGetDatum(row->public_key),
 		TimestampTzGetDatum(row->expires_at),
+		TimestampTzGetDatum(row->certificate_expires_at),
 	};
 
-	oa_statement_run(&insert, values,
-					 row->expires_at == DT_NOEND ? "  n" : NULL);
+	if (row->expires_at == DT_NOEND)
+		nulls[2] = 'n';
+	if (row->certificate_expires_at == DT_NOEND)
+		nulls[3] = 'n';
+	oa_statement_run(&insert, values, nulls);
 }
 
-/* Make the table hold exactly these rows. */
+/*
+ * Make the table hold exactly these rows.  That the same keys are good for
+ * some more hours is nothing for the audit log.
+ */
 static void
-replace(List *rows)
+replace(List *rows, bool fetched)
 {
 	int			level = oa_statements_begin();
 	OaRead		read;
@@ -187,7 +213,7 @@ replace(List *rows)
 	old = oa_store_read_signing_keys(&read);
 	oa_store_end_read(&read);
 
-	if (!same_set(old, rows))
+	if (!same_set(old, rows, true))
 	{
 		ListCell   *cell;
 
@@ -196,11 +222,88 @@ replace(List *rows)
 		{
 			insert_row(lfirst(cell));
 		}
-		oa_audit("load_signing_keys", NULL, NULL, NULL,
-				 cstring_to_text(psprintf("%d", list_length(rows))));
+		if (!fetched || !same_set(old, rows, false))
+			oa_audit("load_signing_keys", NULL, NULL, NULL,
+					 cstring_to_text(psprintf("%d", list_length(rows))));
 		ForceSyncCommit();
 	}
 	oa_statements_end(level);
+}
+
+/*
+ * Make the keys of a document that was fetched, and was good then, the signing
+ * keys, none of them for longer than not_after.  Returns how many there are;
+ * raises as overten_load_signing_keys() does.
+ */
+int
+oa_load_signing_keys(const char *utf8, int length, TimestampTz not_after)
+{
+	List	   *rows = parse(utf8, length, round_end(not_after));
+
+	replace(rows, true);
+	return list_length(rows);
+}
+
+/*
+ * The document has not changed since it was fetched: use its keys longer, but
+ * none longer than its certificate or not_after.  Returns how many keys there
+ * are that have not expired.  A key that was loaded by hand has the end of its
+ * certificate, or none, already, and keeps it.
+ */
+int
+oa_extend_signing_keys(TimestampTz not_after)
+{
+	static OaStatement extend = {
+		.table = "signing_keys",
+		.text = "UPDATE overten_auth.signing_keys "
+		"SET expires_at = LEAST(certificate_expires_at, $1) "
+		"WHERE expires_at OPERATOR(pg_catalog.<) "
+		"LEAST(certificate_expires_at, $1)",
+		.nargs = 1,
+		.argtypes = {TIMESTAMPTZOID},
+	};
+	static OaStatement current = {
+		.table = "signing_keys",
+		.text = "SELECT FROM overten_auth.signing_keys "
+		"WHERE COALESCE(expires_at OPERATOR(pg_catalog.>) "
+		"pg_catalog.clock_timestamp(), true)",
+	};
+	Datum		end = TimestampTzGetDatum(round_end(not_after));
+	int			level = oa_statements_begin();
+	int			count;
+
+	lock_table();
+	oa_statement_run(&extend, &end, NULL);
+	count = oa_statement_run(&current, NULL, NULL);
+	oa_statements_end(level);
+	return count;
+}
+
+/*
+ * How many signing keys there are that have not expired, by the latest state,
+ * and when the last of them does; 0 if there are none.
+ */
+int
+oa_count_signing_keys(TimestampTz *last_expires_at)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			count = 0;
+	OaRead		read;
+	ListCell   *cell;
+
+	*last_expires_at = 0;
+	oa_store_begin_read(&read, OA_SIGNING_KEYS);
+	foreach(cell, oa_store_read_signing_keys(&read))
+	{
+		const OaSigningKeyRow *row = lfirst(cell);
+
+		if (row->expires_at <= now)
+			continue;
+		count++;
+		*last_expires_at = Max(*last_expires_at, row->expires_at);
+	}
+	oa_store_end_read(&read);
+	return count;
 }
 
 /*
@@ -232,8 +335,8 @@ overten_load_signing_keys(PG_FUNCTION_ARGS)
 	document = PG_GETARG_TEXT_PP(0);
 	server_text = text_to_cstring(document);
 	utf8 = pg_server_to_any(server_text, strlen(server_text), PG_UTF8);
-	rows = parse(utf8, strlen(utf8));
-	replace(rows);
+	rows = parse(utf8, strlen(utf8), DT_NOEND);
+	replace(rows, false);
 	oa_secrecy_end(&secrecy);
 	PG_RETURN_INT32(list_length(rows));
 }

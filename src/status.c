@@ -22,7 +22,8 @@ PG_FUNCTION_INFO_V1(overten_stat);
 enum
 {
 	USAGE_MODE, USAGE_WORKER, FLUSHED_AT, FLUSH_FAILED_AT, FLUSH_FAILURE,
-	SIGNING_KEYS, SIGNING_KEYS_EXPIRE_AT, STATUS_COLUMNS
+	SIGNING_KEYS, SIGNING_KEYS_EXPIRE_AT, KEY_WORKER, FETCHED_AT,
+	FETCH_TRIED_AT, FETCH_OUTCOME, NEXT_FETCH_AT, STATUS_COLUMNS
 };
 
 /* Columns of overten_auth.stat(). */
@@ -70,32 +71,39 @@ describe_usage(OaDatabase *database, Datum *values, bool *nulls)
 	nulls[FLUSH_FAILURE] = (copy.failure[0] == '\0');
 }
 
-/* How many signing keys can be used, and until when the last of them can. */
+/* What signing keys there are. */
 static void
 describe_signing_keys(Datum *values, bool *nulls)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz last = 0;
-	int			count = 0;
-	OaRead		read;
-	ListCell   *cell;
+	TimestampTz last;
 
-	oa_store_begin_read(&read, OA_SIGNING_KEYS);
-	foreach(cell, oa_store_read_signing_keys(&read))
-	{
-		const OaSigningKeyRow *row = lfirst(cell);
-
-		if (row->expires_at <= now)
-			continue;
-		count++;
-		last = Max(last, row->expires_at);
-	}
-	oa_store_end_read(&read);
-
-	values[SIGNING_KEYS] = Int32GetDatum(count);
+	values[SIGNING_KEYS] = Int32GetDatum(oa_count_signing_keys(&last));
 	nulls[SIGNING_KEYS] = false;
 	set_time(&values[SIGNING_KEYS_EXPIRE_AT], &nulls[SIGNING_KEYS_EXPIRE_AT],
 			 last);
+}
+
+/* What the background worker that fetches them does. */
+static void
+describe_fetching(OaDatabase *database, Datum *values, bool *nulls)
+{
+	OaKeyState	copy;
+	bool		scheduled;
+
+	oa_lock_databases(LW_SHARED);
+	copy = database->keys;
+	oa_unlock_databases();
+
+	scheduled = copy.wanted && oa_signing_keys_command[0] != '\0';
+	values[KEY_WORKER] = CStringGetTextDatum(copy.worker != NULL ? "fetching" :
+											 scheduled ? "scheduled" : "off");
+	nulls[KEY_WORKER] = false;
+	set_time(&values[FETCHED_AT], &nulls[FETCHED_AT], copy.fetched_at);
+	set_time(&values[FETCH_TRIED_AT], &nulls[FETCH_TRIED_AT], copy.tried_at);
+	values[FETCH_OUTCOME] = CStringGetTextDatum(copy.outcome);
+	nulls[FETCH_OUTCOME] = (copy.outcome[0] == '\0');
+	set_time(&values[NEXT_FETCH_AT], &nulls[NEXT_FETCH_AT],
+			 scheduled ? copy.next_fetch_at : 0);
 }
 
 static Datum
@@ -115,10 +123,12 @@ make_result(FunctionCallInfo fcinfo, Datum *values, bool *nulls, int columns)
 /*
  * overten_status() returns usage_mode text, usage_worker text, flushed_at,
  *		flush_failed_at timestamptz, flush_failure text, signing_keys integer,
- *		signing_keys_expire_at timestamptz
+ *		signing_keys_expire_at timestamptz, key_worker text, fetched_at,
+ *		fetch_tried_at timestamptz, fetch_outcome text, next_fetch_at
+ *		timestamptz
  *
- * The state of the session's database.  What is about the worker is NULL where
- * there is none for it.
+ * The state of the session's database.  What is about the workers is NULL where
+ * there are none for it.
  */
 Datum
 overten_status(PG_FUNCTION_ARGS)
@@ -131,7 +141,10 @@ overten_status(PG_FUNCTION_ARGS)
 	values[USAGE_MODE] = CStringGetTextDatum(usage_mode(database));
 	nulls[USAGE_MODE] = false;
 	if (database != NULL)
+	{
 		describe_usage(database, values, nulls);
+		describe_fetching(database, values, nulls);
+	}
 	describe_signing_keys(values, nulls);
 	return make_result(fcinfo, values, nulls, STATUS_COLUMNS);
 }

@@ -77,7 +77,8 @@ enum
 
 enum
 {
-	SIGNING_KID, SIGNING_PUBLIC_KEY, SIGNING_EXPIRES_AT
+	SIGNING_KID, SIGNING_PUBLIC_KEY, SIGNING_EXPIRES_AT,
+	SIGNING_CERTIFICATE_EXPIRES_AT
 };
 
 static Table tables[] = {
@@ -110,6 +111,7 @@ static Table tables[] = {
 			[SIGNING_KID] = {"kid", TEXTOID},
 			[SIGNING_PUBLIC_KEY] = {"public_key", BYTEAOID},
 			[SIGNING_EXPIRES_AT] = {"expires_at", TIMESTAMPTZOID},
+			[SIGNING_CERTIFICATE_EXPIRES_AT] = {"certificate_expires_at", TIMESTAMPTZOID},
 		},
 	},
 };
@@ -405,6 +407,14 @@ oa_store_find_org(OaRead *read, text *org_id, OaOrgRow *row)
 	return found;
 }
 
+/* A time of the row at hand; a NULL stands for never. */
+static TimestampTz
+end_time(const RowScan *scan, int column)
+{
+	return scan->nulls[column] ? DT_NOEND :
+		DatumGetTimestampTz(scan->values[column]);
+}
+
 /*
  * All signing keys, in a read that began with them, as a list of palloc'd
  * OaSigningKeyRow.
@@ -423,8 +433,9 @@ oa_store_read_signing_keys(OaRead *read)
 
 		row->kid = DatumGetTextPCopy(scan.values[SIGNING_KID]);
 		row->public_key = DatumGetByteaPCopy(scan.values[SIGNING_PUBLIC_KEY]);
-		row->expires_at = scan.nulls[SIGNING_EXPIRES_AT] ? DT_NOEND :
-			DatumGetTimestampTz(scan.values[SIGNING_EXPIRES_AT]);
+		row->expires_at = end_time(&scan, SIGNING_EXPIRES_AT);
+		row->certificate_expires_at =
+			end_time(&scan, SIGNING_CERTIFICATE_EXPIRES_AT);
 		row->own = is_own(scan.tuple);
 		rows = lappend(rows, row);
 	}

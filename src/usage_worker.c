@@ -252,6 +252,21 @@ look_around(void)
 	CommitTransactionCommand();
 }
 
+/* See whether signing keys are to be fetched. */
+static void
+look_at_keys(void)
+{
+	TimestampTz last;
+	int			count;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	count = oa_count_signing_keys(&last);
+	CommitTransactionCommand();
+	oa_keys_note(&my_database->keys, oa_firebase_project_id[0] != '\0',
+				 count > 0);
+}
+
 /* Flush; when the server stops, until nothing is left. */
 static void
 flush(void)
@@ -283,12 +298,12 @@ remove_old_usage(void)
 }
 
 /*
- * Settings that may be otherwise in the database.  The statements are planned
- * once, for batches of any size and tables that may be empty still, so they
- * are to go by the indexes whatever the planner thinks of it.
+ * Settings that may be otherwise in the database.  The statements of a flush
+ * are planned once, for batches of any size and tables that may be empty
+ * still, so they are to go by the indexes whatever the planner thinks of it.
  */
-static void
-prepare_session(void)
+void
+oa_prepare_worker_session(void)
 {
 	static const char *const settings[][2] = {
 		{"default_transaction_isolation", "read committed"},
@@ -316,7 +331,7 @@ work(OaDatabase *database)
 {
 	char		failure[OA_FAILURE_MAX] = "";
 
-	prepare_session();
+	oa_prepare_worker_session();
 	if (!run_job(look_around, "looking for the extension", failure))
 		note_failure(database, begun_with, failure);
 	else if (!has_extension)
@@ -335,11 +350,13 @@ work(OaDatabase *database)
 		}
 		if (!run_job(remove_old_usage, "removing old usage", failure))
 			note_failure(database, 0, failure);
+		(void) run_job(look_at_keys, "looking at signing keys", failure);
 	}
 
 	oa_lock_databases(LW_EXCLUSIVE);
 	database->has_extension = has_extension;
-	database->wants_keys = has_extension && oa_firebase_project_id[0] != '\0';
+	if (!has_extension)
+		database->keys.wanted = false;
 	oa_unlock_databases();
 	work_ended = true;
 }

@@ -1,0 +1,351 @@
+/*
+ * key_worker.c
+ *		A background worker that fetches the signing keys of a database once.
+ *
+ * The launcher starts it when a fetch is due or asked for.  While the command
+ * runs it is connected to nothing, so that nobody has to wait for it, DROP
+ * DATABASE least of all; then it connects, loads the keys, and exits.
+ *
+ * A try is booked as a failure when it begins, with the time of the next one,
+ * and a success corrects that: so whatever ends the worker, the launcher does
+ * not start it over and over.  Requests are numbered: a fetch that began after
+ * a request fulfils it, or fails it.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "commands/extension.h"
+#include "common/pg_prng.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "overten_auth.h"
+
+/*
+ * How long fetched keys are good for beyond the time at which the answer says
+ * that they should be asked for again: what Google and those who repair a
+ * server have time for.
+ */
+#define KEYS_GRACE	USECS_PER_DAY
+
+PGDLLEXPORT void oa_key_worker_main(Datum argument);
+
+/* Of this process, which lives for one fetch. */
+static uint64 begun_with;		/* requests that it has to fulfil */
+static TimestampTz begun_at;
+static bool has_ended = false;
+
+/* Set up the state of a database, in shared memory that is all zeros. */
+void
+oa_keys_init(OaKeyState *keys)
+{
+	ConditionVariableInit(&keys->changed);
+}
+
+/* Another database has the name now.  The lock is held. */
+void
+oa_keys_forget(OaKeyState *keys)
+{
+	keys->wanted = false;
+	keys->next_fetch_at = 0;
+	keys->tried_at = 0;
+	keys->fetched_at = 0;
+	keys->failures = 0;
+	keys->outcome[0] = '\0';
+}
+
+/*
+ * Note whether a database wants keys, and whether it has any; one that has
+ * lost them, to DROP EXTENSION or TRUNCATE, does not wait for its time.
+ */
+void
+oa_keys_note(OaKeyState *keys, bool wanted, bool present)
+{
+	oa_lock_databases(LW_EXCLUSIVE);
+	keys->wanted = wanted;
+	if (wanted && !present && keys->failures == 0)
+		keys->next_fetch_at = 0;
+	if (oa_keys_due_in(keys) == 0)
+		oa_wake_launcher();
+	oa_unlock_databases();
+}
+
+/* What made fetches fail may have been mended.  The lock is held. */
+void
+oa_keys_hurry(OaKeyState *keys)
+{
+	if (keys->failures > 0)
+		keys->next_fetch_at = 0;
+}
+
+/* Is somebody waiting for a fetch that has not begun?  The lock is held. */
+static bool
+is_asked_for(const OaKeyState *keys)
+{
+	return keys->asked > Max(keys->done, keys->failed);
+}
+
+/*
+ * In how many milliseconds is a worker to be started?  -1 if there is no need
+ * for one.  The lock is held.
+ */
+int64
+oa_keys_due_in(const OaKeyState *keys)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (keys->worker != NULL)
+		return -1;
+	if (is_asked_for(keys))
+		return 0;
+	if (!keys->wanted || oa_signing_keys_command[0] == '\0')
+		return -1;
+	if (oa_fetch_is_due(now, keys->tried_at, keys->next_fetch_at))
+		return 0;
+	return (keys->next_fetch_at - now) / 1000 + 1;
+}
+
+/* There is no place for the worker: nobody need wait for it. */
+void
+oa_keys_have_no_worker(OaKeyState *keys)
+{
+	oa_lock_databases(LW_EXCLUSIVE);
+	keys->failed = keys->asked;
+	strlcpy(keys->outcome, "There is no place for another background worker.",
+			OA_OUTCOME_MAX);
+	oa_unlock_databases();
+	ConditionVariableBroadcast(&keys->changed);
+}
+
+/* Begin, unless another worker is at it. */
+static bool
+begin(OaKeyState *keys)
+{
+	bool		begins;
+	uint32		random = pg_prng_uint32(&pg_global_prng_state);
+
+	begun_at = GetCurrentTimestamp();
+	oa_lock_databases(LW_EXCLUSIVE);
+	begins = keys->worker == NULL;
+	if (begins)
+	{
+		keys->worker = MyProc;
+		begun_with = keys->asked;
+		if (keys->failures < INT_MAX)
+			keys->failures++;
+		keys->tried_at = begun_at;
+		keys->next_fetch_at = oa_next_fetch_at(begun_at, 0, keys->failures,
+											   random);
+		strlcpy(keys->outcome, "The worker is fetching.", OA_OUTCOME_MAX);
+	}
+	oa_unlock_databases();
+	return begins;
+}
+
+/* Note a failure, and say so in the log. */
+static void
+note_failure(OaDatabase *database, const char *outcome, const char *said)
+{
+	OaKeyState *keys = &database->keys;
+	TimestampTz now = GetCurrentTimestamp();
+	uint32		random = pg_prng_uint32(&pg_global_prng_state);
+	int			seconds;
+
+	oa_lock_databases(LW_EXCLUSIVE);
+	keys->failed = Max(keys->failed, begun_with);
+	strlcpy(keys->outcome, outcome, OA_OUTCOME_MAX);
+	keys->next_fetch_at = oa_next_fetch_at(now, 0, keys->failures, random);
+	seconds = (keys->next_fetch_at - now) / USECS_PER_SEC;
+	oa_unlock_databases();
+
+	ereport(LOG,
+			(errmsg("could not fetch signing keys for database \"%s\"",
+					database->name),
+			 said[0] != '\0' ?
+			 errdetail("%s It said: %s", outcome, said) :
+			 errdetail_internal("%s", outcome),
+			 errhint("The keys are as they were; the next try is in about %d seconds.",
+					 seconds)));
+}
+
+/* Note a success. */
+static void
+note_success(OaDatabase *database, const char *outcome, int max_age)
+{
+	OaKeyState *keys = &database->keys;
+	uint32		random = pg_prng_uint32(&pg_global_prng_state);
+	int			failures;
+
+	oa_lock_databases(LW_EXCLUSIVE);
+	failures = keys->failures - 1;	/* this try is none */
+	keys->failures = 0;
+	keys->fetched_at = begun_at;
+	keys->next_fetch_at = oa_next_fetch_at(begun_at, max_age, 0, random);
+	keys->done = begun_with;
+	strlcpy(keys->outcome, outcome, OA_OUTCOME_MAX);
+	oa_unlock_databases();
+
+	ereport(failures > 0 ? LOG : DEBUG1,
+			(errmsg("fetched signing keys for database \"%s\"",
+					database->name),
+			 errdetail_internal("%s", outcome)));
+}
+
+/* Leave the database's struct, whatever the reason for exiting. */
+static void
+leave(int code, Datum argument)
+{
+	OaDatabase *database = (OaDatabase *) DatumGetPointer(argument);
+
+	if (!has_ended)
+		note_failure(database,
+					 "The worker ended early; the server log says why.", "");
+
+	oa_lock_databases(LW_EXCLUSIVE);
+	database->keys.worker = NULL;
+	oa_wake_launcher();
+	oa_unlock_databases();
+	ConditionVariableBroadcast(&database->keys.changed);
+}
+
+/*
+ * Bring what was fetched into the tables, in a transaction.  Returns how many
+ * keys there are then.
+ */
+static int
+load(const OaKeyFetch *fetch)
+{
+	TimestampTz not_after;
+	int			count;
+
+	not_after = begun_at + fetch->max_age * USECS_PER_SEC + KEYS_GRACE;
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (!OidIsValid(get_extension_oid("overten_auth", true)))
+		count = -1;
+	else if (fetch->document != NULL)
+		count = oa_load_signing_keys(fetch->document, fetch->length,
+									 not_after);
+	else
+		count = oa_extend_signing_keys(not_after);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	return count;
+}
+
+/* The same, with an error caught and kept as the outcome; false then. */
+static bool
+try_to_load(OaKeyFetch *fetch)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	volatile int count = -1;
+	volatile bool loaded = false;
+
+	fetch->said[0] = '\0';
+	PG_TRY();
+	{
+		count = load(fetch);
+		loaded = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		HOLD_INTERRUPTS();
+		EmitErrorReport();
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		snprintf(fetch->outcome, OA_OUTCOME_MAX - 1, "They could not be loaded: %.*s",
+				 pg_mbcliplen(error->message, strlen(error->message), 120),
+				 error->message);
+		strlcat(fetch->outcome, ".", OA_OUTCOME_MAX);
+		AbortCurrentTransaction();
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+
+	if (!loaded)
+		return false;
+	if (count < 0)
+		strlcpy(fetch->outcome, "The database does not have the extension.",
+				OA_OUTCOME_MAX);
+	else if (count == 0)
+		strlcpy(fetch->outcome,
+				"The answer says that nothing has changed, but there are no keys.",
+				OA_OUTCOME_MAX);
+	else
+		snprintf(fetch->outcome, OA_OUTCOME_MAX, "%d %s%s.", count,
+				 count == 1 ? "key" : "keys",
+				 fetch->document != NULL ? "" : ", unchanged");
+	return count > 0;
+}
+
+/* The database's OID, now that it is to be connected to. */
+static Oid
+find_oid(OaDatabase *database)
+{
+	Oid			oid;
+
+	oa_lock_databases(LW_SHARED);
+	oid = database->oid;
+	oa_unlock_databases();
+	return oid;
+}
+
+/* Connect, and load what was fetched. */
+static bool
+bring_home(OaDatabase *database, OaKeyFetch *fetch)
+{
+	Oid			oid = find_oid(database);
+
+	if (!OidIsValid(oid))
+	{
+		strlcpy(fetch->outcome, "The database does not exist any more.",
+				OA_OUTCOME_MAX);
+		return false;
+	}
+	BackgroundWorkerInitializeConnectionByOid(oid, InvalidOid, 0);
+	oa_prepare_worker_session();
+
+	/* From here on the server's own handler is the better one. */
+	pqsignal(SIGTERM, die);
+	if (ShutdownRequestPending)
+		proc_exit(0);
+	pgstat_report_activity(STATE_RUNNING, "loading signing keys");
+	return try_to_load(fetch);
+}
+
+void
+oa_key_worker_main(Datum argument)
+{
+	OaDatabase *database = oa_database(DatumGetInt32(argument));
+	OaKeyFetch	fetch;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	BackgroundWorkerUnblockSignals();
+
+	if (!begin(&database->keys))
+		proc_exit(0);
+	before_shmem_exit(leave, PointerGetDatum(database));
+
+	if (oa_fetch_keys(oa_signing_keys_command, &fetch) &&
+		bring_home(database, &fetch))
+		note_success(database, fetch.outcome, fetch.max_age);
+	else
+		note_failure(database, fetch.outcome, fetch.said);
+	has_ended = true;
+	proc_exit(0);
+}
