@@ -51,6 +51,7 @@ OBJS = \
 	src/status.o \
 	src/store.o \
 	src/strict_json.o \
+	src/token_decoder.o \
 	src/token_reader.o \
 	src/token_rules.o \
 	src/token_text.o \

@@ -122,7 +122,7 @@ static HeapTuple
 make_row(const OaToken *token)
 {
 	const OaJsonNode *verified = oa_token_claim(token, "email_verified");
-	const char *sub = oa_jwt_claim(token->jwt, "sub");
+	const char *sub = token->sub;
 	Datum		values[RESULT_COLUMNS];
 	bool		nulls[RESULT_COLUMNS] = {false};
 	text	   *uid;
@@ -228,20 +228,12 @@ check_token(const char *text, int length, TimestampTz now,
 			const uint8 *digest, OaIdentity *identity)
 {
 	OaToken		token;
-	volatile OaTokenStatus status = OA_TOKEN_INVALID;
+	OaTokenStatus status = OA_TOKEN_INVALID;
 
 	if (oa_open_token(&token, text, length))
 	{
 		token.now = now;
-		PG_TRY();
-		{
-			status = judge(&token, digest, identity);
-		}
-		PG_FINALLY();
-		{
-			oa_close_token(&token);
-		}
-		PG_END_TRY();
+		status = judge(&token, digest, identity);
 	}
 	identity->detail = token.detail;
 	return status;

@@ -564,7 +564,11 @@ typedef struct OaToken
 	OaTokenJson payload;
 	unsigned char *signature;
 	int			signature_length;
-	OaJwt	   *jwt;			/* what libjwt makes of it */
+	const char *alg;			/* what libjwt makes of it, each NULL if it is */
+	const char *kid;			/* no string */
+	const char *aud;
+	const char *iss;
+	const char *sub;
 
 	TimestampTz now;			/* the time that it is looked at */
 	TimestampTz expires_at;
@@ -574,7 +578,6 @@ typedef struct OaToken
 } OaToken;
 
 extern bool oa_open_token(OaToken *token, const char *text, int length);
-extern void oa_close_token(OaToken *token);
 extern bool oa_refuse_token(OaToken *token, const char *detail);
 extern const OaJsonNode *oa_token_header(const OaToken *token,
 										 const char *name);
@@ -582,6 +585,9 @@ extern const OaJsonNode *oa_token_claim(const OaToken *token,
 										const char *name);
 extern bool oa_token_time(const OaToken *token, const OaJsonNode *node,
 						  TimestampTz *time);
+
+/* token_decoder.c: what libjwt makes of it */
+extern bool oa_decode_token(OaToken *token, const OaTokenSegment *header);
 
 /* token_rules.c: the rules of Firebase ID tokens */
 typedef enum OaTokenStatus

@@ -27,6 +27,9 @@
 #define NUMBER_LENGTH_MAX		512
 #define NUMBER_EXPONENT_MAX		400
 
+/* Integers of this length, with a sign or without, a double holds exactly. */
+#define INTEGER_LENGTH_SAFE		15
+
 typedef struct Parser
 {
 	const unsigned char *text;	/* ends with a NUL that is not counted */
@@ -424,15 +427,18 @@ read_number(Parser *parser)
 	/* The byte behind the number ends it for these two as well. */
 	if (at - start > NUMBER_LENGTH_MAX)
 		return "A number is out of range.";
-	if (integer)
+	if (!integer)
+	{
+		if (!isfinite(strtod((const char *) start, NULL)))
+			return "A number is out of range.";
+	}
+	else if (at - start > INTEGER_LENGTH_SAFE)
 	{
 		errno = 0;
 		(void) strtoll((const char *) start, NULL, 10);
 		if (errno != 0)
 			return "A number is out of range.";
 	}
-	else if (!isfinite(strtod((const char *) start, NULL)))
-		return "A number is out of range.";
 
 	return add_node(parser, OA_JSON_NUMBER, start) == NULL ?
 		"The JSON has too many values." : NULL;
@@ -442,7 +448,14 @@ read_number(Parser *parser)
 double
 oa_json_number(const char *text, const OaJsonNode *node)
 {
-	return strtod(text +node->start, NULL);
+	const char *number = text +node->start;
+	int64		value = 0;
+	int			digits = 0;
+
+	if (node->length <= INTEGER_LENGTH_SAFE)
+		for (; number[digits] >= '0' && number[digits] <= '9'; digits++)
+			value = value * 10 + (number[digits] - '0');
+	return digits == node->length ? (double) value : strtod(number, NULL);
 }
 
 /* Read "true", "false" or "null". */

@@ -1,14 +1,10 @@
 /*
  * token_reader.c
- *		Takes a token apart: segments, JSON, and what libjwt makes of it.
+ *		Takes a token apart: segments and JSON.
  *
- * Header and payload are decoded and parsed by this extension's strict
- * readers, and what decides whose token it is, alg, kid, aud, iss and sub, by
- * libjwt as well.  libjwt is given the header as it came, and a payload that
- * holds those claims alone, byte for byte as they stand in the token: it takes
- * about as long for all of a payload as the check of the signature takes, and
- * has no safe way to give the rest (it reads a number in quotes as 0).  It
- * gets no key and no signature.
+ * All of header and payload is decoded and parsed by this extension's strict
+ * readers.  Only then is libjwt asked what it makes of those parts that decide
+ * whose token it is (token_decoder.c).
  *
  * The JSON lies in memory that is kept for the next token, so only one token
  * can be open at a time; nothing runs meanwhile that could open another.
@@ -36,7 +32,6 @@ static struct
 {
 	char text[	OA_TOKEN_MAX];
 	OaJsonNode	nodes[OA_JSON_NODES(OA_TOKEN_MAX)];
-	char		for_libjwt[2 * OA_TOKEN_MAX];
 }			workspace;
 
 /*
@@ -112,56 +107,11 @@ read_json_segment(OaToken *token, const OaTokenSegment *segment,
 	return true;
 }
 
-/* Add a claim that is a string to the JSON for libjwt, as it stands. */
-static char *
-copy_claim(const OaToken *token, const char *name, char *to)
-{
-	const OaJsonNode *node = oa_token_claim(token, name);
-
-	if (node == NULL || node->type != OA_JSON_STRING)
-		return to;
-	to += sprintf(to, ",\"%s\":\"", name);
-	memcpy(to, token->payload.text +node->start, node->length);
-	to += node->length;
-	*to++ = '"';
-	return to;
-}
-
-/* Have libjwt decode what decides whose token it is. */
-static bool
-decode_with_libjwt(OaToken *token, const OaTokenSegment *header)
-{
-	char	   *claims = workspace.for_libjwt + OA_TOKEN_MAX;
-	char	   *end = claims;
-	char	   *to = workspace.for_libjwt;
-
-	end = copy_claim(token, "aud", end);
-	end = copy_claim(token, "iss", end);
-	end = copy_claim(token, "sub", end);
-	if (end == claims)
-		*end++ = ' ';
-	claims[0] = '{';
-	*end++ = '}';
-
-	memcpy(to, header->text, header->length);
-	to += header->length;
-	*to++ = '.';
-	to += oa_base64url_encode((unsigned char *) claims, end - claims, to);
-	*to++ = '.';
-	*to = '\0';
-
-	oa_jwt_library_open();
-	token->jwt = oa_jwt_decode(workspace.for_libjwt);
-	return token->jwt != NULL ||
-		oa_refuse_token(token, "Its header names no algorithm that libjwt knows, or a typ other than JWT.");
-}
-
 /*
  * Open a token: RFC 7515 sections 2, 3.1 and 5.2, RFC 7519 section 7.2.
  *
- * If it is in the form that they ask for, this returns true, and nothing may
- * raise until the caller has it in the care of a PG_TRY() that ends with
- * oa_close_token().  "text" must stay where it is until then.
+ * True if it is in the form that they ask for.  The token is then open until
+ * the next one is opened; "text" must stay where it is until then.
  */
 bool
 oa_open_token(OaToken *token, const char *text, int length)
@@ -191,13 +141,5 @@ oa_open_token(OaToken *token, const char *text, int length)
 	token->text = text;
 	token->signed_length = signature->text -1 - text;
 
-	return decode_with_libjwt(token, &segments[SEGMENT_HEADER]);
-}
-
-/* Close it. */
-void
-oa_close_token(OaToken *token)
-{
-	oa_jwt_free(token->jwt);
-	token->jwt = NULL;
+	return oa_decode_token(token, &segments[SEGMENT_HEADER]);
 }

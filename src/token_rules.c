@@ -40,9 +40,9 @@ equals(const char *string, const char *expected)
 static bool
 check_kind(OaToken *token)
 {
-	const char *alg = oa_jwt_header(token->jwt, "alg");
-	const char *aud = oa_jwt_claim(token->jwt, "aud");
-	const char *iss = oa_jwt_claim(token->jwt, "iss");
+	const char *alg = token->alg;
+	const char *aud = token->aud;
+	const char *iss = token->iss;
 
 	if (equals(aud, "https://identitytoolkit.googleapis.com/google.identity.identitytoolkit.v1.IdentityToolkit"))
 		return oa_refuse_token(token, "It is a custom token, which a client exchanges for an ID token by signing in.");
@@ -75,7 +75,7 @@ check_header(OaToken *token)
 	if (alg == NULL || !oa_json_equals(token->header.text, alg, "RS256"))
 		return oa_refuse_token(token, "Its alg is not RS256.");
 	/* and as decoded: libjwt alone would take rs256, and HS256. */
-	if (!equals(oa_jwt_header(token->jwt, "alg"), "RS256"))
+	if (!equals(token->alg, "RS256"))
 		return oa_refuse_token(token, "Its alg is not RS256.");
 
 	/* RFC 7515 4.1.11: we understand no extension. */
@@ -111,15 +111,15 @@ count_characters(const char *utf8)
 static bool
 check_names(OaToken *token)
 {
-	const char *sub = oa_jwt_claim(token->jwt, "sub");
+	const char *sub = token->sub;
 	int			characters;
 
 	/* Firebase: the project id. */
-	if (!names_project(oa_jwt_claim(token->jwt, "aud"), ""))
+	if (!names_project(token->aud, ""))
 		return oa_refuse_token(token, "Its aud is not the configured project.");
 
 	/* Firebase: "https://securetoken.google.com/<projectId>". */
-	if (!names_project(oa_jwt_claim(token->jwt, "iss"), ISSUER_PREFIX))
+	if (!names_project(token->iss, ISSUER_PREFIX))
 		return oa_refuse_token(token, "Its iss is not that of the configured project.");
 
 	/* Firebase: a non-empty string; its SDKs: of at most 128 characters. */
@@ -195,7 +195,7 @@ oa_check_token(OaToken *token)
 bool
 oa_check_signature(OaToken *token)
 {
-	const char *kid = oa_jwt_header(token->jwt, "kid");
+	const char *kid = token->kid;
 	OaKeyLookup lookup = OA_KEY_UNKNOWN;
 
 	/* Firebase: one of the published keys.  RFC 7515 4.1.4: case matters. */

@@ -31,7 +31,7 @@ int
 oa_base64url_decode(const char *text, int length, unsigned char *bytes)
 {
 	static uint8 values[256];
-	static uint32 shifted[3][256];	/* the first three of a group in place */
+	static uint32 shifted[4][256];	/* those of a group, in place */
 	static bool prepared = false;
 	const unsigned char *in = (const unsigned char *) text;
 	unsigned char *out = bytes;
@@ -45,7 +45,7 @@ oa_base64url_decode(const char *text, int length, unsigned char *bytes)
 		for (int value = 0; value < 64; value++)
 			values[(unsigned char) alphabet[value]] = value;
 		for (int c = 0; c < 256; c++)
-			for (int place = 0; place < 3; place++)
+			for (int place = 0; place < 4; place++)
 				shifted[place][c] = values[c] == NOT_BASE64URL ?
 					BAD_GROUP : values[c] << (18 - 6 * place);
 		prepared = true;
@@ -54,9 +54,9 @@ oa_base64url_decode(const char *text, int length, unsigned char *bytes)
 	for (i = 0; i + 4 <= length; i += 4)
 	{
 		uint32		group = shifted[0][in[i]] | shifted[1][in[i + 1]] |
-		shifted[2][in[i + 2]] | values[in[i + 3]];
+		shifted[2][in[i + 2]] | shifted[3][in[i + 3]];
 
-		bad |= group | (uint32) (values[in[i + 3]] & 0xc0) << 24;
+		bad |= group;
 		*out++ = group >> 16;
 		*out++ = group >> 8;
 		*out++ = group;

@@ -1,23 +1,47 @@
 
-# A streaming standby refuses to verify unless it is allowed to, and then
-# follows a revocation as soon as it has replayed it: with remote_apply before
-# the commit returns.  pg_regress has one server only.
+# A streaming standby refuses to verify keys and tokens unless it is allowed to,
+# and then follows a revocation, or the withdrawal of a signing key, as soon as
+# it has replayed it: with remote_apply before the commit returns.  pg_regress
+# has one server only.
 
 use strict;
 use warnings FATAL => 'all';
 
 use FindBin;
 use lib $FindBin::RealBin;
+use FirebaseTokens;
 use OvertenTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $keys = 50;
+my $withdrawals = 10;
 
-my $primary = create_node('primary', '', allows_streaming => 1);
+my $primary = create_node(
+	'primary',
+	"overten_auth.firebase_project_id = '${\PROJECT}'\n",
+	allows_streaming => 1);
 my $org = create_org($primary, 'Replicated');
 my ($secret, $key) = mint($primary, $org);
+my ($signer, $next_signer) = (new_rsa(), new_rsa());
+my $jwk = jwk($signer, 'key-1');
+my $next_jwk = jwk($next_signer, 'key-2');
+load_signing_keys($primary, $jwk);
+my $token = token($signer, header(), claims(sub => 'ada'));
+my $next_token =
+  token($next_signer, header(kid => 'key-2'), claims(sub => 'ada'));
+ask($primary, "INSERT INTO overten_auth.members VALUES ('$org', 'ada')");
+ask($primary, <<'EOQ');
+CREATE FUNCTION is_identified(token text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM overten_verify_firebase_jwt(token);
+	RETURN true;
+EXCEPTION WHEN invalid_authorization_specification THEN
+	RETURN false;
+END
+$$;
+EOQ
 ask($primary, <<"EOQ");
 CREATE TABLE minted AS
 	SELECT m.secret, m.key_id
@@ -29,6 +53,51 @@ my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($primary, 'base', has_streaming => 1);
 $standby->start;
 $primary->wait_for_catchup($standby);
+
+sub load_signing_keys
+{
+	my ($where, @jwks) = @_;
+
+	return ask($where,
+		'SELECT overten_load_signing_keys($doc$' . jwk_set(@jwks) . '$doc$)');
+}
+
+# The uid that a token is found to be of.
+sub identify
+{
+	my ($where, $token) = @_;
+
+	return ask($where, "SELECT uid FROM overten_verify_firebase_jwt('$token')");
+}
+
+# Whether a session accepts a token: t or f.
+sub is_identified
+{
+	my ($session, $token) = @_;
+
+	return ask($session, "SELECT is_identified('$token')");
+}
+
+# What verifying a token fails with.
+sub token_error
+{
+	my ($where, $token) = @_;
+
+	return sqlstate_of($where, "SELECT overten_verify_firebase_jwt('$token')");
+}
+
+# The answer to a request: its status, code and Retry-After.
+sub request
+{
+	my ($where, $method, $path, $credential, $body) = @_;
+	my $content = defined $body ? "'$body'" : 'NULL';
+
+	return ask($where, <<"EOQ");
+SELECT status, body::json #>> '{error,code}', headers ->> 'retry-after'
+FROM overten_handle_request('$method', '/api/v1$path', json_build_object(
+	'authorization', 'Bearer $credential', 'content-type', 'application/json'), $content)
+EOQ
+}
 
 # Refused by default
 my $log_start = -s $standby->logfile;
@@ -55,12 +124,34 @@ is( sqlstate_of(
 is(sqlstate_of($standby, "SELECT overten_verify_key('sk_live_')"),
 	'', 'what cannot be a key gives NULL as ever');
 
+(undef, undef, $stderr) = $standby->psql('postgres',
+	"SELECT overten_verify_firebase_jwt('$token')");
+like(
+	$stderr,
+	qr/ERROR:  Firebase ID tokens cannot be verified\nDETAIL:  A standby .*\nHINT:  .*overten_auth\.verify_on_standby/,
+	'it refuses to verify a token, and names the setting');
+is(token_error($standby, $token), '55000', 'with SQLSTATE 55000');
+is(token_error($standby, 'x'), '55000', 'whatever the token');
+is(identify($primary, $token), 'ada', 'which the primary accepts');
+
+is(request($standby, 'GET', '/verify', $secret),
+	'503|service_unavailable|1', 'over HTTP a key is answered with 503');
+is(request($standby, 'GET', "/organizations/$org/api-keys", $token),
+	'503|auth_unavailable|30', 'a token too');
+is(request($standby, 'POST', '/signup', $token, '{"org_name":"x"}'),
+	'503|auth_unavailable|30', 'and a token that asks to write');
+
 my $log = slurp_file($standby->logfile, $log_start);
 like(
 	$log,
 	qr/ERROR:  keys are not verified on a standby/,
 	'the refusals are in the log');
+like(
+	$log,
+	qr/ERROR:  Firebase ID tokens cannot be verified/,
+	'those of tokens as well');
 unlike($log, qr/sk_live_\w/, 'without the secret');
+unlike($log, qr/\Q${\substr($token, -40)}/, 'and without the token');
 
 # Allowed
 $standby->append_conf('postgresql.conf',
@@ -72,6 +163,30 @@ $standby->poll_query_until('postgres', 'SHOW overten_auth.verify_on_standby',
 my $session = $standby->background_psql('postgres');
 is(verify($session, $secret), $key, 'it verifies when it is allowed to');
 is(verify($session, $secret), $key, 'and again, from the cache');
+is(identify($session, $token), 'ada', 'a token too');
+is(identify($session, $token), 'ada', 'and again, from the cache');
+is( token_error(
+		$standby,
+		token($signer, header(), claims(sub => 'ada', exp => time - 100))),
+	'28OA1', 'one that has expired is refused for that');
+is(token_error($standby, $next_token),
+	'28000', 'one that another key has signed is refused');
+
+is(request($session, 'GET', '/verify', $secret),
+	'200||', 'over HTTP it verifies a key');
+is(request($session, 'GET', "/organizations/$org/api-keys", $token),
+	'200||', 'and lists keys for a token');
+is(request($session, $_->[0], $_->[1], $token, $_->[2]),
+	'503|service_unavailable|1', "$_->[0] $_->[1] is for the primary")
+  foreach [ 'POST', '/signup', '{"org_name":"x"}' ],
+  [ 'POST', "/organizations/$org/api-keys", '{}' ],
+  [ 'DELETE', "/organizations/$org/api-keys/$key", undef ];
+
+load_signing_keys($primary, $next_jwk);
+$primary->wait_for_catchup($standby);
+is(is_identified($session, $token),
+	'f', 'a withdrawn signing key that was replayed is obeyed');
+is(identify($session, $next_token), 'ada', 'and one that was added');
 
 ask($primary, "SELECT overten_revoke_key('$org', '$key')");
 $primary->wait_for_catchup($standby);
@@ -112,6 +227,18 @@ $revoker->quit;
 is($accepted, $keys, "with remote_apply, $keys keys are accepted");
 is($stale, 0, 'and refused by the time that their revocation returns');
 
+$accepted = 0;
+$stale = 0;
+foreach (1 .. $withdrawals)
+{
+	load_signing_keys($primary, $jwk, $next_jwk);
+	$accepted++ if is_identified($session, $token) eq 't';
+	load_signing_keys($primary, $next_jwk);
+	$stale++ if is_identified($session, $token) eq 't';
+}
+is($accepted, $withdrawals, 'tokens are accepted once their key is loaded');
+is($stale, 0, 'and refused by the time that its withdrawal returns');
+
 # What is not promised
 ($secret, $key) = mint($primary, $org);
 is(verify($session, $secret), $key, 'a key is accepted');
@@ -142,6 +269,11 @@ is(ask($primary, $last_used), 'f', 'the use is not recorded');
 unlike(slurp_file($standby->logfile),
 	qr/WARNING/, 'and nothing complains about that');
 
+is( sqlstate_of(
+		$standby,
+		'SELECT overten_load_signing_keys($doc$' . jwk_set($jwk) . '$doc$)'),
+	'25006', 'nor load signing keys');
+
 # Promoted
 $primary->stop;
 $standby->adjust_conf('postgresql.conf', 'overten_auth.verify_on_standby',
@@ -150,6 +282,9 @@ $standby->reload;
 $standby->promote;
 is(verify($session, $third),
 	$third_key, 'after promotion no setting is needed');
+is(identify($session, $next_token), 'ada', 'for a token either');
+is(request($session, 'POST', '/signup', $next_token, '{"org_name":"x"}'),
+	'201||', 'people sign up');
 is(ask($standby, $last_used), 't', 'uses are recorded');
 ($secret, $key) = mint($standby, $org);
 is(verify($session, $secret), $key, 'keys are minted');

@@ -592,6 +592,18 @@ for my $answer (@answers)
 	is($rest[0], $message{$expected}, "$name: message") if $state ne 'ok' && $rest[0] ne ($message{$expected} // '');
 }
 
+# Nor does it matter which tokens the session has had before: all of them again
+# without the cache, in an order that no two runs share.
+my ($count, $differing) = split /\|/, $node->safe_psql('postgres', <<'SQL');
+SET overten_auth.cache_entries = 0;
+CREATE TABLE alone AS SELECT id, token, NULL::text AS outcome FROM cases WHERE skew = 0;
+UPDATE alone SET outcome = outcome(token);
+SELECT count(*), count(*) FILTER (WHERE outcome(token) <> outcome)
+FROM (SELECT a.* FROM alone a, generate_series(1, 10) ORDER BY random() OFFSET 0) shuffled;
+SQL
+is($differing, 0, 'in any order, each has the same outcome');
+cmp_ok($count, '>', 9 * @cases, 'and these are nearly all, ten times');
+
 # What is said of those that are another kind of token.
 my @kinds = (
 	[ $custom, qr/custom token/ ], [ $legacy, qr/legacy custom token/ ],
