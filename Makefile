@@ -19,6 +19,7 @@ OBJS = \
 	src/firebase_token.o \
 	src/http_message.o \
 	src/http_request.o \
+	src/identity.o \
 	src/invalidation.o \
 	src/jwt_library.o \
 	src/key_document.o \
@@ -49,7 +50,7 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text keys privileges http firebase
+REGRESS = key_text keys privileges http firebase identity
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
 ISOLATION = revocation minting
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto

@@ -334,6 +334,28 @@ COMMENT ON FUNCTION overten_key_checksum_ok(pg_catalog.text) IS
 'Whether a text has the shape and the checksum (CRC-32/ISO-HDLC of its first 30 characters, in base 62) of a minted key. Reads no table: says nothing about whether the key is active.';
 
 
+/* Identity */
+
+CREATE FUNCTION overten_authenticate(secret pg_catalog.text)
+	RETURNS overten_auth.verified_key
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_authenticate(pg_catalog.text) FROM PUBLIC;
+COMMENT ON FUNCTION overten_authenticate(pg_catalog.text) IS
+'Returns what overten_verify_key returns, and makes the key and its org the identity of the transaction, or with a NULL or refused secret nobody. ROLLBACK TO restores the one from before the savepoint; COMMIT, ROLLBACK and PREPARE TRANSACTION forget it. Raises nothing on a bad key; 55000 on a standby unless overten_auth.verify_on_standby is on.';
+
+CREATE FUNCTION overten_current_org() RETURNS pg_catalog.text
+	LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_current_org() FROM PUBLIC;
+COMMENT ON FUNCTION overten_current_org() IS
+'org_id of the identity that overten_authenticate has set in this transaction; NULL if there is none. In a policy, write (SELECT overten_current_org()), which asks once for each statement. Errors: 25000 in a parallel worker, where only a function that wrongly says PARALLEL SAFE brings it.';
+
+CREATE FUNCTION overten_current_key() RETURNS pg_catalog.text
+	LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_current_key() FROM PUBLIC;
+COMMENT ON FUNCTION overten_current_key() IS
+'key_id of the identity, like overten_current_org.';
+
+
 /* Orgs */
 
 CREATE FUNCTION overten_create_org(
@@ -507,6 +529,12 @@ CREATE FUNCTION overten_api.verify() RETURNS pg_catalog.json
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_verify';
 REVOKE ALL ON FUNCTION overten_api.verify() FROM PUBLIC;
 COMMENT ON FUNCTION overten_api.verify() IS 'GET /verify';
+
+CREATE FUNCTION overten_api.authenticate_request() RETURNS pg_catalog.void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_authenticate_request';
+REVOKE ALL ON FUNCTION overten_api.authenticate_request() FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.authenticate_request() IS
+'For db-pre-request before tables of your own: makes the API key of the request the identity, as overten_authenticate does; without a bearer, or with one that is no API key, there is none. Raises SQLSTATE PGRST like revoke_api_key: 401 invalid_api_key, 400 invalid_request for two credentials that differ, 503 service_unavailable on a standby that may not verify.';
 
 
 /*

@@ -42,6 +42,7 @@ extern text *oa_make_secret(void);
 extern void oa_digest(const char *bytes, int length, uint8 *digest);
 extern text *oa_make_id(const char *prefix);
 extern text *oa_make_webhook_secret(void);
+extern text *oa_secret_argument(FunctionCallInfo fcinfo, int n);
 
 /* name_text.c: arguments, and the text that people choose */
 #define OA_KEY_NAME_MAX	64		/* characters, after trimming */
@@ -166,6 +167,12 @@ extern void oa_set_row_type(HeapTupleHeader row, TupleDesc columns,
 							FmgrInfo *function, Oid *checked_type);
 extern bool oa_verify_secret(const char *bytes, int length, Datum *values,
 							 bool *nulls);
+extern HeapTupleHeader oa_verify_argument(FunctionCallInfo fcinfo);
+extern text *oa_verified_column(HeapTupleHeader row, int column);
+
+/* identity.c: who this transaction acts for */
+extern void oa_remember_identity(text *key_id, text *org_id);
+extern void oa_forget_identity(void);
 
 /* sealing.c: how a webhook secret is kept in the table */
 extern bytea *oa_seal(text *org_id, text *webhook_secret);
@@ -477,6 +484,8 @@ extern void oa_endpoint_list_keys(const OaRequest *request,
 								  OaResponse *response);
 extern void oa_endpoint_revoke_key(const OaRequest *request,
 								   OaResponse *response);
+extern OaProblem oa_verify_bearer(const OaRequest *request, Datum *values,
+								  bool *nulls);
 extern void oa_endpoint_verify(const OaRequest *request, OaResponse *response);
 
 /* http_message.c: what HTTP adds around an endpoint */

@@ -208,18 +208,16 @@ read_key(const uint8 *digest)
 	return NULL;
 }
 
-/* Record that the key of a result was used. */
-static void
-record_use(HeapTupleHeader row)
+/* A column of a result that is never NULL. */
+text	   *
+oa_verified_column(HeapTupleHeader row, int column)
 {
 	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(row)};
 	bool		isnull;
-	Datum		key_id;
 
 	tuple.t_data = row;
-	key_id = heap_getattr(&tuple, OA_VERIFIED_KEY_ID + 1, result_descriptor,
-						  &isnull);
-	oa_record_use(DatumGetTextPP(key_id));
+	return DatumGetTextPP(heap_getattr(&tuple, column + 1, result_descriptor,
+									   &isnull));
 }
 
 /*
@@ -292,7 +290,7 @@ verify(const uint8 *digest)
 	row = palloc(accepted->length);
 	memcpy(row, &accepted->row, accepted->length);
 	if (oa_use_is_due(&accepted->recorded_at))
-		record_use(row);
+		oa_record_use(oa_verified_column(row, OA_VERIFIED_KEY_ID));
 	return row;
 }
 
@@ -320,8 +318,11 @@ oa_verify_secret(const char *bytes, int length, Datum *values, bool *nulls)
 	return true;
 }
 
-/* Verify a digest for a SQL function. */
-static Datum
+/*
+ * Verify a digest for a SQL function that returns overten_auth.verified_key.
+ * NULL if it is refused.
+ */
+static HeapTupleHeader
 verify_for_sql(FunctionCallInfo fcinfo, const uint8 *digest)
 {
 	static Oid	checked_type = InvalidOid;
@@ -333,10 +334,20 @@ verify_for_sql(FunctionCallInfo fcinfo, const uint8 *digest)
 	if (row != NULL)
 		oa_set_row_type(row, result_descriptor, fcinfo->flinfo, &checked_type);
 	oa_secrecy_end(&secrecy);
+	return row;
+}
 
-	if (row == NULL)
-		PG_RETURN_NULL();
-	PG_RETURN_HEAPTUPLEHEADER(row);
+/* The same for the function's first argument, which should be a secret. */
+HeapTupleHeader
+oa_verify_argument(FunctionCallInfo fcinfo)
+{
+	uint8		digest[OA_DIGEST_LEN];
+	text	   *secret = oa_secret_argument(fcinfo, 0);
+
+	if (secret == NULL)
+		return NULL;
+	oa_digest(VARDATA_ANY(secret), OA_SECRET_LEN, digest);
+	return verify_for_sql(fcinfo, digest);
 }
 
 /*
@@ -348,19 +359,11 @@ verify_for_sql(FunctionCallInfo fcinfo, const uint8 *digest)
 Datum
 overten_verify_key(PG_FUNCTION_ARGS)
 {
-	uint8		digest[OA_DIGEST_LEN];
-	text	   *secret;
+	HeapTupleHeader row = oa_verify_argument(fcinfo);
 
-	/* Looked at before detoasting, so that 1 GB of text costs nothing. */
-	if (toast_raw_datum_size(PG_GETARG_DATUM(0)) != OA_SECRET_LEN + VARHDRSZ)
+	if (row == NULL)
 		PG_RETURN_NULL();
-
-	secret = PG_GETARG_TEXT_PP(0);
-	if (!oa_is_secret_shaped(VARDATA_ANY(secret), VARSIZE_ANY_EXHDR(secret)))
-		PG_RETURN_NULL();
-
-	oa_digest(VARDATA_ANY(secret), OA_SECRET_LEN, digest);
-	return verify_for_sql(fcinfo, digest);
+	PG_RETURN_HEAPTUPLEHEADER(row);
 }
 
 /*
@@ -372,11 +375,15 @@ overten_verify_key(PG_FUNCTION_ARGS)
 Datum
 overten_verify_key_digest(PG_FUNCTION_ARGS)
 {
+	HeapTupleHeader row;
 	bytea	   *digest;
 
 	if (toast_raw_datum_size(PG_GETARG_DATUM(0)) != OA_DIGEST_LEN + VARHDRSZ)
 		PG_RETURN_NULL();
 
 	digest = PG_GETARG_BYTEA_PP(0);
-	return verify_for_sql(fcinfo, (const uint8 *) VARDATA_ANY(digest));
+	row = verify_for_sql(fcinfo, (const uint8 *) VARDATA_ANY(digest));
+	if (row == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_HEAPTUPLEHEADER(row);
 }

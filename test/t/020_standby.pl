@@ -52,6 +52,16 @@ is( sqlstate_of(
 		$standby, "DO \$\$ BEGIN PERFORM overten_verify_key('$secret'); END \$\$"),
 	'55000',
 	'within PL/pgSQL too');
+is(sqlstate_of($standby, "SELECT overten_authenticate('$secret')"),
+	'55000', 'to authenticate a transaction too');
+($result, $stdout, $stderr) = $standby->psql('postgres', <<"EOQ");
+SELECT set_config('request.headers', '{"authorization": "Bearer $secret"}', false);
+SELECT overten_api.authenticate_request();
+EOQ
+like(
+	$stderr,
+	qr/"code":"service_unavailable".*"status":503.*"retry-after":"1"/s,
+	'or a request, which gets 503');
 is(sqlstate_of($standby, "SELECT overten_verify_key('sk_live_')"),
 	'', 'what cannot be a key gives NULL as ever');
 
@@ -72,6 +82,11 @@ $standby->poll_query_until('postgres', 'SHOW overten_auth.verify_on_standby',
 my $session = $standby->background_psql('postgres');
 is(verify($session, $secret), $key, 'it verifies when it is allowed to');
 is(verify($session, $secret), $key, 'and again, from the cache');
+is( ask($session,
+		"BEGIN; SELECT FROM overten_authenticate('$secret');
+		 SELECT overten_current_key(); COMMIT"),
+	$key,
+	'and remembers whom it has verified');
 
 ask($primary, "SELECT overten_revoke_key('$org', '$key')");
 $primary->wait_for_catchup($standby);

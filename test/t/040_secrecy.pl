@@ -80,6 +80,8 @@ SELECT secret AS new_secret, key_id AS new_key FROM overten_mint_key(:new_org, :
 SELECT webhook_secret FROM overten_verify_key(:new_secret) \gset
 SELECT key_id, webhook_secret FROM overten_verify_key(:secret) \gset
 SELECT key_id, webhook_secret FROM overten_verify_key_digest(sha256(:secret)) \gset
+SELECT key_id, webhook_secret FROM overten_authenticate(:secret) \gset
+SELECT overten_current_org(), overten_current_key();
 SELECT overten_key_checksum_ok(:secret);
 SELECT prefix FROM overten_list_keys(:new_org) \gset
 SELECT count(*) FROM overten_list_orgs(:key);
@@ -121,6 +123,10 @@ my %failing = (
 	'in SELECT' => $call,
 	'by digest' =>
 	  "SELECT overten_verify_key_digest(sha256('$secret'))",
+	'in authenticating' => "SELECT overten_authenticate('$secret')",
+	'in authenticating a request' =>
+	  "BEGIN; SET LOCAL request.headers = '{\"authorization\": \"Bearer $secret\"}';
+	   SELECT overten_api.authenticate_request()",
 	'in a prepared statement' =>
 	  "PREPARE verify AS $call; EXECUTE verify",
 	'in PL/pgSQL' =>
