@@ -26,6 +26,7 @@ OBJS = \
 	src/key_ring.o \
 	src/key_text.o \
 	src/keys.o \
+	src/leaks.o \
 	src/name_text.o \
 	src/orgs.o \
 	src/overten_auth.o \
@@ -50,7 +51,7 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text keys privileges http firebase identity
+REGRESS = key_text keys privileges http firebase identity leaks
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
 ISOLATION = revocation minting
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto

@@ -187,7 +187,7 @@ REVOKE ALL ON overten_auth.audit_log FROM PUBLIC;
 COMMENT ON TABLE overten_auth.audit_log IS 'who did what and when; append only';
 COMMENT ON COLUMN overten_auth.audit_log.audit_id IS 'random';
 COMMENT ON COLUMN overten_auth.audit_log.at IS 'when, by the wall clock';
-COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, mint_key, revoke_key or load_signing_keys';
+COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, mint_key, revoke_key, revoke_leaked_key or load_signing_keys';
 COMMENT ON COLUMN overten_auth.audit_log.org_id IS 'the org that it was done to';
 COMMENT ON COLUMN overten_auth.audit_log.key_id IS 'the key that it was done to; NULL if none';
 COMMENT ON COLUMN overten_auth.audit_log.actor IS 'the database role of the session (session_user)';
@@ -325,6 +325,24 @@ CREATE FUNCTION overten_revoke_key(
 REVOKE ALL ON FUNCTION overten_revoke_key(pg_catalog.text, pg_catalog.text, pg_catalog.text) FROM PUBLIC;
 COMMENT ON FUNCTION overten_revoke_key(pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
 'Revokes a key for good, in all sessions from the commit on. True if this call did it; false if it was revoked before, and then the first time and reason stay. Errors: 42704 the org has no such key; 22023 the reason, trimmed of spaces, is empty, over 200 characters or has control characters; 22004 NULL.';
+
+CREATE FUNCTION overten_revoke_leaked(
+	secret pg_catalog.text,
+	reason pg_catalog.text DEFAULT NULL)
+	RETURNS pg_catalog.bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_revoke_leaked(pg_catalog.text, pg_catalog.text) FROM PUBLIC;
+COMMENT ON FUNCTION overten_revoke_leaked(pg_catalog.text, pg_catalog.text) IS
+'Revokes the key with this secret, of whatever org, for good. True if this call did it; false if it was revoked before, and then the first time and reason stay; NULL if no key has this secret, whatever it looks like. Errors: 22004 the secret is NULL; 22023 the reason, trimmed of spaces, is empty, over 200 characters or has control characters; 40001 above READ COMMITTED, the key was minted since the transaction began.';
+
+CREATE FUNCTION overten_revoke_all(
+	org_id pg_catalog.text,
+	reason pg_catalog.text DEFAULT NULL)
+	RETURNS pg_catalog.int8
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_revoke_all(pg_catalog.text, pg_catalog.text) FROM PUBLIC;
+COMMENT ON FUNCTION overten_revoke_all(pg_catalog.text, pg_catalog.text) IS
+'Revokes the active keys of an org for good and returns how many there were. Waits for transactions that are minting keys for it. Errors: 42704 no such org; 22023 the reason, as for overten_revoke_leaked; 22004 NULL; 40001 above READ COMMITTED, a key was minted since the transaction began.';
 
 CREATE FUNCTION overten_key_checksum_ok(key pg_catalog.text)
 	RETURNS pg_catalog.bool

@@ -81,6 +81,8 @@ SELECT overten_key_checksum_ok(:'secret');
 SELECT overten_authenticate(:'secret');
 SELECT overten_current_org();
 SELECT overten_current_key();
+SELECT overten_revoke_leaked(:'secret');
+SELECT overten_revoke_all(:'org_id');
 SELECT overten_api.authenticate_request();
 SELECT * FROM overten_auth.api_keys;
 SELECT overten_auth.invalidate_caches();

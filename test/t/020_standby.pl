@@ -148,6 +148,10 @@ is(sqlstate_of($standby, "SELECT overten_mint_key('$org')"),
 	'25006', 'a standby does not mint');
 is(sqlstate_of($standby, "SELECT overten_revoke_key('$org', '$key')"),
 	'25006', 'and does not revoke');
+is(sqlstate_of($standby, "SELECT overten_revoke_leaked('$secret')"),
+	'25006', 'not by the secret either');
+is(sqlstate_of($standby, "SELECT overten_revoke_all('$org')"),
+	'25006', 'nor all keys');
 
 my ($third, $third_key) = mint($primary, $org);
 my $last_used = "SELECT last_used_at IS NOT NULL

@@ -86,6 +86,7 @@ SELECT overten_key_checksum_ok(:secret);
 SELECT prefix FROM overten_list_keys(:new_org) \gset
 SELECT count(*) FROM overten_list_orgs(:key);
 SELECT overten_revoke_key(:new_org, :new_key, :key);
+SELECT overten_revoke_leaked(:new_secret), overten_revoke_all(:new_org);
 SELECT count(*) FROM overten_verify_key(:new_secret);
 EOQ
 
@@ -127,6 +128,9 @@ my %failing = (
 	'in authenticating a request' =>
 	  "BEGIN; SET LOCAL request.headers = '{\"authorization\": \"Bearer $secret\"}';
 	   SELECT overten_api.authenticate_request()",
+	'that leaked' => "SELECT overten_revoke_leaked('$secret', 'found')",
+	'that leaked, in PL/pgSQL' =>
+	  "DO \$\$ BEGIN PERFORM overten_revoke_leaked('$secret'); END \$\$",
 	'in a prepared statement' =>
 	  "PREPARE verify AS $call; EXECUTE verify",
 	'in PL/pgSQL' =>
@@ -159,6 +163,14 @@ sub check_failing
 }
 
 check_failing($_, 'lock_timeout', '10ms', '55P03') foreach sort keys %failing;
+
+# What is wrong with another argument is said without the secret.
+$offset = -s $node->logfile;
+is( sqlstate_of($node, "$quiet; SELECT overten_revoke_leaked('$secret', '')"),
+	'22023',
+	'a leak with a reason that breaks a rule');
+cmp_ok(count_in_log(qr/ERROR:  22023/, $offset), '>', 0, 'is in the log');
+is(count_in_log($raw_secret, $offset), 0, 'without the secret');
 
 # Runs from the start of the statement, so give that time to reach the lock.
 check_failing($_, 'statement_timeout', '1s', '57014')
