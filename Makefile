@@ -20,6 +20,7 @@ OBJS = \
 	src/http_message.o \
 	src/http_request.o \
 	src/identity.o \
+	src/import.o \
 	src/invalidation.o \
 	src/jwt_library.o \
 	src/key_document.o \
@@ -51,9 +52,9 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text keys privileges http firebase identity leaks
+REGRESS = key_text keys privileges http firebase identity leaks import
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
-ISOLATION = revocation minting
+ISOLATION = revocation minting leak_response
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl

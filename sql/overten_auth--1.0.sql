@@ -187,7 +187,7 @@ REVOKE ALL ON overten_auth.audit_log FROM PUBLIC;
 COMMENT ON TABLE overten_auth.audit_log IS 'who did what and when; append only';
 COMMENT ON COLUMN overten_auth.audit_log.audit_id IS 'random';
 COMMENT ON COLUMN overten_auth.audit_log.at IS 'when, by the wall clock';
-COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, mint_key, revoke_key, revoke_leaked_key or load_signing_keys';
+COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, mint_key, import_key, revoke_key, revoke_leaked_key or load_signing_keys';
 COMMENT ON COLUMN overten_auth.audit_log.org_id IS 'the org that it was done to';
 COMMENT ON COLUMN overten_auth.audit_log.key_id IS 'the key that it was done to; NULL if none';
 COMMENT ON COLUMN overten_auth.audit_log.actor IS 'the database role of the session (session_user)';
@@ -343,6 +343,30 @@ CREATE FUNCTION overten_revoke_all(
 REVOKE ALL ON FUNCTION overten_revoke_all(pg_catalog.text, pg_catalog.text) FROM PUBLIC;
 COMMENT ON FUNCTION overten_revoke_all(pg_catalog.text, pg_catalog.text) IS
 'Revokes the active keys of an org for good and returns how many there were. Waits for transactions that are minting keys for it. Errors: 42704 no such org; 22023 the reason, as for overten_revoke_leaked; 22004 NULL; 40001 above READ COMMITTED, a key was minted since the transaction began.';
+
+CREATE FUNCTION overten_import_key(
+	org_id pg_catalog.text,
+	name pg_catalog.text,
+	digest pg_catalog.bytea,
+	prefix pg_catalog.text,
+	created_at pg_catalog.timestamptz DEFAULT NULL)
+	RETURNS pg_catalog.text
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_import_key(pg_catalog.text, pg_catalog.text, pg_catalog.bytea, pg_catalog.text, pg_catalog.timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION overten_import_key(pg_catalog.text, pg_catalog.text, pg_catalog.bytea, pg_catalog.text, pg_catalog.timestamptz) IS
+'Takes over a key that was minted elsewhere, sk_live_ and 28 alphanumeric characters, by its SHA-256 (32 bytes) and its first 12 characters, and returns its new key_id. A NULL created_at is now. Errors: 42704 no such org; 23505 a key with this digest exists already, revoked or not; 22023 the name, the digest''s length, the prefix, or a created_at before 1970 or in the future; 22004 NULL.';
+
+CREATE FUNCTION overten_import_keys(
+	org_ids pg_catalog.text[],
+	names pg_catalog.text[],
+	digests pg_catalog.bytea[],
+	prefixes pg_catalog.text[],
+	created_at pg_catalog.timestamptz[] DEFAULT NULL)
+	RETURNS pg_catalog.int8
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_import_keys(pg_catalog.text[], pg_catalog.text[], pg_catalog.bytea[], pg_catalog.text[], pg_catalog.timestamptz[]) FROM PUBLIC;
+COMMENT ON FUNCTION overten_import_keys(pg_catalog.text[], pg_catalog.text[], pg_catalog.bytea[], pg_catalog.text[], pg_catalog.timestamptz[]) IS
+'overten_import_key for many keys, all or none: arrays with one value for each, as array_agg() makes them from a staging table. Returns how many were imported. Errors as there, with the row in the context, counted from 1; 22023 the arrays differ in length; 22004 one is NULL that is not created_at.';
 
 CREATE FUNCTION overten_key_checksum_ok(key pg_catalog.text)
 	RETURNS pg_catalog.bool

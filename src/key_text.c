@@ -120,6 +120,13 @@ oa_is_secret_shaped(const char *bytes, int length)
 	return length == OA_SECRET_LEN && is_secret_like(bytes, length);
 }
 
+/* Is this the shape of what stays visible of a secret? */
+bool
+oa_is_prefix_shaped(const char *bytes, int length)
+{
+	return length == OA_PREFIX_LEN && is_secret_like(bytes, length);
+}
+
 /* A new secret. */
 text	   *
 oa_make_secret(void)

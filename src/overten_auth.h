@@ -38,6 +38,7 @@ extern int	oa_max_orgs_per_uid;
 #define OA_ID_LEN		24		/* "org_" or "key_" and 20 characters */
 
 extern bool oa_is_secret_shaped(const char *bytes, int length);
+extern bool oa_is_prefix_shaped(const char *bytes, int length);
 extern text *oa_make_secret(void);
 extern void oa_digest(const char *bytes, int length, uint8 *digest);
 extern text *oa_make_id(const char *prefix);

@@ -83,6 +83,8 @@ SELECT overten_current_org();
 SELECT overten_current_key();
 SELECT overten_revoke_leaked(:'secret');
 SELECT overten_revoke_all(:'org_id');
+SELECT overten_import_key(:'org_id', 'x', sha256(''), 'sk_live_0000');
+SELECT overten_import_keys(ARRAY[:'org_id'], ARRAY['x'], ARRAY[sha256('')], ARRAY['sk_live_0000']);
 SELECT overten_api.authenticate_request();
 SELECT * FROM overten_auth.api_keys;
 SELECT overten_auth.invalidate_caches();

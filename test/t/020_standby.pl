@@ -152,6 +152,11 @@ is(sqlstate_of($standby, "SELECT overten_revoke_leaked('$secret')"),
 	'25006', 'not by the secret either');
 is(sqlstate_of($standby, "SELECT overten_revoke_all('$org')"),
 	'25006', 'nor all keys');
+is( sqlstate_of(
+		$standby,
+		"SELECT overten_import_key('$org', 'x', sha256('x'), 'sk_live_0000')"),
+	'25006',
+	'and does not import');
 
 my ($third, $third_key) = mint($primary, $org);
 my $last_used = "SELECT last_used_at IS NOT NULL

@@ -85,6 +85,7 @@ SELECT overten_current_org(), overten_current_key();
 SELECT overten_key_checksum_ok(:secret);
 SELECT prefix FROM overten_list_keys(:new_org) \gset
 SELECT count(*) FROM overten_list_orgs(:key);
+SELECT overten_import_key(:new_org, :key, sha256(:new_key), 'sk_live_0000');
 SELECT overten_revoke_key(:new_org, :new_key, :key);
 SELECT overten_revoke_leaked(:new_secret), overten_revoke_all(:new_org);
 SELECT count(*) FROM overten_verify_key(:new_secret);
@@ -209,6 +210,20 @@ is(count_in_log($raw_secret, $offset), 0,
 
 ask($holder, 'COMMIT');
 $holder->quit;
+
+# A digest is a credential to some.
+my $hash = ask($node, "SELECT encode(sha256('$secret'), 'hex')");
+foreach my $import (
+	"overten_import_key('$org', 'x', '\\x$hash', 'sk_live_0000')",
+	"overten_import_keys('{$org}', '{x}', ARRAY['\\x$hash'::bytea], '{sk_live_0000}')")
+{
+	$offset = -s $node->logfile;
+	is(sqlstate_of($node, "$quiet; SELECT $import"),
+		'23505', 'a digest is imported again');
+	cmp_ok(count_in_log(qr/ERROR:  23505/, $offset),
+		'>', 0, 'which is in the log');
+	is(count_in_log(qr/$hash/i, $offset), 0, 'without the digest');
+}
 
 # Outside of verification nothing is hidden, which shows what was hidden.
 $offset = -s $node->logfile;
