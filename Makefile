@@ -21,6 +21,8 @@ OBJS = \
 	src/flush_request.o \
 	src/http_message.o \
 	src/http_request.o \
+	src/identity.o \
+	src/import.o \
 	src/invalidation.o \
 	src/jwt_library.o \
 	src/key_answer.o \
@@ -34,6 +36,7 @@ OBJS = \
 	src/key_worker.o \
 	src/keys.o \
 	src/launcher.o \
+	src/leaks.o \
 	src/name_text.o \
 	src/orgs.o \
 	src/overten_auth.o \
@@ -72,9 +75,9 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text keys usage privileges http firebase
+REGRESS = key_text keys usage privileges http firebase identity leaks import
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
-ISOLATION = revocation minting
+ISOLATION = revocation minting leak_response
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl

@@ -22,6 +22,8 @@ ALTER ROLE overten_gateway SET statement_timeout = '4s';
 CREATE ROLE overten_web;
 GRANT USAGE ON SCHEMA overten_api TO overten_web;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA overten_api TO overten_web;
+-- For policies on tables of your own, with authenticate_request as db-pre-request.
+GRANT EXECUTE ON FUNCTION overten_current_org(), overten_current_key() TO overten_web;
 CREATE ROLE overten_authenticator LOGIN NOINHERIT;
 GRANT overten_web TO overten_authenticator;
 ALTER ROLE overten_authenticator SET log_parameter_max_length = 0;

@@ -188,7 +188,7 @@ REVOKE ALL ON overten_auth.audit_log FROM PUBLIC;
 COMMENT ON TABLE overten_auth.audit_log IS 'who did what and when; append only';
 COMMENT ON COLUMN overten_auth.audit_log.audit_id IS 'random';
 COMMENT ON COLUMN overten_auth.audit_log.at IS 'when, by the wall clock';
-COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, mint_key, revoke_key or load_signing_keys';
+COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, mint_key, import_key, revoke_key, revoke_leaked_key or load_signing_keys';
 COMMENT ON COLUMN overten_auth.audit_log.org_id IS 'the org that it was done to';
 COMMENT ON COLUMN overten_auth.audit_log.key_id IS 'the key that it was done to; NULL if none';
 COMMENT ON COLUMN overten_auth.audit_log.actor IS 'the database role of the session (session_user)';
@@ -329,6 +329,48 @@ REVOKE ALL ON FUNCTION overten_revoke_key(pg_catalog.text, pg_catalog.text, pg_c
 COMMENT ON FUNCTION overten_revoke_key(pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
 'Revokes a key for good, in all sessions from the commit on. True if this call did it; false if it was revoked before, and then the first time and reason stay. Errors: 42704 the org has no such key; 22023 the reason, trimmed of spaces, is empty, over 200 characters or has control characters; 22004 NULL.';
 
+CREATE FUNCTION overten_revoke_leaked(
+	secret pg_catalog.text,
+	reason pg_catalog.text DEFAULT NULL)
+	RETURNS pg_catalog.bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_revoke_leaked(pg_catalog.text, pg_catalog.text) FROM PUBLIC;
+COMMENT ON FUNCTION overten_revoke_leaked(pg_catalog.text, pg_catalog.text) IS
+'Revokes the key with this secret, of whatever org, for good. True if this call did it; false if it was revoked before, and then the first time and reason stay; NULL if no key has this secret, whatever it looks like. Errors: 22004 the secret is NULL; 22023 the reason, trimmed of spaces, is empty, over 200 characters or has control characters; 40001 above READ COMMITTED, the key was minted since the transaction began.';
+
+CREATE FUNCTION overten_revoke_all(
+	org_id pg_catalog.text,
+	reason pg_catalog.text DEFAULT NULL)
+	RETURNS pg_catalog.int8
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_revoke_all(pg_catalog.text, pg_catalog.text) FROM PUBLIC;
+COMMENT ON FUNCTION overten_revoke_all(pg_catalog.text, pg_catalog.text) IS
+'Revokes the active keys of an org for good and returns how many there were. Waits for transactions that are minting keys for it. Errors: 42704 no such org; 22023 the reason, as for overten_revoke_leaked; 22004 NULL; 40001 above READ COMMITTED, a key was minted since the transaction began.';
+
+CREATE FUNCTION overten_import_key(
+	org_id pg_catalog.text,
+	name pg_catalog.text,
+	digest pg_catalog.bytea,
+	prefix pg_catalog.text,
+	created_at pg_catalog.timestamptz DEFAULT NULL)
+	RETURNS pg_catalog.text
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_import_key(pg_catalog.text, pg_catalog.text, pg_catalog.bytea, pg_catalog.text, pg_catalog.timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION overten_import_key(pg_catalog.text, pg_catalog.text, pg_catalog.bytea, pg_catalog.text, pg_catalog.timestamptz) IS
+'Takes over a key that was minted elsewhere, sk_live_ and 28 alphanumeric characters, by its SHA-256 (32 bytes) and its first 12 characters, and returns its new key_id. A NULL created_at is now. Errors: 42704 no such org; 23505 a key with this digest exists already, revoked or not; 22023 the name, the digest''s length, the prefix, or a created_at before 1970 or in the future; 22004 NULL.';
+
+CREATE FUNCTION overten_import_keys(
+	org_ids pg_catalog.text[],
+	names pg_catalog.text[],
+	digests pg_catalog.bytea[],
+	prefixes pg_catalog.text[],
+	created_at pg_catalog.timestamptz[] DEFAULT NULL)
+	RETURNS pg_catalog.int8
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_import_keys(pg_catalog.text[], pg_catalog.text[], pg_catalog.bytea[], pg_catalog.text[], pg_catalog.timestamptz[]) FROM PUBLIC;
+COMMENT ON FUNCTION overten_import_keys(pg_catalog.text[], pg_catalog.text[], pg_catalog.bytea[], pg_catalog.text[], pg_catalog.timestamptz[]) IS
+'overten_import_key for many keys, all or none: arrays with one value for each, as array_agg() makes them from a staging table. Returns how many were imported. Errors as there, with the row in the context, counted from 1; 22023 the arrays differ in length; 22004 one is NULL that is not created_at.';
+
 CREATE FUNCTION overten_key_checksum_ok(key pg_catalog.text)
 	RETURNS pg_catalog.bool
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
@@ -388,6 +430,28 @@ CREATE FUNCTION overten_key_anomalies(
 REVOKE ALL ON FUNCTION overten_key_anomalies(pg_catalog.text, pg_catalog.text) FROM PUBLIC;
 COMMENT ON FUNCTION overten_key_anomalies(pg_catalog.text, pg_catalog.text) IS
 'What in the history of a key a person should look at; no rows if nothing. Kinds, in this order: used_after_revocation (by address, all of the history), woke (used in the last 24 hours after 30 days or more without), rise (an hour of the last 24 with at least 100 uses, 10 times the mean and twice the largest of the hours with use in the 28 days before, of which there must be 3), new_address (first seen in the last 24 hours, where others were before). observed and expected are numbers of requests; reference_at is the revocation, the last use before (or the minting), or the beginning of the history that is compared with. Errors: 42704 the org has no such key; 22004 NULL.';
+
+
+/* Identity */
+
+CREATE FUNCTION overten_authenticate(secret pg_catalog.text)
+	RETURNS overten_auth.verified_key
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_authenticate(pg_catalog.text) FROM PUBLIC;
+COMMENT ON FUNCTION overten_authenticate(pg_catalog.text) IS
+'Returns what overten_verify_key returns, and makes the key and its org the identity of the transaction, or with a NULL or refused secret nobody. ROLLBACK TO restores the one from before the savepoint; COMMIT, ROLLBACK and PREPARE TRANSACTION forget it. Raises nothing on a bad key; 55000 on a standby unless overten_auth.verify_on_standby is on.';
+
+CREATE FUNCTION overten_current_org() RETURNS pg_catalog.text
+	LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_current_org() FROM PUBLIC;
+COMMENT ON FUNCTION overten_current_org() IS
+'org_id of the identity that overten_authenticate has set in this transaction; NULL if there is none. In a policy, write (SELECT overten_current_org()), which asks once for each statement. Errors: 25000 in a parallel worker, where only a function that wrongly says PARALLEL SAFE brings it.';
+
+CREATE FUNCTION overten_current_key() RETURNS pg_catalog.text
+	LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_current_key() FROM PUBLIC;
+COMMENT ON FUNCTION overten_current_key() IS
+'key_id of the identity, like overten_current_org.';
 
 
 /* Orgs */
@@ -637,6 +701,12 @@ CREATE FUNCTION overten_api.verify() RETURNS pg_catalog.json
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_verify';
 REVOKE ALL ON FUNCTION overten_api.verify() FROM PUBLIC;
 COMMENT ON FUNCTION overten_api.verify() IS 'GET /verify';
+
+CREATE FUNCTION overten_api.authenticate_request() RETURNS pg_catalog.void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_authenticate_request';
+REVOKE ALL ON FUNCTION overten_api.authenticate_request() FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.authenticate_request() IS
+'For db-pre-request before tables of your own: makes the API key of the request the identity, as overten_authenticate does; without a bearer, or with one that is no API key, there is none. Raises SQLSTATE PGRST like revoke_api_key: 401 invalid_api_key, 400 invalid_request for two credentials that differ, 503 service_unavailable on a standby that may not verify.';
 
 
 /*

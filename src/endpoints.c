@@ -185,6 +185,22 @@ oa_endpoint_revoke_key(const OaRequest *request, OaResponse *response)
 		oa_refuse(response, OA_KEY_NOT_FOUND, NULL);
 }
 
+/*
+ * Verify a request's bearer as an API key.  Fills in the columns of
+ * overten_auth.verified_key, or returns what is wrong.
+ */
+OaProblem
+oa_verify_bearer(const OaRequest *request, Datum *values, bool *nulls)
+{
+	if (!oa_may_verify() &&
+		oa_is_secret_shaped(request->bearer, request->bearer_length))
+		return OA_SERVICE_UNAVAILABLE;
+	if (!oa_verify_secret(request->bearer, request->bearer_length,
+						  request->client, values, nulls))
+		return OA_INVALID_API_KEY;
+	return OA_NO_PROBLEM;
+}
+
 /* GET /verify */
 void
 oa_endpoint_verify(const OaRequest *request, OaResponse *response)
@@ -203,22 +219,9 @@ oa_endpoint_verify(const OaRequest *request, OaResponse *response)
 	Datum		values[OA_VERIFIED_COLUMNS];
 	bool		nulls[OA_VERIFIED_COLUMNS];
 
-	if (!oa_is_secret_shaped(request->bearer, request->bearer_length))
-	{
-		oa_refuse(response, OA_INVALID_API_KEY, NULL);
+	response->problem = oa_verify_bearer(request, values, nulls);
+	if (response->problem != OA_NO_PROBLEM)
 		return;
-	}
-	if (!oa_may_verify())
-	{
-		oa_refuse(response, OA_SERVICE_UNAVAILABLE, NULL);
-		return;
-	}
-	if (!oa_verify_secret(request->bearer, request->bearer_length,
-						  request->client, values, nulls))
-	{
-		oa_refuse(response, OA_INVALID_API_KEY, NULL);
-		return;
-	}
 
 	response->status = 200;
 	oa_begin_object(&response->body);

@@ -92,14 +92,13 @@ write_checksum(const char *secret, char *checksum)
 }
 
 /*
- * Is this a secret's shape: length, prefix and alphabet?  Looks at bytes, so
- * that no encoding can make another character pass.
+ * Does a text begin as secrets do, and go on in their alphabet?  Looks at
+ * bytes, so that no encoding can make another character pass.
  */
-bool
-oa_is_secret_shaped(const char *bytes, int length)
+static bool
+is_secret_like(const char *bytes, int length)
 {
-	if (length != OA_SECRET_LEN ||
-		memcmp(bytes, SECRET_PREFIX, SECRET_PREFIX_LEN) != 0)
+	if (memcmp(bytes, SECRET_PREFIX, SECRET_PREFIX_LEN) != 0)
 		return false;
 
 	for (int i = SECRET_PREFIX_LEN; i < length; i++)
@@ -112,6 +111,20 @@ oa_is_secret_shaped(const char *bytes, int length)
 			return false;
 	}
 	return true;
+}
+
+/* Is this a secret's shape: length, prefix and alphabet? */
+bool
+oa_is_secret_shaped(const char *bytes, int length)
+{
+	return length == OA_SECRET_LEN && is_secret_like(bytes, length);
+}
+
+/* Is this the shape of what stays visible of a secret? */
+bool
+oa_is_prefix_shaped(const char *bytes, int length)
+{
+	return length == OA_PREFIX_LEN && is_secret_like(bytes, length);
 }
 
 /* A new secret. */
@@ -189,6 +202,25 @@ oa_digest(const char *bytes, int length, uint8 *digest)
 }
 
 /*
+ * The nth argument of a SQL function, a text, if it has a secret's shape; NULL
+ * if not.  Its size is looked at before it is detoasted, so that 1 GB of text
+ * costs nothing.
+ */
+text	   *
+oa_secret_argument(FunctionCallInfo fcinfo, int n)
+{
+	text	   *secret;
+
+	if (PG_ARGISNULL(n) ||
+		toast_raw_datum_size(PG_GETARG_DATUM(n)) != OA_SECRET_LEN + VARHDRSZ)
+		return NULL;
+
+	secret = PG_GETARG_TEXT_PP(n);
+	return oa_is_secret_shaped(VARDATA_ANY(secret),
+							   VARSIZE_ANY_EXHDR(secret)) ? secret : NULL;
+}
+
+/*
  * overten_key_checksum_ok(key text) returns boolean
  *
  * Does the text have a key's shape and the checksum that minting gives it?
@@ -198,17 +230,13 @@ Datum
 overten_key_checksum_ok(PG_FUNCTION_ARGS)
 {
 	char		checksum[SECRET_CHECKSUM_LEN];
-	text	   *key;
+	text	   *key = oa_secret_argument(fcinfo, 0);
 	const char *bytes;
 
-	if (toast_raw_datum_size(PG_GETARG_DATUM(0)) != OA_SECRET_LEN + VARHDRSZ)
+	if (key == NULL)
 		PG_RETURN_BOOL(false);
 
-	key = PG_GETARG_TEXT_PP(0);
 	bytes = VARDATA_ANY(key);
-	if (!oa_is_secret_shaped(bytes, VARSIZE_ANY_EXHDR(key)))
-		PG_RETURN_BOOL(false);
-
 	write_checksum(bytes, checksum);
 	PG_RETURN_BOOL(memcmp(checksum, bytes + SECRET_CHECKED_LEN,
 						  SECRET_CHECKSUM_LEN) == 0);

@@ -49,10 +49,12 @@ extern int	oa_max_tracked_keys;
 #define OA_ID_LEN		24		/* "org_" or "key_" and 20 characters */
 
 extern bool oa_is_secret_shaped(const char *bytes, int length);
+extern bool oa_is_prefix_shaped(const char *bytes, int length);
 extern text *oa_make_secret(void);
 extern void oa_digest(const char *bytes, int length, uint8 *digest);
 extern text *oa_make_id(const char *prefix);
 extern text *oa_make_webhook_secret(void);
+extern text *oa_secret_argument(FunctionCallInfo fcinfo, int n);
 
 /* name_text.c: arguments, and the text that people choose */
 #define OA_KEY_NAME_MAX	64		/* characters, after trimming */
@@ -189,6 +191,12 @@ extern void oa_set_row_type(HeapTupleHeader row, TupleDesc columns,
 extern bool oa_verify_secret(const char *bytes, int length,
 							 const OaClientAddr *client, Datum *values,
 							 bool *nulls);
+extern HeapTupleHeader oa_verify_argument(FunctionCallInfo fcinfo);
+extern text *oa_verified_column(HeapTupleHeader row, int column);
+
+/* identity.c: who this transaction acts for */
+extern void oa_remember_identity(text *key_id, text *org_id);
+extern void oa_forget_identity(void);
 
 /* sealing.c: how a webhook secret is kept in the table */
 extern bytea *oa_seal(text *org_id, text *webhook_secret);
@@ -809,6 +817,8 @@ extern void oa_endpoint_list_keys(const OaRequest *request,
 								  OaResponse *response);
 extern void oa_endpoint_revoke_key(const OaRequest *request,
 								   OaResponse *response);
+extern OaProblem oa_verify_bearer(const OaRequest *request, Datum *values,
+								  bool *nulls);
 extern void oa_endpoint_verify(const OaRequest *request, OaResponse *response);
 
 /* usage_endpoint.c */

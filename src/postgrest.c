@@ -10,10 +10,12 @@
  * arguments.  So does a query string, in x-overten-query, for PostgREST would
  * refuse parameters that are not arguments.
  *
- * Errors are returned, for raising one would roll back and be logged.  Only
- * revoke_api_key has to raise: it returns void, since for a 204 with a json
- * result PostgREST announces a body.  What it raises names the problem in the
- * header X-Overten-Error, too.
+ * Errors are returned, for raising one would roll back and be logged.  Two
+ * functions have to raise.  revoke_api_key returns void, since for a 204 with a
+ * json result PostgREST announces a body.  authenticate_request is called
+ * before every request (db-pre-request), and must keep a request with a bad key
+ * from going on.  What they raise names the problem in the header
+ * X-Overten-Error, too.
  */
 #include "postgres.h"
 
@@ -26,6 +28,7 @@
 /* PostgREST takes message and detail of such an error as JSON. */
 #define ERRCODE_POSTGREST MAKE_SQLSTATE('P','G','R','S','T')
 
+PG_FUNCTION_INFO_V1(overten_api_authenticate_request);
 PG_FUNCTION_INFO_V1(overten_api_signup);
 PG_FUNCTION_INFO_V1(overten_api_create_api_key);
 PG_FUNCTION_INFO_V1(overten_api_list_api_keys);
@@ -260,6 +263,51 @@ overten_api_revoke_api_key(PG_FUNCTION_ARGS)
 		raise_problem(&response);
 	set_local("response.status", "204");
 	set_local("response.headers", "[{\"cache-control\":\"no-store\"}]");
+	oa_secrecy_end(&secrecy);
+	PG_RETURN_VOID();
+}
+
+/* The identity that a request's headers give it, or what is wrong with them. */
+static OaProblem
+authenticate(void)
+{
+	OaRequest	request = {0};
+	OaHeaders	headers;
+	OaProblem	problem;
+	Datum		values[OA_VERIFIED_COLUMNS];
+	bool		nulls[OA_VERIFIED_COLUMNS];
+
+	oa_forget_identity();
+	if (!read_headers(&headers))
+		return OA_TWO_CREDENTIALS;
+
+	problem = oa_read_bearer(&headers, &request);
+	if (problem == OA_MISSING_CREDENTIALS)
+		return OA_NO_PROBLEM;
+	if (problem != OA_NO_PROBLEM)
+		return problem;
+	if (!oa_is_secret_shaped(request.bearer, request.bearer_length))
+		return OA_NO_PROBLEM;
+
+	problem = oa_verify_bearer(&request, values, nulls);
+	if (problem == OA_NO_PROBLEM)
+		oa_remember_identity(DatumGetTextPP(values[OA_VERIFIED_KEY_ID]),
+							 DatumGetTextPP(values[OA_VERIFIED_ORG_ID]));
+	return problem;
+}
+
+/* overten_api.authenticate_request() returns void */
+Datum
+overten_api_authenticate_request(PG_FUNCTION_ARGS)
+{
+	ErrorContextCallback secrecy;
+	OaResponse	response;
+
+	oa_secrecy_begin(&secrecy);
+	oa_response_init(&response);
+	response.problem = authenticate();
+	if (response.problem != OA_NO_PROBLEM)
+		raise_problem(&response);
 	oa_secrecy_end(&secrecy);
 	PG_RETURN_VOID();
 }

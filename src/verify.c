@@ -213,16 +213,16 @@ read_key(const uint8 *digest, const OaClientAddr *client)
 	return NULL;
 }
 
-/* The id of the key in a result. */
-static text *
-key_id_of(HeapTupleHeader row)
+/* A column of a result that is never NULL. */
+text	   *
+oa_verified_column(HeapTupleHeader row, int column)
 {
 	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(row)};
 	bool		isnull;
 
 	tuple.t_data = row;
-	return DatumGetTextPP(heap_getattr(&tuple, OA_VERIFIED_KEY_ID + 1,
-									   result_descriptor, &isnull));
+	return DatumGetTextPP(heap_getattr(&tuple, column + 1, result_descriptor,
+									   &isnull));
 }
 
 /*
@@ -299,7 +299,8 @@ verify(const uint8 *digest, const OaClientAddr *client)
 
 	row = palloc(accepted->length);
 	memcpy(row, &accepted->row, accepted->length);
-	oa_use_recorder()->accepted(key_id_of(row), client, &accepted->recorded_at);
+	oa_use_recorder()->accepted(oa_verified_column(row, OA_VERIFIED_KEY_ID),
+								client, &accepted->recorded_at);
 	return row;
 }
 
@@ -331,8 +332,11 @@ oa_verify_secret(const char *bytes, int length, const OaClientAddr *client,
 	return true;
 }
 
-/* Verify a digest for a SQL function. */
-static Datum
+/*
+ * Verify a digest for a SQL function that returns overten_auth.verified_key.
+ * NULL if it is refused.
+ */
+static HeapTupleHeader
 verify_for_sql(FunctionCallInfo fcinfo, const uint8 *digest)
 {
 	static Oid	checked_type = InvalidOid;
@@ -344,18 +348,23 @@ verify_for_sql(FunctionCallInfo fcinfo, const uint8 *digest)
 	if (row != NULL)
 		oa_set_row_type(row, result_descriptor, fcinfo->flinfo, &checked_type);
 	oa_secrecy_end(&secrecy);
-
-	if (row == NULL)
-		PG_RETURN_NULL();
-	PG_RETURN_HEAPTUPLEHEADER(row);
+	return row;
 }
 
-/* The result for what cannot be a secret or a digest. */
-static Datum
-refuse_malformed(FunctionCallInfo fcinfo)
+/* The same for the function's first argument, which should be a secret. */
+HeapTupleHeader
+oa_verify_argument(FunctionCallInfo fcinfo)
 {
-	oa_count_event(OA_MALFORMED);
-	PG_RETURN_NULL();
+	uint8		digest[OA_DIGEST_LEN];
+	text	   *secret = oa_secret_argument(fcinfo, 0);
+
+	if (secret == NULL)
+	{
+		oa_count_event(OA_MALFORMED);
+		return NULL;
+	}
+	oa_digest(VARDATA_ANY(secret), OA_SECRET_LEN, digest);
+	return verify_for_sql(fcinfo, digest);
 }
 
 /*
@@ -367,19 +376,11 @@ refuse_malformed(FunctionCallInfo fcinfo)
 Datum
 overten_verify_key(PG_FUNCTION_ARGS)
 {
-	uint8		digest[OA_DIGEST_LEN];
-	text	   *secret;
+	HeapTupleHeader row = oa_verify_argument(fcinfo);
 
-	/* Looked at before detoasting, so that 1 GB of text costs nothing. */
-	if (toast_raw_datum_size(PG_GETARG_DATUM(0)) != OA_SECRET_LEN + VARHDRSZ)
-		return refuse_malformed(fcinfo);
-
-	secret = PG_GETARG_TEXT_PP(0);
-	if (!oa_is_secret_shaped(VARDATA_ANY(secret), VARSIZE_ANY_EXHDR(secret)))
-		return refuse_malformed(fcinfo);
-
-	oa_digest(VARDATA_ANY(secret), OA_SECRET_LEN, digest);
-	return verify_for_sql(fcinfo, digest);
+	if (row == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_HEAPTUPLEHEADER(row);
 }
 
 /*
@@ -391,11 +392,18 @@ overten_verify_key(PG_FUNCTION_ARGS)
 Datum
 overten_verify_key_digest(PG_FUNCTION_ARGS)
 {
+	HeapTupleHeader row;
 	bytea	   *digest;
 
 	if (toast_raw_datum_size(PG_GETARG_DATUM(0)) != OA_DIGEST_LEN + VARHDRSZ)
-		return refuse_malformed(fcinfo);
+	{
+		oa_count_event(OA_MALFORMED);
+		PG_RETURN_NULL();
+	}
 
 	digest = PG_GETARG_BYTEA_PP(0);
-	return verify_for_sql(fcinfo, (const uint8 *) VARDATA_ANY(digest));
+	row = verify_for_sql(fcinfo, (const uint8 *) VARDATA_ANY(digest));
+	if (row == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_HEAPTUPLEHEADER(row);
 }

@@ -7,7 +7,8 @@
 // - a GET or HEAD runs in a READ ONLY transaction, a POST in one that writes;
 //   other methods on a function are 405 PGRST101;
 // - role, request.method, request.path and request.headers (lower-case names)
-//   are set for the transaction, which starts without search_path;
+//   are set for the transaction, which starts without search_path; then the
+//   function db-pre-request is called, if there is one;
 // - a GET's query gives the named arguments; a POST's body is the one unnamed
 //   json parameter.  A body that is not JSON is 400 PGRST102 before the
 //   database is asked, an empty one is {}; other media types are 415 PGRST102;
@@ -159,6 +160,9 @@ async function runCall(request, path, call) {
          set_config('request.cookies', '{}', true)`,
       [`"${schema}"`, settings['db-anon-role'], JSON.stringify({ role: settings['db-anon-role'] }),
         request.method, path, JSON.stringify(request.headers)]);
+    if (settings['db-pre-request'] !== undefined) {
+      await client.query(`SELECT ${settings['db-pre-request']}()`);
+    }
     const body = request.method === 'HEAD'
       ? "''" : "coalesce(json_agg(_postgrest_t.pgrst_scalar)->0, 'null')::text";
     const { rows: [row] } = await client.query(

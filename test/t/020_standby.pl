@@ -121,6 +121,16 @@ is( sqlstate_of(
 		$standby, "DO \$\$ BEGIN PERFORM overten_verify_key('$secret'); END \$\$"),
 	'55000',
 	'within PL/pgSQL too');
+is(sqlstate_of($standby, "SELECT overten_authenticate('$secret')"),
+	'55000', 'to authenticate a transaction too');
+($result, $stdout, $stderr) = $standby->psql('postgres', <<"EOQ");
+SELECT set_config('request.headers', '{"authorization": "Bearer $secret"}', false);
+SELECT overten_api.authenticate_request();
+EOQ
+like(
+	$stderr,
+	qr/"code":"service_unavailable".*"status":503.*"retry-after":"1"/s,
+	'or a request, which gets 503');
 is(sqlstate_of($standby, "SELECT overten_verify_key('sk_live_')"),
 	'', 'what cannot be a key gives NULL as ever');
 
@@ -187,6 +197,11 @@ $primary->wait_for_catchup($standby);
 is(is_identified($session, $token),
 	'f', 'a withdrawn signing key that was replayed is obeyed');
 is(identify($session, $next_token), 'ada', 'and one that was added');
+is( ask($session,
+		"BEGIN; SELECT FROM overten_authenticate('$secret');
+		 SELECT overten_current_key(); COMMIT"),
+	$key,
+	'and remembers whom it has verified');
 
 ask($primary, "SELECT overten_revoke_key('$org', '$key')");
 $primary->wait_for_catchup($standby);
@@ -260,6 +275,15 @@ is(sqlstate_of($standby, "SELECT overten_mint_key('$org')"),
 	'25006', 'a standby does not mint');
 is(sqlstate_of($standby, "SELECT overten_revoke_key('$org', '$key')"),
 	'25006', 'and does not revoke');
+is(sqlstate_of($standby, "SELECT overten_revoke_leaked('$secret')"),
+	'25006', 'not by the secret either');
+is(sqlstate_of($standby, "SELECT overten_revoke_all('$org')"),
+	'25006', 'nor all keys');
+is( sqlstate_of(
+		$standby,
+		"SELECT overten_import_key('$org', 'x', sha256('x'), 'sk_live_0000')"),
+	'25006',
+	'and does not import');
 
 my ($third, $third_key) = mint($primary, $org);
 my $last_used = "SELECT last_used_at IS NOT NULL

@@ -80,10 +80,14 @@ SELECT secret AS new_secret, key_id AS new_key FROM overten_mint_key(:new_org, :
 SELECT webhook_secret FROM overten_verify_key(:new_secret) \gset
 SELECT key_id, webhook_secret FROM overten_verify_key(:secret) \gset
 SELECT key_id, webhook_secret FROM overten_verify_key_digest(sha256(:secret)) \gset
+SELECT key_id, webhook_secret FROM overten_authenticate(:secret) \gset
+SELECT overten_current_org(), overten_current_key();
 SELECT overten_key_checksum_ok(:secret);
 SELECT prefix FROM overten_list_keys(:new_org) \gset
 SELECT count(*) FROM overten_list_orgs(:key);
+SELECT overten_import_key(:new_org, :key, sha256(:new_key), 'sk_live_0000');
 SELECT overten_revoke_key(:new_org, :new_key, :key);
+SELECT overten_revoke_leaked(:new_secret), overten_revoke_all(:new_org);
 SELECT count(*) FROM overten_verify_key(:new_secret);
 EOQ
 
@@ -121,6 +125,13 @@ my %failing = (
 	'in SELECT' => $call,
 	'by digest' =>
 	  "SELECT overten_verify_key_digest(sha256('$secret'))",
+	'in authenticating' => "SELECT overten_authenticate('$secret')",
+	'in authenticating a request' =>
+	  "BEGIN; SET LOCAL request.headers = '{\"authorization\": \"Bearer $secret\"}';
+	   SELECT overten_api.authenticate_request()",
+	'that leaked' => "SELECT overten_revoke_leaked('$secret', 'found')",
+	'that leaked, in PL/pgSQL' =>
+	  "DO \$\$ BEGIN PERFORM overten_revoke_leaked('$secret'); END \$\$",
 	'in a prepared statement' =>
 	  "PREPARE verify AS $call; EXECUTE verify",
 	'in PL/pgSQL' =>
@@ -153,6 +164,14 @@ sub check_failing
 }
 
 check_failing($_, 'lock_timeout', '10ms', '55P03') foreach sort keys %failing;
+
+# What is wrong with another argument is said without the secret.
+$offset = -s $node->logfile;
+is( sqlstate_of($node, "$quiet; SELECT overten_revoke_leaked('$secret', '')"),
+	'22023',
+	'a leak with a reason that breaks a rule');
+cmp_ok(count_in_log(qr/ERROR:  22023/, $offset), '>', 0, 'is in the log');
+is(count_in_log($raw_secret, $offset), 0, 'without the secret');
 
 # Runs from the start of the statement, so give that time to reach the lock.
 check_failing($_, 'statement_timeout', '1s', '57014')
@@ -191,6 +210,20 @@ is(count_in_log($raw_secret, $offset), 0,
 
 ask($holder, 'COMMIT');
 $holder->quit;
+
+# A digest is a credential to some.
+my $hash = ask($node, "SELECT encode(sha256('$secret'), 'hex')");
+foreach my $import (
+	"overten_import_key('$org', 'x', '\\x$hash', 'sk_live_0000')",
+	"overten_import_keys('{$org}', '{x}', ARRAY['\\x$hash'::bytea], '{sk_live_0000}')")
+{
+	$offset = -s $node->logfile;
+	is(sqlstate_of($node, "$quiet; SELECT $import"),
+		'23505', 'a digest is imported again');
+	cmp_ok(count_in_log(qr/ERROR:  23505/, $offset),
+		'>', 0, 'which is in the log');
+	is(count_in_log(qr/$hash/i, $offset), 0, 'without the digest');
+}
 
 # Outside of verification nothing is hidden, which shows what was hidden.
 $offset = -s $node->logfile;

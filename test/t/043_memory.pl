@@ -28,6 +28,23 @@ BEGIN
 	END LOOP;
 END
 $$;
+CREATE FUNCTION authenticate_often(secret text, times int) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 1 .. times LOOP
+		PERFORM overten_authenticate(secret);
+		BEGIN
+			PERFORM overten_authenticate(secret), overten_authenticate(NULL),
+				overten_authenticate(secret);
+			IF i % 2 = 0 THEN
+				RAISE division_by_zero;
+			END IF;
+		EXCEPTION WHEN division_by_zero THEN
+			NULL;
+		END;
+	END LOOP;
+END
+$$;
 EOQ
 
 # What the operating system says of a session's process, in bytes.
@@ -119,6 +136,17 @@ check_constant(
 		UPDATE overten_auth.orgs SET name = i::text;
 		COMMIT;
 		PERFORM overten_verify_key('$secret'); END LOOP; END \$\$");
+
+# Identities, in a transaction and subtransactions that go on
+ask($session, 'BEGIN');
+check_constant(
+	'authenticated within one transaction',
+	$session,
+	"SELECT authenticate_often('$secret', 1000)",
+	"SELECT authenticate_often('$secret', 50000)");
+is(ask($session, 'SELECT overten_current_key()'),
+	$key, 'the identity is there after all that');
+ask($session, 'COMMIT');
 $session->quit;
 
 # Huge
@@ -132,8 +160,9 @@ my $peak = process_memory($session, 'VmHWM');
 is( ask(
 		$session, 'SELECT (overten_verify_key(text)).key_id IS NULL,
 			(overten_verify_key_digest(bytes)).key_id IS NULL,
-			overten_key_checksum_ok(text) FROM huge'),
-	't|t|f',
+			overten_key_checksum_ok(text), overten_authenticate(text) IS NULL,
+			overten_revoke_leaked(text) IS NULL FROM huge'),
+	't|t|f|t|t',
 	'100 MB of stored text and 20 MB of bytes are refused');
 cmp_ok(process_memory($session, 'VmHWM') - $peak,
 	'<', 4 * $MB, 'without fetching them');

@@ -95,6 +95,44 @@ is_deeply(
 	{ 200 => 1000 },
 	'1,000 connections at once');
 
+# A PostgREST before tables of one's own, with db-pre-request: the key decides
+# what is seen.
+ask($node, <<"EOQ");
+CREATE SCHEMA tenant;
+CREATE TABLE tenant.documents (org_id text, title text);
+INSERT INTO tenant.documents VALUES ('$state->{own}', 'own'), ('$state->{foreign}', 'foreign');
+ALTER TABLE tenant.documents ENABLE ROW LEVEL SECURITY;
+CREATE POLICY of_org ON tenant.documents USING (org_id = (SELECT overten_current_org()));
+CREATE FUNCTION tenant.titles() RETURNS json LANGUAGE sql
+	AS 'SELECT json_agg(title) FROM tenant.documents';
+GRANT USAGE ON SCHEMA tenant TO overten_web;
+GRANT SELECT ON tenant.documents TO overten_web;
+EOQ
+my $tenant = start_postgrest($node, 'tenant', 'db-schemas' => 'tenant',
+	'db-pre-request' => 'overten_api.authenticate_request');
+my ($own_secret) = mint($node, $state->{own});
+
+sub titles
+{
+	my ($method, @headers) = @_;
+	my $answer = request("http://127.0.0.1:$tenant->{port}", $method, '/rpc/titles', [@headers]);
+
+	return join ' ', $answer->{status}, $method eq 'HEAD' ? () : $answer->{body},
+	  @{ $answer->{headers}{'www-authenticate'} // [] };
+}
+
+my $unknown = 'sk_live_00000000000000000000000K3vO8';
+is(titles('GET', "X-Overten-Authorization: Bearer $own_secret"), '200 ["own"]', 'a key sees the rows of its org');
+is(titles('GET', "X-Overten-Authorization: Bearer $secret"), '200 ["foreign"]', 'another those of its own');
+is(titles('GET'), '200 null', 'without a key there are none');
+is(titles('GET', "X-Overten-Authorization: Bearer $state->{ada}"), '200 null', 'nor with an ID token');
+like(titles('GET', "X-Overten-Authorization: Bearer $unknown"),
+	qr/^401 .*"invalid_api_key".* Bearer realm="overten", error="invalid_token"$/, 'a key that is not good is refused');
+like(titles('HEAD', "X-Overten-Authorization: Bearer $unknown"), qr/^401 /, 'by HEAD, too');
+ask($node, "SELECT overten_revoke_leaked('$own_secret')");
+like(titles('GET', "X-Overten-Authorization: Bearer $own_secret"), qr/^401 /, 'and one that was revoked meanwhile');
+stop_process($tenant);
+
 # Tokens cannot be verified: the one 503 that says to come back later.
 ask($node, "DELETE FROM overten_auth.signing_keys");
 check_exchange($node, $url, [ "no signing keys: $_->[0]", '503 auth_unavailable', @$_ ])
@@ -145,7 +183,7 @@ is(summary($away), '503 service_unavailable', 'PostgREST is away');
 is_deeply($away->{headers}{'retry-after'}, ['1'], 'which will pass');
 
 stop_process($nginx);
-foreach my $file (glob("$nginx->{folder}/*.log"), @{$postgrest}{qw(out err)}, $nginx->{err})
+foreach my $file (glob("$nginx->{folder}/*.log"), @{$postgrest}{qw(out err)}, @{$tenant}{qw(out err)}, $nginx->{err})
 {
 	my ($name) = $file =~ m{([^/]+)$};
 	unlike(slurp_file($file), qr/sk_live_\w|whsec_|eyJ|Bearer/, "no credential in $name");

@@ -150,16 +150,21 @@ sub start_gateway
 }
 
 # Start the server that follows PostgREST's contract, with gateway/postgrest.conf
-# but for the port.
+# but for the port and what is given.
 sub start_postgrest
 {
-	my ($node, $name) = @_;
+	my ($node, $name, %settings) = @_;
 	my $port = free_port();
 	my $conf = "$output/$name.conf";
 	my $host = $node->host;
 
 	my $text = slurp_file("$top/gateway/postgrest.conf");
 	$text =~ s/^server-port = 3000$/server-port = $port/m or die;
+	foreach my $setting (sort keys %settings)
+	{
+		$text =~ s/^$setting = .*\n//m;
+		$text .= "$setting = \"$settings{$setting}\"\n";
+	}
 	PostgreSQL::Test::Utils::append_to_file($conf, $text);
 
 	my $process = start_process($name,
