@@ -348,7 +348,7 @@ typedef struct OaPeriod
 	TimestampTz until;			/* the first moment that is not in it */
 } OaPeriod;
 
-typedef struct OaUsage
+typedef struct OaUsageHour
 {
 	TimestampTz hour;
 	const char *client_addr;	/* or NULL */
@@ -356,14 +356,14 @@ typedef struct OaUsage
 	int64		refused;
 	TimestampTz first_used_at;
 	TimestampTz last_used_at;
-} OaUsage;
+} OaUsageHour;
 
-typedef void (*OaUsageCallback) (const OaUsage *usage, void *argument);
+typedef void (*OaUsageHourCallback) (const OaUsageHour *usage, void *argument);
 
 extern void oa_complete_period(OaPeriod *period, bool has_since,
 							   bool has_until);
 extern bool oa_key_usage(text *org_id, text *key_id, const OaPeriod *period,
-						 OaUsageCallback callback, void *argument);
+						 OaUsageHourCallback callback, void *argument);
 extern char *oa_inet_text(Datum address);
 
 /* usage_anomalies.c: what in it a person should look at */

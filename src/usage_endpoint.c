@@ -51,7 +51,7 @@ read_period(const OaRequest *request, OaResponse *response, OaPeriod *period)
 
 /* Append one hour and address. */
 static void
-append_usage(const OaUsage *usage, void *json)
+append_usage(const OaUsageHour *usage, void *json)
 {
 	oa_begin_object(json);
 	oa_write_time(json, "hour", usage->hour, false);

@@ -74,7 +74,7 @@ run_read_usage(text *key_id, const OaPeriod *period)
  */
 bool
 oa_key_usage(text *org_id, text *key_id, const OaPeriod *period,
-			 OaUsageCallback callback, void *argument)
+			 OaUsageHourCallback callback, void *argument)
 {
 	int			level = oa_statements_begin();
 	bool		found = oa_org_has_key(org_id, key_id);
@@ -82,7 +82,7 @@ oa_key_usage(text *org_id, text *key_id, const OaPeriod *period,
 
 	for (int row = 0; row < count; row++)
 	{
-		OaUsage		usage;
+		OaUsageHour usage;
 		bool		unknown;
 		bool		isnull;
 		Datum		address = oa_statement_result(row, 2, &unknown);
