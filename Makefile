@@ -25,7 +25,10 @@ OBJS = \
 	src/key_ring.o \
 	src/key_text.o \
 	src/keys.o \
+	src/master_key_file.o \
+	src/master_keys.o \
 	src/name_text.o \
+	src/new_master_key.o \
 	src/orgs.o \
 	src/overten_auth.o \
 	src/postgrest.o \

@@ -67,7 +67,12 @@ CREATE TABLE overten_auth.orgs (
 	created_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	api_access_since pg_catalog.timestamptz,
 	suspended_at pg_catalog.timestamptz,
-	webhook_secret_sealed pg_catalog.bytea NOT NULL
+	webhook_secret_sealed pg_catalog.bytea NOT NULL,
+	previous_webhook_secret_sealed pg_catalog.bytea,
+	previous_webhook_secret_until pg_catalog.timestamptz,
+	CONSTRAINT orgs_previous_webhook_secret_check CHECK (
+		(previous_webhook_secret_sealed IS NULL)
+		OPERATOR(pg_catalog.=) (previous_webhook_secret_until IS NULL))
 ) WITH (vacuum_truncate = off);
 REVOKE ALL ON overten_auth.orgs FROM PUBLIC;
 COMMENT ON TABLE overten_auth.orgs IS 'customers; every write empties the verification caches of all sessions';
@@ -77,7 +82,9 @@ COMMENT ON COLUMN overten_auth.orgs.tier IS 'the plan that it is on';
 COMMENT ON COLUMN overten_auth.orgs.created_at IS 'when it was created';
 COMMENT ON COLUMN overten_auth.orgs.api_access_since IS 'when it signed up for API access; NULL if it has not';
 COMMENT ON COLUMN overten_auth.orgs.suspended_at IS 'since when its keys are refused; NULL if they are not';
-COMMENT ON COLUMN overten_auth.orgs.webhook_secret_sealed IS 'a format byte and the sealed webhook secret';
+COMMENT ON COLUMN overten_auth.orgs.webhook_secret_sealed IS 'credential, sealed: format byte 1, id of the master key (8 bytes), nonce (12), ciphertext, tag (16) of AES-256-GCM with org_id as associated data; or format byte 0 and the plain secret, which is not written any more: overten_reseal() seals it';
+COMMENT ON COLUMN overten_auth.orgs.previous_webhook_secret_sealed IS 'credential, sealed likewise: the webhook secret before the last rotation; NULL if there is none';
+COMMENT ON COLUMN overten_auth.orgs.previous_webhook_secret_until IS 'until when the previous webhook secret signs, too';
 COMMENT ON CONSTRAINT orgs_tier_fkey ON overten_auth.orgs IS 'a tier in use cannot be removed';
 
 CREATE TABLE overten_auth.members (
@@ -187,12 +194,12 @@ REVOKE ALL ON overten_auth.audit_log FROM PUBLIC;
 COMMENT ON TABLE overten_auth.audit_log IS 'who did what and when; append only';
 COMMENT ON COLUMN overten_auth.audit_log.audit_id IS 'random';
 COMMENT ON COLUMN overten_auth.audit_log.at IS 'when, by the wall clock';
-COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, mint_key, revoke_key or load_signing_keys';
-COMMENT ON COLUMN overten_auth.audit_log.org_id IS 'the org that it was done to';
+COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, mint_key, revoke_key, load_signing_keys, rotate_webhook_secret or reseal';
+COMMENT ON COLUMN overten_auth.audit_log.org_id IS 'the org that it was done to; NULL if none, or several';
 COMMENT ON COLUMN overten_auth.audit_log.key_id IS 'the key that it was done to; NULL if none';
 COMMENT ON COLUMN overten_auth.audit_log.actor IS 'the database role of the session (session_user)';
 COMMENT ON COLUMN overten_auth.audit_log.uid IS 'the person on whose behalf it was done; NULL if the session acted for itself';
-COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier, the member, the name of the key, the reason, or the number of signing keys';
+COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier, the member, the name of the key, the reason, or the number of signing keys or resealed orgs';
 COMMENT ON INDEX overten_auth.audit_log_org_id_idx IS 'shows the history of an org';
 
 /* Not dumped: a restored backup must not bring withdrawn keys back. */
@@ -388,6 +395,17 @@ CREATE FUNCTION overten_list_orgs(uid pg_catalog.text)
 REVOKE ALL ON FUNCTION overten_list_orgs(pg_catalog.text) FROM PUBLIC;
 COMMENT ON FUNCTION overten_list_orgs(pg_catalog.text) IS
 'The orgs that a person is a member of, in the order of their creation. Errors: 22023 the uid; 22004 NULL.';
+
+
+/* Webhooks */
+
+CREATE FUNCTION overten_auth.master_key_ids(
+	OUT needed pg_catalog._text,
+	OUT present pg_catalog._text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_master_key_ids';
+REVOKE ALL ON FUNCTION overten_auth.master_key_ids() FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.master_key_ids() IS
+'Ids of master keys in hex: needed by the webhook secrets of this database, and present in the file in its order; none are if the file is missing or not good.';
 
 
 /* Firebase ID tokens */

@@ -8,9 +8,12 @@
 #ifndef OVERTEN_AUTH_H
 #define OVERTEN_AUTH_H
 
+#include <sys/stat.h>
+
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "utils/array.h"
 #include "utils/jsonb.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
@@ -30,6 +33,7 @@ extern int	oa_clock_skew;
 extern int	oa_max_keys_per_org;
 extern int	oa_max_keys_total_per_org;
 extern int	oa_max_orgs_per_uid;
+extern char *oa_master_key_file;
 
 /* key_text.c: the form of secrets, ids and names */
 #define OA_SECRET_LEN	36		/* "sk_live_" and 28 alphanumeric characters */
@@ -37,6 +41,7 @@ extern int	oa_max_orgs_per_uid;
 #define OA_DIGEST_LEN	32		/* SHA-256 */
 #define OA_ID_LEN		24		/* "org_" or "key_" and 20 characters */
 
+extern void oa_draw_random(void *bytes, size_t length);
 extern bool oa_is_secret_shaped(const char *bytes, int length);
 extern text *oa_make_secret(void);
 extern void oa_digest(const char *bytes, int length, uint8 *digest);
@@ -167,9 +172,54 @@ extern void oa_set_row_type(HeapTupleHeader row, TupleDesc columns,
 extern bool oa_verify_secret(const char *bytes, int length, Datum *values,
 							 bool *nulls);
 
+/* new_master_key.c: the first master key of a cluster */
+extern bool oa_may_make_master_key(void);
+extern void oa_make_master_key_file(void);
+extern void oa_settle_master_key_file(void);
+
+/* master_key_file.c: the file of the keys that seal webhook secrets */
+#define OA_MASTER_KEYS_MAX		32
+#define OA_MASTER_KEY_LEN		32	/* AES-256 */
+#define OA_MASTER_KEY_ID_LEN	8
+
+struct evp_cipher_ctx_st;
+
+typedef struct OaMasterKey
+{
+	uint8		id[OA_MASTER_KEY_ID_LEN];	/* of its SHA-256, the first bytes */
+	uint8		bytes[OA_MASTER_KEY_LEN];
+	struct evp_cipher_ctx_st *opener;	/* set to the key; NULL until used */
+} OaMasterKey;
+
+typedef struct OaMasterKeyFile
+{
+	int			count;			/* keys */
+	bool		missing;
+	char		problem[200];	/* a sentence, or empty if it is good */
+	struct stat status;			/* zeros if there is none */
+} OaMasterKeyFile;
+
+extern bool oa_read_master_key_file(OaMasterKeyFile *file, OaMasterKey *keys);
+extern bool oa_master_key_file_has_changed(const OaMasterKeyFile *file);
+
+/* master_keys.c: the master keys of a backend */
+extern void oa_no_master_key(const char *detail);
+extern OaMasterKey *oa_sealing_key(void);
+extern OaMasterKey *oa_find_master_key(const uint8 *id);
+extern OaMasterKey *oa_master_key(int n);
+extern const char *oa_master_key_problem(void);
+extern ArrayType *oa_master_key_ids_present(void);
+extern ArrayType *oa_master_key_ids_needed(void);
+
 /* sealing.c: how a webhook secret is kept in the table */
 extern bytea *oa_seal(text *org_id, text *webhook_secret);
 extern text *oa_unseal(text *org_id, bytea *sealed);
+extern bytea *oa_plain_header(void);
+extern bytea *oa_sealed_header(const uint8 *key_id);
+extern bool oa_is_sealed_with(const uint8 *key_id, bytea *sealed);
+
+/* pgcrypto.c: functions of that extension */
+extern bytea *oa_hmac_sha256(bytea *key, bytea *message);
 
 /* usage.c: recording that a key was used */
 extern bool oa_use_is_due(TimestampTz *recorded_at);
