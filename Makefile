@@ -44,7 +44,8 @@ OBJS = \
 	src/token_rules.o \
 	src/token_text.o \
 	src/usage.o \
-	src/verify.o
+	src/verify.o \
+	src/webhooks.o
 
 DATA = $(wildcard sql/$(EXTENSION)--*.sql)
 

@@ -399,6 +399,22 @@ COMMENT ON FUNCTION overten_list_orgs(pg_catalog.text) IS
 
 /* Webhooks */
 
+CREATE FUNCTION overten_rotate_webhook_secret(
+	org_id pg_catalog.text,
+	grace pg_catalog.interval DEFAULT '24 hours')
+	RETURNS pg_catalog.text
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_rotate_webhook_secret(pg_catalog.text, pg_catalog.interval) FROM PUBLIC;
+COMMENT ON FUNCTION overten_rotate_webhook_secret(pg_catalog.text, pg_catalog.interval) IS
+'Gives an org a new webhook secret and returns it. The one before signs beside it until the grace is over; one that was still in its grace is forgotten. Errors: 42704 no such org; 22023 the grace is negative or over 30 days; 22004 NULL; 55000 there is no master key to seal it with.';
+
+CREATE FUNCTION overten_reseal(max_orgs pg_catalog.int4 DEFAULT 1000)
+	RETURNS pg_catalog.int8
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_reseal(pg_catalog.int4) FROM PUBLIC;
+COMMENT ON FUNCTION overten_reseal(pg_catalog.int4) IS
+'Seals the webhook secrets of at most so many orgs with the first master key of the file, those that are under another one or plain, and returns how many orgs are still to do: call it until that is 0. Orgs that other transactions have locked are left for the next call; those whose secrets do not open are counted in a WARNING. Errors: 22023 max_orgs is less than 1; 22004 NULL; 55000 there is no master key.';
+
 CREATE FUNCTION overten_auth.master_key_ids(
 	OUT needed pg_catalog._text,
 	OUT present pg_catalog._text)
