@@ -31,6 +31,7 @@ OBJS = \
 	src/new_master_key.o \
 	src/orgs.o \
 	src/overten_auth.o \
+	src/pgcrypto.o \
 	src/postgrest.o \
 	src/problem.o \
 	src/sealing.o \
@@ -45,6 +46,7 @@ OBJS = \
 	src/token_text.o \
 	src/usage.o \
 	src/verify.o \
+	src/webhook_signature.o \
 	src/webhooks.o
 
 DATA = $(wildcard sql/$(EXTENSION)--*.sql)
@@ -53,7 +55,7 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text keys privileges http firebase
+REGRESS = key_text keys webhooks privileges http firebase
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
 ISOLATION = revocation minting
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
@@ -94,6 +96,11 @@ GATEWAY = gateway/node_modules/.package-lock.json
 $(GATEWAY): gateway/package-lock.json
 	cd gateway && npm ci --silent
 
+WEBHOOKS = test/webhooks/node_modules/.package-lock.json
+
+$(WEBHOOKS): test/webhooks/package-lock.json
+	cd test/webhooks && npm ci --ignore-scripts --no-audit --no-fund --silent
+
 .PHONY: fuzz run-fuzz compare-firebase run-compare-firebase
 .PHONY: test demo serve bench race lint format run-test run-demo run-serve run-bench run-race run-lint run-format
 
@@ -125,7 +132,7 @@ format:
 	$(PACKAGES) lint
 	$(MAKE) --no-print-directory run-format
 
-run-test: all test/race/race $(GATEWAY)
+run-test: all test/race/race $(GATEWAY) $(WEBHOOKS)
 	$(TEMP_INSTALL) $(MAKE) installcheck EXTRA_REGRESS_OPTS='$(TEMP_INSTANCE)'
 
 run-demo: all $(GATEWAY)

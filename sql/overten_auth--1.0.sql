@@ -408,6 +408,28 @@ REVOKE ALL ON FUNCTION overten_rotate_webhook_secret(pg_catalog.text, pg_catalog
 COMMENT ON FUNCTION overten_rotate_webhook_secret(pg_catalog.text, pg_catalog.interval) IS
 'Gives an org a new webhook secret and returns it. The one before signs beside it until the grace is over; one that was still in its grace is forgotten. Errors: 42704 no such org; 22023 the grace is negative or over 30 days; 22004 NULL; 55000 there is no master key to seal it with.';
 
+CREATE FUNCTION overten_sign_webhook(
+	org_id pg_catalog.text,
+	message_id pg_catalog.text,
+	"timestamp" pg_catalog.int8,
+	body pg_catalog.text)
+	RETURNS pg_catalog.text
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_sign_webhook(pg_catalog.text, pg_catalog.text, pg_catalog.int8, pg_catalog.text) FROM PUBLIC;
+COMMENT ON FUNCTION overten_sign_webhook(pg_catalog.text, pg_catalog.text, pg_catalog.int8, pg_catalog.text) IS
+'The header webhook-signature of Standard Webhooks for a message with these webhook-id, webhook-timestamp (seconds since 1970) and body, which is signed in UTF-8: v1, and the base64 of the HMAC-SHA256; two of them, separated by a space, during the grace of a rotation. Errors: 42704 no such org; 22023 message_id has not 1 to 256 printable ASCII characters without spaces and dots, or the time is negative; 22004 NULL; 55000 the secret does not open.';
+
+CREATE FUNCTION overten_sign_webhook(
+	org_id pg_catalog.text,
+	message_id pg_catalog.text,
+	"timestamp" pg_catalog.int8,
+	body pg_catalog.bytea)
+	RETURNS pg_catalog.text
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_sign_webhook_bytes';
+REVOKE ALL ON FUNCTION overten_sign_webhook(pg_catalog.text, pg_catalog.text, pg_catalog.int8, pg_catalog.bytea) FROM PUBLIC;
+COMMENT ON FUNCTION overten_sign_webhook(pg_catalog.text, pg_catalog.text, pg_catalog.int8, pg_catalog.bytea) IS
+'The same with a body of bytes, which are signed as they are.';
+
 CREATE FUNCTION overten_reseal(max_orgs pg_catalog.int4 DEFAULT 1000)
 	RETURNS pg_catalog.int8
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
