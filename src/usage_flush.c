@@ -240,7 +240,9 @@ make_columns(const Batch *batch, UseState state)
 			continue;
 		if (previous == NULL || !same_hour(previous, uses))
 			address_number = 0;
-		set_row(&columns, columns.count, uses, ++address_number);
+		if (uses->key.client.family != 0)
+			address_number++;
+		set_row(&columns, columns.count, uses, address_number);
 		columns.index[columns.count++] = i;
 		previous = uses;
 	}
