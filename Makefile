@@ -47,6 +47,7 @@ OBJS = \
 	src/token_text.o \
 	src/usage.o \
 	src/usage_flush.o \
+	src/usage_lock.o \
 	src/usage_table.o \
 	src/usage_worker.o \
 	src/use_counters.o \

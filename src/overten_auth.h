@@ -297,6 +297,9 @@ extern void oa_wake_launcher(void);
 extern void oa_database_overflows(OaDatabase *database);
 extern int64 oa_monotonic_ms(void);
 
+/* usage_lock.c: the tables of a flush */
+extern bool oa_lock_usage_tables(void);
+
 /* usage_flush.c: from shared memory into the tables */
 extern bool oa_flush_uses(void);
 extern bool oa_remove_old_usage(void);

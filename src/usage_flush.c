@@ -10,7 +10,8 @@
  *
  * Keys that are not (yet) committed are kept back for a while, for their
  * minting may be in a transaction that goes on; then they are dropped, for it
- * may have been rolled back.  api_keys is read, never written or locked.
+ * may have been rolled back.  So are all where the extension has just been
+ * dropped.  api_keys is read, never written, and no row of it is locked.
  */
 #include "postgres.h"
 
@@ -404,7 +405,8 @@ oa_flush_uses(void)
 		memset(batch.states, 0, batch.count * sizeof(UseState));
 
 		begin();
-		write_batch(&batch);
+		if (oa_lock_usage_tables())
+			write_batch(&batch);
 		commit();
 		count = keep_back(&batch);
 		oa_subtract_uses(batch.uses, count);
