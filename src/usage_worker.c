@@ -14,6 +14,7 @@
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -40,7 +41,9 @@ PGDLLEXPORT void oa_usage_worker_main(Datum argument);
 
 /* Of this process, which lives for one piece of work. */
 static OaDatabase *my_database;
+static Oid	my_oid;				/* what it had when the work began */
 static uint64 begun_with;		/* requests that it has to fulfil */
+static bool is_renamed = false;
 static bool has_extension = false;
 static bool work_ended = false;
 
@@ -102,6 +105,7 @@ begin_work(OaDatabase *database, long *timeout)
 		database->working = MyProc;
 		database->waiting = NULL;
 		database->look_at = now + LOOK_INTERVAL_MS;
+		my_oid = database->oid;
 		begun_with = database->flush_asked;
 		oa_wake_launcher();
 	}
@@ -237,7 +241,10 @@ run_job(void (*job) (void), const char *activity, char *failure)
 	return done;
 }
 
-/* See whether the extension is there, and what it is set to do. */
+/*
+ * See whether the extension is there, and the database the one that was meant:
+ * it may have got another name before it was connected to.
+ */
 static void
 look_around(void)
 {
@@ -245,6 +252,8 @@ look_around(void)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	is_renamed = strcmp(get_database_name(MyDatabaseId),
+						my_database->name) != 0;
 	schema = get_namespace_oid(OA_SCHEMA, true);
 	has_extension = OidIsValid(get_extension_oid("overten_auth", true)) &&
 		OidIsValid(schema) &&
@@ -310,6 +319,12 @@ work(OaDatabase *database)
 	prepare_session();
 	if (!run_job(look_around, "looking for the extension", failure))
 		note_failure(database, begun_with, failure);
+	else if (is_renamed)
+	{
+		/* Its uses are for the worker of the new name, if it is listed. */
+		work_ended = true;
+		return;
+	}
 	else if (!has_extension)
 	{
 		oa_discard_uses(MyDatabaseId);
@@ -351,7 +366,7 @@ oa_usage_worker_main(Datum argument)
 
 	if (wait_for_work(database))
 	{
-		BackgroundWorkerInitializeConnectionByOid(database->oid, InvalidOid, 0);
+		BackgroundWorkerInitializeConnectionByOid(my_oid, InvalidOid, 0);
 		work(database);
 	}
 	proc_exit(0);
