@@ -109,6 +109,8 @@ set_oid(OaDatabase *database, Oid oid)
 			SetLatch(&database->waiting->procLatch);
 	}
 	oa_unlock_databases();
+	if (oid != old)
+		ConditionVariableBroadcast(&database->changed);
 	return old;
 }
 

@@ -280,7 +280,7 @@ typedef struct OaDatabase
 	TimestampTz flushed_at;		/* 0 if never */
 	TimestampTz failed_at;
 	char		failure[OA_FAILURE_MAX];	/* the last; "" if none */
-	ConditionVariable changed;	/* flush_done or flush_failed */
+	ConditionVariable changed;	/* oid, flush_done or flush_failed */
 } OaDatabase;
 
 extern bool oa_check_databases(char **newval, void **extra, GucSource source);
