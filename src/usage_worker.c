@@ -47,6 +47,17 @@ static bool is_renamed = false;
 static bool has_extension = false;
 static bool work_ended = false;
 
+/* How long to wait after a flush, or one that failed.  The lock is held. */
+static int64
+pause_ms(const OaDatabase *database)
+{
+	int64		interval = oa_flush_interval * INT64CONST(1000);
+
+	if (database->failures == 0)
+		return interval;
+	return Min(interval << Min(database->failures - 1, 10), BACKOFF_MAX_MS);
+}
+
 /* Does the worker have work?  The lock is held. */
 static bool
 is_due(OaDatabase *database, int64 now)
@@ -99,6 +110,8 @@ begin_work(OaDatabase *database, long *timeout)
 	bool		begins;
 
 	oa_lock_databases(LW_EXCLUSIVE);
+	/* The last flush may have been before the interval was made shorter. */
+	database->flush_at = Min(database->flush_at, now + pause_ms(database));
 	begins = database->working == NULL && is_due(database, now);
 	if (begins)
 	{
@@ -157,13 +170,11 @@ note_failure(OaDatabase *database, uint64 asked, const char *message)
 {
 	int			length = pg_mbcliplen(message, (int) strlen(message),
 									  OA_FAILURE_MAX - 1);
-	int64		backoff = oa_flush_interval * INT64CONST(1000);
 
 	oa_count_event(OA_FLUSH_FAILURE);
 	oa_lock_databases(LW_EXCLUSIVE);
-	backoff <<= Min(database->failures, 10);
 	database->failures++;
-	database->flush_at = oa_monotonic_ms() + Min(backoff, BACKOFF_MAX_MS);
+	database->flush_at = oa_monotonic_ms() + pause_ms(database);
 	database->flush_failed = Max(database->flush_failed, asked);
 	database->failed_at = GetCurrentTimestamp();
 	memcpy(database->failure, message, length);
@@ -178,8 +189,7 @@ note_flush(OaDatabase *database, uint64 asked)
 	oa_count_event(OA_FLUSH);
 	oa_lock_databases(LW_EXCLUSIVE);
 	database->failures = 0;
-	database->flush_at = oa_monotonic_ms() +
-		oa_flush_interval * INT64CONST(1000);
+	database->flush_at = oa_monotonic_ms() + pause_ms(database);
 	database->flush_done = asked;
 	database->flushed_at = GetCurrentTimestamp();
 	oa_unlock_databases();
