@@ -180,6 +180,7 @@ note_failure(OaDatabase *database, uint64 asked, const char *message)
 	memcpy(database->failure, message, length);
 	database->failure[length] = '\0';
 	oa_unlock_databases();
+	ConditionVariableBroadcast(&database->changed);
 }
 
 /* Note that requests up to "asked" are fulfilled. */
@@ -202,10 +203,13 @@ leave(int code, Datum argument)
 {
 	OaDatabase *database = (OaDatabase *) DatumGetPointer(argument);
 
-	/* The connection failed, or the worker was terminated. */
+	/* It could not connect, or something fatal happened. */
 	if (database->working == MyProc && !work_ended)
+	{
+		pg_atomic_write_u32(&database->used, 1);
 		note_failure(database, begun_with,
 					 "the worker ended early; the server log says why");
+	}
 
 	oa_lock_databases(LW_EXCLUSIVE);
 	if (database->waiting == MyProc)
