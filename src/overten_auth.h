@@ -294,6 +294,7 @@ extern void oa_lock_databases(LWLockMode mode);
 extern void oa_unlock_databases(void);
 extern void oa_set_launcher(PGPROC *process);
 extern void oa_wake_launcher(void);
+extern void oa_announce_database(OaDatabase *database);
 extern void oa_database_overflows(OaDatabase *database);
 extern int64 oa_monotonic_ms(void);
 

@@ -80,6 +80,8 @@ oa_usage(void)
 	if (usage == NULL)
 	{
 		database = oa_my_database();
+		if (database != NULL)
+			oa_announce_database(database);
 		usage = database != NULL ? &usage_in_memory : &oa_usage_in_table;
 	}
 	return usage;

@@ -8,7 +8,9 @@
  * were counted, and to remove old history.  A job that fails leaves the others
  * to be done; it is tried again after a while that grows with each failure.
  *
- * SIGTERM ends the waiting, with a last flush if something was used.
+ * SIGTERM ends the waiting, with a last flush if something was used.  A server
+ * that stops sends it to sessions at the same time, so the last flush lets them
+ * end first: one may be about to count a use.
  */
 #include "postgres.h"
 
@@ -24,6 +26,7 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
+#include "storage/procarray.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -36,6 +39,8 @@
 #define BACKOFF_MAX_MS		(5 * 60 * 1000)
 #define PREDECESSOR_MS		100
 #define LAST_FLUSHES_MAX	10
+#define LAST_USES_MS		1000	/* how long to let sessions end */
+#define LAST_USES_LOOK_MS	10
 
 PGDLLEXPORT void oa_usage_worker_main(Datum argument);
 
@@ -139,6 +144,19 @@ has_predecessor(OaDatabase *database)
 	return result;
 }
 
+/* Are there sessions that may yet count a use, and is there time for that? */
+static bool
+awaits_last_uses(void)
+{
+	static int64 until = 0;
+	int64		now = oa_monotonic_ms();
+
+	if (until == 0)
+		until = now + LAST_USES_MS;
+	return now < until && OidIsValid(my_database->oid) &&
+		CountDBBackends(my_database->oid) > 0;
+}
+
 /* Wait until there is work.  False if there will not be any. */
 static bool
 wait_for_work(OaDatabase *database)
@@ -154,9 +172,11 @@ wait_for_work(OaDatabase *database)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-		if (begin_work(database, &timeout))
+		if (ShutdownRequestPending && awaits_last_uses())
+			timeout = LAST_USES_LOOK_MS;
+		else if (begin_work(database, &timeout))
 			return true;
-		if (ShutdownRequestPending && !has_predecessor(database))
+		else if (ShutdownRequestPending && !has_predecessor(database))
 			return false;
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
