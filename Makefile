@@ -66,6 +66,7 @@ OBJS = \
 	src/usage_anomalies.o \
 	src/usage_endpoint.o \
 	src/usage_flush.o \
+	src/usage_lock.o \
 	src/usage_report.o \
 	src/usage_rows.o \
 	src/usage_table.o \

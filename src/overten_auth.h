@@ -356,7 +356,7 @@ typedef struct OaDatabase
 	TimestampTz flushed_at;		/* 0 if never */
 	TimestampTz failed_at;
 	char		failure[OA_FAILURE_MAX];	/* the last; "" if none */
-	ConditionVariable changed;	/* flush_done or flush_failed */
+	ConditionVariable changed;	/* oid, flush_done or flush_failed */
 	OaKeyState	keys;
 } OaDatabase;
 
@@ -371,8 +371,12 @@ extern void oa_lock_databases(LWLockMode mode);
 extern void oa_unlock_databases(void);
 extern void oa_set_launcher(PGPROC *process);
 extern void oa_wake_launcher(void);
+extern void oa_announce_database(OaDatabase *database);
 extern void oa_database_overflows(OaDatabase *database);
 extern int64 oa_monotonic_ms(void);
+
+/* usage_lock.c: the tables of a flush */
+extern bool oa_lock_usage_tables(void);
 
 /* usage_rows.c, usage_flush.c: from shared memory into the tables */
 extern void oa_write_uses(OaUses *uses, int count, bool *known);
