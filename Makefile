@@ -6,6 +6,8 @@
 # make format     mend the layout  make bench   measure
 # make fuzz       fuzz the parsers make race    a million random trials
 # make compare-firebase            beside firebase-admin
+#
+# make test-matrix     every suite on PostgreSQL 17 and 18    (as root)
 
 EXTENSION = overten_auth
 MODULE_big = overten_auth
@@ -91,6 +93,7 @@ $(GATEWAY): gateway/package-lock.json
 	cd gateway && npm ci --silent
 
 .PHONY: fuzz run-fuzz compare-firebase run-compare-firebase
+.PHONY: test-matrix run-test-matrix
 .PHONY: test demo serve bench race lint format run-test run-demo run-serve run-bench run-race run-lint run-format
 
 test:
@@ -114,6 +117,9 @@ fuzz:
 compare-firebase:
 	$(PACKAGES) node
 	$(MAKE) --no-print-directory run-compare-firebase
+test-matrix:
+	$(PACKAGES) chroot node
+	$(MAKE) --no-print-directory run-test-matrix
 lint:
 	$(PACKAGES) lint
 	$(MAKE) --no-print-directory run-lint
@@ -123,6 +129,9 @@ format:
 
 run-test: all test/race/race $(GATEWAY)
 	$(TEMP_INSTALL) $(MAKE) installcheck EXTRA_REGRESS_OPTS='$(TEMP_INSTANCE)'
+
+run-test-matrix: $(GATEWAY)
+	test/matrix
 
 run-demo: all $(GATEWAY)
 	@$(TEMP_INSTALL) test/with-server test/with-gateway test/demo
