@@ -8,6 +8,8 @@
 # make compare-firebase            beside firebase-admin
 #
 # make test-matrix     every suite on PostgreSQL 17 and 18    (as root)
+# make test-package    build, install and remove the Debian package (as root)
+# make dist            the archives of a release
 
 EXTENSION = overten_auth
 MODULE_big = overten_auth
@@ -93,7 +95,7 @@ $(GATEWAY): gateway/package-lock.json
 	cd gateway && npm ci --silent
 
 .PHONY: fuzz run-fuzz compare-firebase run-compare-firebase
-.PHONY: test-matrix run-test-matrix
+.PHONY: test-matrix run-test-matrix test-package dist
 .PHONY: test demo serve bench race lint format run-test run-demo run-serve run-bench run-race run-lint run-format
 
 test:
@@ -120,6 +122,9 @@ compare-firebase:
 test-matrix:
 	$(PACKAGES) chroot node
 	$(MAKE) --no-print-directory run-test-matrix
+test-package:
+	$(PACKAGES) chroot
+	test/package/run
 lint:
 	$(PACKAGES) lint
 	$(MAKE) --no-print-directory run-lint
@@ -164,7 +169,17 @@ run-compare-firebase: all test/firebase/node_modules
 run-format: all
 	test/indent src/*.[ch]
 
+# The archives are named for the release, whose number is in META.json.
+DIST = $(EXTENSION)-$(shell sed -n 's/^  "version": "\(.*\)",$$/\1/p' META.json)
+
+dist:
+	test/check-release
+	git diff --quiet HEAD
+	git archive --prefix=$(DIST)/ --output=$(DIST).tar.gz HEAD
+	git archive --prefix=$(DIST)/ --output=$(DIST).zip HEAD
+
 run-lint: all
+	test/check-release
 	test/indent --check src/*.[ch]
 	cppcheck --quiet --error-exitcode=1 --enable=warning,performance,portability --inline-suppr -Isrc src
 	clang-tidy --quiet --warnings-as-errors='*' --checks='$(TIDY_CHECKS)' src/*.c -- $(CPPFLAGS)
