@@ -171,6 +171,19 @@ lock_of(uint32 bucket)
 	return &locks[bucket % OA_USE_PARTITIONS].lock;
 }
 
+/* Are two of the same database, hour and key? */
+static bool
+same_hour(const OaUseKey *a, const OaUseKey *b)
+{
+	return memcmp(a, b, BUCKET_KEY_SIZE) == 0;
+}
+
+static bool
+same_client(const OaUseKey *a, const OaUseKey *b)
+{
+	return memcmp(&a->client, &b->client, sizeof(OaClientAddr)) == 0;
+}
+
 /*
  * Find the entry of a key in a bucket, or NULL.  Counts how many addresses
  * there are of the same database, hour and key.
@@ -183,9 +196,9 @@ find_entry(uint32 bucket, const OaUseKey *key, int *addresses)
 	{
 		UseEntry   *entry = &entries[i];
 
-		if (memcmp(&entry->key, key, BUCKET_KEY_SIZE) != 0)
+		if (!same_hour(&entry->key, key))
 			continue;
-		if (memcmp(&entry->key.client, &key->client, sizeof(OaClientAddr)) == 0)
+		if (same_client(&entry->key, key))
 			return entry;
 		if (entry->key.client.family != 0)
 			(*addresses)++;
@@ -373,7 +386,8 @@ find_link(uint32 bucket, const OaUseKey *key)
 	int		   *link = &counters->buckets[bucket];
 
 	while (*link != NO_ENTRY &&
-		   memcmp(&entries[*link].key, key, sizeof(OaUseKey)) != 0)
+		   !(same_hour(&entries[*link].key, key) &&
+			 same_client(&entries[*link].key, key)))
 		link = &entries[*link].next;
 	return link;
 }
