@@ -21,7 +21,7 @@ my $clients = 4;
 my $node = create_node(
 	'faults', <<'EOC',
 shared_preload_libraries = 'overten_auth'
-overten_auth.databases = 'postgres'
+overten_auth.databases = 'postgres, fresh'
 overten_auth.flush_interval = 1h
 restart_after_crash = on
 EOC
@@ -50,7 +50,7 @@ sub start_pgbench
 	append_to_file($file, $sql);
 	local %ENV = $node->_get_env();
 	$load{run} = IPC::Run::start(
-		[ 'pgbench', '-n', '-T', 600, '-f', $file, @options, 'postgres' ],
+		[ 'pgbench', '-n', '-T', 180, '-f', $file, @options, 'postgres' ],
 		'>', \$load{out}, '2>', \$load{err});
 	return \%load;
 }
@@ -104,6 +104,22 @@ foreach my $round (1 .. 4)
 	$expected += $counted;
 	wait_for_worker($node, 'waiting');
 }
+
+# The launcher has just looked for databases, and would look again in 10 s.
+ask($node, 'CREATE DATABASE fresh');
+my $fresh = [ $node, 'fresh' ];
+ask($fresh, 'CREATE EXTENSION overten_auth CASCADE');
+my ($fresh_secret, $fresh_key) = mint($fresh, create_org($fresh, 'Fresh'));
+verify($fresh, $fresh_secret);
+my $start = time;
+$node->poll_query_until('fresh',
+	"SELECT usage_worker = 'waiting' FROM overten_status()");
+cmp_ok(time - $start, '<', 6,
+	'the first use in a database that was just made brings a worker');
+$node->restart;
+is(uses($fresh, $fresh_key), 1, 'and the use is not lost');
+ask($node, 'DROP DATABASE fresh');
+wait_for_worker($node, 'waiting');
 
 
 # Processes that go
