@@ -112,8 +112,53 @@ ask($owner, 'ALTER DATABASE unlisted RENAME TO passing');
 flush_usage($passing);
 cmp_ok(uses($passing, $old_key), '<=', 8, 'nothing is counted twice');
 
-# The extension dropped and created while flushes go on
+# Settings of the database that a worker must not mind; this session has none
+# of them yet
+my $user = $node->background_psql('passing');
+ask($owner, 'CREATE ROLE weak');
+ask($owner, "ALTER DATABASE passing SET $_")
+  foreach (
+	'role = weak',
+	'search_path = overten_auth',
+	'default_transaction_isolation = serializable',
+	'default_transaction_read_only = on',
+	'default_transaction_deferrable = on',
+	'session_replication_role = replica',
+	'statement_timeout = 1',
+	'lock_timeout = 1',
+	'enable_indexscan = off',
+	'force_parallel_mode = regress',
+	"timezone = 'Asia/Kathmandu'",
+	"datestyle = 'German'",
+	'transform_null_equals = on');
+my $history = uses($user, $old_key);
+verify($user, $old_secret) foreach 1 .. 2;
+flush_usage($user);
+is(uses($user, $old_key), $history + 2,
+	"settings of the database do not disturb a flush");
+ask($owner, "ALTER DATABASE passing RESET ALL");
+
+# No connections
+verify($user, $old_secret);
+ask($owner, 'ALTER DATABASE passing ALLOW_CONNECTIONS false');
+is(verify($user, $old_secret), $old_key,
+	'keys are verified where a worker may not connect');
 my $log_start = -s $node->logfile;
+$user->query('DO $$ BEGIN PERFORM overten_flush_usage();
+	EXCEPTION WHEN object_not_in_prerequisite_state THEN NULL; END $$');
+like(
+	ask($user, 'SELECT flush_failure FROM overten_status()'),
+	qr/^the worker ended early/,
+	'that is told');
+ask($owner, 'ALTER DATABASE passing ALLOW_CONNECTIONS true');
+flush_usage($user);
+is(uses($user, $old_key), $history + 4, 'and no use is lost');
+is( () = slurp_file($node->logfile, $log_start) =~ /FATAL/g,
+	1, 'it was tried as often as it was asked for');
+$user->quit;
+
+# The extension dropped and created while flushes go on
+$log_start = -s $node->logfile;
 my $cycler_file = $node->basedir . '/cycle.sql';
 append_to_file($cycler_file, <<'EOQ');
 BEGIN;
