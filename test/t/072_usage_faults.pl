@@ -374,6 +374,39 @@ is( ask(
 verify($node, $secret);
 flush_usage($node);
 is(uses($node, $key), $expected + 2, 'as what is used after the flush');
+
+# Entries are taken, emptied and given back all the time.
+ask($node, <<"EOQ");
+CREATE TABLE ten AS
+	SELECT i, secret FROM generate_series(1, 10) i, overten_mint_key('$org', 'key ' || i) m;
+EOQ
+my $total = 'SELECT sum(accepted) FROM overten_auth.key_usage';
+my $before = ask($node, "SELECT ($total) + not_attributed - accepted FROM overten_stat");
+my $load = start_pgbench('ten', <<'EOQ', '-c', $clients, '-T', 3);
+\set i random(1, 10)
+\set n random(1, 20)
+SELECT overten_verify_key(secret), (overten_handle_request('GET', '/api/v1/verify',
+	json_build_object('authorization', 'Bearer ' || secret, 'x-overten-client-addr', '10.0.0.' || :n), NULL)).status
+FROM ten WHERE i = :i;
+EOQ
+my $flusher = $node->background_psql('postgres');
+my $flushes = 0;
+while ($load->{run}->pumpable)
+{
+	flush_usage($flusher);
+	$flushes++;
+	# Raises if the process has just ended; finish() says how it did.
+	eval { $load->{run}->pump_nb };
+}
+$flusher->quit;
+cmp_ok(processed($load), '>', 100, "many keys compete for it during $flushes flushes");
+flush_usage($node);
+cmp_ok(ask($node, 'SELECT not_attributed FROM overten_stat'),
+	'>', 100, 'many uses cannot be attributed');
+is( ask($node, "SELECT ($total) + not_attributed - accepted FROM overten_stat"),
+	$before, 'every use is in the history, or counted as one that is not');
+is(ask($node, 'SELECT entries_used, entries_free FROM overten_stat'),
+	'0|4', 'no entry is lost');
 my $log = slurp_file($node->logfile, $log_start);
 is(() = $log =~ /LOG:  no memory left to count the uses of further keys/g,
 	1, 'the log tells once');
