@@ -171,6 +171,20 @@ lock_of(uint32 bucket)
 	return &locks[bucket % OA_USE_PARTITIONS].lock;
 }
 
+/* Is it the same database, hour and key? */
+static bool
+is_of_key(const UseEntry *entry, const OaUseKey *key)
+{
+	return memcmp(&entry->key, key, BUCKET_KEY_SIZE) == 0;
+}
+
+/* Is it the same client address? */
+static bool
+is_of_client(const UseEntry *entry, const OaUseKey *key)
+{
+	return memcmp(&entry->key.client, &key->client, sizeof(OaClientAddr)) == 0;
+}
+
 /*
  * Find the entry of a key in a bucket, or NULL.  Counts how many addresses
  * there are of the same database, hour and key.
@@ -183,9 +197,9 @@ find_entry(uint32 bucket, const OaUseKey *key, int *addresses)
 	{
 		UseEntry   *entry = &entries[i];
 
-		if (memcmp(&entry->key, key, BUCKET_KEY_SIZE) != 0)
+		if (!is_of_key(entry, key))
 			continue;
-		if (memcmp(&entry->key.client, &key->client, sizeof(OaClientAddr)) == 0)
+		if (is_of_client(entry, key))
 			return entry;
 		if (entry->key.client.family != 0)
 			(*addresses)++;
@@ -368,8 +382,8 @@ find_link(uint32 bucket, const OaUseKey *key)
 {
 	int		   *link = &counters->buckets[bucket];
 
-	while (*link != NO_ENTRY &&
-		   memcmp(&entries[*link].key, key, sizeof(OaUseKey)) != 0)
+	while (*link != NO_ENTRY && !(is_of_key(&entries[*link], key) &&
+								  is_of_client(&entries[*link], key)))
 		link = &entries[*link].next;
 	return link;
 }
