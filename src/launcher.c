@@ -162,7 +162,7 @@ static void
 find_databases(Started *started)
 {
 	Oid			oids[OA_DATABASES_MAX] = {InvalidOid};
-	Oid			old_oids[OA_DATABASES_MAX];
+	Oid			old_oids[OA_DATABASES_MAX] = {InvalidOid};
 
 	pgstat_report_activity(STATE_RUNNING, "looking for databases");
 	find_oids(oids);

@@ -171,17 +171,18 @@ lock_of(uint32 bucket)
 	return &locks[bucket % OA_USE_PARTITIONS].lock;
 }
 
-/* Are two of the same database, hour and key? */
+/* Is it the same database, hour and key? */
 static bool
-same_hour(const OaUseKey *a, const OaUseKey *b)
+is_of_key(const UseEntry *entry, const OaUseKey *key)
 {
-	return memcmp(a, b, BUCKET_KEY_SIZE) == 0;
+	return memcmp(&entry->key, key, BUCKET_KEY_SIZE) == 0;
 }
 
+/* Is it the same client address? */
 static bool
-same_client(const OaUseKey *a, const OaUseKey *b)
+is_of_client(const UseEntry *entry, const OaUseKey *key)
 {
-	return memcmp(&a->client, &b->client, sizeof(OaClientAddr)) == 0;
+	return memcmp(&entry->key.client, &key->client, sizeof(OaClientAddr)) == 0;
 }
 
 /*
@@ -196,9 +197,9 @@ find_entry(uint32 bucket, const OaUseKey *key, int *addresses)
 	{
 		UseEntry   *entry = &entries[i];
 
-		if (!same_hour(&entry->key, key))
+		if (!is_of_key(entry, key))
 			continue;
-		if (same_client(&entry->key, key))
+		if (is_of_client(entry, key))
 			return entry;
 		if (entry->key.client.family != 0)
 			(*addresses)++;
@@ -315,11 +316,7 @@ oa_count_use(OaUseKey *key, bool accepted, TimestampTz now)
 		count_in(entry, accepted, now);
 	LWLockRelease(lock);
 
-	if (entry != NULL)
-		return true;
-	if (addresses == 0 && counters->free == NO_ENTRY)
-		return false;
-	return count_new(bucket, key, accepted, now);
+	return entry != NULL || count_new(bucket, key, accepted, now);
 }
 
 /* Copy the counts of an entry, if there are any. */
@@ -385,9 +382,8 @@ find_link(uint32 bucket, const OaUseKey *key)
 {
 	int		   *link = &counters->buckets[bucket];
 
-	while (*link != NO_ENTRY &&
-		   !(same_hour(&entries[*link].key, key) &&
-			 same_client(&entries[*link].key, key)))
+	while (*link != NO_ENTRY && !(is_of_key(&entries[*link], key) &&
+								  is_of_client(&entries[*link], key)))
 		link = &entries[*link].next;
 	return link;
 }

@@ -21,7 +21,7 @@ my $clients = 4;
 my $node = create_node(
 	'faults', <<'EOC',
 shared_preload_libraries = 'overten_auth'
-overten_auth.databases = 'postgres'
+overten_auth.databases = 'postgres, fresh'
 overten_auth.flush_interval = 1h
 restart_after_crash = on
 EOC
@@ -50,7 +50,7 @@ sub start_pgbench
 	append_to_file($file, $sql);
 	local %ENV = $node->_get_env();
 	$load{run} = IPC::Run::start(
-		[ 'pgbench', '-n', '-T', 600, '-f', $file, @options, 'postgres' ],
+		[ 'pgbench', '-n', '-T', 180, '-f', $file, @options, 'postgres' ],
 		'>', \$load{out}, '2>', \$load{err});
 	return \%load;
 }
@@ -104,6 +104,22 @@ foreach my $round (1 .. 4)
 	$expected += $counted;
 	wait_for_worker($node, 'waiting');
 }
+
+# The launcher has just looked for databases, and would look again in 10 s.
+ask($node, 'CREATE DATABASE fresh');
+my $fresh = [ $node, 'fresh' ];
+ask($fresh, 'CREATE EXTENSION overten_auth CASCADE');
+my ($fresh_secret, $fresh_key) = mint($fresh, create_org($fresh, 'Fresh'));
+verify($fresh, $fresh_secret);
+my $start = time;
+$node->poll_query_until('fresh',
+	"SELECT usage_worker = 'waiting' FROM overten_status()");
+cmp_ok(time - $start, '<', 6,
+	'the first use in a database that was just made brings a worker');
+$node->restart;
+is(uses($fresh, $fresh_key), 1, 'and the use is not lost');
+ask($node, 'DROP DATABASE fresh');
+wait_for_worker($node, 'waiting');
 
 
 # Processes that go
@@ -358,6 +374,39 @@ is( ask(
 verify($node, $secret);
 flush_usage($node);
 is(uses($node, $key), $expected + 2, 'as what is used after the flush');
+
+# Entries are taken, emptied and given back all the time.
+ask($node, <<"EOQ");
+CREATE TABLE ten AS
+	SELECT i, secret FROM generate_series(1, 10) i, overten_mint_key('$org', 'key ' || i) m;
+EOQ
+my $total = 'SELECT sum(accepted) FROM overten_auth.key_usage';
+my $before = ask($node, "SELECT ($total) + not_attributed - accepted FROM overten_stat");
+my $load = start_pgbench('ten', <<'EOQ', '-c', $clients, '-T', 3);
+\set i random(1, 10)
+\set n random(1, 20)
+SELECT overten_verify_key(secret), (overten_handle_request('GET', '/api/v1/verify',
+	json_build_object('authorization', 'Bearer ' || secret, 'x-overten-client-addr', '10.0.0.' || :n), NULL)).status
+FROM ten WHERE i = :i;
+EOQ
+my $flusher = $node->background_psql('postgres');
+my $flushes = 0;
+while ($load->{run}->pumpable)
+{
+	flush_usage($flusher);
+	$flushes++;
+	# Raises if the process has just ended; finish() says how it did.
+	eval { $load->{run}->pump_nb };
+}
+$flusher->quit;
+cmp_ok(processed($load), '>', 100, "many keys compete for it during $flushes flushes");
+flush_usage($node);
+cmp_ok(ask($node, 'SELECT not_attributed FROM overten_stat'),
+	'>', 100, 'many uses cannot be attributed');
+is( ask($node, "SELECT ($total) + not_attributed - accepted FROM overten_stat"),
+	$before, 'every use is in the history, or counted as one that is not');
+is(ask($node, 'SELECT entries_used, entries_free FROM overten_stat'),
+	'0|4', 'no entry is lost');
 my $log = slurp_file($node->logfile, $log_start);
 is(() = $log =~ /LOG:  no memory left to count the uses of further keys/g,
 	1, 'the log tells once');
