@@ -316,7 +316,12 @@ oa_count_use(OaUseKey *key, bool accepted, TimestampTz now)
 		count_in(entry, accepted, now);
 	LWLockRelease(lock);
 
-	return entry != NULL || count_new(bucket, key, accepted, now);
+	if (entry != NULL)
+		return true;
+	/* When memory is short, do not have everyone wait for everyone. */
+	if (addresses == 0 && counters->free == NO_ENTRY)
+		return false;
+	return count_new(bucket, key, accepted, now);
 }
 
 /* Copy the counts of an entry, if there are any. */
