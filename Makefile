@@ -37,9 +37,13 @@ OBJS = \
 	src/keys.o \
 	src/launcher.o \
 	src/leaks.o \
+	src/master_key_file.o \
+	src/master_keys.o \
 	src/name_text.o \
+	src/new_master_key.o \
 	src/orgs.o \
 	src/overten_auth.o \
+	src/pgcrypto.o \
 	src/postgrest.o \
 	src/problem.o \
 	src/query_string.o \
@@ -59,15 +63,18 @@ OBJS = \
 	src/token_rules.o \
 	src/token_text.o \
 	src/usage.o \
+	src/usage_anomalies.o \
+	src/usage_endpoint.o \
 	src/usage_flush.o \
+	src/usage_lock.o \
+	src/usage_report.o \
 	src/usage_rows.o \
 	src/usage_table.o \
 	src/usage_worker.o \
 	src/use_counters.o \
-	src/usage_anomalies.o \
-	src/usage_endpoint.o \
-	src/usage_report.o \
-	src/verify.o
+	src/verify.o \
+	src/webhook_signature.o \
+	src/webhooks.o
 
 DATA = $(wildcard sql/$(EXTENSION)--*.sql)
 
@@ -75,7 +82,7 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text keys usage privileges roles http firebase identity leaks import
+REGRESS = key_text keys webhooks usage privileges roles http firebase identity leaks import
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
 ISOLATION = revocation minting leak_response
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
@@ -120,6 +127,11 @@ GATEWAY = gateway/node_modules/.package-lock.json
 $(GATEWAY): gateway/package-lock.json
 	cd gateway && npm ci --silent
 
+WEBHOOKS = test/webhooks/node_modules/.package-lock.json
+
+$(WEBHOOKS): test/webhooks/package-lock.json
+	cd test/webhooks && npm ci --ignore-scripts --no-audit --no-fund --silent
+
 .PHONY: fuzz run-fuzz compare-firebase run-compare-firebase
 .PHONY: test demo serve bench race lint format run-test run-demo run-serve run-bench run-race run-lint run-format
 
@@ -151,7 +163,7 @@ format:
 	$(PACKAGES) lint
 	$(MAKE) --no-print-directory run-format
 
-run-test: all test/race/race test/unit/key_answer $(GATEWAY)
+run-test: all test/race/race test/unit/key_answer $(GATEWAY) $(WEBHOOKS)
 	$(TEMP_INSTALL) $(MAKE) installcheck EXTRA_REGRESS_OPTS='$(TEMP_INSTANCE)'
 
 run-demo: all $(GATEWAY)

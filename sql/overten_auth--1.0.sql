@@ -67,7 +67,12 @@ CREATE TABLE overten_auth.orgs (
 	created_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	api_access_since pg_catalog.timestamptz,
 	suspended_at pg_catalog.timestamptz,
-	webhook_secret_sealed pg_catalog.bytea NOT NULL
+	webhook_secret_sealed pg_catalog.bytea NOT NULL,
+	previous_webhook_secret_sealed pg_catalog.bytea,
+	previous_webhook_secret_until pg_catalog.timestamptz,
+	CONSTRAINT orgs_previous_webhook_secret_check CHECK (
+		(previous_webhook_secret_sealed IS NULL)
+		OPERATOR(pg_catalog.=) (previous_webhook_secret_until IS NULL))
 ) WITH (vacuum_truncate = off);
 REVOKE ALL ON overten_auth.orgs FROM PUBLIC;
 COMMENT ON TABLE overten_auth.orgs IS 'customers; every write empties the verification caches of all sessions';
@@ -77,7 +82,9 @@ COMMENT ON COLUMN overten_auth.orgs.tier IS 'the plan that it is on';
 COMMENT ON COLUMN overten_auth.orgs.created_at IS 'when it was created';
 COMMENT ON COLUMN overten_auth.orgs.api_access_since IS 'when it signed up for API access; NULL if it has not';
 COMMENT ON COLUMN overten_auth.orgs.suspended_at IS 'since when its keys are refused; NULL if they are not';
-COMMENT ON COLUMN overten_auth.orgs.webhook_secret_sealed IS 'a format byte and the sealed webhook secret';
+COMMENT ON COLUMN overten_auth.orgs.webhook_secret_sealed IS 'credential, sealed: format byte 1, id of the master key (8 bytes), nonce (12), ciphertext, tag (16) of AES-256-GCM with org_id as associated data; or format byte 0 and the plain secret, which is not written any more: overten_reseal() seals it';
+COMMENT ON COLUMN overten_auth.orgs.previous_webhook_secret_sealed IS 'credential, sealed likewise: the webhook secret before the last rotation; NULL if there is none';
+COMMENT ON COLUMN overten_auth.orgs.previous_webhook_secret_until IS 'until when the previous webhook secret signs, too';
 COMMENT ON CONSTRAINT orgs_tier_fkey ON overten_auth.orgs IS 'a tier in use cannot be removed';
 
 CREATE TABLE overten_auth.members (
@@ -188,12 +195,12 @@ REVOKE ALL ON overten_auth.audit_log FROM PUBLIC;
 COMMENT ON TABLE overten_auth.audit_log IS 'who did what and when; append only';
 COMMENT ON COLUMN overten_auth.audit_log.audit_id IS 'random';
 COMMENT ON COLUMN overten_auth.audit_log.at IS 'when, by the wall clock';
-COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, mint_key, import_key, revoke_key, revoke_leaked_key or load_signing_keys';
-COMMENT ON COLUMN overten_auth.audit_log.org_id IS 'the org that it was done to';
+COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, mint_key, import_key, revoke_key, revoke_leaked_key, load_signing_keys, rotate_webhook_secret or reseal';
+COMMENT ON COLUMN overten_auth.audit_log.org_id IS 'the org that it was done to; NULL if none, or several';
 COMMENT ON COLUMN overten_auth.audit_log.key_id IS 'the key that it was done to; NULL if none';
 COMMENT ON COLUMN overten_auth.audit_log.actor IS 'the database role of the session (session_user)';
 COMMENT ON COLUMN overten_auth.audit_log.uid IS 'the person on whose behalf it was done; NULL if the session acted for itself';
-COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier, the member, the name of the key, the reason, or the number of signing keys';
+COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier, the member, the name of the key, the reason, or the number of signing keys or resealed orgs';
 COMMENT ON INDEX overten_auth.audit_log_org_id_idx IS 'shows the history of an org';
 
 /* Not dumped: a restored backup must not bring withdrawn keys back. */
@@ -510,6 +517,55 @@ COMMENT ON FUNCTION overten_list_orgs(pg_catalog.text) IS
 'The orgs that a person is a member of, in the order of their creation. Errors: 22023 the uid; 22004 NULL.';
 
 
+/* Webhooks */
+
+CREATE FUNCTION overten_rotate_webhook_secret(
+	org_id pg_catalog.text,
+	grace pg_catalog.interval DEFAULT '24 hours')
+	RETURNS pg_catalog.text
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_rotate_webhook_secret(pg_catalog.text, pg_catalog.interval) FROM PUBLIC;
+COMMENT ON FUNCTION overten_rotate_webhook_secret(pg_catalog.text, pg_catalog.interval) IS
+'Gives an org a new webhook secret and returns it. The one before signs beside it until the grace is over; one that was still in its grace is forgotten. Errors: 42704 no such org; 22023 the grace is negative or over 30 days; 22004 NULL; 55000 there is no master key to seal it with.';
+
+CREATE FUNCTION overten_sign_webhook(
+	org_id pg_catalog.text,
+	message_id pg_catalog.text,
+	"timestamp" pg_catalog.int8,
+	body pg_catalog.text)
+	RETURNS pg_catalog.text
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_sign_webhook(pg_catalog.text, pg_catalog.text, pg_catalog.int8, pg_catalog.text) FROM PUBLIC;
+COMMENT ON FUNCTION overten_sign_webhook(pg_catalog.text, pg_catalog.text, pg_catalog.int8, pg_catalog.text) IS
+'The header webhook-signature of Standard Webhooks for a message with these webhook-id, webhook-timestamp (seconds since 1970) and body, which is signed in UTF-8: v1, and the base64 of the HMAC-SHA256; two of them, separated by a space, during the grace of a rotation. Errors: 42704 no such org; 22023 message_id has not 1 to 256 printable ASCII characters without spaces and dots, or the time is negative; 22004 NULL; 55000 the secret does not open.';
+
+CREATE FUNCTION overten_sign_webhook(
+	org_id pg_catalog.text,
+	message_id pg_catalog.text,
+	"timestamp" pg_catalog.int8,
+	body pg_catalog.bytea)
+	RETURNS pg_catalog.text
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_sign_webhook_bytes';
+REVOKE ALL ON FUNCTION overten_sign_webhook(pg_catalog.text, pg_catalog.text, pg_catalog.int8, pg_catalog.bytea) FROM PUBLIC;
+COMMENT ON FUNCTION overten_sign_webhook(pg_catalog.text, pg_catalog.text, pg_catalog.int8, pg_catalog.bytea) IS
+'The same with a body of bytes, which are signed as they are.';
+
+CREATE FUNCTION overten_reseal(max_orgs pg_catalog.int4 DEFAULT 1000)
+	RETURNS pg_catalog.int8
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION overten_reseal(pg_catalog.int4) FROM PUBLIC;
+COMMENT ON FUNCTION overten_reseal(pg_catalog.int4) IS
+'Seals the webhook secrets of at most so many orgs with the first master key of the file, those that are under another one or plain, and returns how many orgs are still to do: call it until that is 0. Orgs that other transactions have locked are left for the next call; those whose secrets do not open are counted in a WARNING. Errors: 22023 max_orgs is less than 1; 22004 NULL; 55000 there is no master key.';
+
+CREATE FUNCTION overten_auth.master_key_ids(
+	OUT needed pg_catalog._text,
+	OUT present pg_catalog._text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_master_key_ids';
+REVOKE ALL ON FUNCTION overten_auth.master_key_ids() FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.master_key_ids() IS
+'Ids of master keys in hex: needed by the webhook secrets of this database, and present in the file in its order; none are if the file is missing or not good.';
+
+
 /* Firebase ID tokens */
 
 CREATE TYPE overten_auth.verified_token AS (
@@ -578,11 +634,13 @@ CREATE FUNCTION overten_status(
 	OUT fetched_at pg_catalog.timestamptz,
 	OUT fetch_tried_at pg_catalog.timestamptz,
 	OUT fetch_outcome pg_catalog.text,
-	OUT next_fetch_at pg_catalog.timestamptz)
+	OUT next_fetch_at pg_catalog.timestamptz,
+	OUT master_keys_needed pg_catalog.text[],
+	OUT master_keys_present pg_catalog.text[])
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION overten_status() FROM PUBLIC;
 COMMENT ON FUNCTION overten_status() IS
-'The state of this database. usage_mode: how uses are recorded, in shared memory, in a table (last_used_at alone) or not at all (off). usage_worker: waiting, working, or none where one should be. flushed_at, flush_failed_at, flush_failure: the last flush, and the last failure of the worker. signing_keys: how many have not expired; signing_keys_expire_at: when the last of them does. key_worker: fetching signing keys, scheduled, or off (no project or no command). fetched_at: the last fetch that succeeded; fetch_tried_at, fetch_outcome: the last one; next_fetch_at: the next.';
+'The state of this database. usage_mode: how uses are recorded, in shared memory, in a table (last_used_at alone) or not at all (off). usage_worker: waiting, working, or none where one should be. flushed_at, flush_failed_at, flush_failure: the last flush, and the last failure of the worker. signing_keys: how many have not expired; signing_keys_expire_at: when the last of them does. key_worker: fetching signing keys, scheduled, or off (no project or no command). fetched_at: the last fetch that succeeded; fetch_tried_at, fetch_outcome: the last one; next_fetch_at: the next. master_keys_needed, master_keys_present: ids of the keys that webhook secrets are sealed with, and of those in the master key file.';
 
 CREATE FUNCTION overten_auth.stat(
 	OUT accepted pg_catalog.int8,

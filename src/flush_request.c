@@ -21,16 +21,22 @@
 
 PG_FUNCTION_INFO_V1(overten_flush_usage);
 
-/* Put a request, and return its number. */
+/*
+ * Put a request, and return its number; 0 if the launcher does not know yet
+ * which database has the name now.
+ */
 static uint64
 ask(OaDatabase *database)
 {
-	uint64		number;
+	uint64		number = 0;
 
 	oa_lock_databases(LW_EXCLUSIVE);
-	number = ++database->flush_asked;
-	if (database->waiting != NULL)
-		SetLatch(&database->waiting->procLatch);
+	if (database->oid == MyDatabaseId)
+	{
+		number = ++database->flush_asked;
+		if (database->waiting != NULL)
+			SetLatch(&database->waiting->procLatch);
+	}
 	oa_wake_launcher();
 	oa_unlock_databases();
 	return number;
@@ -71,7 +77,7 @@ overten_flush_usage(PG_FUNCTION_ARGS)
 {
 	OaDatabase *database = oa_my_database();
 	int64		end = oa_monotonic_ms() + TIMEOUT_MS;
-	uint64		number;
+	uint64		number = 0;
 
 	if (database == NULL)
 		PG_RETURN_VOID();
@@ -81,12 +87,15 @@ overten_flush_usage(PG_FUNCTION_ARGS)
 				 errmsg("usage is not flushed on a standby"),
 				 errdetail("Uses are counted, and flushed after its promotion.")));
 
-	number = ask(database);
 	ConditionVariablePrepareToSleep(&database->changed);
-	while (!is_done(database, number))
+	for (;;)
 	{
 		int64		left = end - oa_monotonic_ms();
 
+		if (number == 0)
+			number = ask(database);
+		if (number != 0 && is_done(database, number))
+			break;
 		if (left <= 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -41,8 +41,8 @@ static const char alphabet[] =
 PG_FUNCTION_INFO_V1(overten_key_checksum_ok);
 
 /* Fill bytes from the server's strong random source, or raise. */
-static void
-draw_random(void *bytes, size_t length)
+void
+oa_draw_random(void *bytes, size_t length)
 {
 	if (!pg_strong_random(bytes, length))
 		ereport(ERROR,
@@ -61,7 +61,7 @@ random_characters(char *buffer, int length)
 	{
 		if (used == sizeof(bytes))
 		{
-			draw_random(bytes, sizeof(bytes));
+			oa_draw_random(bytes, sizeof(bytes));
 			used = 0;
 		}
 		if (bytes[used] < UNBIASED_LIMIT)
@@ -164,7 +164,7 @@ oa_make_webhook_secret(void)
 	int			encoded;
 	text	   *result;
 
-	draw_random(bytes, sizeof(bytes));
+	oa_draw_random(bytes, sizeof(bytes));
 	encoded = pg_b64_encode((const void *) bytes, sizeof(bytes),
 							secret + prefix_length,
 							(int) sizeof(secret) - prefix_length);

@@ -92,8 +92,11 @@ start_worker(const char *function, const char *type, int database)
 	return RegisterDynamicBackgroundWorker(&worker, &handle) ? handle : NULL;
 }
 
-/* Note what OID a database has now, InvalidOid for none. */
-static void
+/*
+ * Note what OID a database has now, InvalidOid for none.  Returns what it had
+ * before.
+ */
+static Oid
 set_oid(OaDatabase *database, Oid oid)
 {
 	Oid			old;
@@ -110,9 +113,9 @@ set_oid(OaDatabase *database, Oid oid)
 			SetLatch(&database->waiting->procLatch);
 	}
 	oa_unlock_databases();
-
-	if (oid != old && OidIsValid(old))
-		oa_discard_uses(old);
+	if (oid != old)
+		ConditionVariableBroadcast(&database->changed);
+	return old;
 }
 
 /*
@@ -144,23 +147,39 @@ find_oids(Oid *oids)
 	CommitTransactionCommand();
 }
 
+/* Forget the uses of a database that is none of those that there are now. */
+static void
+discard_unless_found(Oid oid, const Oid *oids)
+{
+	for (int i = 0; i < oa_number_of_databases(); i++)
+		if (oids[i] == oid)
+			return;
+	oa_discard_uses(oid);
+}
+
 /* Bring what is known of the databases up to date. */
 static void
 find_databases(Started *started)
 {
 	Oid			oids[OA_DATABASES_MAX] = {InvalidOid};
+	Oid			old_oids[OA_DATABASES_MAX];
 
 	pgstat_report_activity(STATE_RUNNING, "looking for databases");
 	find_oids(oids);
 	for (int i = 0; i < oa_number_of_databases(); i++)
 	{
-		set_oid(oa_database(i), oids[i]);
+		old_oids[i] = set_oid(oa_database(i), oids[i]);
 		if (!OidIsValid(oids[i]) && !started[i].missing_logged)
 			ereport(LOG,
 					(errmsg("database \"%s\" of overten_auth.databases does not exist",
 							oa_database(i)->name)));
 		started[i].missing_logged = !OidIsValid(oids[i]);
 	}
+
+	/* One that has another name now may have the name of another. */
+	for (int i = 0; i < oa_number_of_databases(); i++)
+		if (OidIsValid(old_oids[i]))
+			discard_unless_found(old_oids[i], oids);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 

@@ -96,6 +96,13 @@ char	   *oa_databases = NULL;
  */
 int			oa_max_tracked_keys = 10000;
 
+/*
+ * The file of the keys that webhook secrets are sealed with, relative to the
+ * data directory.  Put it elsewhere where base backups are kept by others than
+ * those who may read webhook secrets.
+ */
+char	   *oa_master_key_file = NULL;
+
 PGDLLEXPORT void _PG_init(void);
 
 /* A project id is printable ASCII, and short enough for the token cache. */
@@ -210,6 +217,14 @@ _PG_init(void)
 							0, 0, 300,
 							PGC_SUSET, GUC_UNIT_S,
 							NULL, NULL, NULL);
+
+	DefineCustomStringVariable("overten_auth.master_key_file",
+							   "Sets the file of the keys that webhook secrets are sealed with.",
+							   "A relative path is relative to the data directory.",
+							   &oa_master_key_file,
+							   "overten_auth.key",
+							   PGC_SIGHUP, GUC_SUPERUSER_ONLY,
+							   NULL, NULL, NULL);
 
 	DefineCustomStringVariable("overten_auth.signing_keys_command",
 							   "Sets the shell command that fetches signing keys.",

@@ -8,6 +8,8 @@
 #ifndef OVERTEN_AUTH_H
 #define OVERTEN_AUTH_H
 
+#include <sys/stat.h>
+
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -15,6 +17,7 @@
 #include "storage/condition_variable.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
+#include "utils/array.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/relcache.h"
@@ -41,6 +44,7 @@ extern int	oa_flush_interval;
 extern int	oa_usage_retention;
 extern char *oa_databases;
 extern int	oa_max_tracked_keys;
+extern char *oa_master_key_file;
 
 /* key_text.c: the form of secrets, ids and names */
 #define OA_SECRET_LEN	36		/* "sk_live_" and 28 alphanumeric characters */
@@ -48,6 +52,7 @@ extern int	oa_max_tracked_keys;
 #define OA_DIGEST_LEN	32		/* SHA-256 */
 #define OA_ID_LEN		24		/* "org_" or "key_" and 20 characters */
 
+extern void oa_draw_random(void *bytes, size_t length);
 extern bool oa_is_secret_shaped(const char *bytes, int length);
 extern bool oa_is_prefix_shaped(const char *bytes, int length);
 extern text *oa_make_secret(void);
@@ -198,9 +203,54 @@ extern text *oa_verified_column(HeapTupleHeader row, int column);
 extern void oa_remember_identity(text *key_id, text *org_id);
 extern void oa_forget_identity(void);
 
+/* new_master_key.c: the first master key of a cluster */
+extern bool oa_may_make_master_key(void);
+extern void oa_make_master_key_file(void);
+extern void oa_settle_master_key_file(void);
+
+/* master_key_file.c: the file of the keys that seal webhook secrets */
+#define OA_MASTER_KEYS_MAX		32
+#define OA_MASTER_KEY_LEN		32	/* AES-256 */
+#define OA_MASTER_KEY_ID_LEN	8
+
+struct evp_cipher_ctx_st;
+
+typedef struct OaMasterKey
+{
+	uint8		id[OA_MASTER_KEY_ID_LEN];	/* of its SHA-256, the first bytes */
+	uint8		bytes[OA_MASTER_KEY_LEN];
+	struct evp_cipher_ctx_st *opener;	/* set to the key; NULL until used */
+} OaMasterKey;
+
+typedef struct OaMasterKeyFile
+{
+	int			count;			/* keys */
+	bool		missing;
+	char		problem[200];	/* a sentence, or empty if it is good */
+	struct stat status;			/* zeros if there is none */
+} OaMasterKeyFile;
+
+extern bool oa_read_master_key_file(OaMasterKeyFile *file, OaMasterKey *keys);
+extern bool oa_master_key_file_has_changed(const OaMasterKeyFile *file);
+
+/* master_keys.c: the master keys of a backend */
+extern void oa_no_master_key(const char *detail);
+extern OaMasterKey *oa_sealing_key(void);
+extern OaMasterKey *oa_find_master_key(const uint8 *id);
+extern OaMasterKey *oa_master_key(int n);
+extern const char *oa_master_key_problem(void);
+extern ArrayType *oa_master_key_ids_present(void);
+extern ArrayType *oa_master_key_ids_needed(void);
+
 /* sealing.c: how a webhook secret is kept in the table */
 extern bytea *oa_seal(text *org_id, text *webhook_secret);
 extern text *oa_unseal(text *org_id, bytea *sealed);
+extern bytea *oa_plain_header(void);
+extern bytea *oa_sealed_header(const uint8 *key_id);
+extern bool oa_is_sealed_with(const uint8 *key_id, bytea *sealed);
+
+/* pgcrypto.c: functions of that extension */
+extern bytea *oa_hmac_sha256(bytea *key, bytea *message);
 
 /*
  * usage.c, usage_table.c: recording that a key was used, or that a revoked one
@@ -306,7 +356,7 @@ typedef struct OaDatabase
 	TimestampTz flushed_at;		/* 0 if never */
 	TimestampTz failed_at;
 	char		failure[OA_FAILURE_MAX];	/* the last; "" if none */
-	ConditionVariable changed;	/* flush_done or flush_failed */
+	ConditionVariable changed;	/* oid, flush_done or flush_failed */
 	OaKeyState	keys;
 } OaDatabase;
 
@@ -321,8 +371,12 @@ extern void oa_lock_databases(LWLockMode mode);
 extern void oa_unlock_databases(void);
 extern void oa_set_launcher(PGPROC *process);
 extern void oa_wake_launcher(void);
+extern void oa_announce_database(OaDatabase *database);
 extern void oa_database_overflows(OaDatabase *database);
 extern int64 oa_monotonic_ms(void);
+
+/* usage_lock.c: the tables of a flush */
+extern bool oa_lock_usage_tables(void);
 
 /* usage_rows.c, usage_flush.c: from shared memory into the tables */
 extern void oa_write_uses(OaUses *uses, int count, bool *known);

@@ -228,6 +228,20 @@ oa_wake_launcher(void)
 		SetLatch(&shared->launcher->procLatch);
 }
 
+/*
+ * Have the launcher look, if it does not know yet that the session's database
+ * has the name.  It looks now and then by itself, but the server may stop
+ * before that.
+ */
+void
+oa_announce_database(OaDatabase *database)
+{
+	oa_lock_databases(LW_SHARED);
+	if (database->oid != MyDatabaseId)
+		oa_wake_launcher();
+	oa_unlock_databases();
+}
+
 /* Note that a use could not be attributed; say so in the log, once. */
 void
 oa_database_overflows(OaDatabase *database)

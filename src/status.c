@@ -23,7 +23,8 @@ enum
 {
 	USAGE_MODE, USAGE_WORKER, FLUSHED_AT, FLUSH_FAILED_AT, FLUSH_FAILURE,
 	SIGNING_KEYS, SIGNING_KEYS_EXPIRE_AT, KEY_WORKER, FETCHED_AT,
-	FETCH_TRIED_AT, FETCH_OUTCOME, NEXT_FETCH_AT, STATUS_COLUMNS
+	FETCH_TRIED_AT, FETCH_OUTCOME, NEXT_FETCH_AT, MASTER_KEYS_NEEDED,
+	MASTER_KEYS_PRESENT, STATUS_COLUMNS
 };
 
 /* Columns of overten_auth.stat(). */
@@ -125,7 +126,7 @@ make_result(FunctionCallInfo fcinfo, Datum *values, bool *nulls, int columns)
  *		flush_failed_at timestamptz, flush_failure text, signing_keys integer,
  *		signing_keys_expire_at timestamptz, key_worker text, fetched_at,
  *		fetch_tried_at timestamptz, fetch_outcome text, next_fetch_at
- *		timestamptz
+ *		timestamptz, master_keys_needed, master_keys_present text[]
  *
  * The state of the session's database.  What is about the workers is NULL where
  * there are none for it.
@@ -146,6 +147,10 @@ overten_status(PG_FUNCTION_ARGS)
 		describe_fetching(database, values, nulls);
 	}
 	describe_signing_keys(values, nulls);
+	values[MASTER_KEYS_NEEDED] = PointerGetDatum(oa_master_key_ids_needed());
+	nulls[MASTER_KEYS_NEEDED] = false;
+	values[MASTER_KEYS_PRESENT] = PointerGetDatum(oa_master_key_ids_present());
+	nulls[MASTER_KEYS_PRESENT] = false;
 	return make_result(fcinfo, values, nulls, STATUS_COLUMNS);
 }
 

@@ -80,6 +80,8 @@ oa_use_recorder(void)
 	if (recorder == NULL)
 	{
 		database = oa_my_database();
+		if (database != NULL)
+			oa_announce_database(database);
 		recorder = database != NULL ? &memory_recorder : &oa_table_recorder;
 	}
 	return recorder;

@@ -10,7 +10,8 @@
  *
  * Keys that are not (yet) committed are kept back for a while, for their
  * minting may be in a transaction that goes on; then they are dropped, for it
- * may have been rolled back.  api_keys is read, never written or locked.
+ * may have been rolled back.  So are all where the extension has just been
+ * dropped.  api_keys is read, never written, and no row of it is locked.
  */
 #include "postgres.h"
 
@@ -83,8 +84,8 @@ oa_flush_uses(void)
 	uint32		bucket = 0;
 	bool		kept_back = false;
 
-	batch.uses = MemoryContextAllocHuge(TopMemoryContext,
-										BATCH_MAX * sizeof(OaUses));
+	batch.uses = MemoryContextAlloc(TopMemoryContext,
+									BATCH_MAX * sizeof(OaUses));
 	batch.known = MemoryContextAlloc(TopMemoryContext,
 									 BATCH_MAX * sizeof(bool));
 	while ((batch.count = oa_collect_uses(MyDatabaseId, &bucket, batch.uses,
@@ -92,8 +93,10 @@ oa_flush_uses(void)
 	{
 		int			count;
 
+		memset(batch.known, false, batch.count * sizeof(bool));
 		begin();
-		oa_write_uses(batch.uses, batch.count, batch.known);
+		if (oa_lock_usage_tables())
+			oa_write_uses(batch.uses, batch.count, batch.known);
 		commit();
 		count = keep_back(&batch);
 		oa_subtract_uses(batch.uses, count);

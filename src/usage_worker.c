@@ -8,12 +8,15 @@
  * were counted, and to remove old history.  A job that fails leaves the others
  * to be done; it is tried again after a while that grows with each failure.
  *
- * SIGTERM ends the waiting, with a last flush if something was used.
+ * SIGTERM ends the waiting, with a last flush if something was used.  A server
+ * that stops sends it to sessions at the same time, so the last flush lets them
+ * end first: one may be about to count a use.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -23,6 +26,7 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
+#include "storage/procarray.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -35,14 +39,29 @@
 #define BACKOFF_MAX_MS		(5 * 60 * 1000)
 #define PREDECESSOR_MS		100
 #define LAST_FLUSHES_MAX	10
+#define LAST_USES_MS		1000	/* how long to let sessions end */
+#define LAST_USES_LOOK_MS	10
 
 PGDLLEXPORT void oa_usage_worker_main(Datum argument);
 
 /* Of this process, which lives for one piece of work. */
 static OaDatabase *my_database;
+static Oid	my_oid;				/* what it had when the work began */
 static uint64 begun_with;		/* requests that it has to fulfil */
+static bool is_renamed = false;
 static bool has_extension = false;
 static bool work_ended = false;
+
+/* How long to wait after a flush, or one that failed.  The lock is held. */
+static int64
+pause_ms(const OaDatabase *database)
+{
+	int64		interval = oa_flush_interval * INT64CONST(1000);
+
+	if (database->failures == 0)
+		return interval;
+	return Min(interval << Min(database->failures - 1, 10), BACKOFF_MAX_MS);
+}
 
 /* Does the worker have work?  The lock is held. */
 static bool
@@ -96,12 +115,15 @@ begin_work(OaDatabase *database, long *timeout)
 	bool		begins;
 
 	oa_lock_databases(LW_EXCLUSIVE);
+	/* The last flush may have been before the interval was made shorter. */
+	database->flush_at = Min(database->flush_at, now + pause_ms(database));
 	begins = database->working == NULL && is_due(database, now);
 	if (begins)
 	{
 		database->working = MyProc;
 		database->waiting = NULL;
 		database->look_at = now + LOOK_INTERVAL_MS;
+		my_oid = database->oid;
 		begun_with = database->flush_asked;
 		oa_wake_launcher();
 	}
@@ -122,6 +144,19 @@ has_predecessor(OaDatabase *database)
 	return result;
 }
 
+/* Are there sessions that may yet count a use, and is there time for that? */
+static bool
+awaits_last_uses(void)
+{
+	static int64 until = 0;
+	int64		now = oa_monotonic_ms();
+
+	if (until == 0)
+		until = now + LAST_USES_MS;
+	return now < until && OidIsValid(my_database->oid) &&
+		CountDBBackends(my_database->oid) > 0;
+}
+
 /* Wait until there is work.  False if there will not be any. */
 static bool
 wait_for_work(OaDatabase *database)
@@ -137,9 +172,11 @@ wait_for_work(OaDatabase *database)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-		if (begin_work(database, &timeout))
+		if (ShutdownRequestPending && awaits_last_uses())
+			timeout = LAST_USES_LOOK_MS;
+		else if (begin_work(database, &timeout))
 			return true;
-		if (ShutdownRequestPending && !has_predecessor(database))
+		else if (ShutdownRequestPending && !has_predecessor(database))
 			return false;
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
@@ -153,18 +190,17 @@ note_failure(OaDatabase *database, uint64 asked, const char *message)
 {
 	int			length = pg_mbcliplen(message, (int) strlen(message),
 									  OA_FAILURE_MAX - 1);
-	int64		backoff = oa_flush_interval * INT64CONST(1000);
 
 	oa_count_event(OA_FLUSH_FAILURE);
 	oa_lock_databases(LW_EXCLUSIVE);
-	backoff <<= Min(database->failures, 10);
 	database->failures++;
-	database->flush_at = oa_monotonic_ms() + Min(backoff, BACKOFF_MAX_MS);
+	database->flush_at = oa_monotonic_ms() + pause_ms(database);
 	database->flush_failed = Max(database->flush_failed, asked);
 	database->failed_at = GetCurrentTimestamp();
 	memcpy(database->failure, message, length);
 	database->failure[length] = '\0';
 	oa_unlock_databases();
+	ConditionVariableBroadcast(&database->changed);
 }
 
 /* Note that requests up to "asked" are fulfilled. */
@@ -174,8 +210,7 @@ note_flush(OaDatabase *database, uint64 asked)
 	oa_count_event(OA_FLUSH);
 	oa_lock_databases(LW_EXCLUSIVE);
 	database->failures = 0;
-	database->flush_at = oa_monotonic_ms() +
-		oa_flush_interval * INT64CONST(1000);
+	database->flush_at = oa_monotonic_ms() + pause_ms(database);
 	database->flush_done = asked;
 	database->flushed_at = GetCurrentTimestamp();
 	oa_unlock_databases();
@@ -188,10 +223,13 @@ leave(int code, Datum argument)
 {
 	OaDatabase *database = (OaDatabase *) DatumGetPointer(argument);
 
-	/* The connection failed, or the worker was terminated. */
+	/* It could not connect, or something fatal happened. */
 	if (database->working == MyProc && !work_ended)
+	{
+		pg_atomic_write_u32(&database->used, 1);
 		note_failure(database, begun_with,
 					 "the worker ended early; the server log says why");
+	}
 
 	oa_lock_databases(LW_EXCLUSIVE);
 	if (database->waiting == MyProc)
@@ -237,7 +275,10 @@ run_job(void (*job) (void), const char *activity, char *failure)
 	return done;
 }
 
-/* See whether the extension is there, and what it is set to do. */
+/*
+ * See whether the extension is there, and the database the one that was meant:
+ * it may have got another name before it was connected to.
+ */
 static void
 look_around(void)
 {
@@ -245,6 +286,8 @@ look_around(void)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	is_renamed = strcmp(get_database_name(MyDatabaseId),
+						my_database->name) != 0;
 	schema = get_namespace_oid(OA_SCHEMA, true);
 	has_extension = OidIsValid(get_extension_oid("overten_auth", true)) &&
 		OidIsValid(schema) &&
@@ -334,6 +377,12 @@ work(OaDatabase *database)
 	oa_prepare_worker_session();
 	if (!run_job(look_around, "looking for the extension", failure))
 		note_failure(database, begun_with, failure);
+	else if (is_renamed)
+	{
+		/* Its uses are for the worker of the new name, if it is listed. */
+		work_ended = true;
+		return;
+	}
 	else if (!has_extension)
 	{
 		oa_discard_uses(MyDatabaseId);
@@ -377,7 +426,7 @@ oa_usage_worker_main(Datum argument)
 
 	if (wait_for_work(database))
 	{
-		BackgroundWorkerInitializeConnectionByOid(database->oid, InvalidOid, 0);
+		BackgroundWorkerInitializeConnectionByOid(my_oid, InvalidOid, 0);
 		work(database);
 	}
 	proc_exit(0);

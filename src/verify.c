@@ -82,19 +82,21 @@ typedef enum OrgState
 } OrgState;
 
 /*
- * Fill in the org's columns of a result, from the cache or the table.  "own"
- * tells whether the own transaction has written its row.
+ * Fill in the org's columns of a result, from the cache or the table.  "lasts"
+ * tells whether the result may be cached: not if the own transaction has
+ * written the row, and not if the webhook secret cannot be unsealed, for that
+ * is mended without a change of the tables.
  */
 static OrgState
 read_org(OaRead *read, const OaKeyRow *key, Datum *values, bool *nulls,
-		 bool *own)
+		 bool *lasts)
 {
 	uint8		cache_key[OA_DIGEST_LEN] = {0};
 	int			id_length = VARSIZE_ANY_EXHDR(key->org_id);
 	bool		cacheable = id_length <= sizeof(cache_key);
 	OaOrgRow	org;
 
-	*own = false;
+	*lasts = true;
 	if (cacheable)
 	{
 		CachedOrg  *cached;
@@ -125,8 +127,8 @@ read_org(OaRead *read, const OaKeyRow *key, Datum *values, bool *nulls,
 	values[OA_VERIFIED_WEBHOOK_SECRET] = PointerGetDatum(org.webhook_secret);
 	nulls[OA_VERIFIED_WEBHOOK_SECRET] = (org.webhook_secret == NULL);
 
-	*own = org.own;
-	if (cacheable && !org.own)
+	*lasts = !org.own && org.webhook_secret != NULL;
+	if (cacheable && *lasts)
 	{
 		HeapTuple	tuple = heap_form_tuple(result_descriptor, values, nulls);
 		Size		size = offsetof(CachedOrg, row) + tuple->t_len;
@@ -156,12 +158,12 @@ try_read_key(const uint8 *digest, const OaClientAddr *client,
 	bool		found;
 	Datum		values[OA_VERIFIED_COLUMNS];
 	bool		nulls[OA_VERIFIED_COLUMNS];
-	bool		own_org;
+	bool		org_lasts;
 
 	oa_store_begin_read(&read, OA_API_KEYS);
 	found = oa_store_find_key(&read, digest, &key);
 	if (found && !key.revoked)
-		org = read_org(&read, &key, values, nulls, &own_org);
+		org = read_org(&read, &key, values, nulls, &org_lasts);
 	if (org == ORG_ACTIVE)
 	{
 		HeapTuple	tuple;
@@ -182,7 +184,7 @@ try_read_key(const uint8 *digest, const OaClientAddr *client,
 		memcpy(&accepted->row, tuple->t_data, tuple->t_len);
 
 		/* A rollback would take back what only this transaction sees. */
-		if (!key.own && !own_org)
+		if (!key.own && org_lasts)
 			cached = oa_cache_store(keys_cache, digest, accepted, size,
 									read.generation);
 	}

@@ -76,5 +76,7 @@ BEGIN
 END
 $$;
 
+SELECT overten_reseal(:orgs);
+
 VACUUM ANALYZE;
 CHECKPOINT;

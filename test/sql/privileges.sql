@@ -89,6 +89,13 @@ SELECT overten_revoke_all(:'org_id');
 SELECT overten_import_key(:'org_id', 'x', sha256(''), 'sk_live_0000');
 SELECT overten_import_keys(ARRAY[:'org_id'], ARRAY['x'], ARRAY[sha256('')], ARRAY['sk_live_0000']);
 SELECT overten_api.authenticate_request();
+SELECT overten_rotate_webhook_secret(:'org_id');
+SELECT overten_sign_webhook(:'org_id', 'msg_1', 1, 'text');
+SELECT overten_sign_webhook(:'org_id', 'msg_1', 1, '\x00'::bytea);
+SELECT overten_reseal();
+SELECT overten_auth.master_key_ids();
+SHOW overten_auth.master_key_file;
+SET overten_auth.master_key_file = 'mine.key';
 SELECT * FROM overten_auth.api_keys;
 SELECT * FROM overten_auth.key_usage;
 SELECT overten_auth.invalidate_caches();
@@ -124,6 +131,10 @@ CREATE OPERATOR evil.= (LEFTARG = text, RIGHTARG = text, FUNCTION = evil.equal);
 CREATE OPERATOR evil.<> (LEFTARG = text, RIGHTARG = text, FUNCTION = evil.equal);
 CREATE OPERATOR evil.= (LEFTARG = bytea, RIGHTARG = bytea, FUNCTION = evil.equal);
 CREATE FUNCTION evil.clock_timestamp() RETURNS timestamptz LANGUAGE plpgsql AS
+	$$BEGIN RAISE EXCEPTION 'evil was called'; END$$;
+CREATE FUNCTION evil.substr(bytea, int, int) RETURNS bytea LANGUAGE plpgsql AS
+	$$BEGIN RAISE EXCEPTION 'evil was called'; END$$;
+CREATE FUNCTION evil.hmac(bytea, bytea, text) RETURNS bytea LANGUAGE plpgsql AS
 	$$BEGIN RAISE EXCEPTION 'evil was called'; END$$;
 CREATE FUNCTION evil.char_length(text) RETURNS int LANGUAGE plpgsql AS
 	$$BEGIN RAISE EXCEPTION 'evil was called'; END$$;
@@ -165,6 +176,9 @@ SELECT name, accepted, refused FROM overten_org_usage(:'hostile_org_id', now() -
 SELECT kind, client_addr, observed, expected FROM overten_key_anomalies(:'hostile_org_id', :'hostile_key_id');
 SELECT overten_remove_member(:'hostile_org_id', 'ada'), overten_revoke_key(:'hostile_org_id', :'hostile_key_id');
 SELECT overten_verify_key(:'hostile_secret') IS NULL AS refused;
+SELECT length(overten_rotate_webhook_secret(:'hostile_org_id')) AS rotated,
+	   length(overten_sign_webhook(:'hostile_org_id', 'msg_1', 1, 'text')) AS signed, overten_reseal();
+SELECT needed = present AS needed_is_present FROM overten_auth.master_key_ids();
 SHOW search_path;
 RESET search_path;
 SELECT count(*) FROM pg_temp.api_keys;

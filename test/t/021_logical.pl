@@ -21,6 +21,12 @@ my $org = create_org($publisher, 'Replicated');
 my ($secret, $key) = mint($publisher, $org);
 my ($kept) = mint($publisher, $org);
 
+# The key that webhook secrets are sealed with is in no table.
+my $key_file = $subscriber->data_dir . '/overten_auth.key';
+append_to_file($key_file,
+	slurp_file($publisher->data_dir . '/overten_auth.key'));
+chmod 0600, $key_file or die "chmod: $!";
+
 # CREATE EXTENSION has made the tier "free" on both sides.
 ask($publisher, <<'EOQ');
 CREATE PUBLICATION keys FOR TABLE
@@ -36,6 +42,12 @@ $subscriber->poll_query_until('postgres',
 
 my $session = $subscriber->background_psql('postgres');
 is(verify($session, $secret), $key, 'a published key is accepted');
+is( ask(
+		$session,
+		"SELECT webhook_secret FROM overten_verify_key('$secret')"),
+	ask($publisher,
+		"SELECT webhook_secret FROM overten_verify_key('$secret')"),
+	'and the webhook secret opens, with a copy of the master key file');
 is(verify($session, $secret), $key, 'and again, from the cache');
 
 # Wait until a change to the publisher has been applied.

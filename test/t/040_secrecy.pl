@@ -86,6 +86,8 @@ SELECT overten_key_checksum_ok(:secret);
 SELECT prefix FROM overten_list_keys(:new_org) \gset
 SELECT count(*) FROM overten_list_orgs(:key);
 SELECT overten_import_key(:new_org, :key, sha256(:new_key), 'sk_live_0000');
+SELECT overten_rotate_webhook_secret(:new_org, '1 hour') AS rotated \gset
+SELECT overten_sign_webhook(:new_org, 'msg_1', 1, :key), overten_reseal();
 SELECT overten_revoke_key(:new_org, :new_key, :key);
 SELECT overten_revoke_leaked(:new_secret), overten_revoke_all(:new_org);
 SELECT count(*) FROM overten_verify_key(:new_secret);
@@ -278,7 +280,8 @@ my $dump = $node->basedir . '/dump.sql';
 $node->command_ok([ 'pg_dump', '-f', $dump, 'postgres' ], 'pg_dump');
 my $dumped = slurp_file($dump);
 cmp_ok(index($dumped, $prefix), '>', 0, 'a dump has the prefix of the key');
-is(scalar(() = $dumped =~ /$raw_key/g), 0, 'and no raw key');
+is(scalar(() = $dumped =~ /$raw_secret/g),
+	0, 'and no raw key or webhook secret');
 
 ask($node, 'CHECKPOINT');
 my %files = (prefix => {}, raw => {});
@@ -293,13 +296,15 @@ find(
 
 			$files{prefix}{$folder}++ if index($content, $prefix) >= 0;
 			# Bytes of the next column may follow a prefix.
-			$files{raw}{$_}++ if $content =~ /sk_live_[0-9A-Za-z]{28}/;
+			$files{raw}{$_}++
+			  if $content =~ m{sk_live_[0-9A-Za-z]{28}|whsec_[0-9A-Za-z+/]{32}};
 		}
 	},
 	$node->data_dir);
 ok($files{prefix}{base}, 'a table has the prefix of the key');
 ok($files{prefix}{pg_wal}, 'and so has the WAL');
-is(join(' ', sort keys %{ $files{raw} }), '', 'no file has a raw key');
+is(join(' ', sort keys %{ $files{raw} }),
+	'', 'no file has a raw key or webhook secret');
 
 $node->stop;
 done_testing();

@@ -14,7 +14,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
 our @EXPORT = qw(ask create_node create_org mint verify is_accepted
-  sqlstate_of);
+  sqlstate_of flush_usage uses);
 
 # Start a node that has the given settings and the extension.  The harness would
 # log all statements, and with them the secrets that tests write as literals.
@@ -72,6 +72,29 @@ sub is_accepted
 	my ($where, $secret) = @_;
 
 	return verify($where, $secret) ne '';
+}
+
+# Have all that was counted written.
+sub flush_usage
+{
+	my ($where) = @_;
+
+	return ask($where, 'SELECT overten_flush_usage()');
+}
+
+# What the history holds of keys, over all hours and addresses, as "accepted"
+# or "accepted|refused", one a line in the order of the keys.
+sub uses
+{
+	my ($where, @keys) = @_;
+	my $keys = join ',', @keys;
+
+	return ask($where, <<"EOQ");
+SELECT coalesce(sum(accepted), 0)
+	|| CASE WHEN sum(refused) > 0 THEN '|' || sum(refused) ELSE '' END
+FROM unnest('{$keys}'::text[]) WITH ORDINALITY k (key_id, n)
+LEFT JOIN overten_auth.key_usage USING (key_id) GROUP BY n ORDER BY n
+EOQ
 }
 
 # The SQLSTATE that SQL fails with in a session of its own, '' if it succeeds.

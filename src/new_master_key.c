@@ -1,0 +1,206 @@
+/*
+ * new_master_key.c
+ *		Makes the master key file of a new cluster, once.
+ *
+ * A key that has sealed something cannot be replaced, and a second one would
+ * only hide that the first is lost.  So the file is made by itself only if
+ * nothing can depend on another one: there is no file, this database holds no
+ * sealed value, and the data directory has no mark.  The mark is a file, put
+ * there before the first value of any database is sealed, which base backups
+ * copy with the rest.  Neither a standby that was made before nor pg_upgrade
+ * has it; there the look into the database has to do.
+ *
+ * Sessions of several databases may make the file at once.  Each writes its
+ * own under a temporary name and link()s that to the real one, which fails if
+ * there is one: so nothing is ever overwritten, and nobody reads half a file.
+ * All of them use what is there then.  Whoever is about to decide that the file
+ * may not be made has to look for it again afterwards, as the others may have
+ * made it, sealed and committed in the meantime.
+ *
+ * The mark is made after the directory of the key file has been flushed, and
+ * whoever does not find it does both.  So no value is sealed with a key that
+ * a crash could take away.
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "catalog/pg_type.h"
+#include "common/base64.h"
+#include "common/file_perm.h"
+#include "miscadmin.h"
+#include "port.h"
+#include "storage/fd.h"
+
+#include "overten_auth.h"
+
+#define MARK_FILE	"overten_auth.sealed"	/* in the data directory */
+
+static const char mark_text[] =
+"overten_auth has sealed webhook secrets in this cluster.\n"
+"While this file is here, it makes no master key file by itself.\n";
+
+static const char key_file_comment[] =
+"# Master keys of overten_auth: the first seals webhook secrets, all open them.\n"
+"# Keep a copy of this file outside of backups of the database: without it the\n"
+"# secrets are lost.  Each standby and each new cluster needs it, too.\n";
+
+/* Does this database hold a sealed value, committed or of our own? */
+static bool
+database_has_sealed(void)
+{
+	static OaStatement find = {
+		.table = "orgs",
+		.latest = true,
+		.text = "SELECT 1 FROM overten_auth.orgs "
+		"WHERE pg_catalog.substr(webhook_secret_sealed, 1, 1) "
+		"OPERATOR(pg_catalog.<>) $1 "
+		"OR pg_catalog.substr(previous_webhook_secret_sealed, 1, 1) "
+		"OPERATOR(pg_catalog.<>) $1 LIMIT 1",
+		.nargs = 1,
+		.argtypes = {BYTEAOID},
+	};
+	Datum		values[] = {PointerGetDatum(oa_plain_header())};
+	int			level = oa_statements_begin();
+	bool		found = oa_statement_run(&find, values, NULL) > 0;
+
+	oa_statements_end(level);
+	return found;
+}
+
+static bool
+cluster_is_marked(void)
+{
+	struct stat status;
+
+	return stat(MARK_FILE, &status) == 0;
+}
+
+/*
+ * May the file be made, if there is none?  Raises 25006 where nothing could be
+ * sealed anyway: on a standby and in a read-only transaction.
+ */
+bool
+oa_may_make_master_key(void)
+{
+	PreventCommandIfReadOnly("the sealing of webhook secrets");
+	return !cluster_is_marked() && !database_has_sealed();
+}
+
+/* Write a new file and flush it.  Returns an errno, 0 on success. */
+static int
+write_file(const char *path, mode_t mode, const char *bytes, size_t length)
+{
+	int			error = 0;
+	int			fd = BasicOpenFilePerm(path, O_WRONLY | O_CREAT | O_EXCL |
+									   PG_BINARY, mode);
+
+	if (fd < 0)
+		return errno;
+
+	errno = 0;
+	if (write(fd, bytes, length) != (ssize_t) length)
+		error = errno != 0 ? errno : ENOSPC;
+	else if (pg_fsync(fd) != 0)
+		error = errno;
+	if (close(fd) != 0 && error == 0)
+		error = errno;
+	return error;
+}
+
+/* Flush the directory that a file is in, so that its name survives a crash. */
+static void
+flush_directory(const char *path)
+{
+	char		directory[MAXPGPATH];
+
+	strlcpy(directory, path, sizeof(directory));
+	get_parent_directory(directory);
+	fsync_fname_ext(directory[0] != '\0' ? directory : ".", true, true, ERROR);
+}
+
+static void
+fail(const char *what, int error)
+{
+	char		detail[200];
+
+	snprintf(detail, sizeof(detail), "%s could not be made: %s.", what,
+			 strerror(error));
+	oa_no_master_key(detail);
+}
+
+/* Write a file with a new key.  Returns an errno, 0 on success. */
+static int
+write_new_key(const char *path)
+{
+	uint8		key[OA_MASTER_KEY_LEN];
+	char text[	sizeof(key_file_comment) + 64];
+	size_t		length = strlen(key_file_comment);
+	int			encoded;
+	int			error = EINVAL;
+
+	memcpy(text, key_file_comment, length);
+	oa_draw_random(key, sizeof(key));
+	encoded = pg_b64_encode((const void *) key, sizeof(key), text +length,
+							(int) (sizeof(text) - length) - 1);
+	if (encoded > 0)
+	{
+		length += encoded;
+		text[		length++] = '\n';
+
+		error = write_file(path, S_IRUSR | S_IWUSR, text, length);
+	}
+	explicit_bzero(key, sizeof(key));
+	explicit_bzero(text, sizeof(text));
+	return error;
+}
+
+/*
+ * Make the file, with a new key, unless there is one by now.  Raises 55000 if
+ * that is not possible.
+ */
+void
+oa_make_master_key_file(void)
+{
+	char		temporary[MAXPGPATH];
+	uint32		number;
+	int			error;
+
+	oa_draw_random(&number, sizeof(number));
+	snprintf(temporary, sizeof(temporary), "%s.%08x.tmp", oa_master_key_file,
+			 number);
+	error = write_new_key(temporary);
+	if (error == 0 && link(temporary, oa_master_key_file) != 0 &&
+		errno != EEXIST)
+		error = errno;
+	unlink(temporary);
+	if (error != 0)
+		fail("The master key file", error);
+}
+
+/*
+ * See to it that the file that was read stays, and that no other is made once
+ * something has been sealed with it.  Called before something is.
+ */
+void
+oa_settle_master_key_file(void)
+{
+	static bool settled = false;
+	int			error;
+
+	if (settled)
+		return;
+	if (!cluster_is_marked())
+	{
+		PreventCommandIfReadOnly("the sealing of webhook secrets");
+		flush_directory(oa_master_key_file);
+		error = write_file(MARK_FILE, pg_file_create_mode, mark_text,
+						   strlen(mark_text));
+		if (error != 0 && error != EEXIST)
+			fail("The mark in the data directory", error);
+		flush_directory(MARK_FILE);
+	}
+	settled = true;
+}

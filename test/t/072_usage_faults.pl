@@ -1,0 +1,369 @@
+
+# A server that stops in order loses no use; one that crashes loses what was
+# not flushed, and counts nothing twice; a standby flushes what it has counted
+# when it is promoted.  Whatever happens to workers and memory, keys are
+# verified.  pg_regress cannot stop its server.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib $FindBin::RealBin;
+use IPC::Run;
+use OvertenTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+my $clients = 4;
+
+my $node = create_node(
+	'faults', <<'EOC',
+shared_preload_libraries = 'overten_auth'
+overten_auth.databases = 'postgres'
+overten_auth.flush_interval = 1h
+restart_after_crash = on
+EOC
+	allows_streaming => 1);
+my $org = create_org($node, 'Lasting');
+my ($secret, $key) = mint($node, $org);
+
+sub wait_for_worker
+{
+	my ($node, $state) = @_;
+
+	$node->poll_query_until('postgres',
+		"SELECT usage_worker = '$state' FROM overten_status()")
+	  or die "no usage worker is $state";
+	return;
+}
+
+# A pgbench that runs one statement until it is stopped.
+sub start_pgbench
+{
+	my ($name, $sql, @options) = @_;
+	my $file = $node->basedir . "/$name.sql";
+	my %load = (out => '', err => '');
+
+	unlink $file;
+	append_to_file($file, $sql);
+	local %ENV = $node->_get_env();
+	$load{run} = IPC::Run::start(
+		[ 'pgbench', '-n', '-T', 600, '-f', $file, @options, 'postgres' ],
+		'>', \$load{out}, '2>', \$load{err});
+	return \%load;
+}
+
+# How many transactions a pgbench has finished whose server went away.
+sub processed
+{
+	my ($load) = @_;
+
+	$load->{run}->finish;
+	my ($count) = $load->{out} =~ /^number of transactions actually processed: (\d+)/m;
+	return $count // die "pgbench: $load->{err}";
+}
+
+
+# In order
+
+my $expected = 0;
+foreach my $mode ('fast', 'fast', 'smart', 'fast')
+{
+	verify($node, $secret) foreach 1 .. 2;
+	$expected += 2 + ask($node,
+		"SELECT count(overten_verify_key('$secret')) FROM generate_series(1, 1000)");
+	wait_for_worker($node, 'waiting') if $expected < 2000;
+	$node->stop($mode);
+	$node->start;
+	is(uses($node, $key), $expected, "a $mode stop loses no use");
+	wait_for_worker($node, 'waiting');
+}
+
+foreach my $round (1 .. 4)
+{
+	my $accepted = ask($node, 'SELECT accepted FROM overten_stat');
+	my $load = start_pgbench('verify', 'SELECT overten_verify_key(:secret);',
+		'-M', 'prepared', '-c', $clients, '-D', "secret=$secret");
+	# So that the stop also meets a worker that is at work.
+	my $flusher = start_pgbench('flush', 'SELECT overten_flush_usage();')
+	  if $round % 2 == 0;
+
+	$node->poll_query_until('postgres',
+		"SELECT accepted > $accepted + 1000 FROM overten_stat");
+	$node->stop('fast');
+	processed($flusher) if $flusher;
+	my $answered = processed($load);
+	$node->start;
+
+	my $counted = uses($node, $key) - $expected;
+	cmp_ok($counted, '>=', $answered,
+		"a fast stop under load loses no use ($answered)");
+	cmp_ok($counted, '<=', $answered + $clients, 'and makes none up');
+	$expected += $counted;
+	wait_for_worker($node, 'waiting');
+}
+
+
+# Processes that go
+
+sub postmaster
+{
+	return (slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/)[0];
+}
+
+# The server's processes in whose titles a text is.
+sub processes
+{
+	my ($title) = @_;
+	my $postmaster = postmaster();
+	my @pids;
+
+	foreach my $dir (glob '/proc/[0-9]*')
+	{
+		# Processes end while this looks at them.
+		my ($stat, $cmdline) =
+		  map { eval { slurp_file("$dir/$_") } // '' } 'stat', 'cmdline';
+
+		push @pids, $1
+		  if $stat =~ /^(\d+) \(.*\) \S+ $postmaster /
+		  && index($cmdline, $title) >= 0;
+	}
+	return @pids;
+}
+
+sub process
+{
+	return (processes(@_))[0];
+}
+
+my $launcher =
+  "SELECT pid FROM pg_stat_activity WHERE backend_type = 'overten_auth launcher'";
+
+# Use the key, signal processes while that is not flushed, and see that they
+# are replaced and that no use is lost.
+sub check_replaced
+{
+	my ($name, $signal, @titles) = @_;
+	my %old = map { $_ => process($_) // die "no $_" } @titles;
+
+	$expected += ask($node,
+		"SELECT count(overten_verify_key('$secret')) FROM generate_series(1, 7)");
+	kill $signal, values %old;
+	is(verify($node, $secret), $key, "$name: keys are verified");
+	$expected++;
+	foreach my $title (@titles)
+	{
+		my $new;
+
+		$node->poll_query_until('postgres', 'SELECT true')
+		  until defined($new = process($title)) && $new != $old{$title};
+		pass("$name: there is another $title");
+	}
+	wait_for_worker($node, 'waiting');
+	flush_usage($node);
+	is(uses($node, $key), $expected, "$name: no use is lost");
+	return;
+}
+my @both = ('overten_auth launcher', 'overten_auth usage worker');
+check_replaced('worker terminated', 'TERM', $both[1]);
+check_replaced('both terminated', 'TERM', @both);
+check_replaced('both cancelled', 'INT', @both);
+
+# A worker that is at work has to wait for this lock.
+sub start_work
+{
+	my $session = $node->background_psql('postgres');
+
+	ask($session, 'BEGIN; LOCK overten_auth.key_usage');
+	verify($node, $secret);
+	my $asker = $node->background_psql('postgres', on_error_stop => 0);
+	$asker->query_until(qr/asked/, "\\echo asked\nSELECT overten_flush_usage();\n");
+	$node->poll_query_until('postgres',
+		"SELECT EXISTS (SELECT FROM pg_stat_activity
+			WHERE backend_type = 'overten_auth usage worker'
+			AND wait_event_type = 'Lock')")
+	  or die 'the worker does not wait';
+	return ($session, $asker);
+}
+foreach my $function ('pg_cancel_backend', 'pg_terminate_backend')
+{
+	my ($session, $asker) = start_work();
+
+	ask($node, "SELECT $function(pid) FROM pg_stat_activity
+		WHERE backend_type = 'overten_auth usage worker'");
+	ask($session, 'COMMIT');
+	$_->quit foreach $session, $asker;
+	$expected++;
+	flush_usage($node);
+	is(uses($node, $key), $expected,
+		"$function on a worker at work loses no use");
+}
+
+
+# Crashes
+
+# Use the key, have the server crash, and see how it comes back.
+sub check_crash
+{
+	my ($name, $crash) = @_;
+
+	flush_usage($node);
+	is(uses($node, $key), $expected, "$name: all is flushed");
+	verify($node, $secret) foreach 1 .. 3;
+	$crash->();
+	$node->poll_query_until('postgres', 'SELECT true')
+	  or die 'the server did not come back';
+	is(verify($node, $secret), $key, "$name: keys are verified afterwards");
+	wait_for_worker($node, 'waiting');
+	flush_usage($node);
+	my $counted = uses($node, $key) - $expected;
+	cmp_ok($counted, '>=', 1, "$name: only what was not flushed is missing");
+	cmp_ok($counted, '<=', 4, "$name: nothing is counted twice");
+	$expected += $counted;
+	return;
+}
+
+# Kill one process, which makes the server start anew.
+sub crash_by
+{
+	my ($pid) = @_;
+	my $started = 'SELECT since FROM overten_stat';
+	my $since = ask($node, $started);
+
+	kill 'KILL', $pid;
+	$node->poll_query_until('postgres', "SELECT ($started) > '$since'")
+	  or die 'the server did not start anew';
+	return;
+}
+
+check_crash('immediate stop',
+	sub { $node->stop('immediate'); $node->start });
+check_crash(
+	'postmaster killed',
+	sub {
+		my @pids = (postmaster(), processes(''));
+		my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+
+		$node->kill9;
+		# The next server waits until all processes of this one have gone.
+		while (kill 0, @pids)
+		{
+			die 'the processes of the server do not exit' if time > $deadline;
+			usleep(10_000);
+		}
+		$node->start;
+	});
+check_crash('waiting worker killed', sub { crash_by(process($both[1])) });
+check_crash('launcher killed', sub { crash_by(process($both[0])) });
+check_crash(
+	'verifying session killed',
+	sub {
+		my $session = $node->background_psql('postgres', on_error_stop => 0);
+		my $pid = ask($session, 'SELECT pg_backend_pid()');
+		my ($revoked, $revoked_key) = mint($node, $org);
+
+		ask($node, "SELECT overten_revoke_key('$org', '$revoked_key')");
+		$session->query_until(
+			qr/busy/,
+			"\\echo busy\nSELECT count(overten_verify_key('$revoked')) FROM generate_series(1, 1000000000);\n"
+		);
+		$node->poll_query_until('postgres',
+			"SELECT state = 'active' FROM pg_stat_activity WHERE pid = $pid");
+		crash_by($pid);
+		eval { $session->quit };
+	});
+check_crash(
+	'working worker killed',
+	sub {
+		my ($session, $asker) = start_work();
+
+		crash_by(
+			ask($node,
+				"SELECT pid FROM pg_stat_activity
+				 WHERE backend_type = 'overten_auth usage worker'"));
+		eval { $_->quit } foreach $session, $asker;
+	});
+
+
+# A standby
+
+$node->stop;
+$node->append_conf('postgresql.conf', 'overten_auth.verify_on_standby = on');
+$node->start;
+$expected = uses($node, $key);
+$node->backup('base');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'base', has_streaming => 1);
+$standby->start;
+$node->wait_for_catchup($standby);
+is(verify($standby, $secret), $key, 'a standby verifies where it may')
+  foreach 1 .. 3;
+is( ask($standby, 'SELECT accepted, entries_used FROM overten_stat'),
+	'3|1', 'and counts');
+is( ask($standby, 'SELECT usage_mode, usage_worker FROM overten_status()'),
+	'shared memory|none', 'but has no worker');
+is(ask($standby, $launcher), '', 'and no launcher');
+is(sqlstate_of($standby, 'SELECT overten_flush_usage()'),
+	'55000', 'it does not flush');
+$standby->promote;
+wait_for_worker($standby, 'waiting');
+flush_usage($standby);
+is(uses($standby, $key), $expected + 3,
+	'when it is promoted, what it has counted is flushed');
+$standby->stop;
+
+
+# No place for a worker
+
+$node->append_conf('postgresql.conf', <<'EOC');
+max_worker_processes = 1
+EOC
+$node->restart;
+is(verify($node, $secret), $key, 'keys are verified without a worker');
+is(ask($node, 'SELECT usage_worker FROM overten_status()'),
+	'none', 'the state tells that there is none');
+is( sqlstate_of(
+		$node, "SET statement_timeout = '200ms'; SELECT overten_flush_usage()"),
+	'57014',
+	'waiting for a flush can be cancelled');
+$node->append_conf('postgresql.conf', "max_worker_processes = 8\noverten_auth.max_tracked_keys = 4");
+$node->restart;
+is(verify($node, $secret), $key, 'with a place for it keys are verified');
+flush_usage($node);
+is(uses($node, $key), $expected + 1, 'and uses are flushed');
+
+
+# No memory
+
+my $log_start = -s $node->logfile;
+my @keys = ask($node, <<"EOQ");
+SELECT string_agg(key_id, ','), count((overten_verify_key(secret)).key_id)
+FROM (SELECT secret, key_id FROM generate_series(1, 10) i, overten_mint_key('$org', 'key ' || i)) m
+EOQ
+my ($minted, $accepted) = split /\|/, $keys[0];
+is($accepted, 10, 'more keys than can be counted are verified');
+is( ask(
+		$node, 'SELECT entries_used, entries_free, not_attributed FROM overten_stat'),
+	'4|0|6',
+	'what cannot be attributed is counted');
+flush_usage($node);
+is( ask(
+		$node,
+		"SELECT sum(accepted) FROM overten_auth.key_usage
+		 WHERE key_id = ANY ('{$minted}')"),
+	4,
+	'the others are in the history');
+verify($node, $secret);
+flush_usage($node);
+is(uses($node, $key), $expected + 2, 'as what is used after the flush');
+my $log = slurp_file($node->logfile, $log_start);
+is(() = $log =~ /LOG:  no memory left to count the uses of further keys/g,
+	1, 'the log tells once');
+like($log,
+	qr/HINT:  Raise overten_auth\.max_tracked_keys, now 4\./,
+	'and what to do');
+
+$node->stop;
+done_testing();
