@@ -14,7 +14,7 @@ CREATE EXTENSION overten_auth;
 :http
 CREATE ROLE overten_nobody;
 CREATE VIEW role AS
-	SELECT oid, rolname FROM pg_roles WHERE rolname IN ('application', 'responder', 'operator', 'monitoring', 'service',
+	SELECT oid, rolname FROM pg_roles WHERE rolname IN ('application', 'responder', 'operator', 'monitoring', 'service', 'webhook_sender',
 		'overten_gateway', 'overten_web', 'overten_authenticator', 'overten_nobody');
 CREATE VIEW member AS
 	SELECT classid, objid, pg_describe_object(classid, objid, 0) AS object
@@ -181,6 +181,13 @@ SET SESSION AUTHORIZATION responder;
 SELECT overten_revoke_leaked(:'secret', 'found'), overten_revoke_all(:'org_id');
 SELECT overten_verify_key(:'secret');
 SELECT overten_revoke_key(:'org_id', :'key_id');
+SELECT overten_rotate_webhook_secret(:'org_id', '0') ~ '^whsec_' AS rotated;
+SELECT overten_sign_webhook(:'org_id', 'msg_1', 0, 'x');
+RESET SESSION AUTHORIZATION;
+SET SESSION AUTHORIZATION webhook_sender;
+SELECT overten_sign_webhook(:'org_id', 'msg_1', 0, 'x') = overten_sign_webhook(:'org_id', 'msg_1', 0, 'x'::bytea) AS signed;
+SELECT overten_rotate_webhook_secret(:'org_id');
+SELECT webhook_secret_sealed FROM overten_auth.orgs;
 RESET SESSION AUTHORIZATION;
 SET SESSION AUTHORIZATION application;
 SELECT overten_verify_key(:'secret') IS NULL AS refused;
@@ -225,5 +232,5 @@ DROP FUNCTION pg_temp.verify, pg_temp.inlined, pg_temp.definer, call_without_sen
 DROP VIEW role, member;
 DROP TABLE documents;
 DROP EXTENSION overten_auth;
-DROP ROLE application, responder, operator, monitoring, service, overten_gateway, overten_authenticator,
+DROP ROLE application, responder, webhook_sender, operator, monitoring, service, overten_gateway, overten_authenticator,
 	overten_web, overten_nobody;
