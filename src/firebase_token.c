@@ -338,6 +338,9 @@ overten_verify_firebase_jwt(PG_FUNCTION_ARGS)
 	OaIdentity	identity;
 	OaTokenStatus status;
 
+	/* STRICT keeps NULL away, but not from a declaration without it. */
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
 	oa_secrecy_begin(&secrecy);
 
 	/* Looked at before detoasting: one of 1 GB is not even read. */

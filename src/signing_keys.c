@@ -326,6 +326,7 @@ overten_load_signing_keys(PG_FUNCTION_ARGS)
 
 	/* A document may hold a private key by mistake. */
 	oa_secrecy_begin(&secrecy);
+	oa_require_argument(fcinfo, 0, "keys");
 
 	/* Real ones have about 5 kB.  Looked at before it is detoasted. */
 	if (toast_raw_datum_size(PG_GETARG_DATUM(0)) >

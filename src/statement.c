@@ -9,6 +9,11 @@
  * operator that is looked up by it.  An error undoes both with its
  * (sub)transaction.
  *
+ * A worker's session is a superuser's, though its tables may belong to a role
+ * that is none and has put triggers on them.  So there
+ * SECURITY_RESTRICTED_OPERATION leaves nothing for the end of the transaction,
+ * where a deferred trigger would run with the rights of the session.
+ *
  * Nothing that a row holds is to reach the log: plans are generic, so that
  * auto_explain shows $1 and not a value, and a row that breaks a constraint is
  * not put into the message.
@@ -118,10 +123,11 @@ oa_statement_run(OaStatement *statement, const Datum *values,
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 
-
 	GetUserIdAndSecContext(&caller, &context);
 	SetUserIdAndSecContext(table_owner(statement->table),
-						   context | SECURITY_LOCAL_USERID_CHANGE);
+						   context | SECURITY_LOCAL_USERID_CHANGE |
+						   (MyBackendType == B_BG_WORKER ?
+							SECURITY_RESTRICTED_OPERATION : 0));
 	if (statement->plan == NULL)
 	{
 		SPIPlanPtr	plan = SPI_prepare_cursor(statement->text,

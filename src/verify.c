@@ -397,7 +397,9 @@ overten_verify_key_digest(PG_FUNCTION_ARGS)
 	HeapTupleHeader row;
 	bytea	   *digest;
 
-	if (toast_raw_datum_size(PG_GETARG_DATUM(0)) != OA_DIGEST_LEN + VARHDRSZ)
+	/* STRICT keeps NULL away, but not from a declaration without it. */
+	if (PG_ARGISNULL(0) ||
+		toast_raw_datum_size(PG_GETARG_DATUM(0)) != OA_DIGEST_LEN + VARHDRSZ)
 	{
 		oa_count_event(OA_MALFORMED);
 		PG_RETURN_NULL();

@@ -1,0 +1,215 @@
+
+# Calls every function of the extension once, with secrets bound, and checks what
+# each returns, in whatever environment a test has made.  The statements
+# qualify every name and operator of theirs, so that a hostile search_path is
+# the extension's problem alone.
+
+package WholeSurface;
+
+use strict;
+use warnings FATAL => 'all';
+
+use Exporter 'import';
+use FirebaseTokens;
+use IPC::Run;
+use OvertenTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+our @EXPORT = qw(surface_settings run_bound run_surface surface_token
+  uncalled_functions);
+
+my $dir;
+
+# The harness does not know before.
+INIT { $dir = PostgreSQL::Test::Utils::tempdir }
+
+my $key = new_rsa();
+my $document = json({ 'key-1' => certificate($key) });
+my $scripts = 0;
+
+# A token of the signing key, for a person.
+sub surface_token
+{
+	my ($uid) = @_;
+
+	return token($key, header(), claims(sub => $uid));
+}
+
+# What a server needs whose worker is to be part of it.
+sub surface_settings
+{
+	my (@databases) = @_;
+
+	open my $file, '>', "$dir/answer" or die $!;
+	print $file "HTTP/1.1 200 OK\r\nCache-Control: max-age=3600\r\n\r\n$document";
+	close $file;
+	return <<"EOC";
+shared_preload_libraries = 'overten_auth'
+overten_auth.databases = '${\join ', ', @databases}'
+overten_auth.flush_interval = 1h
+overten_auth.firebase_project_id = '${\PROJECT}'
+overten_auth.signing_keys_command = 'cat "$dir/answer"'
+track_functions = all
+EOC
+}
+
+# Run a script of pgbench once, its variables bound.  Returns the exit status
+# and what it wrote to stderr.
+sub run_bound
+{
+	my ($where, $script, $options, %variables) = @_;
+	my ($node, $database) = ref $where eq 'ARRAY' ? @$where : ($where, 'postgres');
+	my $name = "$dir/script" . $scripts++;
+	my ($stdout, $stderr);
+
+	append_to_file("$name.sql", $script);
+	local %ENV = $node->_get_env();
+	local $ENV{PGOPTIONS} = $options;
+	IPC::Run::run(
+		[
+			'pgbench', '-n', '-t', 1, '-M', 'extended',
+			map({ ('-D', "$_=$variables{$_}") } sort keys %variables),
+			'-f', "$name.sql", $database
+		],
+		'>', \$stdout, '2>', \$stderr);
+	return ($? >> 8, $stderr);
+}
+
+# A statement that fails unless a condition holds.
+sub check
+{
+	my ($condition, $from) = @_;
+
+	return "SELECT 1 OPERATOR(pg_catalog./) ($condition)::pg_catalog.int4 "
+	  . ($from ? "FROM $from" : '') . ";\n";
+}
+
+sub equal { return "$_[0] OPERATOR(pg_catalog.=) $_[1]"; }
+
+# The calls.  "public" is where the functions are.
+sub surface
+{
+	my $api = "'/api/v1/organizations/' OPERATOR(pg_catalog.||) :org_id::pg_catalog.text OPERATOR(pg_catalog.||) '/api-keys'";
+	my $handle = sub {
+		my ($status, $method, $path, $headers, $body) = @_;
+		return check(equal('status', $status),
+			"public.overten_handle_request('$method', $path, $headers, $body)");
+	};
+	my $headers = sub {
+		my ($name, $value) = @_;
+		return "SELECT pg_catalog.json_build_object('authorization', pg_catalog.concat('Bearer ', ${value}::pg_catalog.text), 'content-type', 'application/json', 'x-overten-org-id', :org_id::pg_catalog.text, 'x-overten-key-id', :key_id::pg_catalog.text)::pg_catalog.text AS $name \\gset\n";
+	};
+	my $request = sub {
+		return "SELECT pg_catalog.set_config('request.headers', :$_[0], false) IS NOT NULL AS requested \\gset\n";
+	};
+
+	return join '',
+	  "SELECT org_id FROM public.overten_create_org(:name) \\gset\n",
+	  check('NOT public.overten_set_tier(:org_id, \'free\')'),
+	  check('public.overten_set_api_access(:org_id, true)'),
+	  check('public.overten_add_member(:org_id, :uid)'),
+	  check('public.overten_add_member(:org_id, \'eve\')'),
+	  check('public.overten_remove_member(:org_id, \'eve\')'),
+	  check(equal('name', ':name'), "public.overten_list_orgs(:uid) WHERE org_id OPERATOR(pg_catalog.=) :org_id"),
+	  "SELECT key_id, secret FROM public.overten_mint_key(:org_id, 'first') \\gset\n",
+	  "SELECT webhook_secret AS webhook1 FROM public.overten_verify_key(:secret) \\gset\n",
+	  check(equal('pg_catalog.length(:webhook1)', 38)),
+	  check(equal('key_id', ':key_id'), 'public.overten_verify_key(:secret)'),
+	  check(equal('key_id', ':key_id'), 'public.overten_verify_key_digest(pg_catalog.sha256(pg_catalog.convert_to(:secret, \'UTF8\')))'),
+	  check('public.overten_key_checksum_ok(:secret)'),
+	  check(equal('prefix', 'pg_catalog.left(:secret, 12)'), 'public.overten_list_keys(:org_id)'),
+
+	  "BEGIN;\n",
+	  check(equal('key_id', ':key_id'), 'public.overten_authenticate(:secret)'),
+	  check(equal('public.overten_current_key()', ':key_id')),
+	  check(equal('public.overten_current_org()', ':org_id')),
+	  "COMMIT;\n",
+
+	  "SELECT public.overten_import_key(:org_id, 'imported', pg_catalog.sha256(pg_catalog.convert_to(:imported1, 'UTF8')), pg_catalog.left(:imported1, 12)) AS import_id \\gset\n",
+	  check(equal('key_id', ':import_id'), 'public.overten_verify_key(:imported1)'),
+	  check(equal('public.overten_import_keys(ARRAY[:org_id::pg_catalog.text], ARRAY[\'imported\'::pg_catalog.text], ARRAY[pg_catalog.sha256(pg_catalog.convert_to(:imported2, \'UTF8\'))], ARRAY[pg_catalog.left(:imported2, 12)])', 1)),
+
+	  "SELECT public.overten_rotate_webhook_secret(:org_id, '1 hour') AS webhook2 \\gset\n",
+	  check(equal('webhook_secret', ':webhook2'), 'public.overten_verify_key(:secret)'),
+	  check(equal('pg_catalog.length(public.overten_sign_webhook(:org_id, \'msg_1\', 1, \'{}\'::pg_catalog.text))', 95)),
+	  check(equal('public.overten_sign_webhook(:org_id, \'msg_1\', 1, \'{}\'::pg_catalog.bytea)', 'public.overten_sign_webhook(:org_id, \'msg_1\', 1, \'{}\'::pg_catalog.text)')),
+	  check(equal('public.overten_reseal()', 0)),
+	  check(equal('needed', 'present'), 'overten_auth.master_key_ids()'),
+
+	  check(equal('public.overten_load_signing_keys(:document)', 1)),
+	  check(equal('public.overten_refresh_signing_keys()', 1)),
+	  check(equal('uid', ':uid'), 'public.overten_verify_firebase_jwt(:token)'),
+	  "SELECT org_id AS signed_up, secret AS signup_secret, webhook_secret AS signup_webhook FROM public.overten_signup(:uid, 'Signed up') \\gset\n",
+	  check(equal('org_id', ':signed_up'), 'public.overten_verify_key(:signup_secret)'),
+
+	  $headers->('by_token', ':token'), $headers->('by_key', ':secret'),
+	  $handle->(200, 'GET', "'/api/v1/verify'", ':by_key', 'NULL'),
+	  $handle->(201, 'POST', $api, ':by_token', q('{"name":"over HTTP"}')),
+	  $handle->(200, 'GET', $api, ':by_token', 'NULL'),
+	  $handle->(401, 'GET', $api, ':by_key', 'NULL'),
+	  $request->('by_token'),
+	  "SELECT pg_catalog.json_extract_path_text(made, 'secret') AS api_secret, pg_catalog.json_extract_path_text(made, 'key_id') AS api_key, pg_catalog.json_extract_path_text(made, 'webhook_secret') AS api_webhook FROM overten_api.create_api_key('{\"name\":\"by PostgREST\"}') made \\gset\n",
+	  "SELECT pg_catalog.json_extract_path_text(made, 'secret') AS api_signup_secret FROM overten_api.signup('{\"org_name\":\"Signed up\"}') made \\gset\n",
+	  check('overten_api.list_api_keys(:org_id) IS NOT NULL'),
+	  check('overten_api.key_usage(:org_id, :key_id) IS NOT NULL'),
+	  check('overten_api.revoke_api_key(NULL) IS NOT NULL'),
+	  check('public.overten_verify_key(:secret) IS NULL'),
+	  "SELECT pg_catalog.json_build_object('x-overten-authorization', pg_catalog.concat('Bearer ', :api_secret::pg_catalog.text))::pg_catalog.text AS by_api_key \\gset\n",
+	  $request->('by_api_key'),
+	  check(equal("pg_catalog.json_extract_path_text(overten_api.verify(), 'org_id')", ':org_id')),
+	  "BEGIN;\n",
+	  check('overten_api.authenticate_request() IS NOT NULL'),
+	  check(equal('public.overten_current_org()', ':org_id')),
+	  "COMMIT;\n",
+
+	  check('public.overten_flush_usage() IS NOT NULL'),
+	  check('accepted OPERATOR(pg_catalog.>) 2 AND refused OPERATOR(pg_catalog.>=) 1', 'public.overten_key_usage(:org_id, :key_id)'),
+	  check(equal('pg_catalog.count(*)', 3), "public.overten_org_usage(:org_id, pg_catalog.now() OPERATOR(pg_catalog.-) '2 hours'::pg_catalog.interval, pg_catalog.clock_timestamp())"),
+	  check(equal('kind', "'used_after_revocation'"), 'public.overten_key_anomalies(:org_id, :key_id)'),
+	  check(equal('usage_mode', "'shared memory'") . ' AND flush_failure IS NULL', 'public.overten_status()'),
+	  check('accepted OPERATOR(pg_catalog.>) 0', 'public.overten_stat'),
+
+	  check('NOT public.overten_revoke_key(:org_id, :key_id, \'again\')'),
+	  check('public.overten_revoke_leaked(:imported2, \'found\')'),
+	  check('public.overten_verify_key(:imported2) IS NULL'),
+	  check(equal('public.overten_revoke_all(:org_id)', 3)),
+	  check('public.overten_verify_key(:api_secret) IS NULL'),
+	  check(equal('pg_catalog.count(*)', 16), 'overten_auth.audit_log WHERE org_id OPERATOR(pg_catalog.=) :org_id');
+}
+
+# Do all of it; a check of the calling test.  The imported keys are made here.
+sub run_surface
+{
+	my ($where, $name, $options) = @_;
+	my @random = map { join '', map { ('0' .. '9', 'A' .. 'Z', 'a' .. 'z')[ rand 62 ] } 1 .. 28 } 1, 2;
+	my ($status, $stderr) = run_bound(
+		$where, surface(), $options // '',
+		name => 'Everywhere',
+		imported1 => "sk_live_$random[0]",
+		imported2 => "sk_live_$random[1]",
+		uid => $random[0],
+		token => surface_token($random[0]),
+		document => $document);
+
+	is($status, 0, "every function works: $name") or diag($stderr);
+	return $stderr;
+}
+
+# The functions of the extension that nobody has called in a database, but
+# those of triggers that refuse.
+sub uncalled_functions
+{
+	my ($where) = @_;
+
+	return ask($where, <<'EOQ');
+SELECT string_agg(objid::regprocedure::text, ' ') FROM pg_depend
+	LEFT JOIN pg_stat_user_functions ON funcid = objid
+WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e' AND classid = 'pg_proc'::regclass
+	AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'overten_auth')
+	AND coalesce(calls, 0) = 0 AND objid <> 'overten_auth.refuse_change'::regproc;
+EOQ
+}
+
+1;
