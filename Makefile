@@ -215,12 +215,12 @@ run-test-ubsan: $(GATEWAY)
 	test/in-copy $(MAKE) run-test COPT='-fsanitize=undefined -fno-sanitize-recover=undefined'
 
 run-demo: all $(GATEWAY)
-	@$(TEMP_INSTALL) test/with-server test/with-gateway test/demo
+	@SERVER_CONF=test/demo.conf $(TEMP_INSTALL) test/with-server test/with-gateway test/demo
 
 # Ctrl-C is how this ends; only the last of these commands hears it, and then
 # the others clean up in their turn.
 run-serve: all $(GATEWAY)
-	@trap '' INT; $(TEMP_INSTALL) test/with-server test/with-gateway test/serve
+	@trap '' INT; SERVER_CONF=test/demo.conf $(TEMP_INSTALL) test/with-server test/with-gateway test/serve
 
 run-bench: all $(GATEWAY)
 	@SERVER_CONF=test/bench/postgresql.conf $(TEMP_INSTALL) test/with-server test/bench/run
