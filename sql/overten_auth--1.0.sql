@@ -652,6 +652,8 @@ CREATE FUNCTION overten_auth.stat(
 	OUT flush_failures pg_catalog.int8,
 	OUT entries_used pg_catalog.int4,
 	OUT entries_free pg_catalog.int4,
+	OUT last_fetch_at pg_catalog.timestamptz,
+	OUT last_fetch_outcome pg_catalog.text,
 	OUT since pg_catalog.timestamptz)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_stat';
 REVOKE ALL ON FUNCTION overten_auth.stat() FROM PUBLIC;
@@ -670,6 +672,8 @@ COMMENT ON COLUMN overten_stat.flushes IS 'times that uses were written into the
 COMMENT ON COLUMN overten_stat.flush_failures IS 'times that this, or removing old history, failed';
 COMMENT ON COLUMN overten_stat.entries_used IS 'pairs of a key and a client address that are counted at this moment';
 COMMENT ON COLUMN overten_stat.entries_free IS 'how many more could be';
+COMMENT ON COLUMN overten_stat.last_fetch_at IS 'when signing keys were last fetched, or that was tried, for any of the databases';
+COMMENT ON COLUMN overten_stat.last_fetch_outcome IS 'what came of it';
 COMMENT ON COLUMN overten_stat.since IS 'when the counting began';
 
 

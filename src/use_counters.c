@@ -275,6 +275,21 @@ count_in(UseEntry *entry, bool accepted, TimestampTz now)
 	}
 }
 
+/*
+ * Find the entry to count in, or NULL.  Where there are enough addresses, that
+ * is the one without an address, which the key is changed to.
+ */
+static UseEntry *
+find_place(uint32 bucket, OaUseKey *key, int *addresses)
+{
+	UseEntry   *entry = find_entry(bucket, key, addresses);
+
+	if (entry != NULL || *addresses < OA_ADDRESSES_MAX)
+		return entry;
+	memset(&key->client, 0, sizeof(OaClientAddr));
+	return find_entry(bucket, key, addresses);
+}
+
 /* Count where there is no entry yet, if one can be added. */
 static bool
 count_new(uint32 bucket, OaUseKey *key, bool accepted, TimestampTz now)
@@ -284,12 +299,7 @@ count_new(uint32 bucket, OaUseKey *key, bool accepted, TimestampTz now)
 	int			addresses;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	entry = find_entry(bucket, key, &addresses);
-	if (entry == NULL && addresses >= OA_ADDRESSES_MAX)
-	{
-		memset(&key->client, 0, sizeof(OaClientAddr));
-		entry = find_entry(bucket, key, &addresses);
-	}
+	entry = find_place(bucket, key, &addresses);
 	if (entry == NULL)
 		entry = add_entry(bucket, key, now);
 	if (entry != NULL)
@@ -311,7 +321,7 @@ oa_count_use(OaUseKey *key, bool accepted, TimestampTz now)
 	int			addresses;
 
 	LWLockAcquire(lock, LW_SHARED);
-	entry = find_entry(bucket, key, &addresses);
+	entry = find_place(bucket, key, &addresses);
 	if (entry != NULL)
 		count_in(entry, accepted, now);
 	LWLockRelease(lock);

@@ -342,9 +342,9 @@ $standby->stop;
 
 # No place for a worker
 
-$node->append_conf('postgresql.conf', <<'EOC');
-max_worker_processes = 1
-EOC
+# Two others take the places that there are: PostgreSQL's launcher, and ours.
+$node->append_conf('postgresql.conf', 'max_worker_processes = 2');
+my $without_place = -s $node->logfile;
 $node->restart;
 is(verify($node, $secret), $key, 'keys are verified without a worker');
 is(ask($node, 'SELECT usage_worker FROM overten_status()'),
@@ -353,6 +353,9 @@ is( sqlstate_of(
 		$node, "SET statement_timeout = '200ms'; SELECT overten_flush_usage()"),
 	'57014',
 	'waiting for a flush can be cancelled');
+my @no_place = slurp_file($node->logfile, $without_place) =~
+  /no place for a background worker that flushes usage of database "postgres"/g;
+is(@no_place, 1, 'the log tells so once');
 $node->append_conf('postgresql.conf', "max_worker_processes = 8\noverten_auth.max_tracked_keys = 4");
 $node->restart;
 is(verify($node, $secret), $key, 'with a place for it keys are verified');
