@@ -14,9 +14,9 @@
  * SECURITY_RESTRICTED_OPERATION leaves nothing for the end of the transaction,
  * where a deferred trigger would run with the rights of the session.
  *
- * Nothing that a row holds is to reach the log: plans are generic, so that
- * auto_explain shows $1 and not a value, and a row that breaks a constraint is
- * not put into the message.
+ * Nothing that a row holds is to reach the log: plans are generic, whatever
+ * plan_cache_mode says, so that auto_explain shows $1 and not a value, and a
+ * row that breaks a constraint is not put into the message.
  *
  * Between oa_statements_begin() and oa_statements_end() the memory context is
  * SPI's: what is to be returned must be made before or after, or be copied, as
@@ -55,6 +55,14 @@ table_owner(const char *table)
 	return owner;
 }
 
+/* Set a setting until oa_statements_end(). */
+static void
+set_meanwhile(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
 /* Begin to run statements; the result goes to oa_statements_end(). */
 int
 oa_statements_begin(void)
@@ -64,9 +72,9 @@ oa_statements_begin(void)
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	guc_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp",
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-							 true, 0, false);
+	set_meanwhile("search_path", "pg_catalog, pg_temp");
+	/* Of the statement's own wish, only "auto" takes notice. */
+	set_meanwhile("plan_cache_mode", "auto");
 	return guc_level;
 }
 

@@ -18,7 +18,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT = qw(surface_settings run_bound run_surface surface_token
-  uncalled_functions);
+  random_key uncalled_functions);
 
 my $dir;
 
@@ -28,6 +28,7 @@ INIT { $dir = PostgreSQL::Test::Utils::tempdir }
 my $key = new_rsa();
 my $document = json({ 'key-1' => certificate($key) });
 my $scripts = 0;
+my $persons = 0;
 
 # A token of the signing key, for a person.
 sub surface_token
@@ -179,18 +180,25 @@ sub surface
 	  check(equal('pg_catalog.count(*)', 16), 'overten_auth.audit_log WHERE org_id OPERATOR(pg_catalog.=) :org_id');
 }
 
-# Do all of it; a check of the calling test.  The imported keys are made here.
+# A key such as another system may have minted.
+sub random_key
+{
+	return 'sk_live_'
+	  . join '', map { ('0' .. '9', 'A' .. 'Z', 'a' .. 'z')[ rand 62 ] } 1 .. 28;
+}
+
+# Do all of it, for a new person and an org of his; a check of the calling test.
 sub run_surface
 {
 	my ($where, $name, $options) = @_;
-	my @random = map { join '', map { ('0' .. '9', 'A' .. 'Z', 'a' .. 'z')[ rand 62 ] } 1 .. 28 } 1, 2;
+	my $uid = 'person' . $persons++;
 	my ($status, $stderr) = run_bound(
 		$where, surface(), $options // '',
 		name => 'Everywhere',
-		imported1 => "sk_live_$random[0]",
-		imported2 => "sk_live_$random[1]",
-		uid => $random[0],
-		token => surface_token($random[0]),
+		imported1 => random_key(),
+		imported2 => random_key(),
+		uid => $uid,
+		token => surface_token($uid),
 		document => $document);
 
 	is($status, 0, "every function works: $name") or diag($stderr);

@@ -1,0 +1,163 @@
+--
+-- half_done: an error in the middle leaves nothing half done
+--
+CREATE EXTENSION overten_auth;
+\getenv srcdir PG_ABS_SRCDIR
+\set tokens :srcdir '/sql/tokens.inc'
+\set ECHO none
+\i :tokens
+SELECT set_config('test.keys', :'signing_keys', false) IS NOT NULL AS keys \gset
+\set ECHO all
+
+-- Triggers on every table raise an error when they are told to.
+CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF current_setting('test.fail', true) = format('%s %s', lower(TG_WHEN), TG_TABLE_NAME) THEN
+		RAISE EXCEPTION 'told to fail';
+	END IF;
+	RETURN coalesce(NEW, OLD);
+END
+$$;
+DO $$
+DECLARE
+	o record;
+BEGIN
+	FOR o IN SELECT oid::regclass AS t FROM pg_class WHERE relnamespace = 'overten_auth'::regnamespace AND relkind = 'r' LOOP
+		EXECUTE format('CREATE TRIGGER a_fail BEFORE INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION fail()', o.t);
+		EXECUTE format('CREATE TRIGGER z_fail AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION fail()', o.t);
+	END LOOP;
+END
+$$;
+
+-- All that is in the tables.
+CREATE FUNCTION content() RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	o record;
+	rows text;
+	result text := '';
+BEGIN
+	FOR o IN SELECT oid::regclass AS t FROM pg_class WHERE relnamespace = 'overten_auth'::regnamespace AND relkind = 'r' ORDER BY 1 LOOP
+		EXECUTE format('SELECT string_agg(r::text, E''\n'' ORDER BY r::text) FROM %s r', o.t) INTO rows;
+		result := result || coalesce(rows, '') || E'\n';
+	END LOOP;
+	RETURN md5(result);
+END
+$$;
+
+-- What verification says of a key, by a cached answer or not.
+CREATE FUNCTION answers(VARIADIC secrets text[]) RETURNS text[] LANGUAGE plpgsql AS $$
+BEGIN
+	RETURN ARRAY(SELECT overten_verify_key(secret)::text FROM unnest(secrets) secret);
+END
+$$;
+
+CREATE TABLE operation (position int GENERATED ALWAYS AS IDENTITY, name text, sql text);
+INSERT INTO operation (name, sql) VALUES
+	('create_org', $$SELECT overten_create_org('New')$$),
+	('signup, a new org', $$SELECT overten_signup(%2$L, 'New')$$),
+	('signup, an existing org', $$SELECT overten_signup(%2$L, NULL, %1$L)$$),
+	('set_api_access', $$SELECT overten_set_api_access(%1$L, false)$$),
+	('set_tier', $$SELECT overten_set_tier(%1$L, 'pro')$$),
+	('add_member', $$SELECT overten_add_member(%1$L, 'eve')$$),
+	('remove_member', $$SELECT overten_remove_member(%1$L, %2$L)$$),
+	('mint_key', $$SELECT overten_mint_key(%1$L)$$),
+	('revoke_key', $$SELECT overten_revoke_key(%1$L, %3$L)$$),
+	('revoke_leaked', $$SELECT overten_revoke_leaked(%4$L)$$),
+	('revoke_all', $$SELECT overten_revoke_all(%1$L)$$),
+	('import_key', $$SELECT overten_import_key(%1$L, 'x', sha256(%2$L), 'sk_live_0000')$$),
+	('import_keys', $$SELECT overten_import_keys(array_agg(%1$L::text), array_agg('x'::text), array_agg(sha256((%2$L || i)::bytea)), array_agg('sk_live_0000'::text))
+		FROM generate_series(1, 10001) i$$),
+	('rotate_webhook_secret', $$SELECT overten_rotate_webhook_secret(%1$L)$$),
+	('reseal', $$SELECT overten_reseal()$$),
+	('load_signing_keys', $$SELECT overten_load_signing_keys(current_setting('test.keys')::json)$$);
+INSERT INTO overten_auth.tiers VALUES ('pro', false);
+
+-- Each operation, with an error before or after a row of each table is written:
+-- where it fails, and whether that changed anything.  What succeeds is undone,
+-- as an error after it would do, and then committed around, too.
+CREATE PROCEDURE try_all() LANGUAGE plpgsql AS $$
+DECLARE
+	o record;
+	place text;
+	org text;
+	uid text;
+	key text;
+	secrets text[];
+	old_content text;
+	old_answers text[];
+	failed_at text[];
+	number int := 0;
+BEGIN
+	FOR o IN SELECT * FROM operation ORDER BY position LOOP
+		failed_at := '{}';
+		FOREACH place IN ARRAY ARRAY(SELECT format('%s %s', w, relname) FROM pg_class, unnest(ARRAY['before', 'after']) w
+			WHERE relnamespace = 'overten_auth'::regnamespace AND relkind = 'r' ORDER BY relname, w DESC) || 'nowhere'::text LOOP
+			number := number + 1;
+			uid := 'person' || number;
+			org := (overten_create_org('Org ' || number)).org_id;
+			PERFORM overten_add_member(org, uid);
+			SELECT m.key_id, ARRAY[m.secret] INTO key, secrets FROM overten_mint_key(org) m;
+			secrets := secrets || (overten_mint_key(org)).secret;
+			IF o.name = 'reseal' THEN
+				UPDATE overten_auth.orgs SET webhook_secret_sealed = '\x00' || 'whsec_MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAw'::bytea
+				WHERE org_id = org;
+			END IF;
+			COMMIT;
+			old_content := content();
+			old_answers := answers(VARIADIC secrets);
+			BEGIN
+				PERFORM set_config('test.fail', place, true);
+				EXECUTE format(o.sql, org, uid, key, secrets[1]);
+				IF content() = old_content THEN
+					RAISE WARNING '%: it did nothing', o.name;
+				END IF;
+				RAISE SQLSTATE 'UNDO0';
+			EXCEPTION
+				WHEN raise_exception THEN
+					failed_at := failed_at || place;
+				WHEN SQLSTATE 'UNDO0' THEN
+					NULL;
+			END;
+			FOR i IN 1 .. 2 LOOP
+				IF content() <> old_content OR answers(VARIADIC secrets) <> old_answers THEN
+					RAISE WARNING '%, %: half done', o.name, place;
+				END IF;
+				COMMIT;
+			END LOOP;
+		END LOOP;
+		RAISE INFO '%: failed %', o.name, array_to_string(failed_at, ', ');
+	END LOOP;
+END
+$$;
+SET overten_auth.record_use_without_preload = off;
+\set SHOW_CONTEXT never
+SET client_min_messages = warning;
+CALL try_all();
+RESET client_min_messages;
+
+-- Without a handler the transaction ends; nothing of it stays, and the session
+-- goes on.
+SELECT org_id FROM overten_create_org('Acme') \gset
+SELECT key_id, secret FROM overten_mint_key(:'org_id') \gset
+SELECT content() AS before \gset
+SET test.fail = 'after audit_log';
+SELECT overten_mint_key(:'org_id');
+SELECT overten_revoke_key(:'org_id', :'key_id');
+BEGIN;
+SELECT overten_revoke_leaked(:'secret');
+SELECT overten_revoke_all(:'org_id');
+COMMIT;
+RESET test.fail;
+SELECT content() = :'before' AS as_before, overten_verify_key(:'secret') IS NOT NULL AS accepted, count(*) AS locks
+FROM pg_locks WHERE pid = pg_backend_pid() AND relation::regclass::text LIKE 'overten_auth.%';
+-- Recording a use is no reason to refuse a key, but fails with its transaction.
+SET overten_auth.record_use_without_preload = on;
+SET test.fail = 'after key_last_used';
+SELECT overten_verify_key(:'secret') IS NOT NULL AS accepted;
+RESET test.fail;
+SELECT overten_verify_key(:'secret') IS NOT NULL AS accepted;
+
+DROP EXTENSION overten_auth CASCADE;
+DROP PROCEDURE try_all;
+DROP FUNCTION fail, content, answers;
+DROP TABLE operation;
