@@ -56,6 +56,7 @@ OBJS = \
 	src/query_string.o \
 	src/request_body.o \
 	src/response_json.o \
+	src/row_type.o \
 	src/sealing.o \
 	src/secrecy.o \
 	src/shared_memory.o \

@@ -320,5 +320,6 @@ AND objoid OPERATOR(pg_catalog.=) (
 SELECT pg_catalog.pg_extension_config_dump('overten_auth.key_usage', '');
 
 
-/* Webhook secrets that 1.0 has left plain are sealed. */
-SELECT overten_reseal(2147483647);
+/* Webhook secrets that 1.0 has left plain are sealed; no key is made for none. */
+SELECT overten_reseal(2147483647)
+WHERE EXISTS (SELECT FROM overten_auth.orgs);

@@ -182,6 +182,10 @@ typedef struct OaClientAddr
 extern const OaClientAddr *oa_session_client_addr(void);
 extern Datum oa_client_addr_datum(const OaClientAddr *addr);
 
+/* row_type.c: the SQL type of a row */
+extern void oa_set_row_type(HeapTupleHeader row, TupleDesc columns,
+							FmgrInfo *function, Oid *checked_type);
+
 /* verify.c: from bearer text to row */
 enum							/* the columns of overten_auth.verified_key */
 {
@@ -191,8 +195,6 @@ enum							/* the columns of overten_auth.verified_key */
 };
 
 extern bool oa_may_verify(void);
-extern void oa_set_row_type(HeapTupleHeader row, TupleDesc columns,
-							FmgrInfo *function, Oid *checked_type);
 extern bool oa_verify_secret(const char *bytes, int length,
 							 const OaClientAddr *client, Datum *values,
 							 bool *nulls);

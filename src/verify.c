@@ -25,9 +25,7 @@
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
-#include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/typcache.h"
 
 #include "overten_auth.h"
 
@@ -225,43 +223,6 @@ oa_verified_column(HeapTupleHeader row, int column)
 	tuple.t_data = row;
 	return DatumGetTextPP(heap_getattr(&tuple, column + 1, result_descriptor,
 									   &isnull));
-}
-
-/*
- * Give an anonymous row the named type that the calling expression expects,
- * which must have these columns.  A function with a named row type costs its
- * caller less than one with OUT parameters, whose row type is put together
- * from the catalog for each execution.  Without an expression the row stays
- * anonymous.
- */
-void
-oa_set_row_type(HeapTupleHeader row, TupleDesc columns, FmgrInfo *function,
-				Oid *checked_type)
-{
-	Oid			type = get_fn_expr_rettype(function);
-
-	if (!OidIsValid(type) || type == RECORDOID)
-		return;
-
-	if (type != *checked_type)
-	{
-		TupleDesc	descriptor = lookup_rowtype_tupdesc(type, -1);
-		bool		matches = descriptor->natts == columns->natts;
-
-		for (int i = 0; matches && i < columns->natts; i++)
-			matches = TupleDescAttr(descriptor, i)->atttypid ==
-				TupleDescAttr(columns, i)->atttypid;
-		ReleaseTupleDesc(descriptor);
-		if (!matches)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATATYPE_MISMATCH),
-					 errmsg("type %s is not the result type of this version of overten_auth",
-							format_type_be(type)),
-					 errhint("Run ALTER EXTENSION overten_auth UPDATE.")));
-		*checked_type = type;
-	}
-	HeapTupleHeaderSetTypeId(row, type);
-	HeapTupleHeaderSetTypMod(row, -1);
 }
 
 /* May keys be verified here?  A standby learns of a revocation late. */
