@@ -166,8 +166,7 @@ CREATE TABLE overten_auth.key_usage (
 	last_used_at pg_catalog.timestamptz NOT NULL,
 	CONSTRAINT key_usage_key UNIQUE NULLS NOT DISTINCT (key_id, hour, client_addr)
 ) WITH (fillfactor = 70);
-CREATE INDEX key_usage_hour_idx ON overten_auth.key_usage
-	USING brin (hour) WITH (autosummarize = on);
+CREATE INDEX key_usage_hour_idx ON overten_auth.key_usage (hour);
 REVOKE ALL ON overten_auth.key_usage FROM PUBLIC;
 COMMENT ON TABLE overten_auth.key_usage IS 'the history of each key, by hour and client address';
 COMMENT ON COLUMN overten_auth.key_usage.key_id IS 'the key';
@@ -177,7 +176,7 @@ COMMENT ON COLUMN overten_auth.key_usage.accepted IS 'uses';
 COMMENT ON COLUMN overten_auth.key_usage.refused IS 'attempts to use it after it was revoked';
 COMMENT ON COLUMN overten_auth.key_usage.first_used_at IS 'time of the first use or attempt';
 COMMENT ON COLUMN overten_auth.key_usage.last_used_at IS 'time of the last use or attempt';
-COMMENT ON INDEX overten_auth.key_usage_hour_idx IS 'finds what is older than overten_auth.usage_retention';
+COMMENT ON INDEX overten_auth.key_usage_hour_idx IS 'finds what is older than overten_auth.usage_retention, and how far the history goes back';
 
 CREATE TABLE overten_auth.audit_log (
 	audit_id pg_catalog.uuid DEFAULT pg_catalog.gen_random_uuid()

@@ -334,8 +334,6 @@ flush(void)
 static void
 remove_old_usage(void)
 {
-	/* The index on hour is a BRIN. */
-	SetConfigOption("enable_bitmapscan", "on", PGC_SUSET, PGC_S_OVERRIDE);
 	while (!ShutdownRequestPending && oa_remove_old_usage())
 		CHECK_FOR_INTERRUPTS();
 }
