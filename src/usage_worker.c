@@ -383,6 +383,9 @@ work(OaDatabase *database)
 	}
 	else if (!has_extension)
 	{
+		/* Else there would seem to be something to flush for ever. */
+		pg_atomic_write_u32(&database->used, 0);
+		pg_memory_barrier();
 		oa_discard_uses(MyDatabaseId);
 		note_flush(database, begun_with);
 	}
