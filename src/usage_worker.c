@@ -356,6 +356,9 @@ oa_prepare_worker_session(void)
 		{"enable_bitmapscan", "off"},
 		{"jit", "off"},
 		{"idle_in_transaction_session_timeout", "0"},
+#if PG_VERSION_NUM >= 170000
+		{"transaction_timeout", "0"},
+#endif
 		/* A standby that does not answer must not keep the server up. */
 		{"synchronous_commit", "local"},
 	};
