@@ -29,8 +29,7 @@ CREATE TABLE overten_auth.key_usage (
 	last_used_at pg_catalog.timestamptz NOT NULL,
 	CONSTRAINT key_usage_key UNIQUE NULLS NOT DISTINCT (key_id, hour, client_addr)
 ) WITH (fillfactor = 70);
-CREATE INDEX key_usage_hour_idx ON overten_auth.key_usage
-	USING brin (hour) WITH (autosummarize = on);
+CREATE INDEX key_usage_hour_idx ON overten_auth.key_usage (hour, key_id);
 REVOKE ALL ON overten_auth.key_usage FROM PUBLIC;
 COMMENT ON TABLE overten_auth.key_usage IS 'the history of each key, by hour and client address';
 COMMENT ON COLUMN overten_auth.key_usage.key_id IS 'the key';
@@ -40,7 +39,7 @@ COMMENT ON COLUMN overten_auth.key_usage.accepted IS 'uses';
 COMMENT ON COLUMN overten_auth.key_usage.refused IS 'attempts to use it after it was revoked';
 COMMENT ON COLUMN overten_auth.key_usage.first_used_at IS 'time of the first use or attempt';
 COMMENT ON COLUMN overten_auth.key_usage.last_used_at IS 'time of the last use or attempt';
-COMMENT ON INDEX overten_auth.key_usage_hour_idx IS 'finds what is older than overten_auth.usage_retention';
+COMMENT ON INDEX overten_auth.key_usage_hour_idx IS 'finds what is older than overten_auth.usage_retention, and how far the history goes back; with the key, so that a planner who takes it for a key and hour does no harm';
 
 COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, mint_key, import_key, revoke_key, revoke_leaked_key, load_signing_keys, rotate_webhook_secret or reseal';
 COMMENT ON COLUMN overten_auth.audit_log.org_id IS 'the org that it was done to; NULL if none, or several';

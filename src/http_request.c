@@ -92,8 +92,8 @@ prepare(void)
 
 /*
  * Compare a path's rest, after the base path and up to a query string, with a
- * route, and pick its ids and that.  Ids are taken as they stand: those that exist need
- * no percent-encoding.
+ * route, and pick its ids and that.  Ids are taken as they stand: those that
+ * exist need no percent-encoding.
  */
 static bool
 matches(const char *path, const Route *route, OaRequest *request)

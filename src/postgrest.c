@@ -289,6 +289,7 @@ authenticate(void)
 	if (!oa_is_secret_shaped(request.bearer, request.bearer_length))
 		return OA_NO_PROBLEM;
 
+	request.client = oa_read_client_addr(&headers);
 	problem = oa_verify_bearer(&request, values, nulls);
 	if (problem == OA_NO_PROBLEM)
 		oa_remember_identity(DatumGetTextPP(values[OA_VERIFIED_KEY_ID]),

@@ -3,12 +3,12 @@
  *		Records when a key was last used, from the verifying transaction.
  *
  * So it is done where the library is not preloaded, and in databases that the
- * background workers do not look after.  The time is kept in a table of its own, so that recording a use neither
- * writes api_keys nor empties the caches.  At most once a minute a key, and
- * only where it cannot hurt the caller: in a transaction that may write, at
- * READ COMMITTED, so that no update can fail to serialize, and without
- * waiting for anybody: a row or a table that is locked is left alone.  Uses
- * by other callers are not recorded.
+ * background workers do not look after.  The time is kept in a table of its
+ * own, so that recording a use neither writes api_keys nor empties the caches.
+ * At most once a minute a key, and only where it cannot hurt the caller: in a
+ * transaction that may write, at READ COMMITTED, so that no update can fail to
+ * serialize, and without waiting for anybody: a row or a table that is locked
+ * is left alone.  Uses by other callers are not recorded.
  */
 #include "postgres.h"
 

@@ -334,8 +334,6 @@ flush(void)
 static void
 remove_old_usage(void)
 {
-	/* The index on hour is a BRIN. */
-	SetConfigOption("enable_bitmapscan", "on", PGC_SUSET, PGC_S_OVERRIDE);
 	while (!ShutdownRequestPending && oa_remove_old_usage())
 		CHECK_FOR_INTERRUPTS();
 }
@@ -358,6 +356,9 @@ oa_prepare_worker_session(void)
 		{"enable_bitmapscan", "off"},
 		{"jit", "off"},
 		{"idle_in_transaction_session_timeout", "0"},
+#if PG_VERSION_NUM >= 170000
+		{"transaction_timeout", "0"},
+#endif
 		/* A standby that does not answer must not keep the server up. */
 		{"synchronous_commit", "local"},
 	};
@@ -385,6 +386,9 @@ work(OaDatabase *database)
 	}
 	else if (!has_extension)
 	{
+		/* Else there would seem to be something to flush for ever. */
+		pg_atomic_write_u32(&database->used, 0);
+		pg_memory_barrier();
 		oa_discard_uses(MyDatabaseId);
 		note_flush(database, begun_with);
 	}

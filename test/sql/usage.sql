@@ -233,6 +233,26 @@ RESET datestyle;
 RESET intervalstyle;
 SET timezone = 'UTC';
 
+-- Neither asking how far the history of all keys goes back, as each report of
+-- anomalies does, nor looking for what is too old reads all of it.
+CREATE FUNCTION pg_temp.index_of(query text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	line text;
+	found text;
+BEGIN
+	FOR line IN EXECUTE 'EXPLAIN (COSTS OFF) ' || query LOOP
+		found := COALESCE(substring(line FROM 'using (\w+)'), found);
+	END LOOP;
+	RETURN found;
+END
+$$;
+SET enable_seqscan = off;
+SET enable_bitmapscan = off;
+SELECT pg_temp.index_of('SELECT min(hour) FROM overten_auth.key_usage');
+SELECT pg_temp.index_of('SELECT ctid FROM overten_auth.key_usage WHERE hour < now() LIMIT 10');
+RESET enable_seqscan;
+RESET enable_bitmapscan;
+
 -- READ ONLY transactions can read.
 BEGIN READ ONLY;
 SELECT count(*) > 0 AS usage FROM overten_key_usage((SELECT org_id FROM overten_auth.orgs WHERE name = 'rise'), pg_temp.key('rise of 100'));

@@ -353,6 +353,20 @@ is( ask(
 		 WHERE key_id = '$key' ORDER BY 1"),
 	"127.0.0.1\n", 'sessions over TCP, and over a Unix-domain socket');
 
+# What PostgREST has called before a request
+($secret, $key) = mint($owner, $org);
+ask($owner, <<"EOQ");
+SELECT set_config('request.headers',
+	'{"authorization": "Bearer $secret", "x-overten-client-addr": "198.51.100.7"}', false);
+SELECT overten_api.authenticate_request();
+RESET request.headers;
+EOQ
+flush_usage($owner);
+is( ask(
+		$owner,
+		"SELECT client_addr FROM overten_auth.key_usage WHERE key_id = '$key'"),
+	'198.51.100.7', 'authenticate_request takes the address of the request');
+
 # More addresses than are kept
 sub check_many_addresses
 {

@@ -197,6 +197,7 @@ my ($last_secret, $last_key) = mint($passing, create_org($passing, 'Last'));
 verify($passing, $last_secret) foreach 1 .. 2;
 flush_usage($passing);
 is(uses($passing, $last_key), 2, 'after that uses are flushed as ever');
+ask($passing, "SELECT overten_verify_key('$last_secret')");
 ask($passing, 'DROP EXTENSION overten_auth');
 
 
@@ -211,10 +212,24 @@ $node->poll_query_until('postgres',
 	"SELECT EXISTS (SELECT FROM overten_auth.key_usage WHERE key_id = '$settled_key')")
   or die 'nothing was flushed';
 pass('a shorter flush_interval is obeyed');
-my $before = ask($owner, 'SELECT flushes FROM overten_stat');
-$node->poll_query_until('postgres',
-	"SELECT flushes >= $before + 3 FROM overten_stat")
-  or die 'there are no more flushes';
+sub wait_for_flushes
+{
+	my $before = ask($owner, 'SELECT flushes FROM overten_stat');
+
+	$node->poll_query_until('postgres',
+		"SELECT flushes >= $before + 3 FROM overten_stat")
+	  or die 'there are no more flushes';
+	return;
+}
+wait_for_flushes();
+
+# Where the extension is gone there is nothing to come back for.
+my $since = ask($owner, 'SELECT clock_timestamp()');
+wait_for_flushes();
+ask($passing, 'CREATE EXTENSION overten_auth');
+is(ask($passing, "SELECT flushed_at < '$since' FROM overten_status()"),
+	't', 'a database without the extension is not connected to again and again');
+ask($passing, 'DROP EXTENSION overten_auth');
 
 # The load has gone on all the time, but for what it had begun.
 ask($owner, "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
