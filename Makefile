@@ -6,6 +6,13 @@
 # make format     mend the layout  make bench   measure
 # make fuzz       fuzz the parsers make race    a million random trials
 # make compare-firebase            beside firebase-admin
+#
+# make test-matrix     every suite on PostgreSQL 17 and 18    (as root)
+# make test-cassert    every suite on a server with assertions
+# make test-valgrind   the suites in SQL with the server under valgrind
+# make test-ubsan      every suite with undefined behaviour trapped
+# make test-package    build, install and remove the Debian package (as root)
+# make dist            the archives of a release
 
 EXTENSION = overten_auth
 MODULE_big = overten_auth
@@ -118,7 +125,8 @@ test/unit/key_answer: test/unit/key_answer.c src/key_answer.c src/key_schedule.c
 TIDY_CHECKS = -*,clang-analyzer-*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-reserved-identifier,-bugprone-not-null-terminated-result,-bugprone-implicit-widening-of-multiplication-result,-bugprone-narrowing-conversions,-bugprone-branch-clone,-clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling
 
 PACKAGES = test/install-packages
-TEMP_INSTALL = PG_CONFIG='$(PG_CONFIG)' test/with-temp-install
+WITH = test/with-temp-install
+TEMP_INSTALL = PG_CONFIG='$(PG_CONFIG)' $(WITH)
 TEMP_INSTANCE = --temp-instance=tmp_instance --temp-config=test/postgresql.conf
 
 # npm writes the second file when it has installed what the first one says.
@@ -133,6 +141,8 @@ $(WEBHOOKS): test/webhooks/package-lock.json
 	cd test/webhooks && npm ci --ignore-scripts --no-audit --no-fund --silent
 
 .PHONY: fuzz run-fuzz compare-firebase run-compare-firebase
+.PHONY: test-matrix test-cassert test-valgrind test-ubsan test-package dist
+.PHONY: run-test-matrix run-test-cassert run-test-valgrind run-test-ubsan
 .PHONY: test demo serve bench race lint format run-test run-demo run-serve run-bench run-race run-lint run-format
 
 test:
@@ -156,6 +166,21 @@ fuzz:
 compare-firebase:
 	$(PACKAGES) node
 	$(MAKE) --no-print-directory run-compare-firebase
+test-matrix:
+	$(PACKAGES) chroot node
+	$(MAKE) --no-print-directory run-test-matrix
+test-cassert:
+	$(PACKAGES) test source
+	$(MAKE) --no-print-directory run-test-cassert
+test-valgrind:
+	$(PACKAGES) test source
+	$(MAKE) --no-print-directory run-test-valgrind
+test-ubsan:
+	$(PACKAGES) test
+	$(MAKE) --no-print-directory run-test-ubsan
+test-package:
+	$(PACKAGES) chroot
+	test/package/run
 lint:
 	$(PACKAGES) lint
 	$(MAKE) --no-print-directory run-lint
@@ -166,13 +191,36 @@ format:
 run-test: all test/race/race test/unit/key_answer $(GATEWAY) $(WEBHOOKS)
 	$(TEMP_INSTALL) $(MAKE) installcheck EXTRA_REGRESS_OPTS='$(TEMP_INSTANCE)'
 
+run-test-matrix: $(GATEWAY)
+	test/matrix
+
+# What can be asked in the time when every use of a catalog reads it anew, and
+# that empties the extension's caches, too.  Left out: keys, which tests that a
+# cache is used; http and key_text, which take a quarter of an hour and more.
+DISCARDING = REGRESS='privileges firebase' TAP_TESTS= \
+	TEMP_INSTANCE='--temp-instance=tmp_instance --temp-config=test/discard_caches.conf'
+
+# These build copies of this tree, whose own objects are for PG_CONFIG's server.
+run-test-cassert: $(GATEWAY)
+	PG_CONFIG=$$(test/build-postgres) && export PG_CONFIG && \
+	test/in-copy $(MAKE) run-test && \
+	test/in-copy $(MAKE) run-test $(DISCARDING)
+
+run-test-valgrind: $(GATEWAY)
+	PG_CONFIG=$$(test/build-postgres) && export PG_CONFIG && \
+	test/in-copy $(MAKE) run-test WITH=test/with-valgrind TAP_TESTS=
+
+run-test-ubsan: $(GATEWAY)
+	UBSAN_OPTIONS=print_stacktrace=1 \
+	test/in-copy $(MAKE) run-test COPT='-fsanitize=undefined -fno-sanitize-recover=undefined'
+
 run-demo: all $(GATEWAY)
-	@$(TEMP_INSTALL) test/with-server test/with-gateway test/demo
+	@SERVER_CONF=test/demo.conf $(TEMP_INSTALL) test/with-server test/with-gateway test/demo
 
 # Ctrl-C is how this ends; only the last of these commands hears it, and then
 # the others clean up in their turn.
 run-serve: all $(GATEWAY)
-	@trap '' INT; $(TEMP_INSTALL) test/with-server test/with-gateway test/serve
+	@trap '' INT; SERVER_CONF=test/demo.conf $(TEMP_INSTALL) test/with-server test/with-gateway test/serve
 
 run-bench: all $(GATEWAY)
 	@SERVER_CONF=test/bench/postgresql.conf $(TEMP_INSTALL) test/with-server test/bench/run
@@ -198,7 +246,17 @@ run-compare-firebase: all test/firebase/node_modules
 run-format: all
 	test/indent src/*.[ch]
 
+# The archives are named for the release, whose number is in META.json.
+DIST = $(EXTENSION)-$(shell sed -n 's/^  "version": "\(.*\)",$$/\1/p' META.json)
+
+dist:
+	test/check-release
+	@git diff --quiet HEAD || { echo "make dist: commit first" >&2; exit 1; }
+	git archive --prefix=$(DIST)/ --output=$(DIST).tar.gz HEAD
+	git archive --prefix=$(DIST)/ --output=$(DIST).zip HEAD
+
 run-lint: all
+	test/check-release
 	test/indent --check src/*.[ch]
 	cppcheck --quiet --error-exitcode=1 --enable=warning,performance,portability --inline-suppr -Isrc src
 	clang-tidy --quiet --warnings-as-errors='*' --checks='$(TIDY_CHECKS)' src/*.c -- $(CPPFLAGS)

@@ -47,6 +47,7 @@ typedef struct Started
 	BackgroundWorkerHandle *worker; /* the last one started for it */
 	BackgroundWorkerHandle *key_worker;
 	bool		missing_logged;
+	bool		no_place_logged;
 } Started;
 
 /* Have the postmaster start the launcher with the server. */
@@ -162,7 +163,7 @@ static void
 find_databases(Started *started)
 {
 	Oid			oids[OA_DATABASES_MAX] = {InvalidOid};
-	Oid			old_oids[OA_DATABASES_MAX];
+	Oid			old_oids[OA_DATABASES_MAX] = {InvalidOid};
 
 	pgstat_report_activity(STATE_RUNNING, "looking for databases");
 	find_oids(oids);
@@ -221,7 +222,19 @@ keep_worker(int n, Started *started, int64 now)
 		pfree(started->worker);
 	started->worker = start_worker("oa_usage_worker_main",
 								   "overten_auth usage worker", n);
-	return now + (started->worker != NULL ? LOOK_MS : RETRY_MS);
+	if (started->worker != NULL)
+	{
+		started->no_place_logged = false;
+		return now + LOOK_MS;
+	}
+	if (!started->no_place_logged)
+		ereport(LOG,
+				(errmsg("no place for a background worker that flushes usage of database \"%s\"",
+						database->name),
+				 errdetail("Uses are counted, but not written until there is one."),
+				 errhint("You might need to increase max_worker_processes.")));
+	started->no_place_logged = true;
+	return now + RETRY_MS;
 }
 
 /* Start a worker that fetches signing keys, if it is time.  Returns likewise. */

@@ -41,25 +41,33 @@ static List *names;				/* of the databases, in the postmaster */
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 
-/* Is a setting a list of names? */
+/*
+ * Is a setting a list of names?  A server whose setting is not does not start:
+ * by itself PostgreSQL warns, and takes the default for an extension's setting.
+ */
 bool
 oa_check_databases(char **newval, void **extra, GucSource source)
 {
 	char	   *copy = pstrdup(*newval);
+	const char *problem = NULL;
 	List	   *list;
-	bool		valid = SplitIdentifierString(copy, ',', &list);
 
-	if (!valid)
-		GUC_check_errdetail("List syntax is invalid.");
+	if (!SplitIdentifierString(copy, ',', &list))
+		problem = "List syntax is invalid.";
 	else if (list_length(list) > OA_DATABASES_MAX)
-	{
-		GUC_check_errdetail("At most %d databases can be named.",
-							OA_DATABASES_MAX);
-		valid = false;
-	}
+		problem = "Too many databases are named.";
 	list_free(list);
 	pfree(copy);
-	return valid;
+
+	if (problem != NULL && process_shared_preload_libraries_in_progress)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid value for parameter \"%s\": \"%s\"",
+						"overten_auth.databases", *newval),
+				 errdetail_internal("%s", problem)));
+	if (problem != NULL)
+		GUC_check_errdetail("%s", problem);
+	return problem == NULL;
 }
 
 /* Split overten_auth.databases, in memory that stays. */

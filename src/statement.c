@@ -87,13 +87,19 @@ oa_statements_end(int guc_level)
 		elog(ERROR, "SPI_finish failed");
 }
 
-/* Keep the row that breaks a constraint out of messages. */
+/*
+ * Keep the row that breaks a constraint out of messages, and say what to do
+ * when the library is newer than the tables.
+ */
 static void
-hide_row(void *arg)
+amend_error(void *arg)
 {
-	if (ERRCODE_TO_CATEGORY(geterrcode()) ==
-		ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
+	int			code = geterrcode();
+
+	if (ERRCODE_TO_CATEGORY(code) == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
 		errdetail_internal("The row is not shown, for it may hold a secret.");
+	if (code == ERRCODE_UNDEFINED_COLUMN || code == ERRCODE_UNDEFINED_TABLE)
+		errhint("Run ALTER EXTENSION overten_auth UPDATE.");
 }
 
 /* Execute a plan; what is to be counted is counted as it is now. */
@@ -126,7 +132,7 @@ oa_statement_run(OaStatement *statement, const Datum *values,
 	int			context;
 	int			result;
 
-	callback.callback = hide_row;
+	callback.callback = amend_error;
 	callback.arg = NULL;
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;

@@ -31,7 +31,8 @@ enum
 enum
 {
 	ACCEPTED, REFUSED, CACHE_HITS, CACHE_MISSES, NOT_ATTRIBUTED, FLUSHES,
-	FLUSH_FAILURES, ENTRIES_USED, ENTRIES_FREE, SINCE, STAT_COLUMNS
+	FLUSH_FAILURES, ENTRIES_USED, ENTRIES_FREE, LAST_FETCH_AT,
+	LAST_FETCH_OUTCOME, SINCE, STAT_COLUMNS
 };
 
 static void
@@ -154,10 +155,36 @@ overten_status(PG_FUNCTION_ARGS)
 	return make_result(fcinfo, values, nulls, STATUS_COLUMNS);
 }
 
+/* The last fetch of signing keys, for whichever database it was. */
+static void
+describe_last_fetch(Datum *values, bool *nulls)
+{
+	TimestampTz at = 0;
+	char		outcome[OA_OUTCOME_MAX] = "";
+
+	oa_lock_databases(LW_SHARED);
+	for (int i = 0; i < oa_number_of_databases(); i++)
+	{
+		const OaKeyState *keys = &oa_database(i)->keys;
+
+		if (keys->tried_at > at)
+		{
+			at = keys->tried_at;
+			strlcpy(outcome, keys->outcome, sizeof(outcome));
+		}
+	}
+	oa_unlock_databases();
+
+	set_time(&values[LAST_FETCH_AT], &nulls[LAST_FETCH_AT], at);
+	values[LAST_FETCH_OUTCOME] = CStringGetTextDatum(outcome);
+	nulls[LAST_FETCH_OUTCOME] = (outcome[0] == '\0');
+}
+
 /*
  * overten_auth.stat() returns accepted, refused, cache_hits, cache_misses,
  *		not_attributed, flushes, flush_failures bigint, entries_used,
- *		entries_free integer, since timestamptz
+ *		entries_free integer, last_fetch_at timestamptz, last_fetch_outcome
+ *		text, since timestamptz
  *
  * What the view overten_stat shows.  All NULL unless the library is preloaded.
  */
@@ -192,6 +219,7 @@ overten_stat(PG_FUNCTION_ARGS)
 	values[FLUSH_FAILURES] = Int64GetDatum(counts[OA_FLUSH_FAILURE]);
 	values[ENTRIES_USED] = Int32GetDatum(used);
 	values[ENTRIES_FREE] = Int32GetDatum(size - used);
+	describe_last_fetch(values, nulls);
 	values[SINCE] = TimestampTzGetDatum(oa_shared_since());
 	return make_result(fcinfo, values, nulls, STAT_COLUMNS);
 }

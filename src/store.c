@@ -48,6 +48,7 @@ typedef struct ColumnSpec
 {
 	const char *name;
 	Oid			type;
+	bool		added;			/* by an update that may not have been run */
 } ColumnSpec;
 
 #define TABLE_COLUMNS_MAX 5
@@ -111,7 +112,7 @@ static Table tables[] = {
 			[SIGNING_KID] = {"kid", TEXTOID},
 			[SIGNING_PUBLIC_KEY] = {"public_key", BYTEAOID},
 			[SIGNING_EXPIRES_AT] = {"expires_at", TIMESTAMPTZOID},
-			[SIGNING_CERTIFICATE_EXPIRES_AT] = {"certificate_expires_at", TIMESTAMPTZOID},
+			[SIGNING_CERTIFICATE_EXPIRES_AT] = {"certificate_expires_at", TIMESTAMPTZOID, true},
 		},
 	},
 };
@@ -155,7 +156,10 @@ oa_store_watches(Oid relid)
 	return false;
 }
 
-/* The number of a column, which must have the type that is expected. */
+/*
+ * The number of a column, which must have the type that is expected; invalid
+ * if an update of the extension has yet to add it.
+ */
 static AttrNumber
 find_column(Relation relation, const ColumnSpec *column)
 {
@@ -171,6 +175,8 @@ find_column(Relation relation, const ColumnSpec *column)
 			return attribute->attnum;
 	}
 
+	if (column->added)
+		return InvalidAttrNumber;
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("table %s.%s has no column \"%s\" of type %s", OA_SCHEMA,
@@ -314,9 +320,13 @@ next_row(RowScan *scan, const Table *table)
 		return false;
 
 	for (int i = 0; i < count_columns(table); i++)
-		scan->values[i] = heap_getattr(scan->tuple, table->attnums[i],
-									   RelationGetDescr(scan->relation),
-									   &scan->nulls[i]);
+	{
+		scan->nulls[i] = (table->attnums[i] == InvalidAttrNumber);
+		if (!scan->nulls[i])
+			scan->values[i] = heap_getattr(scan->tuple, table->attnums[i],
+										   RelationGetDescr(scan->relation),
+										   &scan->nulls[i]);
+	}
 	return true;
 }
 

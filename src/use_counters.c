@@ -171,6 +171,20 @@ lock_of(uint32 bucket)
 	return &locks[bucket % OA_USE_PARTITIONS].lock;
 }
 
+/* Is it the same database, hour and key? */
+static bool
+is_of_key(const UseEntry *entry, const OaUseKey *key)
+{
+	return memcmp(&entry->key, key, BUCKET_KEY_SIZE) == 0;
+}
+
+/* Is it the same client address? */
+static bool
+is_of_client(const UseEntry *entry, const OaUseKey *key)
+{
+	return memcmp(&entry->key.client, &key->client, sizeof(OaClientAddr)) == 0;
+}
+
 /*
  * Find the entry of a key in a bucket, or NULL.  Counts how many addresses
  * there are of the same database, hour and key.
@@ -183,9 +197,9 @@ find_entry(uint32 bucket, const OaUseKey *key, int *addresses)
 	{
 		UseEntry   *entry = &entries[i];
 
-		if (memcmp(&entry->key, key, BUCKET_KEY_SIZE) != 0)
+		if (!is_of_key(entry, key))
 			continue;
-		if (memcmp(&entry->key.client, &key->client, sizeof(OaClientAddr)) == 0)
+		if (is_of_client(entry, key))
 			return entry;
 		if (entry->key.client.family != 0)
 			(*addresses)++;
@@ -261,6 +275,21 @@ count_in(UseEntry *entry, bool accepted, TimestampTz now)
 	}
 }
 
+/*
+ * Find the entry to count in, or NULL.  Where there are enough addresses, that
+ * is the one without an address, which the key is changed to.
+ */
+static UseEntry *
+find_place(uint32 bucket, OaUseKey *key, int *addresses)
+{
+	UseEntry   *entry = find_entry(bucket, key, addresses);
+
+	if (entry != NULL || *addresses < OA_ADDRESSES_MAX)
+		return entry;
+	memset(&key->client, 0, sizeof(OaClientAddr));
+	return find_entry(bucket, key, addresses);
+}
+
 /* Count where there is no entry yet, if one can be added. */
 static bool
 count_new(uint32 bucket, OaUseKey *key, bool accepted, TimestampTz now)
@@ -270,12 +299,7 @@ count_new(uint32 bucket, OaUseKey *key, bool accepted, TimestampTz now)
 	int			addresses;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	entry = find_entry(bucket, key, &addresses);
-	if (entry == NULL && addresses >= OA_ADDRESSES_MAX)
-	{
-		memset(&key->client, 0, sizeof(OaClientAddr));
-		entry = find_entry(bucket, key, &addresses);
-	}
+	entry = find_place(bucket, key, &addresses);
 	if (entry == NULL)
 		entry = add_entry(bucket, key, now);
 	if (entry != NULL)
@@ -297,13 +321,14 @@ oa_count_use(OaUseKey *key, bool accepted, TimestampTz now)
 	int			addresses;
 
 	LWLockAcquire(lock, LW_SHARED);
-	entry = find_entry(bucket, key, &addresses);
+	entry = find_place(bucket, key, &addresses);
 	if (entry != NULL)
 		count_in(entry, accepted, now);
 	LWLockRelease(lock);
 
 	if (entry != NULL)
 		return true;
+	/* When memory is short, do not have everyone wait for everyone. */
 	if (addresses == 0 && counters->free == NO_ENTRY)
 		return false;
 	return count_new(bucket, key, accepted, now);
@@ -372,8 +397,8 @@ find_link(uint32 bucket, const OaUseKey *key)
 {
 	int		   *link = &counters->buckets[bucket];
 
-	while (*link != NO_ENTRY &&
-		   memcmp(&entries[*link].key, key, sizeof(OaUseKey)) != 0)
+	while (*link != NO_ENTRY && !(is_of_key(&entries[*link], key) &&
+								  is_of_client(&entries[*link], key)))
 		link = &entries[*link].next;
 	return link;
 }

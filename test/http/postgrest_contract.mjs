@@ -53,7 +53,10 @@ const pool = new pg.Pool({
   max: Number(settings['db-pool']),
   connectionTimeoutMillis: Number(settings['db-pool-acquisition-timeout']) * 1000,
 });
+// Neither an idle connection that breaks nor one that a request has may end the
+// process; the request is told.
 pool.on('error', () => {});
+pool.on('connect', (client) => client.on('error', () => {}));
 
 // An answer of PostgREST itself.
 function problem(status, code, message, headers = {}) {

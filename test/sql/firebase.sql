@@ -9,8 +9,10 @@ SELECT overten_verify_firebase_jwt(NULL) IS NULL AS null_in_null_out;
 -- The settings are a superuser's.
 SELECT name, setting, unit, min_val, max_val, context FROM pg_settings
 WHERE name IN ('overten_auth.firebase_project_id', 'overten_auth.clock_skew') ORDER BY name;
+\set VERBOSITY sqlstate
 SET overten_auth.clock_skew = 301;
 SET overten_auth.clock_skew = -1;
+\set VERBOSITY default
 SET overten_auth.firebase_project_id = 'demo project';
 SET overten_auth.firebase_project_id = 'x23456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012';
 SET overten_auth.firebase_project_id = 'demo-project';

@@ -5,7 +5,7 @@ CREATE EXTENSION overten_auth;
 
 -- The published check value of CRC-32/ISO-HDLC, computed by the same steps in
 -- SQL, so that what follows compares with an independent implementation.
-CREATE FUNCTION crc32(bytes bytea) RETURNS bigint LANGUAGE plpgsql AS $$
+CREATE FUNCTION key_crc32(bytes bytea) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
 	crc bigint := 4294967295;
 BEGIN
@@ -30,10 +30,10 @@ BEGIN
 	RETURN digits;
 END
 $$;
-SELECT to_hex(crc32('123456789')) AS check_value;
+SELECT to_hex(key_crc32('123456789')) AS check_value;
 
 -- The published example of a complete key.
-SELECT 'sk_live_0000000000000000000000' || base62(crc32('sk_live_0000000000000000000000')) AS key,
+SELECT 'sk_live_0000000000000000000000' || base62(key_crc32('sk_live_0000000000000000000000')) AS key,
 	   overten_key_checksum_ok('sk_live_00000000000000000000000K3vO8');
 
 -- Any change of one character is noticed.
@@ -64,7 +64,7 @@ SELECT count(*) AS minted,
 	   bool_and(key_id ~ '^key_[0-9A-Za-z]{20}$') AS id_form,
 	   bool_and(prefix = left(secret, 12)) AS prefix,
 	   bool_and(overten_key_checksum_ok(secret)) AS checksum,
-	   bool_and(right(secret, 6) = base62(crc32(left(secret, 30)::bytea))) AS same_checksum
+	   bool_and(right(secret, 6) = base62(key_crc32(left(secret, 30)::bytea))) AS same_checksum
 FROM minted;
 SELECT count(*) AS same_as_pgcrypto
 FROM minted m JOIN overten_auth.api_keys k USING (key_id)
@@ -96,5 +96,5 @@ SELECT DISTINCT webhook_secret ~ '^whsec_[0-9A-Za-z+/]{32}$' AS form,
 	   length(decode(substr(webhook_secret, 7), 'base64')) AS bytes
 FROM minted, overten_verify_key(secret);
 
-DROP FUNCTION crc32, base62;
+DROP FUNCTION key_crc32, base62;
 DROP EXTENSION overten_auth;

@@ -51,6 +51,9 @@ EOQ
 $primary->backup('base');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($primary, 'base', has_streaming => 1);
+
+# The harness has not copied the mode of the master key file.
+chmod 0600, $standby->data_dir . '/overten_auth.key' or die "chmod: $!";
 $standby->start;
 $primary->wait_for_catchup($standby);
 
@@ -172,6 +175,12 @@ $standby->poll_query_until('postgres', 'SHOW overten_auth.verify_on_standby',
   or die 'the setting was not reloaded';
 my $session = $standby->background_psql('postgres');
 is(verify($session, $secret), $key, 'it verifies when it is allowed to');
+is( ask(
+		$session,
+		"SELECT webhook_secret FROM overten_verify_key('$secret')"),
+	ask($primary,
+		"SELECT webhook_secret FROM overten_verify_key('$secret')"),
+	'and opens the webhook secret');
 is(verify($session, $secret), $key, 'and again, from the cache');
 is(identify($session, $token), 'ada', 'a token too');
 is(identify($session, $token), 'ada', 'and again, from the cache');

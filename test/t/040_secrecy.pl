@@ -258,13 +258,17 @@ SKIP:
 }
 
 # Plans of the extension's own statements show no value: those that are made
-# for one execution would hold the digest and the sealed secret.
+# for one execution would hold the digest and the sealed secret.  PostgreSQL 16
+# and later log the parameters of plans besides, unless told not to.
 my $explained_from = -s $node->logfile;
-my ($digest, $sealed) = split /\|/, ask($node, <<'EOQ');
+my $no_parameters = $node->pg_version >= 16
+  ? 'SET auto_explain.log_parameter_max_length = 0;' : '';
+my ($digest, $sealed) = split /\|/, ask($node, <<"EOQ");
 LOAD 'auto_explain';
 SET auto_explain.log_min_duration = 0;
 SET auto_explain.log_nested_statements = on;
 SET auto_explain.log_verbose = on;
+$no_parameters
 CREATE TEMP TABLE explained AS
 	SELECT m.org_id, m.key_id FROM overten_create_org('Explained') o, overten_mint_key(o.org_id) m;
 SET auto_explain.log_min_duration = -1;

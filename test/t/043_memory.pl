@@ -188,6 +188,16 @@ CREATE TABLE minted AS
 		overten_mint_key(o.org_id, 'Key ' || n + k) m;
 EOQ
 
+# Since PostgreSQL 18 a context names all those that it is within, by numbers.
+my $memory_of_caches = $node->pg_version < 18
+  ? "SELECT coalesce(sum(total_bytes), 0) FROM pg_backend_memory_contexts
+	WHERE 'overten_auth cache' IN (name, parent)"
+  : "WITH contexts AS MATERIALIZED (SELECT * FROM pg_backend_memory_contexts)
+	SELECT coalesce(sum(c.total_bytes), 0) FROM contexts c
+	WHERE EXISTS (SELECT FROM contexts cache
+		WHERE cache.name = 'overten_auth cache'
+		AND c.path[cache.level] = cache.path[cache.level])";
+
 # The memory of a session's caches after it has verified the keys of some orgs.
 sub cache_memory
 {
@@ -199,10 +209,7 @@ sub cache_memory
 			 FROM minted WHERE n BETWEEN $from AND $to"),
 		($to - $from + 1) * $keys / $orgs,
 		"the keys of orgs $from to $to are accepted");
-	return ask(
-		$session,
-		"SELECT coalesce(sum(total_bytes), 0) FROM pg_backend_memory_contexts
-		 WHERE 'overten_auth cache' IN (name, parent)");
+	return ask($session, $memory_of_caches);
 }
 
 foreach my $case (

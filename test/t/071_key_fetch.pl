@@ -141,6 +141,7 @@ ok($node->poll_query_until('postgres', 'SELECT signing_keys = 1 FROM overten_sta
 is_good($token, 'a token is verified with the key');
 ok($node->poll_query_until('postgres', q{SELECT key_worker = 'scheduled' FROM overten_status()}), 'the worker has ended');
 is(status('fetch_outcome'), '1 key.', 'the outcome is told');
+is(query('SELECT last_fetch_outcome, last_fetch_at = fetch_tried_at FROM overten_stat, overten_status()'), '1 key.|t', 'in the statistics, too');
 is(status(q{fetched_at = fetch_tried_at AND fetched_at BETWEEN now() - interval '1 min' AND now()}), 't', 'and when that was');
 is(query(<<'SQL'), 't', 'the key ends a day after the answer, at the full hour');
 SELECT expires_at = date_trunc('hour', fetched_at + interval '30 h') AND certificate_expires_at = '2099-01-01'

@@ -21,7 +21,7 @@ my $clients = 4;
 my $node = create_node(
 	'faults', <<'EOC',
 shared_preload_libraries = 'overten_auth'
-overten_auth.databases = 'postgres'
+overten_auth.databases = 'postgres, fresh'
 overten_auth.flush_interval = 1h
 restart_after_crash = on
 EOC
@@ -50,7 +50,7 @@ sub start_pgbench
 	append_to_file($file, $sql);
 	local %ENV = $node->_get_env();
 	$load{run} = IPC::Run::start(
-		[ 'pgbench', '-n', '-T', 600, '-f', $file, @options, 'postgres' ],
+		[ 'pgbench', '-n', '-T', 180, '-f', $file, @options, 'postgres' ],
 		'>', \$load{out}, '2>', \$load{err});
 	return \%load;
 }
@@ -83,6 +83,7 @@ foreach my $mode ('fast', 'fast', 'smart', 'fast')
 
 foreach my $round (1 .. 4)
 {
+	my $mode = $round < 4 ? 'fast' : 'immediate';
 	my $accepted = ask($node, 'SELECT accepted FROM overten_stat');
 	my $load = start_pgbench('verify', 'SELECT overten_verify_key(:secret);',
 		'-M', 'prepared', '-c', $clients, '-D', "secret=$secret");
@@ -92,18 +93,42 @@ foreach my $round (1 .. 4)
 
 	$node->poll_query_until('postgres',
 		"SELECT accepted > $accepted + 1000 FROM overten_stat");
-	$node->stop('fast');
+	$node->stop($mode);
 	processed($flusher) if $flusher;
 	my $answered = processed($load);
 	$node->start;
 
 	my $counted = uses($node, $key) - $expected;
-	cmp_ok($counted, '>=', $answered,
-		"a fast stop under load loses no use ($answered)");
+	if ($mode eq 'fast')
+	{
+		cmp_ok($counted, '>=', $answered,
+			"a fast stop under load loses no use ($answered)");
+	}
+	else
+	{
+		cmp_ok($counted, '>', 0,
+			"an immediate stop under load loses not all ($counted of $answered)");
+	}
 	cmp_ok($counted, '<=', $answered + $clients, 'and makes none up');
 	$expected += $counted;
 	wait_for_worker($node, 'waiting');
 }
+
+# The launcher has just looked for databases, and would look again in 10 s.
+ask($node, 'CREATE DATABASE fresh');
+my $fresh = [ $node, 'fresh' ];
+ask($fresh, 'CREATE EXTENSION overten_auth CASCADE');
+my ($fresh_secret, $fresh_key) = mint($fresh, create_org($fresh, 'Fresh'));
+verify($fresh, $fresh_secret);
+my $start = time;
+$node->poll_query_until('fresh',
+	"SELECT usage_worker = 'waiting' FROM overten_status()");
+cmp_ok(time - $start, '<', 6,
+	'the first use in a database that was just made brings a worker');
+$node->restart;
+is(uses($fresh, $fresh_key), 1, 'and the use is not lost');
+ask($node, 'DROP DATABASE fresh');
+wait_for_worker($node, 'waiting');
 
 
 # Processes that go
@@ -317,9 +342,9 @@ $standby->stop;
 
 # No place for a worker
 
-$node->append_conf('postgresql.conf', <<'EOC');
-max_worker_processes = 1
-EOC
+# Two others take the places that there are: PostgreSQL's launcher, and ours.
+$node->append_conf('postgresql.conf', 'max_worker_processes = 2');
+my $without_place = -s $node->logfile;
 $node->restart;
 is(verify($node, $secret), $key, 'keys are verified without a worker');
 is(ask($node, 'SELECT usage_worker FROM overten_status()'),
@@ -328,6 +353,9 @@ is( sqlstate_of(
 		$node, "SET statement_timeout = '200ms'; SELECT overten_flush_usage()"),
 	'57014',
 	'waiting for a flush can be cancelled');
+my @no_place = slurp_file($node->logfile, $without_place) =~
+  /no place for a background worker that flushes usage of database "postgres"/g;
+is(@no_place, 1, 'the log tells so once');
 $node->append_conf('postgresql.conf', "max_worker_processes = 8\noverten_auth.max_tracked_keys = 4");
 $node->restart;
 is(verify($node, $secret), $key, 'with a place for it keys are verified');
@@ -358,6 +386,39 @@ is( ask(
 verify($node, $secret);
 flush_usage($node);
 is(uses($node, $key), $expected + 2, 'as what is used after the flush');
+
+# Entries are taken, emptied and given back all the time.
+ask($node, <<"EOQ");
+CREATE TABLE ten AS
+	SELECT i, secret FROM generate_series(1, 10) i, overten_mint_key('$org', 'key ' || i) m;
+EOQ
+my $total = 'SELECT sum(accepted) FROM overten_auth.key_usage';
+my $before = ask($node, "SELECT ($total) + not_attributed - accepted FROM overten_stat");
+my $load = start_pgbench('ten', <<'EOQ', '-c', $clients, '-T', 3);
+\set i random(1, 10)
+\set n random(1, 20)
+SELECT overten_verify_key(secret), (overten_handle_request('GET', '/api/v1/verify',
+	json_build_object('authorization', 'Bearer ' || secret, 'x-overten-client-addr', '10.0.0.' || :n), NULL)).status
+FROM ten WHERE i = :i;
+EOQ
+my $flusher = $node->background_psql('postgres');
+my $flushes = 0;
+while ($load->{run}->pumpable)
+{
+	flush_usage($flusher);
+	$flushes++;
+	# Raises if the process has just ended; finish() says how it did.
+	eval { $load->{run}->pump_nb };
+}
+$flusher->quit;
+cmp_ok(processed($load), '>', 100, "many keys compete for it during $flushes flushes");
+flush_usage($node);
+cmp_ok(ask($node, 'SELECT not_attributed FROM overten_stat'),
+	'>', 100, 'many uses cannot be attributed');
+is( ask($node, "SELECT ($total) + not_attributed - accepted FROM overten_stat"),
+	$before, 'every use is in the history, or counted as one that is not');
+is(ask($node, 'SELECT entries_used, entries_free FROM overten_stat'),
+	'0|4', 'no entry is lost');
 my $log = slurp_file($node->logfile, $log_start);
 is(() = $log =~ /LOG:  no memory left to count the uses of further keys/g,
 	1, 'the log tells once');
