@@ -319,6 +319,8 @@ AND objoid OPERATOR(pg_catalog.=) (
 SELECT pg_catalog.pg_extension_config_dump('overten_auth.key_usage', '');
 
 
-/* Webhook secrets that 1.0 has left plain are sealed; no key is made for none. */
-SELECT overten_reseal(2147483647)
-WHERE EXISTS (SELECT FROM overten_auth.orgs);
+/*
+ * Webhook secrets that 1.0 has left plain are sealed.  Where there is none, no
+ * master key is made, for a dump may be about to bring values that need another.
+ */
+SELECT overten_reseal(2147483647) WHERE EXISTS (SELECT FROM overten_auth.orgs);

@@ -66,7 +66,7 @@ INSERT INTO operation (name, sql) VALUES
 	('revoke_all', $$SELECT overten_revoke_all(%1$L)$$),
 	('import_key', $$SELECT overten_import_key(%1$L, 'x', sha256(%2$L), 'sk_live_0000')$$),
 	('import_keys', $$SELECT overten_import_keys(array_agg(%1$L::text), array_agg('x'::text), array_agg(sha256((%2$L || i)::bytea)), array_agg('sk_live_0000'::text))
-		FROM generate_series(1, 10001) i$$),
+		FROM generate_series(1, 50) i$$),
 	('rotate_webhook_secret', $$SELECT overten_rotate_webhook_secret(%1$L)$$),
 	('reseal', $$SELECT overten_reseal()$$),
 	('load_signing_keys', $$SELECT overten_load_signing_keys(current_setting('test.keys')::json)$$);

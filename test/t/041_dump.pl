@@ -1,10 +1,12 @@
 
 # A database that is dumped and restored, into another server too, verifies,
-# refuses and mints as before.  pg_regress runs no pg_dump.
+# refuses, mints and tells the history as before; its webhook secrets open where
+# the master key file is.  pg_regress runs no pg_dump.
 
 use strict;
 use warnings FATAL => 'all';
 
+use File::Copy qw(copy);
 use FindBin;
 use lib $FindBin::RealBin;
 use OvertenTest;
@@ -37,6 +39,12 @@ SELECT overten_revoke_key('$org', '$revoked_key', 'leaked');
 SELECT overten_set_api_access('$org', true);
 SELECT overten_set_api_access('$plain_org', false);
 SELECT overten_add_member('$org', 'alice');
+SELECT overten_rotate_webhook_secret('$org', '30 days');
+INSERT INTO overten_auth.key_usage
+SELECT key_id, hour, address::inet, 3 * n, n - 1, hour, hour + interval '59 minutes'
+FROM (VALUES ('$active_key'), ('$revoked_key')) k (key_id),
+	(VALUES (1, '192.0.2.1'), (2, '2001:db8::'), (3, NULL)) v (n, address),
+	LATERAL (SELECT date_trunc('hour', now(), 'UTC') - n * interval '1 hour') h (hour);
 EOQ
 
 # Everything that a restore must bring back, as text.
@@ -51,9 +59,36 @@ SELECT 'org', o.* FROM overten_auth.orgs o ORDER BY org_id;
 SELECT 'member', m.* FROM overten_auth.members m ORDER BY uid;
 SELECT 'key', k.* FROM overten_auth.api_keys k ORDER BY key_id;
 SELECT 'use', u.* FROM overten_auth.key_last_used u ORDER BY key_id;
+SELECT 'history', u.* FROM overten_auth.key_usage u ORDER BY key_id, hour;
 SELECT 'audit', a.* FROM overten_auth.audit_log a ORDER BY audit_id;
 SELECT 'trigger', tgrelid::regclass, tgname, tgenabled FROM pg_trigger
 	WHERE NOT tgisinternal ORDER BY 2, 3;
+EOQ
+}
+
+# What the functions for reading make of it.
+sub reports
+{
+	my $where = shift;
+
+	return ask($where, <<"EOQ");
+SET TimeZone = 'UTC';
+SELECT * FROM overten_list_keys('$org');
+SELECT * FROM overten_list_orgs('alice');
+SELECT * FROM overten_key_usage('$org', '$active_key');
+SELECT * FROM overten_org_usage('$org', now() - interval '1 day', now());
+SELECT kind, client_addr, observed FROM overten_key_anomalies('$org', '$revoked_key');
+EOQ
+}
+
+# What an org's webhooks are signed with, and the signatures, both in the grace.
+sub webhooks
+{
+	my $where = shift;
+
+	return ask($where, <<"EOQ");
+SELECT webhook_secret FROM overten_verify_key('$active');
+SELECT overten_sign_webhook('$org', 'msg_1', 1, 'body'::text);
 EOQ
 }
 
@@ -81,10 +116,15 @@ is_deeply(
 		member => 1,
 		key => 3,
 		use => 3,
-		audit => 9,
+		history => 6,
+		audit => 10,
 		trigger => 4
 	},
 	'there is something to dump in each table');
+my $reports = reports($node);
+like($reports, qr/^used_after_revocation\|/m, 'the history tells of a revoked key');
+my $webhooks = webhooks($node);
+like($webhooks, qr/^whsec_.*\nv1,\S+ v1,\S+$/, 'two webhook secrets sign');
 like($content, qr/^trigger\|overten_auth\.\w+\|\w+\|A$/m,
 	'triggers are enabled always');
 is(privileges($node), "overten_verify_key\nt|f", 'a role has privileges');
@@ -95,6 +135,7 @@ sub check_restored
 	my ($where, $how) = @_;
 
 	is(content($where), $content, "$how: the content is the same");
+	is(reports($where), $reports, "$how: so is what is reported of it");
 	is(verify($where, $active), $active_key, "$how: the key is accepted");
 	is(verify($where, $revoked), '', "$how: the revoked one is refused");
 	is(verify($where, $suspended),
@@ -121,6 +162,7 @@ $node->command_ok(
 	],
 	'psql -f');
 check_restored([ $node, 'restored' ], 'plain');
+is(webhooks([ $node, 'restored' ]), $webhooks, 'plain: webhooks are signed as before');
 is(privileges([ $node, 'restored' ]),
 	privileges($node), 'plain: privileges are kept');
 
@@ -134,6 +176,20 @@ check_restored([ $other, 'restored' ], 'custom');
 is(privileges([ $other, 'restored' ]),
 	privileges($node), 'custom: privileges are kept');
 
+# The dump has the sealed values; what opens them is not in it.
+my ($result, $stdout, $stderr) = $other->psql('restored',
+	"SELECT webhook_secret IS NULL FROM overten_verify_key('$active')");
+is($stdout, 't', 'without the master key file the webhook secret is not known');
+like($stderr, qr/WARNING:  webhook secrets cannot be unsealed/, 'which a warning says');
+my $restored = [ $other, 'restored' ];
+is(sqlstate_of($restored, "SELECT overten_sign_webhook('$org', 'msg_1', 1, 'body'::text)"), '55000', 'nothing is signed');
+is(sqlstate_of($restored, q{SELECT overten_create_org('New')}), '55000', 'nor sealed');
+ok(!-e $other->data_dir . '/overten_auth.key', 'and no other key is made');
+copy($node->data_dir . '/overten_auth.key', $other->data_dir . '/overten_auth.key') or die "copy: $!";
+chmod 0600, $other->data_dir . '/overten_auth.key' or die "chmod: $!";
+is(webhooks($restored), $webhooks, 'with a copy of it webhooks are signed as before');
+is(sqlstate_of($restored, q{BEGIN; SELECT overten_create_org('New'); ROLLBACK}), '', 'and new ones sealed');
+
 # An archive does not tell parallel jobs which of an extension's tables have to
 # be filled first, so foreign keys must not be checked meanwhile.
 ask($other, 'CREATE DATABASE parallel TEMPLATE template0');
@@ -146,6 +202,7 @@ ask($other, 'CREATE DATABASE parallel TEMPLATE template0');
 		'pg_restore in two jobs');
 }
 check_restored([ $other, 'parallel' ], 'parallel');
+is(webhooks([ $other, 'parallel' ]), $webhooks, 'parallel: webhooks are signed as before');
 
 ask($other, 'CREATE DATABASE data_only TEMPLATE template0');
 ask([ $other, 'data_only' ], 'CREATE EXTENSION overten_auth CASCADE');
@@ -155,6 +212,7 @@ $other->command_ok(
 	],
 	'pg_restore of the data into a new extension');
 check_restored([ $other, 'data_only' ], 'data only');
+is(webhooks([ $other, 'data_only' ]), $webhooks, 'data only: webhooks are signed as before');
 
 is(content($node), $content, 'the original has not changed');
 

@@ -18,7 +18,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT = qw(surface_settings run_bound run_surface surface_token
-  random_key uncalled_functions);
+  surface_document random_key uncalled_functions);
 
 my $dir;
 
@@ -26,7 +26,8 @@ my $dir;
 INIT { $dir = PostgreSQL::Test::Utils::tempdir }
 
 my $key = new_rsa();
-my $document = json({ 'key-1' => certificate($key) });
+my $certificate = certificate($key);
+my $document = surface_document('key-1');
 my $scripts = 0;
 my $persons = 0;
 
@@ -36,6 +37,14 @@ sub surface_token
 	my ($uid) = @_;
 
 	return token($key, header(), claims(sub => $uid));
+}
+
+# The document with that key, under these ids.
+sub surface_document
+{
+	my (@kids) = @_;
+
+	return json({ map { $_ => $certificate } @kids });
 }
 
 # What a server needs whose worker is to be part of it.
