@@ -102,6 +102,9 @@ sub status { return query("SELECT $_[0] FROM overten_status()"); }
 sub is_good { return is(query("SELECT outcome('$_[0]')"), 'ok', $_[1]); }
 my $state = q{SELECT string_agg(kid || xmin || ctid::text || loaded_at, ',' ORDER BY kid) || (SELECT count(*) FROM overten_auth.audit_log) FROM overten_auth.signing_keys};
 
+# How long commands sleep: seconds by which they are known, here and in no other run.
+my @nap = map { "7" . $$ . $_ } 0 .. 9;
+
 # How many processes have these words as their command line?
 sub processes
 {
@@ -273,9 +276,9 @@ ok(length $said > 190 && length $said <= 200, 'of 200 characters at most');
 
 # Children that hold the pipes do not keep the worker, and do not stay.
 my $since = time;
-like(refresh('sleep 70001 & sleep 70001 & exit 4'), qr/exited with 4/, 'children in the background');
+like(refresh("sleep $nap[1] & sleep $nap[1] & exit 4"), qr/exited with 4/, 'children in the background');
 cmp_ok(time - $since, '<', 10, 'are not waited for');
-is(processes('sleep', '70001'), 0, 'and do not stay');
+wait_until('they are gone, too', sub { processes('sleep', $nap[1]) == 0 });
 like(refresh('(yes; yes) & (yes >&2; yes) & exit 4'), qr/exited with 4|printed too much/, 'nor if they write');
 
 # A set that rotates, in a session that has all in its caches.
@@ -364,28 +367,28 @@ ok($node->poll_query_until('postgres', 'SELECT signing_keys = 1 FROM overten_sta
 # is killed with its children after 15 seconds.
 $node->safe_psql('postgres', 'CREATE DATABASE other');
 $node->safe_psql('other', 'CREATE EXTENSION overten_auth CASCADE');
-command('sleep 70002 & sleep 70003');
+command("sleep $nap[2] & sleep $nap[3]");
 $node->reload;
-wait_until('the command runs', sub { processes('sleep', '70003') == 1 });
+wait_until('the command runs', sub { processes('sleep', $nap[3]) == 1 });
 $node->safe_psql('postgres', 'DROP DATABASE other');
-is(processes('sleep', '70003'), 1, 'DROP DATABASE goes through while the command runs');
+is(processes('sleep', $nap[3]), 1, 'DROP DATABASE goes through while the command runs');
 $since = time;
 my $waiting = start_psql('SELECT refresh()');
-wait_until('two run', sub { processes('sleep', '70003') == 2 });
+wait_until('two run', sub { processes('sleep', $nap[3]) == 2 });
 is(status('key_worker'), 'fetching', 'the status says that it runs');
 is(finish_psql($waiting), '55000 The command took longer than 15 seconds.', 'the command has a deadline');
 my $took = time - $since;
 ok($took > 14 && $took < 25, "of 15 seconds ($took)");
-is(processes('sleep', '70002') + processes('sleep', '70003'), 0, 'nothing of it is left');
+wait_until('nothing of it is left', sub { processes('sleep', $nap[2]) + processes('sleep', $nap[3]) == 0 });
 
 # A worker that is told to end.
-my $hang = "echo \$PPID >$dir/worker; trap '' TERM; sleep 70004 & sleep 70005 & wait; wait";
+my $hang = "echo \$PPID >$dir/worker; trap '' TERM; sleep $nap[4] & sleep $nap[5] & wait; wait";
 sub hang
 {
 	unlink "$dir/worker";
 	command($_[0]);
 	my $psql = start_psql('SELECT refresh()');
-	wait_until('the command runs', sub { -s "$dir/worker" && processes('sleep', '70005') == 1 });
+	wait_until('the command runs', sub { -s "$dir/worker" && processes('sleep', $nap[5]) == 1 });
 	return ($psql, 0 + slurp_file("$dir/worker"));
 }
 my $pid;
@@ -395,7 +398,7 @@ $since = time;
 kill TERM => $pid;
 is(finish_psql($waiting), '55000 The worker was told to end.', 'SIGTERM ends the worker');
 cmp_ok(time - $since, '<', 8, 'soon');
-is(processes('sleep', '70004') + processes('sleep', '70005'), 0, 'and the command, though that ignores it');
+wait_until('the command ends, though it ignores that', sub { processes('sleep', $nap[4]) + processes('sleep', $nap[5]) == 0 });
 command(curl('/keys'));
 ok($node->poll_query_until('postgres', q{SELECT fetch_outcome = '1 key.' FROM overten_status()}), 'the next try comes by itself');
 
@@ -406,7 +409,7 @@ for my $mode ('fast', 'immediate')
 	$since = time;
 	$node->stop($mode);
 	cmp_ok(time - $since, '<', 10, "$mode shutdown does not wait for the command");
-	wait_until('the command is gone', sub { processes('sleep', '70004') + processes('sleep', '70005') == 0 });
+	wait_until('the command is gone', sub { processes('sleep', $nap[4]) + processes('sleep', $nap[5]) == 0 });
 	pass("$mode shutdown leaves nothing of it");
 	command(curl('/keys'));
 	$node->start;
@@ -415,7 +418,7 @@ for my $mode ('fast', 'immediate')
 hang($hang);
 my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
 $node->kill9;
-wait_until('the command is gone', sub { processes('sleep', '70004') + processes('sleep', '70005') == 0 });
+wait_until('the command is gone', sub { processes('sleep', $nap[4]) + processes('sleep', $nap[5]) == 0 });
 pass('nor does the death of the postmaster');
 command(curl('/keys'));
 wait_until('init has reaped the postmaster', sub { !kill 0, $postmaster });
@@ -426,16 +429,16 @@ $node->start;
 $node->poll_query_until('postgres', 'SELECT fetched_at IS NOT NULL FROM overten_status()');
 $node->append_conf('postgresql.conf', 'restart_after_crash = on');
 $node->reload;
-($waiting, $pid) = hang("echo \$PPID >$dir/worker; exec sleep 70005");
+($waiting, $pid) = hang("echo \$PPID >$dir/worker; exec sleep $nap[5]");
 kill KILL => $pid;
-wait_until('the command is gone', sub { processes('sleep', '70005') == 0 });
+wait_until('the command is gone', sub { processes('sleep', $nap[5]) == 0 });
 $waiting->{run}->finish;
 command(curl('/keys'));
 ok($node->poll_query_until('postgres', 'SELECT fetched_at IS NOT NULL FROM overten_status()'), 'fetched after a crash');
 is_good($token, 'and used');
 
 # A session that waits can be cancelled; the fetch goes on.
-my $until_told = "echo \$PPID >$dir/worker; sleep 70005 & until [ -e $dir/go ]; do sleep 0.1; done; kill \$!; " . curl('/keys');
+my $until_told = "echo \$PPID >$dir/worker; sleep $nap[5] & until [ -e $dir/go ]; do sleep 0.1; done; kill \$!; " . curl('/keys');
 hang($until_told);
 is(query(q{SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE query = 'SELECT refresh()'}), 1, 'cancelled');
 write_file('go', '');
@@ -446,7 +449,7 @@ unlink "$dir/go";
 hang($until_told);
 $begin = log_size();
 query('DROP EXTENSION overten_auth CASCADE');
-is(processes('sleep', '70005'), 1, 'DROP EXTENSION goes through while the command runs');
+is(processes('sleep', $nap[5]), 1, 'DROP EXTENSION goes through while the command runs');
 write_file('go', '');
 wait_until('the worker has seen it', sub { logged($begin) =~ /DETAIL:  The database does not have the extension\./ });
 query('CREATE EXTENSION overten_auth');
@@ -476,7 +479,7 @@ is(refresh(), '55000 The library is not preloaded.', 'not preloaded');
 is(status('key_worker IS NULL AND fetch_outcome IS NULL'), 't', 'no status either');
 $in_vain->finish;
 like($in_vain_err, qr/ERROR:  signing keys were not fetched\nDETAIL:  It took longer than 30 seconds\./, 'no launcher: not for ever');
-is(processes('sleep', '70001') + processes('sleep', '70005'), 0, 'nothing is left');
+wait_until('nothing is left', sub { processes('sleep', $nap[1]) + processes('sleep', $nap[5]) == 0 });
 $_->stop for $node, $unable;
 
 done_testing();
