@@ -510,7 +510,7 @@ COMMIT;
 
 -- How the functions are declared
 SELECT p.oid::regprocedure, provolatile, proisstrict, proparallel, proleakproof, prosecdef
-FROM pg_proc p WHERE proname ~ '^overten_(authenticate|current_)|^authenticate_request' AND probin IS NOT NULL ORDER BY 1::text;
+FROM pg_proc p WHERE proname ~ '^overten_(authenticate|current_)|^authenticate_request' AND probin IS NOT NULL ORDER BY p.oid::regprocedure::text COLLATE "C";
 SET ROLE overten_owner;
 SELECT overten_current_key();
 SELECT overten_api.authenticate_request();
