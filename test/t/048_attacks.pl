@@ -133,6 +133,10 @@ ask($node, 'CREATE DATABASE owned OWNER dba');
 my $owned = [ $node, 'owned' ];
 ask($owned, 'CREATE EXTENSION pgcrypto; CREATE EXTENSION overten_auth');
 run_surface($owned, 'in a database of an ordinary role');
+# Some settings have other names, or are not there, in other releases.
+my $parallel = ask($node,
+	"SELECT name FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query')");
+my $has_transaction_timeout = ask($node, "SELECT 1 FROM pg_settings WHERE name = 'transaction_timeout'");
 my %database_settings = (
 	search_path => 'nowhere',
 	default_transaction_isolation => 'serializable',
@@ -150,7 +154,7 @@ my %database_settings = (
 	enable_hashjoin => 'off',
 	enable_sort => 'off',
 	plan_cache_mode => 'force_custom_plan',
-	force_parallel_mode => 'on',
+	$parallel => 'on',
 	parallel_setup_cost => '0',
 	parallel_tuple_cost => '0',
 	min_parallel_table_scan_size => '0',
@@ -175,6 +179,7 @@ my %database_settings = (
 	jit => 'on',
 	jit_above_cost => '0',
 	application_name => "overten_auth'; DROP TABLE x --");
+$database_settings{transaction_timeout} = '1ms' if $has_transaction_timeout;
 my $statements = join '', map {
 	"ALTER DATABASE owned SET $_ = '" . ($database_settings{$_} =~ s/'/''/gr) . "';"
 } sort keys %database_settings;
@@ -183,10 +188,11 @@ is( sqlstate_of([ $node, 'postgres' ], $statements, connstr => $node->connstr('p
 
 # What its owner has every right to break in sessions; they may set it, too.
 my $usable = '-c search_path=public -c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0 '
-  . '-c idle_in_transaction_session_timeout=0 -c exit_on_error=off';
+  . '-c idle_in_transaction_session_timeout=0 -c exit_on_error=off'
+  . ($has_transaction_timeout ? ' -c transaction_timeout=0' : '');
 run_surface($owned, 'with all of these', $usable);
 run_surface($owned, 'with all of these, serializable and parallel',
-	"$usable -c overten_auth.cache_entries=0 -c force_parallel_mode=regress");
+	"$usable -c overten_auth.cache_entries=0 -c $parallel=regress");
 {
 	local $ENV{PGOPTIONS} = $usable;
 	is(ask($owned, 'SELECT flush_failures FROM overten_stat'), 0, 'no flush has failed');

@@ -115,6 +115,10 @@ cmp_ok(uses($passing, $old_key), '<=', 8, 'nothing is counted twice');
 # Settings of the database that a worker must not mind; this session has none
 # of them yet
 my $user = $node->background_psql('passing');
+my $parallel = ask($owner,
+	"SELECT name FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query')");
+my $has_transaction_timeout =
+  ask($owner, "SELECT 1 FROM pg_settings WHERE name = 'transaction_timeout'");
 ask($owner, 'CREATE ROLE weak');
 ask($owner, "ALTER DATABASE passing SET $_")
   foreach (
@@ -127,10 +131,11 @@ ask($owner, "ALTER DATABASE passing SET $_")
 	'statement_timeout = 1',
 	'lock_timeout = 1',
 	'enable_indexscan = off',
-	'force_parallel_mode = regress',
+	"$parallel = regress",
 	"timezone = 'Asia/Kathmandu'",
 	"datestyle = 'German'",
-	'transform_null_equals = on');
+	'transform_null_equals = on',
+	$has_transaction_timeout ? 'transaction_timeout = 1' : ());
 my $history = uses($user, $old_key);
 verify($user, $old_secret) foreach 1 .. 2;
 flush_usage($user);
