@@ -55,6 +55,7 @@ OBJS = \
 	src/problem.o \
 	src/query_string.o \
 	src/request_body.o \
+	src/reseal.o \
 	src/response_json.o \
 	src/row_type.o \
 	src/sealing.o \

@@ -34,7 +34,7 @@ REVOKE ALL ON overten_auth.key_usage FROM PUBLIC;
 COMMENT ON TABLE overten_auth.key_usage IS 'the history of each key, by hour and client address';
 COMMENT ON COLUMN overten_auth.key_usage.key_id IS 'the key';
 COMMENT ON COLUMN overten_auth.key_usage.hour IS 'the beginning of the hour, in UTC';
-COMMENT ON COLUMN overten_auth.key_usage.client_addr IS 'where the requests came from, an IPv6 address cut to /64; NULL if that is not known, and for all addresses of a key after the first 64 of the hour';
+COMMENT ON COLUMN overten_auth.key_usage.client_addr IS 'where the requests came from, an IPv6 address cut to /64; NULL if that is not known, and for all addresses of a key after the first 64 of the hour, or after the first while memory for counting is short';
 COMMENT ON COLUMN overten_auth.key_usage.accepted IS 'uses';
 COMMENT ON COLUMN overten_auth.key_usage.refused IS 'attempts to use it after it was revoked';
 COMMENT ON COLUMN overten_auth.key_usage.first_used_at IS 'time of the first use or attempt';

@@ -175,6 +175,10 @@ describe_last_fetch(Datum *values, bool *nulls)
 	}
 	oa_unlock_databases();
 
+	/* It may be a message of a database with another encoding. */
+	for (char *c = outcome; *c != '\0'; c++)
+		if (IS_HIGHBIT_SET(*c))
+			*c = '?';
 	set_time(&values[LAST_FETCH_AT], &nulls[LAST_FETCH_AT], at);
 	values[LAST_FETCH_OUTCOME] = CStringGetTextDatum(outcome);
 	nulls[LAST_FETCH_OUTCOME] = (outcome[0] == '\0');

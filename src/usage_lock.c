@@ -43,6 +43,14 @@ find_tables(Oid *oids)
 	return true;
 }
 
+/* Give back the locks of the first so many tables. */
+static void
+unlock(const Oid *oids, int count)
+{
+	for (int i = 0; i < count; i++)
+		UnlockRelationOid(oids[i], tables[i].mode);
+}
+
 /*
  * Lock the tables without waiting, or none.  Returns the number of the first
  * that somebody else has locked, or how many tables there are.
@@ -56,8 +64,7 @@ try_to_lock(const Oid *oids)
 		   ConditionalLockRelationOid(oids[n], tables[n].mode))
 		n++;
 	if (n < lengthof(tables))
-		for (int i = 0; i < n; i++)
-			UnlockRelationOid(oids[i], tables[i].mode);
+		unlock(oids, n);
 	return n;
 }
 
@@ -84,11 +91,14 @@ oa_lock_usage_tables(void)
 		{
 			LockRelationOid(oids[n], tables[n].mode);
 			UnlockRelationOid(oids[n], tables[n].mode);
+			continue;
 		}
+
 		/* Until they were locked, the tables could be dropped and created. */
-		else if (find_tables(oids_then) &&
-				 memcmp(oids, oids_then, sizeof(oids)) == 0)
+		if (find_tables(oids_then) &&
+			memcmp(oids, oids_then, sizeof(oids)) == 0)
 			return true;
+		unlock(oids, n);
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),

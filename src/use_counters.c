@@ -276,6 +276,16 @@ count_in(UseEntry *entry, bool accepted, TimestampTz now)
 }
 
 /*
+ * How many addresses of a key in an hour are told apart: one, when memory gets
+ * short, so that one key's many addresses do not take the room of others.
+ */
+static int
+address_limit(void)
+{
+	return counters->used > counters->size / 4 * 3 ? 1 : OA_ADDRESSES_MAX;
+}
+
+/*
  * Find the entry to count in, or NULL.  Where there are enough addresses, that
  * is the one without an address, which the key is changed to.
  */
@@ -284,7 +294,7 @@ find_place(uint32 bucket, OaUseKey *key, int *addresses)
 {
 	UseEntry   *entry = find_entry(bucket, key, addresses);
 
-	if (entry != NULL || *addresses < OA_ADDRESSES_MAX)
+	if (entry != NULL || *addresses < address_limit())
 		return entry;
 	memset(&key->client, 0, sizeof(OaClientAddr));
 	return find_entry(bucket, key, addresses);

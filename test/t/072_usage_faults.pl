@@ -426,5 +426,20 @@ like($log,
 	qr/HINT:  Raise overten_auth\.max_tracked_keys, now 4\./,
 	'and what to do');
 
+# One key from many places leaves room for others.
+$node->append_conf('postgresql.conf', 'overten_auth.max_tracked_keys = 20');
+$node->restart;
+ask($node, <<"EOQ");
+SELECT (overten_handle_request('GET', '/api/v1/verify', json_build_object(
+	'authorization', 'Bearer $secret', 'x-overten-client-addr', '10.0.0.' || i), NULL)).status
+FROM generate_series(1, 60) i
+EOQ
+is(ask($node, 'SELECT entries_used, not_attributed FROM overten_stat'),
+	'17|0', 'when memory gets short, further addresses are not told apart');
+is(ask($node, 'SELECT count((overten_verify_key(secret)).key_id) FROM ten WHERE i <= 3'),
+	3, 'other keys find room');
+is(ask($node, 'SELECT entries_used, not_attributed FROM overten_stat'),
+	'20|0', 'to be counted in');
+
 $node->stop;
 done_testing();
