@@ -429,6 +429,8 @@ like($log,
 # One key from many places leaves room for others.
 $node->append_conf('postgresql.conf', 'overten_auth.max_tracked_keys = 20');
 $node->restart;
+# The worker looks once when the server has started; then it has an hour.
+flush_usage($node);
 ask($node, <<"EOQ");
 SELECT (overten_handle_request('GET', '/api/v1/verify', json_build_object(
 	'authorization', 'Bearer $secret', 'x-overten-client-addr', '10.0.0.' || i), NULL)).status
