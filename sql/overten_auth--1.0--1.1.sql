@@ -305,16 +305,17 @@ COMMENT ON FUNCTION overten_api.authenticate_request() IS
 'For db-pre-request before tables of your own: makes the API key of the request the identity, as overten_authenticate does; without a bearer, or with one that is no API key, there is none. Raises SQLSTATE PGRST like revoke_api_key: 401 invalid_api_key, 400 invalid_request for two credentials that differ, 503 service_unavailable on a standby that may not verify.';
 
 /*
- * As for the tables before: PUBLIC cannot use the row type, and pg_dump is not
- * to warn of it.
+ * As for the tables before: PUBLIC cannot use the row types, and pg_dump is not
+ * to warn of them.
  */
-REVOKE ALL ON TYPE overten_auth.key_usage FROM PUBLIC;
+REVOKE ALL ON TYPE overten_auth.key_usage, overten_stat FROM PUBLIC;
 DELETE FROM pg_catalog.pg_init_privs
 WHERE classoid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass
-AND objoid OPERATOR(pg_catalog.=) (
+AND objoid IN (
 	SELECT c.reltype FROM pg_catalog.pg_class c
-	WHERE c.oid OPERATOR(pg_catalog.=)
-		'overten_auth.key_usage'::pg_catalog.regclass);
+	WHERE c.oid IN (
+		'overten_auth.key_usage'::pg_catalog.regclass,
+		'overten_stat'::pg_catalog.regclass));
 
 SELECT pg_catalog.pg_extension_config_dump('overten_auth.key_usage', '');
 

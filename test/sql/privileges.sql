@@ -35,7 +35,7 @@ SELECT object FROM member
 WHERE obj_description(objid, (SELECT relname FROM pg_class WHERE oid = classid)::name) IS NULL
 	AND NOT (classid = 'pg_type'::regclass
 			 AND (SELECT typrelid <> 0 OR typcategory = 'A' FROM pg_type WHERE oid = objid)
-			 AND (SELECT relkind = 'r' OR typcategory = 'A'
+			 AND (SELECT relkind IN ('r', 'v') OR typcategory = 'A'
 				  FROM pg_type LEFT JOIN pg_class c ON c.oid = typrelid
 				  WHERE pg_type.oid = objid));
 SELECT object, attname FROM member JOIN pg_attribute ON attrelid = objid
