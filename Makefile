@@ -83,7 +83,9 @@ OBJS = \
 	src/use_counters.o \
 	src/verify.o \
 	src/webhook_signature.o \
-	src/webhooks.o
+	src/webhooks.o \
+	src/worker_request.o \
+	src/worker_session.o
 
 DATA = $(wildcard sql/$(EXTENSION)--*.sql)
 

@@ -1,22 +1,17 @@
 /*
  * key_request.c
  *		Asks the key worker for a fetch, and waits for it.
- *
- * The worker is another process and writes in a transaction of its own, so the
- * caller's locks can stand in its way; it gives up on a lock after a second.
  */
 #include "postgres.h"
 
 #include "access/xlog.h"
-#include "miscadmin.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 #include "overten_auth.h"
 
-#define TIMEOUT_MS	(30 * 1000)
-
 PG_FUNCTION_INFO_V1(overten_refresh_signing_keys);
+
+StaticAssertDecl(OA_REQUEST_SECONDS == 30, "also in the message below");
 
 static void
 refuse(const char *detail, const char *hint)
@@ -28,9 +23,9 @@ refuse(const char *detail, const char *hint)
 			 hint != NULL ? errhint("%s", hint) : 0));
 }
 
-/* The state of the session's database, if keys can be fetched for it. */
-static OaKeyState *
-find_state(void)
+/* The session's database, if keys can be fetched for it. */
+static OaDatabase *
+find_database(void)
 {
 	OaDatabase *database = oa_my_database();
 
@@ -48,40 +43,19 @@ find_state(void)
 	if (oa_signing_keys_command[0] == '\0')
 		refuse("There is no command to fetch them with.",
 			   "Set overten_auth.signing_keys_command.");
-	return &database->keys;
+	return database;
 }
 
-/* Put a request, and return its number. */
-static uint64
-ask(OaKeyState *keys)
-{
-	uint64		number;
-
-	oa_lock_databases(LW_EXCLUSIVE);
-	number = ++keys->asked;
-	oa_wake_launcher();
-	oa_unlock_databases();
-	return number;
-}
-
-/* Is a request fulfilled?  Raises 55000 if the fetch failed. */
-static bool
-is_done(OaKeyState *keys, uint64 number)
+/* Raise 55000 for a fetch that failed. */
+static void
+report_failure(const OaKeyState *keys)
 {
 	char		outcome[OA_OUTCOME_MAX];
-	bool		done;
-	bool		failed;
 
 	oa_lock_databases(LW_SHARED);
-	done = (keys->done >= number);
-	failed = !done && keys->failed >= number;
 	strlcpy(outcome, keys->outcome, sizeof(outcome));
 	oa_unlock_databases();
-
-	if (failed)
-		refuse(outcome,
-			   "The keys are as they were; the server log may say more.");
-	return done;
+	refuse(outcome, "The keys are as they were; the server log may say more.");
 }
 
 /*
@@ -94,22 +68,18 @@ is_done(OaKeyState *keys, uint64 number)
 Datum
 overten_refresh_signing_keys(PG_FUNCTION_ARGS)
 {
-	OaKeyState *keys = find_state();
-	int64		end = oa_monotonic_ms() + TIMEOUT_MS;
-	uint64		number = ask(keys);
+	OaDatabase *database = find_database();
 	TimestampTz last;
 
-	ConditionVariablePrepareToSleep(&keys->changed);
-	while (!is_done(keys, number))
+	switch (oa_ask_worker(database, &database->keys.requests))
 	{
-		int64		left = end - oa_monotonic_ms();
-
-		if (left <= 0)
-			refuse("It took longer than 30 seconds.",
-				   "See the server log.");
-		(void) ConditionVariableTimedSleep(&keys->changed, (long) left,
-										   PG_WAIT_EXTENSION);
+		case OA_REQUEST_DONE:
+			break;
+		case OA_REQUEST_FAILED:
+			report_failure(&database->keys);
+			break;
+		case OA_REQUEST_WAITS:
+			refuse("It took longer than 30 seconds.", "See the server log.");
 	}
-	ConditionVariableCancelSleep();
 	PG_RETURN_INT32(oa_count_signing_keys(&last));
 }

@@ -13,19 +13,16 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "commands/extension.h"
 #include "common/pg_prng.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "overten_auth.h"
@@ -48,7 +45,7 @@ static bool has_ended = false;
 void
 oa_keys_init(OaKeyState *keys)
 {
-	ConditionVariableInit(&keys->changed);
+	ConditionVariableInit(&keys->requests.changed);
 }
 
 /* Another database has the name now.  The lock is held. */
@@ -87,13 +84,6 @@ oa_keys_hurry(OaKeyState *keys)
 		keys->next_fetch_at = 0;
 }
 
-/* Is somebody waiting for a fetch that has not begun?  The lock is held. */
-static bool
-is_asked_for(const OaKeyState *keys)
-{
-	return keys->asked > Max(keys->done, keys->failed);
-}
-
 /*
  * In how many milliseconds is a worker to be started?  -1 if there is no need
  * for one.  The lock is held.
@@ -105,7 +95,7 @@ oa_keys_due_in(const OaKeyState *keys)
 
 	if (keys->worker != NULL)
 		return -1;
-	if (is_asked_for(keys))
+	if (oa_is_asked(&keys->requests))
 		return 0;
 	if (!keys->wanted || oa_signing_keys_command[0] == '\0')
 		return -1;
@@ -119,11 +109,11 @@ void
 oa_keys_have_no_worker(OaKeyState *keys)
 {
 	oa_lock_databases(LW_EXCLUSIVE);
-	keys->failed = keys->asked;
+	keys->requests.failed = keys->requests.asked;
 	strlcpy(keys->outcome, "There is no place for another background worker.",
 			OA_OUTCOME_MAX);
 	oa_unlock_databases();
-	ConditionVariableBroadcast(&keys->changed);
+	ConditionVariableBroadcast(&keys->requests.changed);
 }
 
 /* Begin, unless another worker is at it. */
@@ -139,7 +129,7 @@ begin(OaKeyState *keys)
 	if (begins)
 	{
 		keys->worker = MyProc;
-		begun_with = keys->asked;
+		begun_with = keys->requests.asked;
 		if (keys->failures < INT_MAX)
 			keys->failures++;
 		keys->tried_at = begun_at;
@@ -161,7 +151,7 @@ note_failure(OaDatabase *database, const char *outcome, const char *said)
 	int			seconds;
 
 	oa_lock_databases(LW_EXCLUSIVE);
-	keys->failed = Max(keys->failed, begun_with);
+	keys->requests.failed = Max(keys->requests.failed, begun_with);
 	strlcpy(keys->outcome, outcome, OA_OUTCOME_MAX);
 	keys->next_fetch_at = oa_next_fetch_at(now, 0, keys->failures, random);
 	seconds = (keys->next_fetch_at - now) / USECS_PER_SEC;
@@ -190,7 +180,7 @@ note_success(OaDatabase *database, const char *outcome, int max_age)
 	keys->failures = 0;
 	keys->fetched_at = begun_at;
 	keys->next_fetch_at = oa_next_fetch_at(begun_at, max_age, 0, random);
-	keys->done = begun_with;
+	keys->requests.done = begun_with;
 	strlcpy(keys->outcome, outcome, OA_OUTCOME_MAX);
 	oa_unlock_databases();
 
@@ -214,82 +204,62 @@ leave(int code, Datum argument)
 	database->keys.worker = NULL;
 	oa_wake_launcher();
 	oa_unlock_databases();
-	ConditionVariableBroadcast(&database->keys.changed);
+	ConditionVariableBroadcast(&database->keys.requests.changed);
 }
 
-/*
- * Bring what was fetched into the tables, in a transaction.  Returns how many
- * keys there are then.
- */
-static int
-load(const OaKeyFetch *fetch)
+/* What is to be loaded, and how many keys there are then. */
+typedef struct Load
 {
+	const OaKeyFetch *fetch;
+	int			count;			/* -1: the extension is not there */
+} Load;
+
+/* Bring what was fetched into the tables, in a transaction. */
+static void
+load(void *argument)
+{
+	Load	   *load = argument;
+	const OaKeyFetch *fetch = load->fetch;
 	TimestampTz not_after;
-	int			count;
 
 	not_after = begun_at + fetch->max_age * USECS_PER_SEC + KEYS_GRACE;
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
+	oa_worker_begin();
 	if (!OidIsValid(get_extension_oid("overten_auth", true)))
-		count = -1;
+		load->count = -1;
 	else if (fetch->document != NULL)
-		count = oa_load_signing_keys(fetch->document, fetch->length,
-									 not_after);
+		load->count = oa_load_signing_keys(fetch->document, fetch->length,
+										   not_after);
 	else
-		count = oa_extend_signing_keys(not_after);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	return count;
+		load->count = oa_extend_signing_keys(not_after);
+	oa_worker_commit();
 }
 
-/* The same, with an error caught and kept as the outcome; false then. */
+/* Load what was fetched; what came of it is the outcome. */
 static bool
 try_to_load(OaKeyFetch *fetch)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	volatile int count = -1;
-	volatile bool loaded = false;
+	Load		job = {.fetch = fetch};
+	char		failure[OA_FAILURE_MAX];
 
 	fetch->said[0] = '\0';
-	PG_TRY();
+	if (!oa_run_job(load, &job, "loading signing keys", failure))
 	{
-		count = load(fetch);
-		loaded = true;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		HOLD_INTERRUPTS();
-		EmitErrorReport();
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		snprintf(fetch->outcome, OA_OUTCOME_MAX - 1, "They could not be loaded: %.*s",
-				 pg_mbcliplen(error->message, strlen(error->message), 120),
-				 error->message);
-		strlcat(fetch->outcome, ".", OA_OUTCOME_MAX);
-		AbortCurrentTransaction();
-		FlushErrorState();
-		RESUME_INTERRUPTS();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-
-	if (!loaded)
+		snprintf(fetch->outcome, OA_OUTCOME_MAX, "They could not be loaded: %.*s.",
+				 pg_mbcliplen(failure, strlen(failure), 120), failure);
 		return false;
-	if (count < 0)
+	}
+	if (job.count < 0)
 		strlcpy(fetch->outcome, "The database does not have the extension.",
 				OA_OUTCOME_MAX);
-	else if (count == 0)
+	else if (job.count == 0)
 		strlcpy(fetch->outcome,
 				"The answer says that nothing has changed, but there are no keys.",
 				OA_OUTCOME_MAX);
 	else
-		snprintf(fetch->outcome, OA_OUTCOME_MAX, "%d %s%s.", count,
-				 count == 1 ? "key" : "keys",
+		snprintf(fetch->outcome, OA_OUTCOME_MAX, "%d %s%s.", job.count,
+				 job.count == 1 ? "key" : "keys",
 				 fetch->document != NULL ? "" : ", unchanged");
-	return count > 0;
+	return job.count > 0;
 }
 
 /* The database's OID, now that it is to be connected to. */
@@ -323,7 +293,6 @@ bring_home(OaDatabase *database, OaKeyFetch *fetch)
 	pqsignal(SIGTERM, die);
 	if (ShutdownRequestPending)
 		proc_exit(0);
-	pgstat_report_activity(STATE_RUNNING, "loading signing keys");
 	return try_to_load(fetch);
 }
 

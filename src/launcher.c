@@ -108,14 +108,16 @@ set_oid(OaDatabase *database, Oid oid)
 	{
 		database->oid = oid;
 		database->look_at = 0;
-		database->has_extension = false;
 		oa_keys_forget(&database->keys);
 		if (database->waiting != NULL)
 			SetLatch(&database->waiting->procLatch);
 	}
 	oa_unlock_databases();
 	if (oid != old)
-		ConditionVariableBroadcast(&database->changed);
+	{
+		ConditionVariableBroadcast(&database->requests.changed);
+		ConditionVariableBroadcast(&database->keys.requests.changed);
+	}
 	return old;
 }
 

@@ -322,6 +322,15 @@ extern void oa_discard_uses(Oid database);
 #define OA_FAILURE_MAX		200 /* bytes of an error message that are kept */
 #define OA_OUTCOME_MAX		200
 
+/* Requests to a worker, which the lock of the databases protects. */
+typedef struct OaRequests
+{
+	uint64		asked;			/* number of the last one */
+	uint64		done;			/* those up to here are fulfilled */
+	uint64		failed;			/* up to here, unless done, have failed */
+	ConditionVariable changed;	/* whether they are; or the database's OID */
+} OaRequests;
+
 /* The state of signing keys, which the lock of the databases protects. */
 typedef struct OaKeyState
 {
@@ -331,11 +340,8 @@ typedef struct OaKeyState
 	TimestampTz fetched_at;		/* begin of the last that succeeded */
 	TimestampTz next_fetch_at;
 	int			failures;		/* in a row; a fetch that runs is one */
-	uint64		asked;			/* number of the last request for a fetch */
-	uint64		done;			/* requests up to here are fulfilled */
-	uint64		failed;			/* up to here, unless done, have failed */
+	OaRequests	requests;		/* for a fetch */
 	char		outcome[OA_OUTCOME_MAX];	/* of the last fetch; "" if none */
-	ConditionVariable changed;	/* done or failed */
 } OaKeyState;
 
 typedef struct OaDatabase
@@ -350,15 +356,11 @@ typedef struct OaDatabase
 	PGPROC	   *working;		/* usage worker that is at work */
 	int64		look_at;		/* monotonic; when to look after the tables */
 	int64		flush_at;		/* monotonic; when to flush, if used */
-	bool		has_extension;
-	uint64		flush_asked;	/* number of the last request for a flush */
-	uint64		flush_done;		/* requests up to here are fulfilled */
-	uint64		flush_failed;	/* up to here, unless done, have failed */
+	OaRequests	requests;		/* for a flush */
 	int			failures;		/* in a row */
 	TimestampTz flushed_at;		/* 0 if never */
 	TimestampTz failed_at;
 	char		failure[OA_FAILURE_MAX];	/* the last; "" if none */
-	ConditionVariable changed;	/* oid, flush_done or flush_failed */
 	OaKeyState	keys;
 } OaDatabase;
 
@@ -387,7 +389,25 @@ extern bool oa_remove_old_usage(void);
 
 /* launcher.c, usage_worker.c: the background workers */
 extern void oa_register_launcher(void);
+
+/* worker_session.c: what the workers do in a database */
 extern void oa_prepare_worker_session(void);
+extern void oa_worker_begin(void);
+extern void oa_worker_commit(void);
+extern bool oa_run_job(void (*job) (void *argument), void *argument,
+					   const char *activity, char *failure);
+
+/* worker_request.c: asking a worker, and waiting for it */
+typedef enum OaRequestState
+{
+	OA_REQUEST_WAITS, OA_REQUEST_DONE, OA_REQUEST_FAILED
+} OaRequestState;
+
+#define OA_REQUEST_SECONDS	30	/* at most */
+
+extern bool oa_is_asked(const OaRequests *requests);
+extern OaRequestState oa_ask_worker(OaDatabase *database,
+									OaRequests *requests);
 
 /* key_worker.c: the worker that fetches signing keys */
 extern void oa_keys_init(OaKeyState *keys);

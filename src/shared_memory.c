@@ -113,7 +113,7 @@ init_database(OaDatabase *database, const char *name)
 	strlcpy(database->name, name, sizeof(database->name));
 	pg_atomic_init_u32(&database->used, 0);
 	pg_atomic_init_u32(&database->overflowed, 0);
-	ConditionVariableInit(&database->changed);
+	ConditionVariableInit(&database->requests.changed);
 	oa_keys_init(&database->keys);
 }
 

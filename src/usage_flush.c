@@ -15,11 +15,9 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "overten_auth.h"
@@ -34,22 +32,6 @@ typedef struct Batch
 	bool	   *known;			/* of each, is its key committed? */
 	int			count;
 } Batch;
-
-/* Begin a transaction of the worker. */
-static void
-begin(void)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-}
-
-static void
-commit(void)
-{
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-}
 
 /*
  * Take the uses of keys that may yet be committed out of a batch that has been
@@ -94,10 +76,10 @@ oa_flush_uses(void)
 		int			count;
 
 		memset(batch.known, false, batch.count * sizeof(bool));
-		begin();
+		oa_worker_begin();
 		if (oa_lock_usage_tables())
 			oa_write_uses(batch.uses, batch.count, batch.known);
-		commit();
+		oa_worker_commit();
 		count = keep_back(&batch);
 		oa_subtract_uses(batch.uses, count);
 		kept_back |= (count < batch.count);
@@ -128,13 +110,13 @@ oa_remove_old_usage(void)
 	uint64		removed;
 	int			level;
 
-	begin();
+	oa_worker_begin();
 	values[0] = TimestampTzGetDatum(GetCurrentTimestamp() -
 									oa_usage_retention * USECS_PER_MINUTE);
 	values[1] = Int64GetDatum(REMOVE_MAX);
 	level = oa_statements_begin();
 	removed = oa_statement_run(&remove, values, NULL);
 	oa_statements_end(level);
-	commit();
+	oa_worker_commit();
 	return removed == REMOVE_MAX;
 }

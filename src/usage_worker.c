@@ -14,22 +14,17 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
@@ -74,8 +69,7 @@ is_due(OaDatabase *database, int64 now)
 		return true;
 	return !ShutdownRequestPending &&
 		(now >= database->look_at ||
-		 database->flush_asked > Max(database->flush_done,
-									 database->flush_failed));
+		 oa_is_asked(&database->requests));
 }
 
 /* How long to wait for the next time that work may be due. */
@@ -83,9 +77,10 @@ static long
 time_to_wait(const OaDatabase *database, int64 now)
 {
 	int64		interval = oa_flush_interval * INT64CONST(1000);
-	int64		until = database->flush_at > now ? database->flush_at :
-	now + interval;
+	int64		until = database->flush_at;
 
+	if (until <= now)
+		until = now + interval;
 	if (database->working != NULL)
 		return PREDECESSOR_MS;
 	if (!OidIsValid(database->oid))
@@ -124,7 +119,7 @@ begin_work(OaDatabase *database, long *timeout)
 		database->waiting = NULL;
 		database->look_at = now + LOOK_INTERVAL_MS;
 		my_oid = database->oid;
-		begun_with = database->flush_asked;
+		begun_with = database->requests.asked;
 		oa_wake_launcher();
 	}
 	*timeout = time_to_wait(database, now);
@@ -188,19 +183,15 @@ wait_for_work(OaDatabase *database)
 static void
 note_failure(OaDatabase *database, uint64 asked, const char *message)
 {
-	int			length = pg_mbcliplen(message, (int) strlen(message),
-									  OA_FAILURE_MAX - 1);
-
 	oa_count_event(OA_FLUSH_FAILURE);
 	oa_lock_databases(LW_EXCLUSIVE);
 	database->failures++;
 	database->flush_at = oa_monotonic_ms() + pause_ms(database);
-	database->flush_failed = Max(database->flush_failed, asked);
+	database->requests.failed = Max(database->requests.failed, asked);
 	database->failed_at = GetCurrentTimestamp();
-	memcpy(database->failure, message, length);
-	database->failure[length] = '\0';
+	strlcpy(database->failure, message, OA_FAILURE_MAX);
 	oa_unlock_databases();
-	ConditionVariableBroadcast(&database->changed);
+	ConditionVariableBroadcast(&database->requests.changed);
 }
 
 /* Note that requests up to "asked" are fulfilled. */
@@ -211,10 +202,10 @@ note_flush(OaDatabase *database, uint64 asked)
 	oa_lock_databases(LW_EXCLUSIVE);
 	database->failures = 0;
 	database->flush_at = oa_monotonic_ms() + pause_ms(database);
-	database->flush_done = asked;
+	database->requests.done = asked;
 	database->flushed_at = GetCurrentTimestamp();
 	oa_unlock_databases();
-	ConditionVariableBroadcast(&database->changed);
+	ConditionVariableBroadcast(&database->requests.changed);
 }
 
 /* Leave the database's struct, whatever the reason for exiting. */
@@ -240,39 +231,7 @@ leave(int code, Datum argument)
 		SetLatch(&database->waiting->procLatch);
 	oa_wake_launcher();
 	oa_unlock_databases();
-	ConditionVariableBroadcast(&database->changed);
-}
-
-/* Run a job.  If it fails, log that, clean up, and keep the message. */
-static bool
-run_job(void (*job) (void), const char *activity, char *failure)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	volatile bool done = false;
-
-	pgstat_report_activity(STATE_RUNNING, activity);
-	PG_TRY();
-	{
-		job();
-		done = true;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		HOLD_INTERRUPTS();
-		EmitErrorReport();
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		strlcpy(failure, error->message, OA_FAILURE_MAX);
-		AbortCurrentTransaction();
-		FlushErrorState();
-		MemoryContextSwitchTo(caller);
-		RESUME_INTERRUPTS();
-	}
-	PG_END_TRY();
-	pgstat_report_activity(STATE_IDLE, NULL);
-	return done;
+	ConditionVariableBroadcast(&database->requests.changed);
 }
 
 /*
@@ -280,39 +239,37 @@ run_job(void (*job) (void), const char *activity, char *failure)
  * it may have got another name before it was connected to.
  */
 static void
-look_around(void)
+look_around(void *argument)
 {
 	Oid			schema;
 
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
+	oa_worker_begin();
 	is_renamed = strcmp(get_database_name(MyDatabaseId),
 						my_database->name) != 0;
 	schema = get_namespace_oid(OA_SCHEMA, true);
 	has_extension = OidIsValid(get_extension_oid("overten_auth", true)) &&
 		OidIsValid(schema) &&
 		OidIsValid(get_relname_relid("key_usage", schema));
-	CommitTransactionCommand();
+	oa_worker_commit();
 }
 
 /* See whether signing keys are to be fetched. */
 static void
-look_at_keys(void)
+look_at_keys(void *argument)
 {
 	TimestampTz last;
 	int			count;
 
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
+	oa_worker_begin();
 	count = oa_count_signing_keys(&last);
-	CommitTransactionCommand();
+	oa_worker_commit();
 	oa_keys_note(&my_database->keys, oa_firebase_project_id[0] != '\0',
 				 count > 0);
 }
 
 /* Flush; when the server stops, until nothing is left. */
 static void
-flush(void)
+flush(void *argument)
 {
 	OaDatabase *database = my_database;
 
@@ -332,41 +289,10 @@ flush(void)
 }
 
 static void
-remove_old_usage(void)
+remove_old_usage(void *argument)
 {
 	while (!ShutdownRequestPending && oa_remove_old_usage())
 		CHECK_FOR_INTERRUPTS();
-}
-
-/*
- * Settings that may be otherwise in the database.  The statements of a flush
- * are planned once, for batches of any size and tables that may be empty
- * still, so they are to go by the indexes whatever the planner thinks of it.
- */
-void
-oa_prepare_worker_session(void)
-{
-	static const char *const settings[][2] = {
-		{"default_transaction_isolation", "read committed"},
-		{"default_transaction_read_only", "off"},
-		{"default_transaction_deferrable", "off"},
-		{"session_replication_role", "origin"},
-		{"lock_timeout", "1s"},
-		{"enable_seqscan", "off"},
-		{"enable_bitmapscan", "off"},
-		{"jit", "off"},
-		{"idle_in_transaction_session_timeout", "0"},
-#if PG_VERSION_NUM >= 170000
-		{"transaction_timeout", "0"},
-#endif
-		/* A standby that does not answer must not keep the server up. */
-		{"synchronous_commit", "local"},
-	};
-
-	for (int i = 0; i < lengthof(settings); i++)
-		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET,
-						PGC_S_OVERRIDE);
-	pgstat_report_appname("overten_auth");
 }
 
 /* Do what there is to do in the database that has been connected to. */
@@ -376,7 +302,7 @@ work(OaDatabase *database)
 	char		failure[OA_FAILURE_MAX] = "";
 
 	oa_prepare_worker_session();
-	if (!run_job(look_around, "looking for the extension", failure))
+	if (!oa_run_job(look_around, NULL, "looking for the extension", failure))
 		note_failure(database, begun_with, failure);
 	else if (is_renamed)
 	{
@@ -394,20 +320,19 @@ work(OaDatabase *database)
 	}
 	else
 	{
-		if (run_job(flush, "flushing usage", failure))
+		if (oa_run_job(flush, NULL, "flushing usage", failure))
 			note_flush(database, begun_with);
 		else
 		{
 			pg_atomic_write_u32(&database->used, 1);
 			note_failure(database, begun_with, failure);
 		}
-		if (!run_job(remove_old_usage, "removing old usage", failure))
+		if (!oa_run_job(remove_old_usage, NULL, "removing old usage", failure))
 			note_failure(database, 0, failure);
-		(void) run_job(look_at_keys, "looking at signing keys", failure);
+		(void) oa_run_job(look_at_keys, NULL, "looking at signing keys", failure);
 	}
 
 	oa_lock_databases(LW_EXCLUSIVE);
-	database->has_extension = has_extension;
 	if (!has_extension)
 		database->keys.wanted = false;
 	oa_unlock_databases();

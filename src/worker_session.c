@@ -1,0 +1,105 @@
+/*
+ * worker_session.c
+ *		What the background workers do alike in a database.
+ *
+ * They set the session up, so that nobody's defaults for the database change
+ * what they do, and run jobs, whose errors do not end them.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "overten_auth.h"
+
+/*
+ * Settings that may be otherwise in the database.  The statements of a flush
+ * are planned once, for batches of any size and tables that may be empty
+ * still, so they are to go by the indexes whatever the planner thinks of it.
+ */
+void
+oa_prepare_worker_session(void)
+{
+	static const char *const settings[][2] = {
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_deferrable", "off"},
+		{"session_replication_role", "origin"},
+		{"lock_timeout", "1s"},
+		{"enable_seqscan", "off"},
+		{"enable_bitmapscan", "off"},
+		{"jit", "off"},
+		{"idle_in_transaction_session_timeout", "0"},
+#if PG_VERSION_NUM >= 170000
+		{"transaction_timeout", "0"},
+#endif
+		/* A standby that does not answer must not keep the server up. */
+		{"synchronous_commit", "local"},
+	};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET,
+						PGC_S_OVERRIDE);
+	pgstat_report_appname("overten_auth");
+}
+
+/* Begin a transaction. */
+void
+oa_worker_begin(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+/* Commit it. */
+void
+oa_worker_commit(void)
+{
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
+
+/*
+ * Run a job.  If it fails, log that, clean up, and keep as much of the message
+ * as OA_FAILURE_MAX bytes hold.
+ */
+bool
+oa_run_job(void (*job) (void *argument), void *argument, const char *activity,
+		   char *failure)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	volatile bool done = false;
+
+	pgstat_report_activity(STATE_RUNNING, activity);
+	PG_TRY();
+	{
+		job(argument);
+		done = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+		int			length;
+
+		HOLD_INTERRUPTS();
+		EmitErrorReport();
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		length = pg_mbcliplen(error->message, (int) strlen(error->message),
+							  OA_FAILURE_MAX - 1);
+		strlcpy(failure, error->message, length + 1);
+		AbortCurrentTransaction();
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	return done;
+}
