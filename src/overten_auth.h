@@ -57,6 +57,7 @@ extern bool oa_is_secret_shaped(const char *bytes, int length);
 extern bool oa_is_prefix_shaped(const char *bytes, int length);
 extern text *oa_make_secret(void);
 extern void oa_digest(const char *bytes, int length, uint8 *digest);
+extern bytea *oa_secret_digest(text *secret);
 extern text *oa_make_id(const char *prefix);
 extern text *oa_make_webhook_secret(void);
 extern text *oa_secret_argument(FunctionCallInfo fcinfo, int n);
@@ -72,6 +73,7 @@ extern void oa_require_argument(FunctionCallInfo fcinfo, int n,
 								const char *what);
 extern text *oa_text_argument(FunctionCallInfo fcinfo, int n,
 							  const char *what);
+extern text *oa_reason_argument(FunctionCallInfo fcinfo, int n);
 typedef enum OaNameRule
 {
 	OA_NAME_LENGTH, OA_NAME_CONTROL_CHARACTER
@@ -243,6 +245,11 @@ extern OaMasterKey *oa_master_key(int n);
 extern const char *oa_master_key_problem(void);
 extern ArrayType *oa_master_key_ids_present(void);
 extern ArrayType *oa_master_key_ids_needed(void);
+
+/* In SQL: does an org's previous webhook secret still sign? */
+#define OA_PREVIOUS_STILL_SIGNS \
+	"previous_webhook_secret_until " \
+	"OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()"
 
 /* sealing.c: how a webhook secret is kept in the table */
 extern bytea *oa_seal(text *org_id, text *webhook_secret);
