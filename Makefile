@@ -31,6 +31,7 @@ OBJS = \
 	src/identity.o \
 	src/import.o \
 	src/invalidation.o \
+	src/json_string.o \
 	src/jwt_library.o \
 	src/key_answer.o \
 	src/key_command.o \

@@ -512,17 +512,25 @@ typedef struct OaJsonNode
 	uint16		count;			/* of an object, its members */
 } OaJsonNode;
 
-extern const char *oa_json_parse(const char *text, int length,
+extern const char *oa_json_parse(const char *json, int length,
 								 OaJsonNode *nodes, int capacity);
-extern const OaJsonNode *oa_json_member(const char *text,
+extern const OaJsonNode *oa_json_member(const char *json,
 										const OaJsonNode *nodes,
 										const OaJsonNode *object,
 										const char *name);
-extern bool oa_json_equals(const char *text, const OaJsonNode *node,
+extern double oa_json_number(const char *json, const OaJsonNode *node);
+
+/* json_string.c: the strings in it */
+extern const char *oa_json_skip_string(const unsigned char **at,
+									   const unsigned char *end,
+									   bool *escaped);
+extern bool oa_json_equals(const char *json, const OaJsonNode *node,
 						   const char *expected);
-extern int	oa_json_unescape(const char *text, const OaJsonNode *node,
+extern bool oa_json_same(const char *json, const OaJsonNode *a,
+						 const OaJsonNode *b);
+extern uint32 oa_json_hash(const char *json, const OaJsonNode *node);
+extern int	oa_json_unescape(const char *json, const OaJsonNode *node,
 							 char *out);
-extern double oa_json_number(const char *text, const OaJsonNode *node);
 
 /* claims.c: what a token says, in the server's encoding and types */
 extern bool oa_utf8_to_server(const char *utf8, int length, text **result);
