@@ -68,6 +68,7 @@ OBJS = \
 	src/status.o \
 	src/store.o \
 	src/strict_json.o \
+	src/tables.o \
 	src/token_decoder.o \
 	src/token_reader.o \
 	src/token_rules.o \

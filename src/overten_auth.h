@@ -95,15 +95,49 @@ extern void *oa_cache_store(OaCache *cache, const uint8 *key,
 							const void *value, Size size,
 							uint64 read_generation);
 
-/* store.c: direct reads of the tables, under the latest snapshot */
+/* tables.c: the tables that are read directly, with the columns that are */
 typedef enum OaTable
 {
 	OA_API_KEYS, OA_ORGS, OA_SIGNING_KEYS
 } OaTable;
 
+enum
+{
+	OA_KEY_DIGEST, OA_KEY_ID, OA_KEY_ORG_ID, OA_KEY_PREFIX, OA_KEY_REVOKED_AT
+};
+
+enum
+{
+	OA_ORG_ID, OA_ORG_NAME, OA_ORG_TIER, OA_ORG_WEBHOOK_SECRET,
+	OA_ORG_SUSPENDED_AT
+};
+
+enum
+{
+	OA_SIGNING_KID, OA_SIGNING_PUBLIC_KEY, OA_SIGNING_EXPIRES_AT,
+	OA_SIGNING_CERTIFICATE_EXPIRES_AT
+};
+
+#define OA_TABLE_COLUMNS_MAX 5
+
+typedef struct OaTableInfo
+{
+	Oid			equality;		/* function that compares the first column */
+	Oid			relid;
+	Oid			index;			/* unique, on the first column; may be none */
+	int			ncolumns;
+	AttrNumber	attnums[OA_TABLE_COLUMNS_MAX];	/* by the enums above */
+} OaTableInfo;
+
+extern bool oa_tables_watch(Oid relid);
+extern void oa_tables_look_up(void);
+extern Relation oa_table_open(OaTable number, const OaTableInfo **info);
+
+/* store.c: direct reads of them, under the latest snapshot */
 typedef struct OaRead
 {
 	Relation	first;			/* open until it has been looked at */
+	const OaTableInfo *table;	/* that it is */
 	uint64		generation;		/* of the caches, before the snapshot */
 	Snapshot	snapshot;		/* registered; sees all that has committed */
 } OaRead;
@@ -136,7 +170,6 @@ typedef struct OaSigningKeyRow
 	bool		own;
 } OaSigningKeyRow;
 
-extern bool oa_store_watches(Oid relid);
 extern void oa_store_begin_read(OaRead *read, OaTable first);
 extern void oa_store_end_read(OaRead *read);
 extern bool oa_store_find_key(OaRead *read, const uint8 *digest,
