@@ -204,18 +204,18 @@ oa_tables_look_up(void)
 
 /*
  * Open a table of the extension, locked for reading, and make sure that its
- * columns and index are known; "info" is kept up to date by every call, and
- * stands as long as the lock is held.  Taking the lock accepts messages, so only
- * afterwards can it be said whether what was found before still holds.
+ * columns and index are known: *info, which stands as long as the lock is held.
+ * Taking the lock accepts messages, so only afterwards can it be said whether
+ * what was found before still holds.
  */
 Relation
 oa_table_open(OaTable number, const OaTableInfo **info)
 {
 	Table	   *table = &tables[number];
+	uint64		generation;
 	Relation	relation;
 
 	*info = &table->found;
-
 	for (;;)
 	{
 		if (!is_found(table))
@@ -238,10 +238,12 @@ oa_table_open(OaTable number, const OaTableInfo **info)
 		table->generation = 0;
 	}
 
-	table->generation = oa_cache_generation();
+	/* An error leaves it unknown; so does a message that comes meanwhile. */
+	generation = oa_cache_generation();
 	table->found.ncolumns = count_columns(table);
 	for (int i = 0; i < table->found.ncolumns; i++)
 		table->found.attnums[i] = find_column(relation, &table->columns[i]);
 	table->found.index = find_index(relation, table->found.attnums[0]);
+	table->generation = generation;
 	return relation;
 }
