@@ -227,10 +227,7 @@ run-serve: all $(GATEWAY)
 	@trap '' INT; SERVER_CONF=test/demo.conf $(TEMP_INSTALL) test/with-server test/with-gateway test/serve
 
 run-bench: all $(GATEWAY)
-	@SERVER_CONF=test/bench/postgresql.conf $(TEMP_INSTALL) test/with-server test/bench/growth
-	@SERVER_CONF=test/bench/usage.conf $(TEMP_INSTALL) test/with-server test/bench/usage
-	@$(TEMP_INSTALL) test/with-server test/with-gateway test/bench/http
-	@$(TEMP_INSTALL) test/with-server test/bench/firebase
+	@PG_CONFIG='$(PG_CONFIG)' test/bench/all
 
 run-race: all test/race/race
 	@SERVER_CONF=test/race/postgresql.conf $(TEMP_INSTALL) test/with-server test/race/run $(RACE_OPTS)
