@@ -79,7 +79,7 @@ tps()
 	shift 2
 
 	PGOPTIONS="-c overten_auth.record_use_without_preload=${RECORD:-off}" \
-	pgbench -n -M prepared -c "$clients" -j $((clients < 2 ? clients : 2)) -T $((seconds + clients / 16)) \
+	pgbench -n -M prepared -c "$clients" -j $((clients < 2 ? clients : 2)) -T $((seconds + clients / 32)) \
 		-f "$scripts/$name" "$@" 2>"$SCRATCH/pgbench.log" | awk '/^tps/ {print $3}'
 	! grep -i error "$SCRATCH/pgbench.log" >&2
 }
