@@ -237,15 +237,11 @@ run-demo: all $(GATEWAY)
 run-serve: all $(GATEWAY)
 	@trap '' INT; SERVER_CONF=test/demo.conf $(TEMP_INSTALL) test/with-server test/with-gateway test/serve
 
-run-bench: all $(GATEWAY)
-	@SERVER_CONF=test/bench/postgresql.conf $(TEMP_INSTALL) test/with-server test/bench/run
-	@SERVER_CONF=test/bench/usage.conf $(TEMP_INSTALL) test/with-server test/bench/usage
-	@$(TEMP_INSTALL) test/with-server test/with-gateway test/bench/http
-	@$(MAKE) --no-print-directory run-bench-peers
+run-bench: all $(GATEWAY) $(PEERS)
+	@PG_CONFIG='$(PG_CONFIG)' test/bench/all
 
 run-bench-peers: all $(PEERS)
-	@SERVER_CONF=test/bench/peers/postgresql.conf $(TEMP_INSTALL) test/with-server test/bench/peers/run
-	@$(TEMP_INSTALL) test/with-server test/bench/firebase
+	@PG_CONFIG='$(PG_CONFIG)' PARTS='firebase peers' test/bench/all
 
 run-race: all test/race/race
 	@SERVER_CONF=test/race/postgresql.conf $(TEMP_INSTALL) test/with-server test/race/run $(RACE_OPTS)

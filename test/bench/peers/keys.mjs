@@ -88,11 +88,7 @@ async function makeCases(betterAuth) {
 
 	return [
 		await statement('`SELECT 1`', 'SELECT $1::text AS key_id', null, secret),
-		await statement('hand-written join', `
-			SELECT k.key_id, k.org_id, o.name, o.tier, o.webhook_secret_sealed, k.prefix
-			FROM overten_auth.api_keys k JOIN overten_auth.orgs o ON o.org_id = k.org_id
-			WHERE k.digest = sha256(convert_to($1, 'UTF8'))
-			AND k.revoked_at IS NULL AND o.suspended_at IS NULL`, revoke),
+		await statement('hand-written join', process.env.JOIN, revoke),
 		await statement('PL/pgSQL, last use once a minute', 'SELECT * FROM by_hand.verify_minute($1)', revokeByHand),
 		await statement('PL/pgSQL, last use each time', 'SELECT * FROM by_hand.verify_each($1)', revokeByHand),
 		await statement(`\`overten_verify_key\`, ${RECORDED[mode]}`, 'SELECT * FROM overten_verify_key($1)', revoke),
