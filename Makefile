@@ -6,6 +6,7 @@
 # make format     mend the layout  make bench   measure
 # make fuzz       fuzz the parsers make race    a million random trials
 # make compare-firebase            beside firebase-admin
+# make bench-peers                 measure beside what people use today
 #
 # make test-matrix     every suite on PostgreSQL 17 and 18    (as root)
 # make test-cassert    every suite on a server with assertions
@@ -146,7 +147,14 @@ WEBHOOKS = test/webhooks/node_modules/.package-lock.json
 $(WEBHOOKS): test/webhooks/package-lock.json
 	cd test/webhooks && npm ci --ignore-scripts --no-audit --no-fund --silent
 
+PEERS = test/bench/peers/node_modules/.package-lock.json
+
+# Without what reaches Google's other services.
+$(PEERS): test/bench/peers/package-lock.json
+	cd test/bench/peers && npm ci --omit=optional --ignore-scripts --no-audit --no-fund --silent
+
 .PHONY: fuzz run-fuzz compare-firebase run-compare-firebase
+.PHONY: bench-peers run-bench-peers
 .PHONY: test-matrix test-cassert test-valgrind test-ubsan test-package dist
 .PHONY: run-test-matrix run-test-cassert run-test-valgrind run-test-ubsan
 .PHONY: test demo serve bench race lint format run-test run-demo run-serve run-bench run-race run-lint run-format
@@ -163,6 +171,9 @@ serve:
 bench:
 	$(PACKAGES) bench
 	$(MAKE) --no-print-directory run-bench
+bench-peers:
+	$(PACKAGES) bench
+	$(MAKE) --no-print-directory run-bench-peers
 race:
 	$(PACKAGES)
 	$(MAKE) --no-print-directory run-race
@@ -228,11 +239,11 @@ run-demo: all $(GATEWAY)
 run-serve: all $(GATEWAY)
 	@trap '' INT; SERVER_CONF=test/demo.conf $(TEMP_INSTALL) test/with-server test/with-gateway test/serve
 
-run-bench: all $(GATEWAY)
-	@SERVER_CONF=test/bench/postgresql.conf $(TEMP_INSTALL) test/with-server test/bench/run
-	@SERVER_CONF=test/bench/usage.conf $(TEMP_INSTALL) test/with-server test/bench/usage
-	@$(TEMP_INSTALL) test/with-server test/with-gateway test/bench/http
-	@$(TEMP_INSTALL) test/bench/firebase
+run-bench: all $(GATEWAY) $(PEERS)
+	@PG_CONFIG='$(PG_CONFIG)' test/bench/all
+
+run-bench-peers: all $(PEERS)
+	@PG_CONFIG='$(PG_CONFIG)' PARTS='firebase peers' test/bench/all
 
 run-race: all test/race/race
 	@SERVER_CONF=test/race/postgresql.conf $(TEMP_INSTALL) test/with-server test/race/run $(RACE_OPTS)
