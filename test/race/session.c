@@ -1,6 +1,6 @@
 /*
  * session.c
- *		Connections, the clock and random numbers of the race program.
+ *		Connections, clocks and random numbers of the race program.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -63,16 +63,40 @@ open_session(const char *conninfo)
 
 	if (PQstatus(conn) != CONNECTION_OK)
 		die("%s", PQerrorMessage(conn));
-	PQclear(run_query(conn, "SET client_min_messages = warning"));
+	PQclear(run_query(conn, "SET client_min_messages = warning; "
+					  "SET lc_messages = 'C'"));
 	return conn;
 }
 
 bool
-is_serialization_failure(const PGresult *result)
+has_sqlstate(const PGresult *result, const char *sqlstate)
 {
 	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 
-	return state != NULL && strcmp(state, "40001") == 0;
+	return state != NULL && strcmp(state, sqlstate) == 0;
+}
+
+/* A position in the WAL from its text; that of none is before all others. */
+Stamp
+parse_position(const char *text)
+{
+	unsigned	high = 0;
+	unsigned	low = 0;
+
+	if (*text != '\0' && sscanf(text, "%X/%X", &high, &low) != 2)
+		die("\"%s\" is not a position in the WAL", text);
+	return (Stamp) ((uint64_t) high << 32 | low);
+}
+
+/* What a function of the server says. */
+Stamp
+read_position(PGconn *conn, const char *function)
+{
+	PGresult   *result = run_query(conn, "SELECT %s()", function);
+	Stamp		position = parse_position(PQgetvalue(result, 0, 0));
+
+	PQclear(result);
+	return position;
 }
 
 static PGresult *run(PGconn *conn, const char *format, va_list args) __attribute__((format(printf, 2, 0)));

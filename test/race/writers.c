@@ -9,6 +9,9 @@
  * effect within 200 microseconds of each other; then nothing is changed until
  * all verifiers have looked at all keys that were revoked.
  *
+ * What a session does is a change, of a key or an org, combined with an end:
+ * the way in which the change comes to be committed or taken back.
+ *
  * Some trials are instead a storm of updates of the rows of live keys, none
  * of which may ever be refused.
  *
@@ -25,18 +28,55 @@
 #define GAP_MAX			200000	/* nanoseconds between the two of a pair */
 #define STORM_UPDATES	12
 
-/* What a session sends last in its part of a trial. */
+/* How a change ends.  From ROLLS_BACK on, it does not happen. */
+typedef enum End
+{
+	AT_ONCE, COMMITS, SERIALIZABLE, RELEASED, AGAIN, COMMITS_PREPARED,
+	ROLLS_BACK, ROLLS_BACK_TO, ROLLS_BACK_PREPARED, ENDS
+} End;
+
+static const struct
+{
+	const char *name;
+	const char *begin;			/* of its transaction */
+	const char *middle;			/* after the change; then it is made again */
+	const char *end;			/* after the change */
+	const char *last;			/* that is sent in the trial */
+	bool		two_phase;
+}			ends[ENDS] = {
+	[AT_ONCE] = {"autocommit", NULL, NULL, NULL, NULL, false},
+	[COMMITS] = {"COMMIT", "BEGIN", NULL, NULL, "COMMIT", false},
+	[SERIALIZABLE] = {"COMMIT of SERIALIZABLE",
+	"BEGIN ISOLATION LEVEL SERIALIZABLE", NULL, NULL, "COMMIT", false},
+	[RELEASED] = {"COMMIT after RELEASE",
+		"BEGIN; SAVEPOINT s", NULL, "RELEASE SAVEPOINT s",
+	"COMMIT", false},
+	[AGAIN] = {"COMMIT after ROLLBACK TO, and again",
+		"BEGIN; SAVEPOINT s", "ROLLBACK TO SAVEPOINT s", NULL,
+	"COMMIT", false},
+	[COMMITS_PREPARED] = {"COMMIT PREPARED",
+	"BEGIN", NULL, NULL, "COMMIT PREPARED", true},
+	[ROLLS_BACK] = {"ROLLBACK", "BEGIN", NULL, NULL, "ROLLBACK", false},
+	[ROLLS_BACK_TO] = {"COMMIT after ROLLBACK TO",
+		"BEGIN; SAVEPOINT s", NULL, "ROLLBACK TO SAVEPOINT s",
+	"COMMIT", false},
+	[ROLLS_BACK_PREPARED] = {"ROLLBACK PREPARED",
+	"BEGIN", NULL, NULL, "ROLLBACK PREPARED", true},
+};
+
+/* What a session does in a trial, and sends last. */
 typedef struct Step
 {
 	enum
 	{
-		NOTHING, KEY_DIES, KEY_BORN, ORG_CHANGES
-	}			effect;
-	Key		   *key;			/* NULL if the step is about an org */
+		NOTHING, KEY_DIES, KEY_BORN, KEY_VOID, ORG_CHANGES
+	}			effect;			/* KEY_VOID: a key that is never born */
+	Key		   *key;
 	int			slot;			/* of the key among the live ones */
 	Org		   *org;
 	bool		suspended;		/* what the org becomes */
 	const char *tier;
+	bool		located;		/* is it being asked where it is in the WAL? */
 	char		sql[256];
 } Step;
 
@@ -48,12 +88,62 @@ typedef struct Writer
 	bool		failed;			/* to serialize */
 } Writer;
 
-typedef void (*PrepareStep) (Writer *writer);
+/* Sets the effect of a step, and the statement that has it. */
+typedef struct Kind
+{
+	const char *name;
+	void		(*plan) (Writer *writer);
+} Kind;
 
 WriterCounts writer_counts;
 
 static Writer writers[2];
 static Random numbers;
+static Stamp last_position;		/* of the changes that were acknowledged */
+
+/* Positions in the WAL, which matter if there is a standby */
+
+/* One that all that is sent from now on is after. */
+static Stamp
+position_before(void)
+{
+	return has_standby() ?
+		read_position(writers[0].conn, "pg_current_wal_insert_lsn") : 0;
+}
+
+/* One that all that has been acknowledged is before. */
+Stamp
+flushed_position(void)
+{
+	return read_position(writers[0].conn, "pg_current_wal_flush_lsn");
+}
+
+static Stamp
+position_after(void)
+{
+	if (has_standby())
+		last_position = flushed_position();
+	return last_position;
+}
+
+/* Set synchronous_commit in the sessions that change something. */
+void
+set_commits(const char *synchronous_commit)
+{
+	for (int w = 0; w < 2; w++)
+		run_command(writers[w].conn, "SET synchronous_commit = %s",
+					synchronous_commit);
+	if (strcmp(synchronous_commit, "remote_apply") == 0)
+	{
+		PGresult   *result = run_query(writers[0].conn,
+									   "SELECT FROM pg_stat_replication "
+									   "WHERE sync_state IN ('sync', 'quorum')");
+
+		if (PQntuples(result) != 1)
+			die("the standby must be the one in synchronous_standby_names");
+		PQclear(result);
+	}
+}
 
 /* Minting and the like, one at a time */
 
@@ -75,9 +165,10 @@ fill_slot(int slot)
 {
 	Key		   *key = new_key(&orgs[below(&numbers, 2)]);
 
-	key->born_sent = now();
+	begin_event(&key->born, position_before());
 	mint(writers[0].conn, key);
-	key->born_acked = now();
+	end_event(&key->born);
+	place_event(&key->born, position_after());
 	live_keys[slot] = key;
 }
 
@@ -88,39 +179,40 @@ resume(Org *org)
 
 	if (!state.suspended)
 		return;
-	begin_change(org, false, state.tier);
+	begin_change(org, false, state.tier, position_before());
 	run_command(writers[0].conn, "SELECT overten_set_api_access('%s', true)",
 				org->id);
 	end_change(org);
-	writer_counts.org_changes++;
+	place_change(org, position_after());
 }
 
-/* Steps: prepare what can be prepared, and write what is to be sent */
+/* Changes */
 
 #define SET_STEP(writer, ...) \
 	snprintf((writer)->step.sql, sizeof((writer)->step.sql), __VA_ARGS__)
-
-static void
-revokes(Writer *writer, const char *road)
-{
-	writer->step.effect = KEY_DIES;
-	writer->step.key->road = road;
-}
 
 static void
 revoke_by_function(Writer *writer)
 {
 	const Key  *key = writer->step.key;
 
-	revokes(writer, "overten_revoke_key");
+	writer->step.effect = KEY_DIES;
 	SET_STEP(writer, "SELECT overten_revoke_key('%s', '%s')",
 			 key->org->id, key->id);
 }
 
 static void
+revoke_by_possession(Writer *writer)
+{
+	writer->step.effect = KEY_DIES;
+	SET_STEP(writer, "SELECT overten_revoke_leaked('%s')",
+			 writer->step.key->secret);
+}
+
+static void
 revoke_by_update(Writer *writer)
 {
-	revokes(writer, "UPDATE");
+	writer->step.effect = KEY_DIES;
 	SET_STEP(writer, "UPDATE overten_auth.api_keys SET revoked_at = now() "
 			 "WHERE key_id = '%s'", writer->step.key->id);
 }
@@ -128,107 +220,16 @@ revoke_by_update(Writer *writer)
 static void
 revoke_by_delete(Writer *writer)
 {
-	revokes(writer, "DELETE");
+	writer->step.effect = KEY_DIES;
 	SET_STEP(writer, "DELETE FROM overten_auth.api_keys WHERE key_id = '%s'",
 			 writer->step.key->id);
-}
-
-static void
-does_nothing(Writer *writer)
-{
-	writer->step.effect = NOTHING;
-	writer->step.key->road = NULL;
-}
-
-/* One of the three, in a transaction that is left open. */
-static void
-revoke_in_transaction(Writer *writer, const char *begin)
-{
-	static const PrepareStep by[] = {
-		revoke_by_function, revoke_by_update, revoke_by_delete,
-	};
-	PGresult   *result;
-
-	by[below(&numbers, 3)] (writer);
-	run_command(writer->conn, "%s", begin);
-	result = PQexec(writer->conn, writer->step.sql);
-	SET_STEP(writer, "COMMIT");
-	if (PQresultStatus(result) == PGRES_FATAL_ERROR)
-	{
-		if (!is_serialization_failure(result))
-			die("%s", PQerrorMessage(writer->conn));
-		does_nothing(writer);
-		writer_counts.serialization_failures++;
-	}
-	PQclear(result);
-}
-
-static void
-revoke_by_commit(Writer *writer)
-{
-	revoke_in_transaction(writer, "BEGIN");
-}
-
-static void
-revoke_serializable(Writer *writer)
-{
-	revoke_in_transaction(writer, "BEGIN ISOLATION LEVEL SERIALIZABLE");
-}
-
-/* The name of a prepared transaction, unique in the whole server. */
-static void
-prepare_transaction(Writer *writer, const char *end)
-{
-	run_command(writer->conn, "PREPARE TRANSACTION 'race_%d_%d'",
-				(int) getpid(), writer->number);
-	SET_STEP(writer, "%s PREPARED 'race_%d_%d'", end,
-			 (int) getpid(), writer->number);
-	writer_counts.two_phase++;
-}
-
-static void
-revoke_two_phase(Writer *writer)
-{
-	revoke_in_transaction(writer, "BEGIN");
-	writer->step.key->road = "COMMIT PREPARED";
-	prepare_transaction(writer, "COMMIT");
-}
-
-static void
-rolls_back(Writer *writer)
-{
-	does_nothing(writer);
-	writer_counts.aborted++;
-}
-
-static void
-abort_revocation(Writer *writer)
-{
-	revoke_in_transaction(writer, "BEGIN");
-	rolls_back(writer);
-	SET_STEP(writer, "ROLLBACK");
-}
-
-static void
-abort_two_phase(Writer *writer)
-{
-	revoke_in_transaction(writer, "BEGIN");
-	rolls_back(writer);
-	prepare_transaction(writer, "ROLLBACK");
-}
-
-static void
-abort_savepoint(Writer *writer)
-{
-	revoke_in_transaction(writer, "BEGIN; SAVEPOINT s");
-	rolls_back(writer);
-	run_command(writer->conn, "ROLLBACK TO s");
 }
 
 /* Update a live key's row; mostly so that it gets new index entries. */
 static void
 update_row(Writer *writer)
 {
+	writer->step.effect = NOTHING;
 	if (below(&numbers, 4) == 0)
 		SET_STEP(writer, "UPDATE overten_auth.api_keys SET name = 'n%u' "
 				 "WHERE key_id = '%s'", below(&numbers, 1000000),
@@ -237,13 +238,10 @@ update_row(Writer *writer)
 		SET_STEP(writer, "UPDATE overten_auth.api_keys "
 				 "SET created_at = clock_timestamp() WHERE key_id = '%s'",
 				 writer->step.key->id);
-	writer->step.effect = NOTHING;
-	writer_counts.row_updates++;
 }
 
-/* The step is about the org of the key, not about the key. */
 static void
-changes_org(Writer *writer)
+set_tier(Writer *writer)
 {
 	Step	   *step = &writer->step;
 	Change		state = current_state(step->org);
@@ -251,35 +249,20 @@ changes_org(Writer *writer)
 	step->effect = ORG_CHANGES;
 	step->suspended = state.suspended;
 	step->tier = tiers[state.tier == tiers[0]];
-	step->key = NULL;
-	writer_counts.org_changes++;
-}
-
-static void
-set_tier(Writer *writer)
-{
-	changes_org(writer);
 	SET_STEP(writer, "SELECT overten_set_tier('%s', '%s')",
-			 writer->step.org->id, writer->step.tier);
-}
-
-static void
-set_tier_by_commit(Writer *writer)
-{
-	set_tier(writer);
-	run_command(writer->conn, "BEGIN");
-	run_command(writer->conn, "%s", writer->step.sql);
-	SET_STEP(writer, "COMMIT");
+			 step->org->id, step->tier);
 }
 
 static void
 suspend(Writer *writer)
 {
-	changes_org(writer);
-	writer->step.suspended = true;
-	writer->step.tier = current_state(writer->step.org).tier;
+	Step	   *step = &writer->step;
+
+	step->effect = ORG_CHANGES;
+	step->suspended = true;
+	step->tier = current_state(step->org).tier;
 	SET_STEP(writer, "SELECT overten_set_api_access('%s', false)",
-			 writer->step.org->id);
+			 step->org->id);
 }
 
 /*
@@ -290,40 +273,140 @@ suspend(Writer *writer)
 static void
 mint_on_new_tier(Writer *writer)
 {
-	Step	   *step = &writer->step;
-	Key		   *key = new_key(step->org);
-
-	set_tier_by_commit(writer);
-	step->effect = KEY_BORN;
-	step->key = key;
-	key->first_change = step->org->nchanges;
-	mint(writer->conn, key);
-	live_keys[step->slot] = key;
+	set_tier(writer);
+	writer->step.effect = KEY_BORN;
 }
 
-static const PrepareStep key_steps[] = {
-	revoke_by_function, revoke_by_update, revoke_by_commit, revoke_two_phase,
-	revoke_by_function, revoke_by_update, revoke_by_commit, revoke_by_delete,
-	revoke_serializable, abort_revocation, abort_two_phase, abort_savepoint,
-	update_row, update_row,
+static const Kind key_kinds[] = {
+	{"overten_revoke_key", revoke_by_function},
+	{"UPDATE of revoked_at", revoke_by_update},
+	{"overten_revoke_leaked", revoke_by_possession},
+	{"DELETE", revoke_by_delete},
+	{"UPDATE of a live key", update_row},
 };
 
 /* At most one of a pair is of these: two could be about the same org. */
-static const PrepareStep org_steps[] = {
-	set_tier, set_tier_by_commit, suspend, mint_on_new_tier,
+static const Kind org_kinds[] = {
+	{"overten_set_tier", set_tier},
+	{"overten_set_api_access", suspend},
+	{"overten_set_tier and overten_mint_key", mint_on_new_tier},
 };
+
+#define KEY_KINDS	(int) (sizeof(key_kinds) / sizeof(key_kinds[0]))
+#define ORG_KINDS	(int) (sizeof(org_kinds) / sizeof(org_kinds[0]))
+
+static uint64_t steps_done[KEY_KINDS + ORG_KINDS][ENDS];
+
+/* Ends */
+
+/* Make the change in the open transaction.  False if it fails to serialize. */
+static bool
+make_change(Writer *writer)
+{
+	Step	   *step = &writer->step;
+	PGresult   *result = PQexec(writer->conn, step->sql);
+	bool		success = (PQresultStatus(result) == PGRES_COMMAND_OK ||
+						   PQresultStatus(result) == PGRES_TUPLES_OK);
+
+	if (!success && !has_sqlstate(result, "40001"))
+		die("%s: %s", step->sql, PQerrorMessage(writer->conn));
+	PQclear(result);
+	if (success && step->effect == KEY_BORN)
+		mint(writer->conn, step->key);
+	return success;
+}
+
+/* Make the change in a transaction, up to what is to be sent in the trial. */
+static void
+make_in_transaction(Writer *writer, End end)
+{
+	Step	   *step = &writer->step;
+	bool		success;
+
+	run_command(writer->conn, "%s", ends[end].begin);
+	success = make_change(writer);
+	if (success && ends[end].middle != NULL)
+	{
+		run_command(writer->conn, "%s", ends[end].middle);
+		success = make_change(writer);
+	}
+	if (success && ends[end].end != NULL)
+		run_command(writer->conn, "%s", ends[end].end);
+	if (!success)
+	{
+		step->effect = NOTHING;
+		writer_counts.serialization_failures++;
+	}
+
+	SET_STEP(writer, "%s", ends[end].last);
+	if (ends[end].two_phase)
+	{
+		/* The name is unique in the whole server. */
+		run_command(writer->conn, "PREPARE TRANSACTION 'race_%d_%d'",
+					(int) getpid(), writer->number);
+		SET_STEP(writer, "%s 'race_%d_%d'", ends[end].last,
+				 (int) getpid(), writer->number);
+	}
+}
+
+/* Choose an end that fits the change.  Half of the revocations are at once. */
+static End
+choose_end(const Step *step)
+{
+	if (step->effect == NOTHING)
+		return AT_ONCE;
+	if (step->effect != KEY_BORN && below(&numbers, 3) == 0)
+		return AT_ONCE;
+	for (;;)
+	{
+		End			end = 1 + below(&numbers, ENDS - 1);
+
+		if (end != SERIALIZABLE || step->effect == KEY_DIES)
+			return end;
+	}
+}
+
+/* Do all of a step but what is sent in the trial. */
+static void
+prepare_step(Writer *writer, bool is_org_step)
+{
+	Step	   *step = &writer->step;
+	int			n = below(&numbers, is_org_step ? ORG_KINDS : KEY_KINDS);
+	const Kind *kind = is_org_step ? &org_kinds[n] : &key_kinds[n];
+	Key		   *victim = step->key;
+	End			end;
+
+	kind->plan(writer);
+	end = choose_end(step);
+	if (step->effect == KEY_BORN)
+	{
+		step->key = new_key(step->org);
+		step->key->first_change = step->org->nchanges;
+	}
+	if (end != AT_ONCE)
+		make_in_transaction(writer, end);
+	if (step->effect == KEY_BORN)
+		live_keys[step->slot] = step->key;
+	if (end >= ROLLS_BACK)
+		step->effect = step->effect == KEY_BORN ? KEY_VOID : NOTHING;
+	if (step->effect == KEY_DIES)
+		victim->road = ends[end].name;
+	if (step->effect == NOTHING && end == AT_ONCE)
+		writer_counts.row_updates++;
+	steps_done[is_org_step ? KEY_KINDS + n : n][end]++;
+}
 
 /* Trials */
 
 static void
-begin_effect(Step *step)
+begin_effect(Step *step, Stamp position)
 {
 	if (step->effect == KEY_DIES)
-		step->key->died_sent = now();
+		begin_event(&step->key->died, position);
 	else if (step->effect == ORG_CHANGES || step->effect == KEY_BORN)
-		begin_change(step->org, step->suspended, step->tier);
+		begin_change(step->org, step->suspended, step->tier, position);
 	if (step->effect == KEY_BORN)
-		step->key->born_sent = now();
+		begin_event(&step->key->born, position);
 }
 
 static void
@@ -333,26 +416,61 @@ end_effect(Writer *writer)
 
 	if (writer->failed)
 	{
-		step->key->died_sent = 0;
+		undo_event(&step->key->died);
 		step->key->road = NULL;
 	}
 	else if (step->effect == KEY_DIES)
-		step->key->died_acked = now();
+		end_event(&step->key->died);
 	else if (step->effect == ORG_CHANGES || step->effect == KEY_BORN)
 		end_change(step->org);
 	if (step->effect == KEY_BORN)
-		step->key->born_acked = now();
+		end_event(&step->key->born);
+}
+
+/* The step's commit is before this position. */
+static void
+place_effect(Writer *writer, Stamp position)
+{
+	Step	   *step = &writer->step;
+
+	if (position > last_position)
+		last_position = position;
+	if (step->effect == KEY_DIES && !writer->failed)
+		place_event(&step->key->died, position);
+	else if (step->effect == ORG_CHANGES || step->effect == KEY_BORN)
+		place_change(step->org, position);
+	if (step->effect == KEY_BORN)
+		place_event(&step->key->born, position);
 }
 
 static void
-send_step(Writer *writer)
+send_query(Writer *writer, const char *sql)
 {
-	begin_effect(&writer->step);
-	if (!PQsendQuery(writer->conn, writer->step.sql))
+	if (!PQsendQuery(writer->conn, sql))
 		die("%s", PQerrorMessage(writer->conn));
 }
 
-/* Take in what has arrived.  True if the answer is complete. */
+static void
+send_step(Writer *writer, Stamp position)
+{
+	writer->failed = false;
+	begin_effect(&writer->step, position);
+	send_query(writer, writer->step.sql);
+}
+
+/* The step is over.  False if it is now asked where it is in the WAL. */
+static bool
+finish_step(Writer *writer)
+{
+	end_effect(writer);
+	if (!has_standby())
+		return true;
+	writer->step.located = true;
+	send_query(writer, "SELECT pg_current_wal_flush_lsn()");
+	return false;
+}
+
+/* Take in what has arrived.  True if nothing is awaited any more. */
 static bool
 take_answer(Writer *writer)
 {
@@ -368,15 +486,16 @@ take_answer(Writer *writer)
 		if (PQresultStatus(result) == PGRES_FATAL_ERROR)
 		{
 			if (writer->step.effect != KEY_DIES ||
-				!is_serialization_failure(result))
+				!has_sqlstate(result, "40001"))
 				die("%s: %s", writer->step.sql, PQerrorMessage(writer->conn));
 			writer->failed = true;
 			writer_counts.serialization_failures++;
 		}
+		if (writer->step.located)
+			place_effect(writer, parse_position(PQgetvalue(result, 0, 0)));
 		PQclear(result);
 	}
-	end_effect(writer);
-	return true;
+	return writer->step.located || finish_step(writer);
 }
 
 /* Send the steps of both sessions closely, and wait for both answers. */
@@ -384,29 +503,33 @@ static void
 run_pair(void)
 {
 	struct pollfd waits[2];
-	Stamp		second = now() + below(&numbers, GAP_MAX);
+	Stamp		position = position_before();
+	Stamp		second;
 	int			waiting = 2;
 
 	for (int i = 0; i < 2; i++)
 	{
-		writers[i].failed = false;
 		waits[i].fd = PQsocket(writers[i].conn);
 		waits[i].events = POLLIN;
 	}
 
-	send_step(&writers[0]);
+	second = now() + below(&numbers, GAP_MAX);
+	send_step(&writers[0], position);
 	while (now() < second)
 		;
-	send_step(&writers[1]);
+	send_step(&writers[1], position);
 
 	while (waiting > 0)
 	{
-		poll(waits, 2, -1);
+		if (poll(waits, 2, STUCK / 1000000) == 0)
+			die("no answer to %s, or to %s", writers[0].step.sql,
+				writers[1].step.sql);
 		for (int i = 0; i < 2; i++)
 		{
 			if (waits[i].revents != 0 && take_answer(&writers[i]))
 			{
 				waits[i].fd = -1;
+				waits[i].revents = 0;
 				waiting--;
 			}
 		}
@@ -435,16 +558,19 @@ run_storm(void)
 		{
 			aim(&writers[w], (slot + w) % LIVE_KEYS);
 			update_row(&writers[w]);
+			writer_counts.row_updates++;
 		}
 		run_pair();
 	}
+	writer_counts.storms++;
 }
 
-/* Has the step revoked a key? */
+/* Is the key of the step one that is good no more, or never was? */
 static bool
-has_revoked(const Writer *writer)
+leaves_gap(const Writer *writer)
 {
-	return writer->step.effect == KEY_DIES && !writer->failed;
+	return writer->step.effect == KEY_VOID ||
+		(writer->step.effect == KEY_DIES && !writer->failed);
 }
 
 void
@@ -452,6 +578,7 @@ run_trial(void)
 {
 	int			slot = below(&numbers, LIVE_KEYS);
 	int			org_step = below(&numbers, 8);	/* whose, if less than 2 */
+	bool		follows = has_standby() && vary_standby();
 
 	trial++;
 	if (below(&numbers, 8) == 0)
@@ -463,33 +590,74 @@ run_trial(void)
 	for (int w = 0; w < 2; w++)
 	{
 		aim(&writers[w], (slot + w) % LIVE_KEYS);
-		if (w == org_step)
-			org_steps[below(&numbers, sizeof(org_steps) / sizeof(org_steps[0]))] (&writers[w]);
-		else
-			key_steps[below(&numbers, sizeof(key_steps) / sizeof(key_steps[0]))] (&writers[w]);
+		prepare_step(&writers[w], w == org_step);
 	}
 	rouse_verifiers();
 	run_pair();
 	for (int w = 0; w < 2; w++)
 	{
-		if (has_revoked(&writers[w]))
+		if (leaves_gap(&writers[w]))
 			bury_key(writers[w].step.key);
 	}
+	if (follows)
+		follow_standby(last_position);
 	await_verifiers();
 
 	for (int w = 0; w < 2; w++)
 	{
-		if (has_revoked(&writers[w]))
-		{
+		if (leaves_gap(&writers[w]))
 			fill_slot(writers[w].step.slot);
+		if (leaves_gap(&writers[w]) && writers[w].step.effect == KEY_DIES)
 			writer_counts.revoked++;
-		}
 	}
 	if (org_step < 2)
 		resume(writers[org_step].step.org);
 }
 
-/* Set up orgs and live keys. */
+/* How often each change had each of the ends. */
+void
+print_steps(void)
+{
+	for (int n = 0; n < KEY_KINDS + ORG_KINDS; n++)
+	{
+		const char *separator = ":";
+
+		printf("  %s", n < KEY_KINDS ? key_kinds[n].name :
+			   org_kinds[n - KEY_KINDS].name);
+		for (End end = 0; end < ENDS; end++)
+		{
+			if (steps_done[n][end] == 0)
+				continue;
+			printf("%s %llu %s", separator,
+				   (unsigned long long) steps_done[n][end], ends[end].name);
+			separator = ",";
+		}
+		putchar('\n');
+	}
+}
+
+/* What the loop of a verifier runs; a standby gets it by replay. */
+static void
+create_loop(PGconn *conn)
+{
+	run_command(conn,
+				"CREATE OR REPLACE FUNCTION race_verify_all(secrets text[], "
+				"OUT key_id text, OUT tier text, "
+				"OUT sent timestamptz, OUT answered timestamptz, "
+				"OUT before pg_lsn, OUT after pg_lsn) "
+				"RETURNS SETOF record LANGUAGE plpgsql AS $$ "
+				"BEGIN FOR i IN 1 .. cardinality(secrets) LOOP "
+				"sent := clock_timestamp(); "
+				"before := pg_last_wal_replay_lsn(); "
+				"SELECT v.key_id, v.tier INTO key_id, tier "
+				"FROM overten_verify_key(secrets[i]) v; "
+				"after := pg_last_wal_replay_lsn(); "
+				"answered := clock_timestamp(); "
+				"RETURN NEXT; "
+				"END LOOP; END $$");
+}
+
+/* Set up orgs and live keys, on the standby too. */
 void
 open_writers(const char *conninfo, uint64_t seed)
 {
@@ -499,7 +667,10 @@ open_writers(const char *conninfo, uint64_t seed)
 		writers[w].number = w;
 		writers[w].conn = open_session(conninfo);
 	}
+	if (has_standby())
+		set_commits("local");
 
+	create_loop(writers[0].conn);
 	for (int i = 0; i < 2; i++)
 		run_command(writers[0].conn, "INSERT INTO overten_auth.tiers (name) "
 					"VALUES ('%s') ON CONFLICT DO NOTHING", tiers[i]);
@@ -512,11 +683,14 @@ open_writers(const char *conninfo, uint64_t seed)
 		snprintf(orgs[i].id, sizeof(orgs[i].id), "%s",
 				 PQgetvalue(result, 0, 0));
 		PQclear(result);
-		begin_change(&orgs[i], false, tiers[0]);
+		begin_change(&orgs[i], false, tiers[0], position_before());
 		end_change(&orgs[i]);
+		place_change(&orgs[i], position_after());
 	}
 	for (int i = 0; i < LIVE_KEYS; i++)
 		fill_slot(i);
+	if (has_standby())
+		follow_standby(flushed_position());
 }
 
 void
