@@ -253,6 +253,12 @@ read_event(const Event *event, Stamp *sent, Stamp *acked)
 	}
 }
 
+static bool
+is_tier(const Answer *answer, const char *tier)
+{
+	return answer->tier == NULL || strcmp(answer->tier, tier) == 0;
+}
+
 /*
  * The first change of the org, but not before "oldest", that explains the
  * answer, or NONE.  Goes back from the latest change to the one that had taken
@@ -268,7 +274,7 @@ find_change(Org *org, uint64_t oldest, const Answer *answer)
 	{
 		const Change *change = &org->changes[i % CHANGES_KEPT];
 		bool		fits = answer->accepted ?
-			!change->suspended && strcmp(change->tier, answer->tier) == 0 :
+			!change->suspended && is_tier(answer, change->tier) :
 			change->suspended;
 
 		if (org->nchanges - i > CHANGES_KEPT)
@@ -283,12 +289,11 @@ find_change(Org *org, uint64_t oldest, const Answer *answer)
 	return result;
 }
 
-/* Is the answer possible?  If so, take down what the session has seen. */
+/* Is the answer possible?  Takes down what the session sees by it. */
 static bool
-is_possible(const Answer *answer)
+is_possible(const Answer *answer, Sight *sight)
 {
 	const Key  *key = answer->key;
-	Sight	   *sight = find_sight(answer);
 	uint64_t	change;
 	Stamp		born_sent[CLOCKS];
 	Stamp		born_acked[CLOCKS];
@@ -302,11 +307,13 @@ is_possible(const Answer *answer)
 	change = find_change(key->org, sight->change, answer);
 	if (answer->accepted)
 	{
-		sight->born = true;
-		sight->change = change;
-		return change != NONE && !sight->dead &&
+		bool		possible = change != NONE && !sight->dead &&
 			may_be_seen(born_sent, answer) &&
 			!must_be_seen(died_acked, answer);
+
+		sight->born = true;
+		sight->change = change;
+		return possible;
 	}
 
 	may_be_unborn = !sight->born && !must_be_seen(born_acked, answer);
@@ -316,6 +323,17 @@ is_possible(const Answer *answer)
 	if (!may_be_unborn && !may_be_dead)
 		sight->change = change;
 	return may_be_unborn || may_be_dead || change != NONE;
+}
+
+/* Would the contrary have been possible, on whatever tier? */
+static bool
+is_contrary_possible(const Answer *answer, Sight sight)
+{
+	Answer		contrary = *answer;
+
+	contrary.accepted = !answer->accepted;
+	contrary.tier = NULL;
+	return is_possible(&contrary, &sight);
 }
 
 /* Reports */
@@ -407,12 +425,18 @@ report_impossible(const char *place, const char *session,
 	_exit(1);
 }
 
-/* Stop the program if an answer is impossible. */
-void
+/*
+ * Stop the program if an answer is impossible.  True if it was the only one
+ * that was possible: then, and only then, the answer has been tested.
+ */
+bool
 check_answer(const Answer *answer)
 {
-	if (is_possible(answer))
-		return;
+	Sight	   *sight = find_sight(answer);
+	bool		is_only = !is_contrary_possible(answer, *sight);
+
+	if (is_possible(answer, sight))
+		return is_only;
 
 	begin_report(answer->place, answer->session);
 	if (answer->accepted)

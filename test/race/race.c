@@ -85,7 +85,7 @@ print_standby(void)
 
 	printf("  standby: commits waited for it in %llu trials; "
 		   "replay paused %llu times, for %llu trials; "
-		   "%.0f ms behind at most otherwise; "
+		   "it took %.0f ms to catch up at most; "
 		   "%llu keys accepted late, %llu recovery conflicts, "
 		   "of which %llu ended the session\n",
 		   (unsigned long long) counts->waiting,
@@ -103,15 +103,18 @@ print_summary(Stamp start, uint64_t seed)
 	const WriterCounts *counts = &writer_counts;
 
 	printf("no impossible answer: seed %llu, %.1f s, %llu trials "
-		   "(%llu of them storms), %llu verifications on the primary, "
-		   "%llu on the standby, %llu rounds with own changes, "
+		   "(%llu of them storms), %llu verifications on the primary "
+		   "(%llu had one possible answer only), %llu on the standby (%llu), "
+		   "%llu rounds with own changes, "
 		   "%llu keys minted, %llu revocations, "
 		   "%llu updates of live keys, %llu serialization failures\n",
 		   (unsigned long long) seed, (now() - start) / 1e9,
 		   (unsigned long long) trial,
 		   (unsigned long long) counts->storms,
 		   (unsigned long long) total(false),
+		   (unsigned long long) count_verifications(false).tested,
 		   (unsigned long long) total(true),
+		   (unsigned long long) count_verifications(true).tested,
 		   (unsigned long long) count_own_rounds(),
 		   (unsigned long long) counts->minted,
 		   (unsigned long long) counts->revoked,

@@ -129,7 +129,7 @@ extern void end_change(Org *org);
 extern void place_change(Org *org, Stamp position);
 extern Change current_state(Org *org);
 extern Sight *new_sights(void);
-extern void check_answer(const Answer *answer);
+extern bool check_answer(const Answer *answer);
 extern void report_impossible(const char *place, const char *session, const char *format,...) __attribute__((format(printf, 3, 4), noreturn));
 
 /* standby.c: how far a standby is behind */
@@ -143,7 +143,7 @@ typedef struct StandbyCounts
 	uint64_t	waiting;		/* trials whose commits waited for it */
 	uint64_t	behind;			/* trials during which its replay was paused */
 	uint64_t	pauses;
-	Stamp		longest;		/* time that it took to follow, unpaused */
+	Stamp		longest;		/* time that it took to catch up */
 } StandbyCounts;
 
 extern StandbyCounts standby_counts;
@@ -160,6 +160,7 @@ typedef struct VerifierCounts
 {
 	uint64_t	accepted;
 	uint64_t	refused;
+	uint64_t	tested;			/* of both, the contrary was impossible */
 	uint64_t	late;			/* accepted, after the primary had revoked */
 	uint64_t	failures;		/* serialization failures, recovery conflicts */
 	uint64_t	lost;			/* connections, to recovery conflicts */

@@ -60,6 +60,7 @@ typedef struct Verifier
 	unsigned	turn;
 	_Atomic uint64_t accepted;
 	_Atomic uint64_t refused;
+	_Atomic uint64_t tested;
 	_Atomic uint64_t late;
 	_Atomic uint64_t failures;
 	_Atomic uint64_t lost;
@@ -195,7 +196,8 @@ check_row(Verifier *verifier, const Key *key, const PGresult *result, int row,
 		report_impossible(answer.place, answer.session,
 						  "key %s was taken for %s", key->id,
 						  PQgetvalue(result, row, 0));
-	check_answer(&answer);
+	if (check_answer(&answer))
+		verifier->tested++;
 	if (!answer.accepted)
 		verifier->refused++;
 	else
@@ -605,6 +607,7 @@ count_verifications(bool on_standby)
 			continue;
 		sum.accepted += verifier->accepted;
 		sum.refused += verifier->refused;
+		sum.tested += verifier->tested;
 		sum.late += verifier->late;
 		sum.failures += verifier->failures;
 		sum.lost += verifier->lost;
@@ -620,10 +623,12 @@ print_verifiers(void)
 	{
 		const Verifier *verifier = &verifiers[i];
 
-		printf("  %s, %s: %llu accepted, %llu refused, %llu failures",
+		printf("  %s, %s: %llu accepted, %llu refused, %llu tested, "
+			   "%llu failures",
 			   verifier->place->name, verifier->mode->name,
 			   (unsigned long long) verifier->accepted,
 			   (unsigned long long) verifier->refused,
+			   (unsigned long long) verifier->tested,
 			   (unsigned long long) verifier->failures);
 		if (verifier->place == &standby)
 			printf(", %llu connections lost, %llu accepted late",

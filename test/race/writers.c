@@ -580,6 +580,8 @@ run_trial(void)
 	int			org_step = below(&numbers, 8);	/* whose, if less than 2 */
 	bool		follows = has_standby() && vary_standby();
 
+	/* A commit that waits for a standby that is no more would wait for ever. */
+	alarm(2 * STUCK / 1000000000);
 	trial++;
 	if (below(&numbers, 8) == 0)
 	{
