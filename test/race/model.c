@@ -190,7 +190,7 @@ current_state(Org *org)
 /* Answers */
 
 /* Room for what a session sees of all keys. */
-Sight *
+Sight	   *
 new_sights(void)
 {
 	Sight	   *sights = calloc(KEYS_KEPT, sizeof(Sight));
@@ -274,8 +274,8 @@ find_change(Org *org, uint64_t oldest, const Answer *answer)
 	{
 		const Change *change = &org->changes[i % CHANGES_KEPT];
 		bool		fits = answer->accepted ?
-			!change->suspended && is_tier(answer, change->tier) :
-			change->suspended;
+		!change->suspended && is_tier(answer, change->tier) :
+		change->suspended;
 
 		if (org->nchanges - i > CHANGES_KEPT)
 			die("a verification took longer than %d changes of its org",
@@ -308,8 +308,8 @@ is_possible(const Answer *answer, Sight *sight)
 	if (answer->accepted)
 	{
 		bool		possible = change != NONE && !sight->dead &&
-			may_be_seen(born_sent, answer) &&
-			!must_be_seen(died_acked, answer);
+		may_be_seen(born_sent, answer) &&
+		!must_be_seen(died_acked, answer);
 
 		sight->born = true;
 		sight->change = change;
@@ -375,7 +375,7 @@ print_answer(const Answer *answer)
 
 	print_event("minting committed", &key->born);
 	if (key->road != NULL)
-		printf("  revoked by %s\n", key->road);
+		printf("  revoked by %s, %s\n", key->road, key->end);
 	print_event("revocation committed", &key->died);
 	if (sight->dead)
 		printf("  the session had seen that it is revoked\n");

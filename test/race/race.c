@@ -9,9 +9,9 @@
  * Sessions that verify keys in all kinds of transactions run beside sessions
  * that mint, revoke and change them.  Every call is stamped before it is sent
  * and after its answer has arrived, and every answer is checked at once
- * against what had happened by then: model.c has the rules, verifiers.c and
- * own.c the sessions that ask, writers.c those that change and the shape of a
- * trial, standby.c what there is to a standby.
+ * against what had happened by then: model.c has the rules; verifiers.c,
+ * modes.c and own.c the sessions that ask; writers.c and steps.c those that
+ * change, and the shape of a trial; standby.c how far a standby is behind.
  *
  * The database must have the extension, its functions on the search_path, and
  * the server must allow 2 prepared transactions.  A standby must follow it by
@@ -189,15 +189,17 @@ main(int argc, char **argv)
 	if (nverifiers == 0 && standby == NULL)
 		die("nobody would verify");
 
-	fprintf(stderr, "seed %llu, %llu trials\n", (unsigned long long) seed,
-			(unsigned long long) trials);
+	fprintf(stderr, "seed %llu, %llu trials, %llu s at most\n",
+			(unsigned long long) seed, (unsigned long long) trials,
+			(unsigned long long) seconds);
 	model_init();
+	init_sessions();
 	if (standby != NULL)
 		open_standby(standby, waiting, seed);
 	open_writers(conninfo, seed);
-	start_verifiers(conninfo, false, nverifiers, seed);
 	if (standby != NULL)
 		start_verifiers(standby, true, nstandby_verifiers, seed);
+	start_verifiers(conninfo, false, nverifiers, seed);
 	if (nverifiers > 0)
 		start_own_session(conninfo, seed);
 	while (trial < trials && now() - start < (Stamp) seconds * 1000000000)

@@ -17,6 +17,9 @@
 #define ID_SIZE		32
 #define SECRET_SIZE	40
 
+/* Answers that every verifier gives before the quiet after a trial is over. */
+#define QUIET_ANSWERS	(2 * GONE_KEYS + 2)
+
 /* Something that takes this long will not happen any more. */
 #define STUCK		(INT64_C(120) * 1000000000)
 
@@ -41,6 +44,7 @@ extern void die(const char *format,...) __attribute__((format(printf, 1, 2), nor
 extern Stamp now(void);
 extern void pause_for(int microseconds);
 extern uint32_t below(Random *random, uint32_t limit);
+extern void init_sessions(void);
 extern PGconn *open_session(const char *conninfo);
 extern PGresult *run_query(PGconn *conn, const char *format,...) __attribute__((format(printf, 2, 3)));
 extern void run_command(PGconn *conn, const char *format,...) __attribute__((format(printf, 2, 3)));
@@ -83,6 +87,7 @@ typedef struct Key
 	Org		   *org;
 	uint64_t	first_change;	/* of the org, that the key can be seen with */
 	const char *_Atomic road;	/* how it was revoked */
+	const char *_Atomic end;	/* and that committed */
 	Event		born;			/* the commit of its minting */
 	Event		died;			/* the commit of its revocation */
 } Key;
@@ -156,6 +161,46 @@ extern bool waits_for_standby(Stamp time);
 extern void close_standby(void);
 
 /* verifiers.c: the sessions that only verify */
+typedef struct Mode Mode;
+
+/* A server, and how its positions are read beside a verification. */
+typedef struct Place
+{
+	const char *name;
+	const char *query;			/* a verification of $1 */
+	const char *cursor;			/* of all rows of keys (n, secret) */
+} Place;
+
+typedef struct Verifier
+{
+	pthread_t	thread;
+	const Place *place;
+	const Mode *mode;
+	const char *conninfo;
+	PGconn	   *conn;
+	bool		conflict;		/* has the session been told of one? */
+	Sight	   *sights;
+	Random		random;
+	unsigned	turn;
+	_Atomic uint64_t accepted;
+	_Atomic uint64_t refused;
+	_Atomic uint64_t tested;
+	_Atomic uint64_t late;
+	_Atomic uint64_t failures;
+	_Atomic uint64_t lost;
+	_Atomic uint64_t progress;	/* answers that were asked for separately */
+	_Atomic uint64_t goal;		/* of progress, for the quiet to be over */
+} Verifier;
+
+struct Mode
+{
+	const char *name;
+	const char *begin;			/* NULL for none */
+	const char *write;			/* that one transaction in four begins with */
+	bool		only_primary;
+	void		(*round) (Verifier *verifier);
+};
+
 typedef struct VerifierCounts
 {
 	uint64_t	accepted;
@@ -166,6 +211,7 @@ typedef struct VerifierCounts
 	uint64_t	lost;			/* connections, to recovery conflicts */
 } VerifierCounts;
 
+extern void make_progress(Verifier *verifier, int answers);
 extern void start_verifiers(const char *conninfo, bool on_standby, int count, uint64_t seed);
 extern void rouse_verifiers(void);
 extern void await_verifiers(void);
@@ -173,10 +219,55 @@ extern void stop_verifiers(void);
 extern VerifierCounts count_verifications(bool on_standby);
 extern void print_verifiers(void);
 
+/* verifier_session.c: their connections */
+extern const Place primary;
+extern const Place standby;
+
+extern bool has_status(Verifier *verifier, const PGresult *result, ExecStatusType status);
+extern bool do_command(Verifier *verifier, const char *sql);
+extern void end_transaction(Verifier *verifier, bool success);
+extern void open_verifier(Verifier *verifier);
+extern void reopen_verifier(Verifier *verifier);
+extern void check_caching(Verifier *verifier);
+
+/* modes.c: how they verify */
+extern const Mode modes[];
+extern const int nmodes;
+
 /* own.c: a session that verifies what it has not committed */
 extern void start_own_session(const char *conninfo, uint64_t seed);
 extern void stop_own_session(void);
 extern uint64_t count_own_rounds(void);
+
+/* steps.c: what a session changes, and how that ends */
+typedef struct Step
+{
+	enum
+	{
+		NOTHING, KEY_DIES, KEY_BORN, KEY_VOID, ORG_CHANGES
+	}			effect;			/* KEY_VOID: a key that is never born */
+	Key		   *key;
+	int			slot;			/* of the key among the live ones */
+	Org		   *org;
+	bool		suspended;		/* what the org becomes */
+	const char *tier;
+	bool		located;		/* is it being asked where it is in the WAL? */
+	char		sql[256];		/* that is sent in the trial */
+} Step;
+
+typedef struct Writer
+{
+	PGconn	   *conn;
+	int			number;
+	Random		random;
+	Step		step;
+	bool		failed;			/* to serialize */
+} Writer;
+
+extern void mint_key(PGconn *conn, Key *key);
+extern void update_row(Writer *writer);
+extern void prepare_step(Writer *writer, bool is_org_step);
+extern void print_steps(void);
 
 /* writers.c: the sessions that mint, change and revoke */
 typedef struct WriterCounts
@@ -194,7 +285,6 @@ extern void open_writers(const char *conninfo, uint64_t seed);
 extern void set_commits(const char *synchronous_commit);
 extern Stamp flushed_position(void);
 extern void run_trial(void);
-extern void print_steps(void);
 extern void close_writers(void);
 
 #endif							/* RACE_H */

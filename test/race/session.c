@@ -56,6 +56,15 @@ below(Random *random, uint32_t limit)
 	return (uint32_t) ((z ^ (z >> 31)) >> 32) % limit;
 }
 
+/* What is set in all sessions; verifier_session.c reads the messages. */
+void
+init_sessions(void)
+{
+	if (setenv("PGOPTIONS", "-c client_min_messages=warning -c lc_messages=C",
+			   true) != 0)
+		die("out of memory");
+}
+
 PGconn	   *
 open_session(const char *conninfo)
 {
@@ -63,8 +72,6 @@ open_session(const char *conninfo)
 
 	if (PQstatus(conn) != CONNECTION_OK)
 		die("%s", PQerrorMessage(conn));
-	PQclear(run_query(conn, "SET client_min_messages = warning; "
-					  "SET lc_messages = 'C'"));
 	return conn;
 }
 
