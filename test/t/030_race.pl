@@ -17,7 +17,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 # What the library has to stand.  A busy machine may not get to the end of it.
-my @long = ('--trials', 3000, '--seconds', 30, '--seed', 30);
+my @long = ('--trials', 3000, '--seconds', 25, '--seed', 30);
 my @long_on_both = ('--trials', 3000, '--seconds', 20, '--seed', 31);
 
 # A mutant is given these, with a seed each time, to be found out.
@@ -64,11 +64,13 @@ $standby->init_from_backup($node, 'base', has_streaming => 1);
 chmod 0600, $standby->data_dir . '/overten_auth.key' or die "chmod: $!";
 $standby->start;
 
-# The options for the standby, which then has the database as it is.
+# The options for the standby, which then has the database as it is.  A run that
+# was ended may have left replay paused.
 sub with_standby
 {
 	my ($name) = @_;
 
+	$standby->safe_psql('postgres', 'SELECT pg_wal_replay_resume()');
 	$node->wait_for_catchup($standby);
 	return ('--standby', $standby->connstr($name));
 }
@@ -88,7 +90,6 @@ sub race
 {
 	my ($name, @options) = @_;
 	my ($output, $progress) = ('', '');
-
 
 	IPC::Run::run(
 		[ 'test/race/race', @options, $node->connstr($name) ],
