@@ -46,11 +46,12 @@ extern void pause_for(int microseconds);
 extern uint32_t below(Random *random, uint32_t limit);
 extern void init_sessions(void);
 extern PGconn *open_session(const char *conninfo);
+extern PGconn *open_standby_session(const char *conninfo, bool *conflict);
+extern bool is_conflict(const PGconn *conn, const PGresult *result, bool conflict);
 extern PGresult *run_query(PGconn *conn, const char *format,...) __attribute__((format(printf, 2, 3)));
 extern void run_command(PGconn *conn, const char *format,...) __attribute__((format(printf, 2, 3)));
 extern bool has_sqlstate(const PGresult *result, const char *sqlstate);
 extern Stamp parse_position(const char *text);
-extern Stamp read_position(PGconn *conn, const char *function);
 
 /* model.c: what has happened, and which answers that allows */
 #define CHANGES_KEPT 64

@@ -56,7 +56,7 @@ below(Random *random, uint32_t limit)
 	return (uint32_t) ((z ^ (z >> 31)) >> 32) % limit;
 }
 
-/* What is set in all sessions; verifier_session.c reads the messages. */
+/* What is set in all sessions; messages are read further down. */
 void
 init_sessions(void)
 {
@@ -83,6 +83,69 @@ has_sqlstate(const PGresult *result, const char *sqlstate)
 	return state != NULL && strcmp(state, sqlstate) == 0;
 }
 
+static bool
+tells_of_conflict(const char *message)
+{
+	return strstr(message, "due to conflict with recovery") != NULL;
+}
+
+/* What an idle session is told when it is ended comes as a notice. */
+static void
+take_notice(void *arg, const char *message)
+{
+	bool	   *conflict = arg;
+
+	if (tells_of_conflict(message))
+		*conflict = true;
+	else
+		fputs(message, stderr);
+}
+
+static bool
+is_alive(PGconn *conn)
+{
+	PGresult   *result = PQexec(conn, "SELECT");
+	bool		alive = (PQresultStatus(result) == PGRES_TUPLES_OK);
+
+	PQclear(result);
+	return alive;
+}
+
+/*
+ * Open a session that a recovery conflict may end, even as it is opened: then
+ * libpq has printed what it was told.  Later it sets *conflict when it is.
+ */
+PGconn	   *
+open_standby_session(const char *conninfo, bool *conflict)
+{
+	for (;;)
+	{
+		PGconn	   *conn = PQconnectdb(conninfo);
+
+		*conflict = false;
+		PQsetNoticeProcessor(conn, take_notice, conflict);
+		if (PQstatus(conn) != CONNECTION_OK &&
+			!tells_of_conflict(PQerrorMessage(conn)))
+			die("%s", PQerrorMessage(conn));
+		if (is_alive(conn))
+			return conn;
+		PQfinish(conn);
+	}
+}
+
+/*
+ * Is it due to a conflict, with recovery or with another transaction, that
+ * this is no success?  Of a session that is ended there is no SQLSTATE.
+ */
+bool
+is_conflict(const PGconn *conn, const PGresult *result, bool conflict)
+{
+	if (has_sqlstate(result, "40001"))
+		return true;
+	return PQstatus(conn) != CONNECTION_OK &&
+		(conflict || tells_of_conflict(PQerrorMessage(conn)));
+}
+
 /* A position in the WAL from its text; that of none is before all others. */
 Stamp
 parse_position(const char *text)
@@ -93,17 +156,6 @@ parse_position(const char *text)
 	if (*text != '\0' && sscanf(text, "%X/%X", &high, &low) != 2)
 		die("\"%s\" is not a position in the WAL", text);
 	return (Stamp) ((uint64_t) high << 32 | low);
-}
-
-/* What a function of the server says. */
-Stamp
-read_position(PGconn *conn, const char *function)
-{
-	PGresult   *result = run_query(conn, "SELECT %s()", function);
-	Stamp		position = parse_position(PQgetvalue(result, 0, 0));
-
-	PQclear(result);
-	return position;
 }
 
 static PGresult *run(PGconn *conn, const char *format, va_list args) __attribute__((format(printf, 2, 0)));

@@ -20,12 +20,46 @@
 
 StandbyCounts standby_counts;
 
-static PGconn *conn;			/* only this one asks where replay is */
+static PGconn *conn;
+static const char *place;		/* where that leads to */
+static bool conflict;			/* has that been told of one? */
 static Random numbers;
 static Waiting waiting;
 static int	turn_left;			/* trials */
 static int	pause_left;			/* trials; 0 when replay is not paused */
 static _Atomic Stamp waiting_since; /* 0 while commits do not wait */
+
+/* Call a function on the standby, again if there is a recovery conflict. */
+static PGresult *
+call(const char *function)
+{
+	char		sql[64];
+	PGresult   *result;
+
+	snprintf(sql, sizeof(sql), "SELECT %s()", function);
+	while (result = PQexec(conn, sql),
+		   PQresultStatus(result) != PGRES_TUPLES_OK)
+	{
+		if (!is_conflict(conn, result, conflict))
+			die("standby: %s", PQerrorMessage(conn));
+		PQclear(result);
+		if (PQstatus(conn) == CONNECTION_OK)
+			continue;
+		PQfinish(conn);
+		conn = open_standby_session(place, &conflict);
+	}
+	return result;
+}
+
+static Stamp
+replayed_position(void)
+{
+	PGresult   *result = call("pg_last_wal_replay_lsn");
+	Stamp		position = parse_position(PQgetvalue(result, 0, 0));
+
+	PQclear(result);
+	return position;
+}
 
 /* Let replay go on, should an earlier run have left it paused. */
 void
@@ -33,8 +67,9 @@ open_standby(const char *conninfo, Waiting when, uint64_t seed)
 {
 	numbers.state = seed * 1000 + 800;
 	waiting = when;
-	conn = open_session(conninfo);
-	run_command(conn, "SELECT pg_wal_replay_resume()");
+	place = conninfo;
+	conn = open_standby_session(place, &conflict);
+	PQclear(call("pg_wal_replay_resume"));
 }
 
 bool
@@ -49,7 +84,7 @@ follow_standby(Stamp position)
 {
 	Stamp		start = now();
 
-	while (read_position(conn, "pg_last_wal_replay_lsn") < position)
+	while (replayed_position() < position)
 	{
 		if (now() - start > STUCK)
 			die("the standby does not follow");
@@ -103,7 +138,7 @@ static void
 pause_replay(void)
 {
 	pause_left = 1 + below(&numbers, PAUSE_MAX);
-	run_command(conn, "SELECT pg_wal_replay_pause()");
+	PQclear(call("pg_wal_replay_pause"));
 	standby_counts.pauses++;
 }
 
@@ -111,7 +146,7 @@ static void
 resume_replay(void)
 {
 	pause_left = 0;
-	run_command(conn, "SELECT pg_wal_replay_resume()");
+	PQclear(call("pg_wal_replay_resume"));
 }
 
 /*

@@ -32,40 +32,13 @@ const Place standby = {
 	"LATERAL overten_verify_key(CASE WHEN wal IS NOT NULL THEN secret END) v",
 };
 
-static bool
-tells_of_conflict(const char *message)
-{
-	return strstr(message, "due to conflict with recovery") != NULL;
-}
-
-/* Of an idle session that is ended, what it is told comes as a notice. */
-static void
-take_notice(void *arg, const char *message)
-{
-	Verifier   *verifier = arg;
-
-	if (tells_of_conflict(message))
-		verifier->conflict = true;
-	else
-		fputs(message, stderr);
-}
-
-/* Was the session ended by a recovery conflict?  It is given no SQLSTATE. */
-static bool
-is_ended(const Verifier *verifier)
-{
-	return PQstatus(verifier->conn) != CONNECTION_OK &&
-		(verifier->conflict ||
-		 tells_of_conflict(PQerrorMessage(verifier->conn)));
-}
-
 /* Has the result the status?  If not, this must be a failure that may be. */
 bool
 has_status(Verifier *verifier, const PGresult *result, ExecStatusType status)
 {
 	if (PQresultStatus(result) == status)
 		return true;
-	if (!has_sqlstate(result, "40001") && !is_ended(verifier))
+	if (!is_conflict(verifier->conn, result, verifier->conflict))
 		die("%s, %s: %s", verifier->place->name, verifier->mode->name,
 			PQerrorMessage(verifier->conn));
 	verifier->failures++;
@@ -86,8 +59,9 @@ do_command(Verifier *verifier, const char *sql)
 void
 end_transaction(Verifier *verifier, bool success)
 {
-	if (PQstatus(verifier->conn) == CONNECTION_OK)
-		do_command(verifier, success ? "COMMIT" : "ROLLBACK");
+	while (PQstatus(verifier->conn) == CONNECTION_OK &&
+		   PQtransactionStatus(verifier->conn) != PQTRANS_IDLE)
+		success = do_command(verifier, success ? "COMMIT" : "ROLLBACK");
 }
 
 static bool
@@ -100,20 +74,12 @@ prepare(Verifier *verifier, const char *name, const char *query)
 	return success;
 }
 
-/* False if there was a recovery conflict even about this. */
+/* False if there was a recovery conflict about this. */
 static bool
 try_to_open(Verifier *verifier)
 {
-	verifier->conflict = false;
-	verifier->conn = PQconnectdb(verifier->conninfo);
-	if (PQstatus(verifier->conn) != CONNECTION_OK)
-	{
-		if (!is_ended(verifier))
-			die("%s", PQerrorMessage(verifier->conn));
-		verifier->failures++;
-		return false;
-	}
-	PQsetNoticeProcessor(verifier->conn, take_notice, verifier);
+	verifier->conn = open_standby_session(verifier->conninfo,
+										  &verifier->conflict);
 	return prepare(verifier, "verify", verifier->place->query) &&
 		prepare(verifier, "verify_all",
 				"SELECT key_id, tier, before, after, "

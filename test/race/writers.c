@@ -33,19 +33,28 @@ static Stamp last_position;		/* of the changes that were acknowledged */
 
 /* Positions in the WAL, which matter if there is a standby */
 
+static Stamp
+read_position(const char *function)
+{
+	PGresult   *result = run_query(writers[0].conn, "SELECT %s()", function);
+	Stamp		position = parse_position(PQgetvalue(result, 0, 0));
+
+	PQclear(result);
+	return position;
+}
+
 /* One that all that is sent from now on is after. */
 static Stamp
 position_before(void)
 {
-	return has_standby() ?
-		read_position(writers[0].conn, "pg_current_wal_insert_lsn") : 0;
+	return has_standby() ? read_position("pg_current_wal_insert_lsn") : 0;
 }
 
 /* One that all that has been acknowledged is before. */
 Stamp
 flushed_position(void)
 {
-	return read_position(writers[0].conn, "pg_current_wal_flush_lsn");
+	return read_position("pg_current_wal_flush_lsn");
 }
 
 static Stamp
