@@ -4,7 +4,7 @@
 # make install    install          make demo    the main job, likewise
 # make lint       check the style  make serve   an API to try out, likewise
 # make format     mend the layout  make bench   measure
-# make fuzz       fuzz the parsers make race    a million random trials
+# make fuzz       fuzz the parsers make race    ten minutes of trials
 # make compare-firebase            beside firebase-admin
 # make bench-peers                 measure beside what people use today
 #
