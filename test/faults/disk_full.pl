@@ -136,6 +136,30 @@ my $mark_text = slurp_file($mark);
 like($mark_text, qr/\A.*cluster\.\n.*by itself\.\n\z/, 'and a whole mark');
 $node->stop;
 
+$disk = small_disk('data');
+$file = PostgreSQL::Test::Utils::tempdir . '/mark.key';
+$node = create_node_on($disk, 'mark', "overten_auth.master_key_file = '$file'\n",
+	extra => [ '-X', PostgreSQL::Test::Utils::tempdir . '/mark_wal' ]);
+$mark = $node->data_dir . '/overten_auth.sealed';
+fill($disk);
+foreach my $round (1 .. 3)
+{
+	is(sqlstate_of($node, "SELECT overten_create_org('Refused')"), '55000', 'no room for the mark: nothing is sealed');
+}
+is(files_in($node->data_dir), '', 'no part of a mark is left');
+my $key = slurp_file($file);
+empty_disk($disk);
+$org = create_org($node, 'Sealed');
+is(files_in($node->data_dir), 'overten_auth.sealed', 'with room there is one');
+is(slurp_file($mark), $mark_text, 'which is whole');
+is(slurp_file($file), $key, 'and the key is the same');
+my ($secret) = mint($node, $org);
+$node->stop('immediate');
+$node->start;
+like(ask($node, "SELECT webhook_secret FROM overten_verify_key('$secret')"), qr/^whsec_/, 'which opens what it has sealed');
+$node->stop;
+system_or_bail('rm', '-rf', "$disk/mark");
+
 report('Disk full under load, seed ' . seed(),
 	[ 'disk', 'verifications in 2 s while it was full', 'errors', 'keys acknowledged and there', 'of these revoked', 'uses since the last check', 'lost', 'wrong' ],
 	@rows);
