@@ -67,11 +67,18 @@ sub kill_victim
 		$node->start;
 		return;
 	}
-	wait_until("there is a $victim",
-		sub { @found = processes($node, $victims{$victim}); @found > 0 });
-	# It may have ended since; then there are others.
-	return kill_victim($victim)
-	  unless kill 'KILL', $found[ rand @found ];
+	my $log = -s $node->logfile;
+	my $crashed = sub { slurp_file($node->logfile, $log) =~ /was terminated by signal 9/ };
+
+	# What works for a moment only may have ended before it could be killed.
+	until ($crashed->())
+	{
+		wait_until("there is a $victim",
+			sub { @found = processes($node, $victims{$victim}); @found > 0 });
+		kill 'KILL', $found[ rand @found ];
+		my $deadline = time + 2;
+		usleep(20_000) until $crashed->() || time > $deadline;
+	}
 	instruct($load, 'await');
 	return;
 }
