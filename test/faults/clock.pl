@@ -209,6 +209,19 @@ check_time('-1 h again', -$hour);
 check_time('-2 days again', -$hour - 2 * $day);
 check_time('back to now', 0);
 
+# A key that a transaction has yet to commit.
+my $minter = $node->background_psql('postgres');
+ask($minter, 'BEGIN');
+my ($open, $open_key) = mint($minter, $org);
+verify($minter, $open) foreach 1 .. 3;
+flush_usage($session);
+set_clock($hour);
+flush_usage($session);
+ask($minter, 'COMMIT');
+flush_usage($session);
+is(uses($session, $open_key), 3, 'the uses of a key that is not committed yet are kept back when the clock is put forward');
+$minter->quit;
+
 # All that has been written under the times of before is older than 90 days.
 is(scalar keys %history, 5, 'there is some history');
 check_time('+100 days', 100 * $day);
