@@ -12,6 +12,8 @@
 # make test-cassert    every suite on a server with assertions
 # make test-valgrind   the suites in SQL with the server under valgrind
 # make test-ubsan      every suite with undefined behaviour trapped
+# make test-faults     faults under load: full disks, kill -9, a clock that
+#                      jumps, no memory, failover    (as root)
 # make test-package    build, install and remove the Debian package (as root)
 # make dist            the archives of a release
 
@@ -103,7 +105,7 @@ ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
 
-EXTRA_CLEAN = test/race/race test/unit/key_answer
+EXTRA_CLEAN = test/race/race test/faults/load test/faults/clock_shift.so test/unit/key_answer
 
 # Called once a statement, these functions gain nothing from being inlined by
 # the JIT compiler.
@@ -123,6 +125,12 @@ $(OBJS): $(wildcard src/*.h)
 
 test/race/race: $(wildcard test/race/*.c test/race/*.h)
 	$(CC) $(CFLAGS) -I$(shell $(PG_CONFIG) --includedir) -o $@ $(filter %.c,$^) -L$(shell $(PG_CONFIG) --libdir) -lpq -lpthread
+
+test/faults/load: $(addprefix test/faults/,load.c journal.c clients.c check.c load.h)
+	$(CC) $(CFLAGS) -I$(shell $(PG_CONFIG) --includedir) -o $@ $(filter %.c,$^) -L$(shell $(PG_CONFIG) --libdir) -lpq -lpthread
+
+test/faults/clock_shift.so: test/faults/clock_shift.c
+	$(CC) $(CFLAGS) -fPIC -shared -o $@ $< -ldl
 
 # What needs no server can be tried without one.
 test/unit/key_answer: test/unit/key_answer.c src/key_answer.c src/key_schedule.c src/overten_auth.h
@@ -156,6 +164,7 @@ $(PEERS): test/bench/peers/package-lock.json
 .PHONY: fuzz run-fuzz compare-firebase run-compare-firebase
 .PHONY: bench-peers run-bench-peers
 .PHONY: test-matrix test-cassert test-valgrind test-ubsan test-package dist
+.PHONY: test-faults run-test-faults
 .PHONY: run-test-matrix run-test-cassert run-test-valgrind run-test-ubsan
 .PHONY: test demo serve bench race lint format run-test run-demo run-serve run-bench run-race run-lint run-format
 
@@ -195,6 +204,9 @@ test-valgrind:
 test-ubsan:
 	$(PACKAGES) test
 	$(MAKE) --no-print-directory run-test-ubsan
+test-faults:
+	$(PACKAGES) test
+	$(MAKE) --no-print-directory run-test-faults
 test-package:
 	$(PACKAGES) chroot
 	test/package/run
@@ -230,6 +242,9 @@ run-test-valgrind: $(GATEWAY)
 run-test-ubsan: $(GATEWAY)
 	UBSAN_OPTIONS=print_stacktrace=1 \
 	test/in-copy $(MAKE) run-test COPT='-fsanitize=undefined -fno-sanitize-recover=undefined'
+
+run-test-faults: all test/faults/load test/faults/clock_shift.so
+	PG_CONFIG='$(PG_CONFIG)' test/faults/run
 
 run-demo: all $(GATEWAY)
 	@SERVER_CONF=test/demo.conf $(TEMP_INSTALL) test/with-server test/with-gateway test/demo

@@ -326,6 +326,7 @@ typedef struct OaUses
 	OaUseKey	key;
 	int64		accepted;
 	int64		refused;
+	int64		counted_since;	/* monotonic */
 	TimestampTz first_used_at;
 	TimestampTz last_accepted_at;	/* 0 if none was accepted */
 	TimestampTz last_refused_at;
