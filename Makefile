@@ -195,7 +195,7 @@ format:
 run-test: all test/race/race test/unit/key_answer $(GATEWAY) $(WEBHOOKS)
 	$(TEMP_INSTALL) $(MAKE) installcheck EXTRA_REGRESS_OPTS='$(TEMP_INSTANCE)'
 
-run-test-matrix: $(GATEWAY)
+run-test-matrix: $(GATEWAY) $(WEBHOOKS)
 	test/matrix
 
 # What can be asked in the time when every use of a catalog reads it anew, and
@@ -205,7 +205,7 @@ DISCARDING = REGRESS='privileges firebase' TAP_TESTS= \
 	TEMP_INSTANCE='--temp-instance=tmp_instance --temp-config=test/discard_caches.conf'
 
 # These build copies of this tree, whose own objects are for PG_CONFIG's server.
-run-test-cassert: $(GATEWAY)
+run-test-cassert: $(GATEWAY) $(WEBHOOKS)
 	PG_CONFIG=$$(test/build-postgres) && export PG_CONFIG && \
 	test/in-copy $(MAKE) run-test && \
 	test/in-copy $(MAKE) run-test $(DISCARDING)
