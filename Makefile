@@ -214,9 +214,8 @@ run-test-valgrind: $(GATEWAY)
 	PG_CONFIG=$$(test/build-postgres) && export PG_CONFIG && \
 	test/in-copy $(MAKE) run-test WITH=test/with-valgrind TAP_TESTS=
 
-run-test-ubsan: $(GATEWAY)
-	UBSAN_OPTIONS=print_stacktrace=1 \
-	test/in-copy $(MAKE) run-test COPT='-fsanitize=undefined -fno-sanitize-recover=undefined'
+run-test-ubsan: $(GATEWAY) $(WEBHOOKS)
+	test/in-copy $(MAKE) run-test WITH=test/with-ubsan COPT='-fsanitize=undefined -fno-sanitize-recover=undefined'
 
 run-demo: all $(GATEWAY)
 	@SERVER_CONF=test/demo.conf $(TEMP_INSTALL) test/with-server test/with-gateway test/demo
