@@ -215,7 +215,7 @@ run-test-valgrind: $(GATEWAY)
 	test/in-copy $(MAKE) run-test WITH=test/with-valgrind TAP_TESTS=
 
 run-test-ubsan: $(GATEWAY) $(WEBHOOKS)
-	test/in-copy $(MAKE) run-test WITH=test/with-ubsan COPT='-fsanitize=undefined -fno-sanitize-recover=undefined'
+	test/in-copy $(MAKE) run-test WITH=test/with-clean-logs COPT='-fsanitize=undefined -fno-sanitize-recover=undefined'
 
 run-demo: all $(GATEWAY)
 	@SERVER_CONF=test/demo.conf $(TEMP_INSTALL) test/with-server test/with-gateway test/demo
