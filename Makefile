@@ -9,7 +9,7 @@
 #
 # make test-matrix     every suite on PostgreSQL 17 and 18    (as root)
 # make test-cassert    every suite on a server with assertions
-# make test-valgrind   the suites in SQL with the server under valgrind
+# make test-valgrind   the suites in SQL, and workers, under valgrind
 # make test-ubsan      every suite with undefined behaviour trapped
 # make test-package    build, install and remove the Debian package (as root)
 # make dist            the archives of a release
@@ -210,9 +210,10 @@ run-test-cassert: $(GATEWAY) $(WEBHOOKS)
 	test/in-copy $(MAKE) run-test && \
 	test/in-copy $(MAKE) run-test $(DISCARDING)
 
-run-test-valgrind: $(GATEWAY)
+run-test-valgrind: $(GATEWAY) $(WEBHOOKS)
 	PG_CONFIG=$$(test/build-postgres) && export PG_CONFIG && \
-	test/in-copy $(MAKE) run-test WITH=test/with-valgrind TAP_TESTS=
+	test/in-copy $(MAKE) run-test WITH=test/with-valgrind \
+		PROVE_TESTS=test/valgrind/workers.pl
 
 run-test-ubsan: $(GATEWAY) $(WEBHOOKS)
 	test/in-copy $(MAKE) run-test WITH=test/with-clean-logs COPT='-fsanitize=undefined -fno-sanitize-recover=undefined'
