@@ -207,8 +207,8 @@ DISCARDING = REGRESS='privileges firebase' TAP_TESTS= \
 # These build copies of this tree, whose own objects are for PG_CONFIG's server.
 run-test-cassert: $(GATEWAY) $(WEBHOOKS)
 	PG_CONFIG=$$(test/build-postgres) && export PG_CONFIG && \
-	test/in-copy $(MAKE) run-test && \
-	test/in-copy $(MAKE) run-test $(DISCARDING)
+	test/in-copy $(MAKE) run-test WITH=test/with-clean-logs && \
+	test/in-copy $(MAKE) run-test WITH=test/with-clean-logs $(DISCARDING)
 
 run-test-valgrind: $(GATEWAY) $(WEBHOOKS)
 	PG_CONFIG=$$(test/build-postgres) && export PG_CONFIG && \
