@@ -4,13 +4,16 @@
 # make install    install          make demo    the main job, likewise
 # make lint       check the style  make serve   an API to try out, likewise
 # make format     mend the layout  make bench   measure
-# make fuzz       fuzz the parsers make race    a million random trials
+# make fuzz       fuzz the parsers make race    ten minutes of trials
 # make compare-firebase            beside firebase-admin
+# make bench-peers                 measure beside what people use today
 #
 # make test-matrix     every suite on PostgreSQL 17 and 18    (as root)
 # make test-cassert    every suite on a server with assertions
 # make test-valgrind   the suites in SQL, and workers, under valgrind
 # make test-ubsan      every suite with undefined behaviour trapped
+# make test-faults     faults under load: full disks, kill -9, a clock that
+#                      jumps, no memory, failover    (as root)
 # make test-package    build, install and remove the Debian package (as root)
 # make dist            the archives of a release
 
@@ -31,6 +34,7 @@ OBJS = \
 	src/identity.o \
 	src/import.o \
 	src/invalidation.o \
+	src/json_string.o \
 	src/jwt_library.o \
 	src/key_answer.o \
 	src/key_command.o \
@@ -67,6 +71,7 @@ OBJS = \
 	src/status.o \
 	src/store.o \
 	src/strict_json.o \
+	src/tables.o \
 	src/token_decoder.o \
 	src/token_reader.o \
 	src/token_rules.o \
@@ -100,7 +105,7 @@ ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
 
-EXTRA_CLEAN = test/race/race test/unit/key_answer
+EXTRA_CLEAN = test/race/race test/faults/load test/faults/clock_shift.so test/unit/key_answer
 
 # Called once a statement, these functions gain nothing from being inlined by
 # the JIT compiler.
@@ -120,6 +125,12 @@ $(OBJS): $(wildcard src/*.h)
 
 test/race/race: $(wildcard test/race/*.c test/race/*.h)
 	$(CC) $(CFLAGS) -I$(shell $(PG_CONFIG) --includedir) -o $@ $(filter %.c,$^) -L$(shell $(PG_CONFIG) --libdir) -lpq -lpthread
+
+test/faults/load: $(addprefix test/faults/,load.c journal.c clients.c check.c load.h)
+	$(CC) $(CFLAGS) -I$(shell $(PG_CONFIG) --includedir) -o $@ $(filter %.c,$^) -L$(shell $(PG_CONFIG) --libdir) -lpq -lpthread
+
+test/faults/clock_shift.so: test/faults/clock_shift.c
+	$(CC) $(CFLAGS) -fPIC -shared -o $@ $< -ldl
 
 # What needs no server can be tried without one.
 test/unit/key_answer: test/unit/key_answer.c src/key_answer.c src/key_schedule.c src/overten_auth.h
@@ -144,8 +155,16 @@ WEBHOOKS = test/webhooks/node_modules/.package-lock.json
 $(WEBHOOKS): test/webhooks/package-lock.json
 	cd test/webhooks && npm ci --ignore-scripts --no-audit --no-fund --silent
 
+PEERS = test/bench/peers/node_modules/.package-lock.json
+
+# Without what reaches Google's other services.
+$(PEERS): test/bench/peers/package-lock.json
+	cd test/bench/peers && npm ci --omit=optional --ignore-scripts --no-audit --no-fund --silent
+
 .PHONY: fuzz run-fuzz compare-firebase run-compare-firebase
+.PHONY: bench-peers run-bench-peers
 .PHONY: test-matrix test-cassert test-valgrind test-ubsan test-package dist
+.PHONY: test-faults run-test-faults
 .PHONY: run-test-matrix run-test-cassert run-test-valgrind run-test-ubsan
 .PHONY: test demo serve bench race lint format run-test run-demo run-serve run-bench run-race run-lint run-format
 
@@ -161,6 +180,9 @@ serve:
 bench:
 	$(PACKAGES) bench
 	$(MAKE) --no-print-directory run-bench
+bench-peers:
+	$(PACKAGES) bench
+	$(MAKE) --no-print-directory run-bench-peers
 race:
 	$(PACKAGES)
 	$(MAKE) --no-print-directory run-race
@@ -182,6 +204,9 @@ test-valgrind:
 test-ubsan:
 	$(PACKAGES) test
 	$(MAKE) --no-print-directory run-test-ubsan
+test-faults:
+	$(PACKAGES) test
+	$(MAKE) --no-print-directory run-test-faults
 test-package:
 	$(PACKAGES) chroot
 	test/package/run
@@ -218,6 +243,9 @@ run-test-valgrind: $(GATEWAY) $(WEBHOOKS)
 run-test-ubsan: $(GATEWAY) $(WEBHOOKS)
 	test/in-copy $(MAKE) run-test WITH=test/with-clean-logs COPT='-fsanitize=undefined -fno-sanitize-recover=undefined'
 
+run-test-faults: all test/faults/load test/faults/clock_shift.so
+	PG_CONFIG='$(PG_CONFIG)' test/faults/run
+
 run-demo: all $(GATEWAY)
 	@SERVER_CONF=test/demo.conf $(TEMP_INSTALL) test/with-server test/with-gateway test/demo
 
@@ -226,11 +254,11 @@ run-demo: all $(GATEWAY)
 run-serve: all $(GATEWAY)
 	@trap '' INT; SERVER_CONF=test/demo.conf $(TEMP_INSTALL) test/with-server test/with-gateway test/serve
 
-run-bench: all $(GATEWAY)
-	@SERVER_CONF=test/bench/postgresql.conf $(TEMP_INSTALL) test/with-server test/bench/run
-	@SERVER_CONF=test/bench/usage.conf $(TEMP_INSTALL) test/with-server test/bench/usage
-	@$(TEMP_INSTALL) test/with-server test/with-gateway test/bench/http
-	@$(TEMP_INSTALL) test/bench/firebase
+run-bench: all $(GATEWAY) $(PEERS)
+	@PG_CONFIG='$(PG_CONFIG)' test/bench/all
+
+run-bench-peers: all $(PEERS)
+	@PG_CONFIG='$(PG_CONFIG)' PARTS='firebase peers' test/bench/all
 
 run-race: all test/race/race
 	@SERVER_CONF=test/race/postgresql.conf $(TEMP_INSTALL) test/with-server test/race/run $(RACE_OPTS)

@@ -82,7 +82,7 @@ static uint64 generation = 1;
 static void
 relation_changed(Datum arg, Oid relid)
 {
-	if (oa_store_watches(relid))
+	if (oa_tables_watch(relid))
 		generation++;
 }
 

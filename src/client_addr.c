@@ -84,22 +84,22 @@ parse(const char *value, int length, OaClientAddr *addr)
 }
 
 /*
- * Find the n-th of the comma-separated parts of a text, from the right.  False
+ * Find the n-th of the comma-separated parts of a list, from the right.  False
  * if there are not so many.
  */
 static bool
-find_from_right(const char *text, int n, const char **start, int *length)
+find_from_right(const char *list, int n, const char **start, int *length)
 {
-	const char *end = text +strlen(text);
+	const char *end = list + strlen(list);
 
 	for (;;)
 	{
 		*start = end;
-		while (*start > text &&(*start)[-1] != ',')
+		while (*start > list && (*start)[-1] != ',')
 			(*start)--;
 		if (--n == 0)
 			break;
-		if (*start == text)
+		if (*start == list)
 			return false;
 		end = *start - 1;
 	}

@@ -201,6 +201,18 @@ oa_digest(const char *bytes, int length, uint8 *digest)
 				 errmsg("could not compute a SHA-256 digest")));
 }
 
+/* The digest of a secret as api_keys holds it. */
+bytea	   *
+oa_secret_digest(text *secret)
+{
+	bytea	   *digest = palloc(VARHDRSZ + OA_DIGEST_LEN);
+
+	SET_VARSIZE(digest, VARHDRSZ + OA_DIGEST_LEN);
+	oa_digest(VARDATA_ANY(secret), VARSIZE_ANY_EXHDR(secret),
+			  (uint8 *) VARDATA(digest));
+	return digest;
+}
+
 /*
  * The nth argument of a SQL function, a text, if it has a secret's shape; NULL
  * if not.  Its size is looked at before it is detoasted, so that 1 GB of text

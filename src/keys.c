@@ -24,8 +24,7 @@ PG_FUNCTION_INFO_V1(overten_revoke_key);
 
 /* Insert the row of a new key.  False if there is no such org. */
 static bool
-insert_key(text *org_id, const OaMintedKey *minted, const uint8 *digest,
-		   text *uid)
+insert_key(text *org_id, const OaMintedKey *minted, text *uid)
 {
 	static OaStatement insert = {
 		.table = "api_keys",
@@ -43,19 +42,16 @@ insert_key(text *org_id, const OaMintedKey *minted, const uint8 *digest,
 		.nargs = 1,
 		.argtypes = {TEXTOID},
 	};
-	bytea	   *digest_value = palloc(VARHDRSZ + OA_DIGEST_LEN);
 	Datum		values[] = {
 		PointerGetDatum(minted->key_id),
 		PointerGetDatum(org_id),
 		PointerGetDatum(minted->name),
 		PointerGetDatum(minted->prefix),
-		PointerGetDatum(digest_value),
+		PointerGetDatum(oa_secret_digest(minted->secret)),
 		TimestampTzGetDatum(minted->created_at),
 		PointerGetDatum(uid),
 	};
 
-	SET_VARSIZE(digest_value, VARHDRSZ + OA_DIGEST_LEN);
-	memcpy(VARDATA(digest_value), digest, OA_DIGEST_LEN);
 	if (oa_statement_run(&insert, values, uid ? NULL : "      n") == 0)
 		return false;
 	oa_statement_run(&insert_last_used, values, NULL);
@@ -69,7 +65,6 @@ insert_key(text *org_id, const OaMintedKey *minted, const uint8 *digest,
 void
 oa_mint_key(text *org_id, text *name, text *uid, OaMintedKey *minted)
 {
-	uint8		digest[OA_DIGEST_LEN];
 	int			level;
 
 	minted->name = oa_check_name(name, "key name", OA_KEY_NAME_MAX);
@@ -78,10 +73,9 @@ oa_mint_key(text *org_id, text *name, text *uid, OaMintedKey *minted)
 	minted->prefix = cstring_to_text_with_len(VARDATA(minted->secret),
 											  OA_PREFIX_LEN);
 	minted->created_at = GetCurrentTimestamp();
-	oa_digest(VARDATA(minted->secret), OA_SECRET_LEN, digest);
 
 	level = oa_statements_begin();
-	if (!insert_key(org_id, minted, digest, uid))
+	if (!insert_key(org_id, minted, uid))
 		oa_org_missing();
 	oa_audit("mint_key", org_id, minted->key_id, uid, minted->name);
 	oa_statements_end(level);
@@ -272,11 +266,8 @@ overten_revoke_key(PG_FUNCTION_ARGS)
 {
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
 	text	   *key_id = oa_text_argument(fcinfo, 1, "key_id");
-	text	   *reason = NULL;
+	text	   *reason = oa_reason_argument(fcinfo, 2);
 	OaRevocation result;
-
-	if (!PG_ARGISNULL(2))
-		reason = oa_check_name(PG_GETARG_TEXT_PP(2), "reason", OA_REASON_MAX);
 
 	result = oa_revoke_key(org_id, key_id, NULL, reason);
 	if (result == OA_NO_SUCH_KEY)

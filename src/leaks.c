@@ -22,15 +22,6 @@
 PG_FUNCTION_INFO_V1(overten_revoke_leaked);
 PG_FUNCTION_INFO_V1(overten_revoke_all);
 
-/* The nth argument as a reason, NULL if there is none; raises 22023. */
-static text *
-reason_argument(FunctionCallInfo fcinfo, int n)
-{
-	if (PG_ARGISNULL(n))
-		return NULL;
-	return oa_check_name(PG_GETARG_TEXT_PP(n), "reason", OA_REASON_MAX);
-}
-
 /* Report a key that is active, but not to the transaction's snapshot. */
 static void
 key_not_seen(void)
@@ -94,7 +85,6 @@ Datum
 overten_revoke_leaked(PG_FUNCTION_ARGS)
 {
 	ErrorContextCallback secrecy;
-	bytea	   *digest = palloc(VARHDRSZ + OA_DIGEST_LEN);
 	text	   *secret;
 	text	   *reason;
 	bool		known = false;
@@ -102,15 +92,10 @@ overten_revoke_leaked(PG_FUNCTION_ARGS)
 
 	oa_secrecy_begin(&secrecy);
 	oa_require_argument(fcinfo, 0, "secret");
-	reason = reason_argument(fcinfo, 1);
+	reason = oa_reason_argument(fcinfo, 1);
 	secret = oa_secret_argument(fcinfo, 0);
 	if (secret != NULL)
-	{
-		SET_VARSIZE(digest, VARHDRSZ + OA_DIGEST_LEN);
-		oa_digest(VARDATA_ANY(secret), OA_SECRET_LEN,
-				  (uint8 *) VARDATA(digest));
-		revoked = revoke_digest(digest, reason, &known);
-	}
+		revoked = revoke_digest(oa_secret_digest(secret), reason, &known);
 	oa_secrecy_end(&secrecy);
 
 	if (!known)
@@ -158,7 +143,7 @@ overten_revoke_all(PG_FUNCTION_ARGS)
 		.argtypes = {TEXTOID},
 	};
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
-	text	   *reason = reason_argument(fcinfo, 1);
+	text	   *reason = oa_reason_argument(fcinfo, 1);
 	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(reason)};
 	uint64		revoked;
 	int			level;

@@ -229,8 +229,7 @@ oa_master_key_ids_needed(void)
 		.text = "SELECT ARRAY("
 		"SELECT pg_catalog.encode(pg_catalog.substr(v.sealed, 2, 8), 'hex') "
 		"FROM overten_auth.orgs o, LATERAL (VALUES (o.webhook_secret_sealed), "
-		"(CASE WHEN o.previous_webhook_secret_until "
-		"OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() "
+		"(CASE WHEN " OA_PREVIOUS_STILL_SIGNS " "
 		"THEN o.previous_webhook_secret_sealed END)) v (sealed) "
 		"WHERE pg_catalog.substr(v.sealed, 1, 1) OPERATOR(pg_catalog.<>) $1 "
 		"GROUP BY 1 ORDER BY 1)",

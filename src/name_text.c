@@ -115,6 +115,15 @@ oa_check_name(text *name, const char *what, int max_characters)
 	return trimmed;
 }
 
+/* The nth argument as a reason, which may be NULL; raises 22023. */
+text	   *
+oa_reason_argument(FunctionCallInfo fcinfo, int n)
+{
+	if (PG_ARGISNULL(n))
+		return NULL;
+	return oa_check_name(PG_GETARG_TEXT_PP(n), "reason", OA_REASON_MAX);
+}
+
 /*
  * Raise 22023 unless a person's uid has 1 to 128 characters, as Firebase has
  * it.  It is stored byte for byte.

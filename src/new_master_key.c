@@ -10,12 +10,12 @@
  * copy with the rest.  Neither a standby that was made before nor pg_upgrade
  * has it; there the look into the database has to do.
  *
- * Sessions of several databases may make the file at once.  Each writes its
+ * Sessions of several databases may make either file at once.  Each writes its
  * own under a temporary name and link()s that to the real one, which fails if
- * there is one: so nothing is ever overwritten, and nobody reads half a file.
- * All of them use what is there then.  Whoever is about to decide that the file
- * may not be made has to look for it again afterwards, as the others may have
- * made it, sealed and committed in the meantime.
+ * there is one: so nothing is ever overwritten, and a full disk leaves no half
+ * of a file.  All of them use what is there then.  Whoever is about to decide
+ * that the key file may not be made has to look for it again afterwards, as the
+ * others may have made it, sealed and committed in the meantime.
  *
  * The mark is made after the directory of the key file has been flushed, and
  * whoever does not find it does both.  So no value is sealed with a key that
@@ -110,6 +110,26 @@ write_file(const char *path, mode_t mode, const char *bytes, size_t length)
 	return error;
 }
 
+/*
+ * Make a file as a whole, unless there is one by now.  Returns an errno, 0 if
+ * it is there.
+ */
+static int
+make_file(const char *path, mode_t mode, const char *bytes, size_t length)
+{
+	char		temporary[MAXPGPATH];
+	uint32		number;
+	int			error;
+
+	oa_draw_random(&number, sizeof(number));
+	snprintf(temporary, sizeof(temporary), "%s.%08x.tmp", path, number);
+	error = write_file(temporary, mode, bytes, length);
+	if (error == 0 && link(temporary, path) != 0 && errno != EEXIST)
+		error = errno;
+	unlink(temporary);
+	return error;
+}
+
 /* Flush the directory that a file is in, so that its name survives a crash. */
 static void
 flush_directory(const char *path)
@@ -131,9 +151,12 @@ fail(const char *what, int error)
 	oa_no_master_key(detail);
 }
 
-/* Write a file with a new key.  Returns an errno, 0 on success. */
-static int
-write_new_key(const char *path)
+/*
+ * Make the file, with a new key, unless there is one by now.  Raises 55000 if
+ * that is not possible.
+ */
+void
+oa_make_master_key_file(void)
 {
 	uint8		key[OA_MASTER_KEY_LEN];
 	char text[	sizeof(key_file_comment) + 64];
@@ -150,32 +173,10 @@ write_new_key(const char *path)
 		length += encoded;
 		text[		length++] = '\n';
 
-		error = write_file(path, S_IRUSR | S_IWUSR, text, length);
+		error = make_file(oa_master_key_file, S_IRUSR | S_IWUSR, text, length);
 	}
 	explicit_bzero(key, sizeof(key));
 	explicit_bzero(text, sizeof(text));
-	return error;
-}
-
-/*
- * Make the file, with a new key, unless there is one by now.  Raises 55000 if
- * that is not possible.
- */
-void
-oa_make_master_key_file(void)
-{
-	char		temporary[MAXPGPATH];
-	uint32		number;
-	int			error;
-
-	oa_draw_random(&number, sizeof(number));
-	snprintf(temporary, sizeof(temporary), "%s.%08x.tmp", oa_master_key_file,
-			 number);
-	error = write_new_key(temporary);
-	if (error == 0 && link(temporary, oa_master_key_file) != 0 &&
-		errno != EEXIST)
-		error = errno;
-	unlink(temporary);
 	if (error != 0)
 		fail("The master key file", error);
 }
@@ -196,9 +197,9 @@ oa_settle_master_key_file(void)
 	{
 		PreventCommandIfReadOnly("the sealing of webhook secrets");
 		flush_directory(oa_master_key_file);
-		error = write_file(MARK_FILE, pg_file_create_mode, mark_text,
-						   strlen(mark_text));
-		if (error != 0 && error != EEXIST)
+		error = make_file(MARK_FILE, pg_file_create_mode, mark_text,
+						  strlen(mark_text));
+		if (error != 0)
 			fail("The mark in the data directory", error);
 		flush_directory(MARK_FILE);
 	}

@@ -57,6 +57,7 @@ extern bool oa_is_secret_shaped(const char *bytes, int length);
 extern bool oa_is_prefix_shaped(const char *bytes, int length);
 extern text *oa_make_secret(void);
 extern void oa_digest(const char *bytes, int length, uint8 *digest);
+extern bytea *oa_secret_digest(text *secret);
 extern text *oa_make_id(const char *prefix);
 extern text *oa_make_webhook_secret(void);
 extern text *oa_secret_argument(FunctionCallInfo fcinfo, int n);
@@ -72,6 +73,7 @@ extern void oa_require_argument(FunctionCallInfo fcinfo, int n,
 								const char *what);
 extern text *oa_text_argument(FunctionCallInfo fcinfo, int n,
 							  const char *what);
+extern text *oa_reason_argument(FunctionCallInfo fcinfo, int n);
 typedef enum OaNameRule
 {
 	OA_NAME_LENGTH, OA_NAME_CONTROL_CHARACTER
@@ -93,15 +95,49 @@ extern void *oa_cache_store(OaCache *cache, const uint8 *key,
 							const void *value, Size size,
 							uint64 read_generation);
 
-/* store.c: direct reads of the tables, under the latest snapshot */
+/* tables.c: the tables that are read directly, with the columns that are */
 typedef enum OaTable
 {
 	OA_API_KEYS, OA_ORGS, OA_SIGNING_KEYS
 } OaTable;
 
+enum
+{
+	OA_KEY_DIGEST, OA_KEY_ID, OA_KEY_ORG_ID, OA_KEY_PREFIX, OA_KEY_REVOKED_AT
+};
+
+enum
+{
+	OA_ORG_ID, OA_ORG_NAME, OA_ORG_TIER, OA_ORG_WEBHOOK_SECRET,
+	OA_ORG_SUSPENDED_AT
+};
+
+enum
+{
+	OA_SIGNING_KID, OA_SIGNING_PUBLIC_KEY, OA_SIGNING_EXPIRES_AT,
+	OA_SIGNING_CERTIFICATE_EXPIRES_AT
+};
+
+#define OA_TABLE_COLUMNS_MAX 5
+
+typedef struct OaTableInfo
+{
+	Oid			equality;		/* function that compares the first column */
+	Oid			relid;
+	Oid			index;			/* unique, on the first column; may be none */
+	int			ncolumns;
+	AttrNumber	attnums[OA_TABLE_COLUMNS_MAX];	/* by the enums above */
+} OaTableInfo;
+
+extern bool oa_tables_watch(Oid relid);
+extern void oa_tables_look_up(void);
+extern Relation oa_table_open(OaTable number, const OaTableInfo **info);
+
+/* store.c: direct reads of them, under the latest snapshot */
 typedef struct OaRead
 {
 	Relation	first;			/* open until it has been looked at */
+	const OaTableInfo *table;	/* that it is */
 	uint64		generation;		/* of the caches, before the snapshot */
 	Snapshot	snapshot;		/* registered; sees all that has committed */
 } OaRead;
@@ -134,7 +170,6 @@ typedef struct OaSigningKeyRow
 	bool		own;
 } OaSigningKeyRow;
 
-extern bool oa_store_watches(Oid relid);
 extern void oa_store_begin_read(OaRead *read, OaTable first);
 extern void oa_store_end_read(OaRead *read);
 extern bool oa_store_find_key(OaRead *read, const uint8 *digest,
@@ -244,6 +279,11 @@ extern const char *oa_master_key_problem(void);
 extern ArrayType *oa_master_key_ids_present(void);
 extern ArrayType *oa_master_key_ids_needed(void);
 
+/* In SQL: does an org's previous webhook secret still sign? */
+#define OA_PREVIOUS_STILL_SIGNS \
+	"previous_webhook_secret_until " \
+	"OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()"
+
 /* sealing.c: how a webhook secret is kept in the table */
 extern bytea *oa_seal(text *org_id, text *webhook_secret);
 extern text *oa_unseal(text *org_id, bytea *sealed);
@@ -286,6 +326,7 @@ typedef struct OaUses
 	OaUseKey	key;
 	int64		accepted;
 	int64		refused;
+	int64		counted_since;	/* monotonic */
 	TimestampTz first_used_at;
 	TimestampTz last_accepted_at;	/* 0 if none was accepted */
 	TimestampTz last_refused_at;
@@ -505,17 +546,25 @@ typedef struct OaJsonNode
 	uint16		count;			/* of an object, its members */
 } OaJsonNode;
 
-extern const char *oa_json_parse(const char *text, int length,
+extern const char *oa_json_parse(const char *json, int length,
 								 OaJsonNode *nodes, int capacity);
-extern const OaJsonNode *oa_json_member(const char *text,
+extern const OaJsonNode *oa_json_member(const char *json,
 										const OaJsonNode *nodes,
 										const OaJsonNode *object,
 										const char *name);
-extern bool oa_json_equals(const char *text, const OaJsonNode *node,
+extern double oa_json_number(const char *json, const OaJsonNode *node);
+
+/* json_string.c: the strings in it */
+extern const char *oa_json_skip_string(const unsigned char **at,
+									   const unsigned char *end,
+									   bool *escaped);
+extern bool oa_json_equals(const char *json, const OaJsonNode *node,
 						   const char *expected);
-extern int	oa_json_unescape(const char *text, const OaJsonNode *node,
+extern bool oa_json_same(const char *json, const OaJsonNode *a,
+						 const OaJsonNode *b);
+extern uint32 oa_json_hash(const char *json, const OaJsonNode *node);
+extern int	oa_json_unescape(const char *json, const OaJsonNode *node,
 							 char *out);
-extern double oa_json_number(const char *text, const OaJsonNode *node);
 
 /* claims.c: what a token says, in the server's encoding and types */
 extern bool oa_utf8_to_server(const char *utf8, int length, text **result);

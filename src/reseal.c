@@ -33,10 +33,6 @@ PG_FUNCTION_INFO_V1(overten_reseal);
 	"(NOT " IS_OLD(sealed) \
 	" AND pg_catalog.substr(" sealed ", 1, 9) OPERATOR(pg_catalog.<>) $3)"
 
-#define STILL_SIGNS \
-	"previous_webhook_secret_until " \
-	"OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()"
-
 /* The parameters that all of the statements below begin with. */
 enum
 {
@@ -170,7 +166,7 @@ reseal_some(Progress *progress, int count)
 	static OaStatement lock = {
 		.table = "orgs",
 		.text = "SELECT org_id, webhook_secret_sealed, "
-		"CASE WHEN " STILL_SIGNS " THEN previous_webhook_secret_sealed END "
+		"CASE WHEN " OA_PREVIOUS_STILL_SIGNS " THEN previous_webhook_secret_sealed END "
 		"FROM overten_auth.orgs "
 		"WHERE org_id OPERATOR(pg_catalog.>) $4 "
 		"AND (" IS_OLD("webhook_secret_sealed")
@@ -225,7 +221,7 @@ count_rest(const Progress *progress, int64 *to_do, int64 *lost)
 		IS_OLD("previous_webhook_secret_sealed") ")), "
 		"pg_catalog.count(*) FILTER (WHERE "
 		"org_id OPERATOR(pg_catalog.=) ANY ($4) OR "
-		IS_LOST("webhook_secret_sealed") " OR " STILL_SIGNS " AND "
+		IS_LOST("webhook_secret_sealed") " OR " OA_PREVIOUS_STILL_SIGNS " AND "
 		IS_LOST("previous_webhook_secret_sealed") ") "
 		"FROM overten_auth.orgs",
 		.nargs = KEY_PARAMETERS + 1,

@@ -32,7 +32,7 @@
 
 typedef struct Parser
 {
-	const unsigned char *text;	/* ends with a NUL that is not counted */
+	const char *json;			/* ends with a NUL that is not counted */
 	const unsigned char *at;	/* the next byte */
 	const unsigned char *end;
 	OaJsonNode *nodes;
@@ -50,201 +50,6 @@ skip_space(Parser *parser)
 		parser->at++;
 }
 
-/* The length of the well-formed UTF-8 character here, or 0.  RFC 3629. */
-static int
-utf8_length(const unsigned char *at, const unsigned char *end)
-{
-	static const struct
-	{
-		unsigned char first,
-					last,		/* of the first byte */
-					low,
-					high;		/* limits of the second */
-		int			length;
-	}			forms[] = {
-		{0xc2, 0xdf, 0x80, 0xbf, 2},
-		{0xe0, 0xe0, 0xa0, 0xbf, 3},	/* no overlong forms */
-		{0xe1, 0xec, 0x80, 0xbf, 3},
-		{0xed, 0xed, 0x80, 0x9f, 3},	/* no surrogates */
-		{0xee, 0xef, 0x80, 0xbf, 3},
-		{0xf0, 0xf0, 0x90, 0xbf, 4},
-		{0xf1, 0xf3, 0x80, 0xbf, 4},
-		{0xf4, 0xf4, 0x80, 0x8f, 4},	/* up to U+10FFFF */
-	};
-
-	for (int i = 0; i < lengthof(forms); i++)
-	{
-		if (*at < forms[i].first || *at > forms[i].last)
-			continue;
-		if (end - at < forms[i].length ||
-			at[1] < forms[i].low || at[1] > forms[i].high)
-			return 0;
-		for (int j = 2; j < forms[i].length; j++)
-			if ((at[j] & 0xc0) != 0x80)
-				return 0;
-		return forms[i].length;
-	}
-	return 0;
-}
-
-/* Four hexadecimal digits, or -1. */
-static int
-read_hex(const unsigned char *at, const unsigned char *end)
-{
-	int			value = 0;
-
-	if (end - at < 4)
-		return -1;
-	for (int i = 0; i < 4; i++)
-	{
-		unsigned char c = at[i];
-
-		value <<= 4;
-		if (c >= '0' && c <= '9')
-			value |= c - '0';
-		else if (c >= 'a' && c <= 'f')
-			value |= c - 'a' + 10;
-		else if (c >= 'A' && c <= 'F')
-			value |= c - 'A' + 10;
-		else
-			return -1;
-	}
-	return value;
-}
-
-/*
- * Read the escape sequence after a backslash into *character and return its
- * length, or 0 if it is none that is allowed.
- */
-static int
-read_escape(const unsigned char *at, const unsigned char *end,
-			uint32 *character)
-{
-	static const char from[] = "\"\\/bfnrt";
-	static const char to[] = "\"\\/\b\f\n\r\t";
-	const char *found;
-	int			high;
-	int			low;
-
-	if (at == end || *at == '\0')
-		return 0;
-	if (*at != 'u')
-	{
-		found = strchr(from, *at);
-		if (found == NULL)
-			return 0;
-		*character = (unsigned char) to[found - from];
-		return 1;
-	}
-
-	high = read_hex(at + 1, end);
-	if (high <= 0 || (high >= 0xdc00 && high <= 0xdfff))
-		return 0;
-	*character = high;
-	if (high < 0xd800 || high > 0xdbff)
-		return 5;
-
-	if (end - at < 11 || at[5] != '\\' || at[6] != 'u')
-		return 0;
-	low = read_hex(at + 7, end);
-	if (low < 0xdc00 || low > 0xdfff)
-		return 0;
-	*character = 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);
-	return 11;
-}
-
-/* Write a character as UTF-8 and return the number of bytes. */
-static int
-write_utf8(uint32 c, unsigned char *out)
-{
-	if (c < 0x80)
-	{
-		out[0] = c;
-		return 1;
-	}
-	if (c < 0x800)
-	{
-		out[0] = 0xc0 | c >> 6;
-		out[1] = 0x80 | (c & 0x3f);
-		return 2;
-	}
-	if (c < 0x10000)
-	{
-		out[0] = 0xe0 | c >> 12;
-		out[1] = 0x80 | (c >> 6 & 0x3f);
-		out[2] = 0x80 | (c & 0x3f);
-		return 3;
-	}
-	out[0] = 0xf0 | c >> 18;
-	out[1] = 0x80 | (c >> 12 & 0x3f);
-	out[2] = 0x80 | (c >> 6 & 0x3f);
-	out[3] = 0x80 | (c & 0x3f);
-	return 4;
-}
-
-/* A checked string that is read byte by byte, its escape sequences undone. */
-typedef struct StringReader
-{
-	const unsigned char *at;
-	const unsigned char *end;
-	unsigned char bytes[4];		/* of the character that is being read */
-	int			have;
-	int			used;
-} StringReader;
-
-static StringReader
-open_string(const unsigned char *text, const OaJsonNode *node)
-{
-	StringReader reader;
-
-	reader.at = text +node->start;
-
-	reader.end = reader.at + node->length;
-	reader.have = reader.used = 0;
-	return reader;
-}
-
-/* The next byte, or -1 at the end. */
-static int
-next_byte(StringReader *reader)
-{
-	uint32		character = 0;
-
-	if (reader->used < reader->have)
-		return reader->bytes[reader->used++];
-	if (reader->at == reader->end)
-		return -1;
-	if (*reader->at != '\\')
-		return *reader->at++;
-
-	reader->at += 1 + read_escape(reader->at + 1, reader->end, &character);
-	reader->have = write_utf8(character, reader->bytes);
-	reader->used = 1;
-	return reader->bytes[0];
-}
-
-/*
- * Write a string's or a name's characters as UTF-8 and return the number of
- * bytes, which is at most the node's length.  Adds no NUL.
- */
-int
-oa_json_unescape(const char *text, const OaJsonNode *node, char *out)
-{
-	StringReader reader;
-	char	   *to = out;
-	int			byte;
-
-	if (!node->escaped)
-	{
-		memcpy(out, text +node->start, node->length);
-		return node->length;
-	}
-	reader = open_string((const unsigned char *) text, node);
-	while ((byte = next_byte(&reader)) >= 0)
-		*to++ = byte;
-	return to - out;
-}
-
 /* A new node of the tape, or NULL if there is no room. */
 static OaJsonNode *
 add_node(Parser *parser, OaJsonType type, const unsigned char *start)
@@ -256,7 +61,7 @@ add_node(Parser *parser, OaJsonType type, const unsigned char *start)
 	node = &parser->nodes[parser->count++];
 	node->type = type;
 	node->escaped = false;
-	node->start = start - parser->text;
+	node->start = start - (const unsigned char *) parser->json;
 	node->length = parser->at - start;
 	node->next = parser->count;
 	node->count = 0;
@@ -269,81 +74,18 @@ static const char *
 read_string(Parser *parser, OaJsonNode **result)
 {
 	const unsigned char *start = parser->at;
-	bool		escaped = false;
+	bool		escaped;
+	const char *problem = oa_json_skip_string(&parser->at, parser->end,
+											  &escaped);
 
-	for (;;)
-	{
-		unsigned char c = *parser->at;
-		int			n;
-
-		if (c == '"')
-			break;
-		else if (c < 0x20)
-			return "A string has a control character or no end.";
-		else if (c == '\\')
-		{
-			uint32		character;
-
-			n = read_escape(parser->at + 1, parser->end, &character);
-			if (n == 0)
-				return "A string has an escape sequence that is not allowed.";
-			parser->at += 1 + n;
-			escaped = true;
-		}
-		else if (c < 0x80)
-			parser->at++;
-		else
-		{
-			n = utf8_length(parser->at, parser->end);
-			if (n == 0)
-				return "The JSON is not valid UTF-8.";
-			parser->at += n;
-		}
-	}
-
+	if (problem != NULL)
+		return problem;
 	*result = add_node(parser, OA_JSON_STRING, start);
 	if (*result == NULL)
 		return "The JSON has too many values.";
 	(*result)->escaped = escaped;
 	parser->at++;
 	return NULL;
-}
-
-/* FNV-1a of a name as it reads without escape sequences. */
-static uint32
-hash_name(const unsigned char *text, const OaJsonNode *name)
-{
-	StringReader reader;
-	uint32		hash = 2166136261U;
-	int			byte;
-
-	if (!name->escaped)
-	{
-		for (int i = 0; i < name->length; i++)
-			hash = (hash ^ text[name->start + i]) *16777619U;
-		return hash;
-	}
-	reader = open_string(text, name);
-	while ((byte = next_byte(&reader)) >= 0)
-		hash = (hash ^ byte) * 16777619U;
-	return hash;
-}
-
-/* Do two names read the same without escape sequences? */
-static bool
-same_name(const unsigned char *text, const OaJsonNode *a, const OaJsonNode *b)
-{
-	StringReader a_reader = open_string(text, a);
-	StringReader b_reader = open_string(text, b);
-	int			byte;
-
-	do
-	{
-		byte = next_byte(&a_reader);
-		if (byte != next_byte(&b_reader))
-			return false;
-	} while (byte >= 0);
-	return true;
 }
 
 /* Read a member's name and the colon behind it. */
@@ -362,11 +104,11 @@ read_name(Parser *parser)
 	if (problem != NULL)
 		return problem;
 
-	name->hash = hash_name(parser->text, name);
+	name->hash = oa_json_hash(parser->json, name);
 	for (int i = first; &parser->nodes[i] != name;
 		 i = parser->nodes[i + 1].next)
 		if (parser->nodes[i].hash == name->hash &&
-			same_name(parser->text, &parser->nodes[i], name))
+			oa_json_same(parser->json, &parser->nodes[i], name))
 			return "A JSON object has the same name twice.";
 	if (++object->count > OA_JSON_MEMBERS_MAX)
 		return "A JSON object has too many members.";
@@ -446,9 +188,9 @@ read_number(Parser *parser)
 
 /* The value of a number.  An integer beyond 2^53 is rounded. */
 double
-oa_json_number(const char *text, const OaJsonNode *node)
+oa_json_number(const char *json, const OaJsonNode *node)
 {
-	const char *number = text +node->start;
+	const char *number = json + node->start;
 	int64		value = 0;
 	int			digits = 0;
 
@@ -518,7 +260,7 @@ after_value(Parser *parser)
 		if (*parser->at != (object ? '}' : ']'))
 			return "The JSON is malformed.";
 		parser->at++;
-		container->length = parser->at - parser->text -container->start;
+		container->length = parser->at - (const unsigned char *) parser->json - container->start;
 		container->next = parser->count;
 		parser->depth--;
 	}
@@ -557,16 +299,16 @@ read_value(Parser *parser)
 
 /*
  * Parse a JSON object into nodes[0 .. capacity - 1]; OA_JSON_NODES(length) are
- * enough for any.  text[length] must be a NUL.  Returns NULL, or the rule that
+ * enough for any.  json[length] must be a NUL.  Returns NULL, or the rule that
  * is broken, as a sentence that repeats nothing of the text.
  */
 const char *
-oa_json_parse(const char *text, int length, OaJsonNode *nodes, int capacity)
+oa_json_parse(const char *json, int length, OaJsonNode *nodes, int capacity)
 {
 	Parser		parser;
 
-	parser.text = parser.at = (const unsigned char *) text;
-
+	parser.json = json;
+	parser.at = (const unsigned char *) json;
 	parser.end = parser.at + length;
 	parser.nodes = nodes;
 	parser.capacity = capacity;
@@ -590,35 +332,15 @@ oa_json_parse(const char *text, int length, OaJsonNode *nodes, int capacity)
 	return NULL;
 }
 
-/* Is this a string, or a name, that reads as this text? */
-bool
-oa_json_equals(const char *text, const OaJsonNode *node, const char *expected)
-{
-	StringReader reader;
-	int			byte;
-
-	if (node->type != OA_JSON_STRING)
-		return false;
-	if (!node->escaped)
-		return strncmp(text +node->start, expected, node->length) == 0 &&
-			expected[node->length] == '\0';
-
-	reader = open_string((const unsigned char *) text, node);
-	while ((byte = next_byte(&reader)) >= 0)
-		if (byte != (unsigned char) *expected++)
-			return false;
-	return *expected == '\0';
-}
-
 /* The value of a member of an object, by a name in ASCII; NULL if none. */
 const OaJsonNode *
-oa_json_member(const char *text, const OaJsonNode *nodes,
+oa_json_member(const char *json, const OaJsonNode *nodes,
 			   const OaJsonNode *object, const char *name)
 {
 	for (int i = object - nodes + 1; i < object->next;
 		 i = nodes[i + 1].next)
-		if ((nodes[i].escaped || text[nodes[i].start] == name[0]) &&
-			oa_json_equals(text, &nodes[i], name))
+		if ((nodes[i].escaped || json[nodes[i].start] == name[0]) &&
+			oa_json_equals(json, &nodes[i], name))
 			return &nodes[i + 1];
 	return NULL;
 }

@@ -11,8 +11,6 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_database.h"
-#include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 

@@ -40,16 +40,14 @@ typedef struct Batch
 static int
 keep_back(Batch *batch)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	int64		since = oa_monotonic_ms() - UNKNOWN_KEY_MS;
 	int			count = 0;
 
 	for (int i = 0; i < batch->count; i++)
 	{
 		const OaUses *uses = &batch->uses[i];
 
-		if (batch->known[i] ||
-			TimestampDifferenceExceeds(uses->first_used_at, now,
-									   UNKNOWN_KEY_MS))
+		if (batch->known[i] || uses->counted_since <= since)
 			batch->uses[count++] = *uses;
 	}
 	return count;

@@ -47,6 +47,7 @@ typedef struct UseEntry
 	pg_atomic_uint64 refused;
 	pg_atomic_uint64 last_accepted_at;	/* a TimestampTz; 0 if none */
 	pg_atomic_uint64 last_refused_at;
+	int64		counted_since;	/* monotonic */
 	TimestampTz first_used_at;
 } UseEntry;
 
@@ -227,6 +228,7 @@ add_entry(uint32 bucket, const OaUseKey *key, TimestampTz now)
 
 	entry = &entries[i];
 	entry->key = *key;
+	entry->counted_since = oa_monotonic_ms();
 	entry->first_used_at = now;
 	pg_atomic_write_u64(&entry->last_accepted_at, 0);
 	pg_atomic_write_u64(&entry->last_refused_at, 0);
@@ -354,6 +356,7 @@ copy_counts(UseEntry *entry, OaUses *uses)
 		return false;
 
 	uses->key = entry->key;
+	uses->counted_since = entry->counted_since;
 	uses->first_used_at = entry->first_used_at;
 	uses->last_accepted_at =
 		(TimestampTz) pg_atomic_read_u64(&entry->last_accepted_at);

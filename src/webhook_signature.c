@@ -52,8 +52,7 @@ read_secrets(text *org_id, bytea **sealed, bytea **previous_sealed)
 		.table = "orgs",
 		.latest = true,
 		.text = "SELECT webhook_secret_sealed, "
-		"CASE WHEN previous_webhook_secret_until "
-		"OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() "
+		"CASE WHEN " OA_PREVIOUS_STILL_SIGNS " "
 		"THEN previous_webhook_secret_sealed END FROM overten_auth.orgs "
 		"WHERE org_id OPERATOR(pg_catalog.=) $1",
 		.nargs = 1,
@@ -74,15 +73,15 @@ static bytea *
 decode_secret(text *secret)
 {
 	int			prefix_length = (int) strlen(SECRET_PREFIX);
-	const char *text = VARDATA_ANY(secret);
+	const char *bytes = VARDATA_ANY(secret);
 	int			length = VARSIZE_ANY_EXHDR(secret);
 	bytea	   *key = palloc(VARHDRSZ + pg_b64_dec_len(length));
 	int			decoded;
 
 	if (length <= prefix_length ||
-		memcmp(text, SECRET_PREFIX, prefix_length) != 0)
+		memcmp(bytes, SECRET_PREFIX, prefix_length) != 0)
 		return NULL;
-	decoded = pg_b64_decode(text +prefix_length, length - prefix_length,
+	decoded = pg_b64_decode(bytes + prefix_length, length - prefix_length,
 							(void *) VARDATA(key), pg_b64_dec_len(length));
 	if (decoded < 1)
 		return NULL;

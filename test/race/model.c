@@ -17,12 +17,39 @@
  *
  * A stamp of a change is published before the change is sent, and a
  * verification looks at the stamps after its answer has arrived: it cannot
- * miss a change that its answer could be due to.
+ * miss a change that its answer could be due to.  A thread that is held up
+ * between a stamp and what it is about stretches the time in question: that
+ * can hide an impossible answer, but not make a possible one impossible.
+ *
+ * There are two clocks.  On the primary it is the time.  A standby may be
+ * late, but what it shows is always what the primary was at some position of
+ * the WAL.  So there the rules hold with the position for the time:
+ *
+ *	-	a change was sent at what pg_current_wal_insert_lsn() said before it
+ *		was sent: its commit record begins there or later;
+ *	-	it was acknowledged at what pg_current_wal_flush_lsn() said after its
+ *		answer had arrived: its commit record ends there or earlier, since
+ *		every commit in question waits for its WAL;
+ *	-	a verification was sent and answered at what
+ *		pg_last_wal_replay_lsn() said before and after it, in one statement.
+ *		Replay advances that once a commit is visible and its invalidation
+ *		messages are sent, so all that ends there or earlier must be seen.
+ *		The record after it may just be being replayed, and be seen already.
+ *
+ * So it is impossible, too, that a standby refuses a key early, before it has
+ * replayed the revocation.  While commits wait for the standby (remote_apply),
+ * time binds its answers, too: it has replayed all that was acknowledged.
+ *
+ * A session may not unsee what it has seen of a key: that it is revoked, or a
+ * change of its org.  (Of two keys, or in two sessions, it may, while the
+ * commit is not acknowledged: what one still has cached is accepted until the
+ * message arrives, while the table shows already that the other is revoked.)
  *
  * Rolled back changes are not entered at all, for nobody may see them.
  */
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -30,6 +57,9 @@
 
 /* Reused in turn, long after the verifiers have lost interest. */
 #define KEYS_KEPT 4096
+
+/* No change of an org. */
+#define NONE UINT64_MAX
 
 const char *const tiers[2] = {"race_low", "race_high"};
 Org			orgs[2];
@@ -50,19 +80,53 @@ model_init(void)
 		pthread_mutex_init(&orgs[i].lock, NULL);
 }
 
+/* Events */
+
+/* Something is about to be sent; "position" is one before it in the WAL. */
+void
+begin_event(Event *event, Stamp position)
+{
+	event->sent[WAL] = position;
+	event->sent[TIME] = now();
+}
+
+/* Its answer has arrived. */
+void
+end_event(Event *event)
+{
+	event->acked[TIME] = now();
+}
+
+/* It has turned out to be before this position in the WAL. */
+void
+place_event(Event *event, Stamp position)
+{
+	event->acked[WAL] = position;
+}
+
+/* It has not happened, as far as is known. */
+void
+undo_event(Event *event)
+{
+	for (Clock clock = 0; clock < CLOCKS; clock++)
+	{
+		event->sent[clock] = 0;
+		event->acked[clock] = 0;
+	}
+}
+
 /* A key that is not born yet; the caller sets id and secret. */
 Key		   *
 new_key(Org *org)
 {
-	Key		   *key = &keys[nkeys++ % KEYS_KEPT];
+	Key		   *key = &keys[nkeys % KEYS_KEPT];
 
+	key->serial = ++nkeys;
 	key->org = org;
 	key->first_change = org->nchanges - 1;
 	key->road = NULL;
-	key->born_sent = 0;
-	key->born_acked = 0;
-	key->died_sent = 0;
-	key->died_acked = 0;
+	undo_event(&key->born);
+	undo_event(&key->died);
 	return key;
 }
 
@@ -76,7 +140,7 @@ bury_key(Key *key)
 
 /* Enter a change of an org that is about to be sent. */
 void
-begin_change(Org *org, bool suspended, const char *tier)
+begin_change(Org *org, bool suspended, const char *tier, Stamp position)
 {
 	Change	   *change;
 
@@ -84,20 +148,32 @@ begin_change(Org *org, bool suspended, const char *tier)
 	change = &org->changes[org->nchanges++ % CHANGES_KEPT];
 	change->suspended = suspended;
 	change->tier = tier;
-	change->acked = 0;
-	change->sent = now();
+	change->acked[TIME] = 0;
+	change->acked[WAL] = 0;
+	change->sent[WAL] = position;
+	change->sent[TIME] = now();
 	pthread_mutex_unlock(&org->lock);
 }
 
-/* Its answer has arrived. */
+static void
+set_latest(Org *org, Clock clock, Stamp stamp)
+{
+	pthread_mutex_lock(&org->lock);
+	org->changes[(org->nchanges - 1) % CHANGES_KEPT].acked[clock] = stamp;
+	pthread_mutex_unlock(&org->lock);
+}
+
+/* As end_event() and place_event(), for the latest change of an org. */
 void
 end_change(Org *org)
 {
-	Stamp		stamp = now();
+	set_latest(org, TIME, now());
+}
 
-	pthread_mutex_lock(&org->lock);
-	org->changes[(org->nchanges - 1) % CHANGES_KEPT].acked = stamp;
-	pthread_mutex_unlock(&org->lock);
+void
+place_change(Org *org, Stamp position)
+{
+	set_latest(org, WAL, position);
 }
 
 Change
@@ -111,60 +187,182 @@ current_state(Org *org)
 	return change;
 }
 
-/*
- * Could the org have had a state that explains the answer?  Goes back from
- * the latest change to the one that had taken effect when the verification
- * was sent, but not beyond "oldest".
- */
-static bool
-org_explains(Org *org, uint64_t oldest, const Answer *answer)
+/* Answers */
+
+/* Room for what a session sees of all keys. */
+Sight	   *
+new_sights(void)
 {
-	bool		result = false;
+	Sight	   *sights = calloc(KEYS_KEPT, sizeof(Sight));
+
+	if (sights == NULL)
+		die("out of memory");
+	return sights;
+}
+
+static Sight *
+find_sight(const Answer *answer)
+{
+	const Key  *key = answer->key;
+	Sight	   *sight = &answer->sights[key - keys];
+
+	if (sight->serial != key->serial)
+	{
+		sight->serial = key->serial;
+		sight->born = false;
+		sight->dead = false;
+		sight->change = key->first_change;
+	}
+	return sight;
+}
+
+/* Can the answer be due to what was sent then? */
+static bool
+may_be_seen(const Stamp *sent, const Answer *answer)
+{
+	for (Clock clock = 0; clock < CLOCKS; clock++)
+	{
+		if (answer->bound[clock] &&
+			(sent[clock] == 0 || sent[clock] >= answer->answered[clock]))
+			return false;
+	}
+	return true;
+}
+
+/* Must the answer take account of what was acknowledged then? */
+static bool
+must_be_seen(const Stamp *acked, const Answer *answer)
+{
+	for (Clock clock = 0; clock < CLOCKS; clock++)
+	{
+		if (answer->bound[clock] &&
+			acked[clock] != 0 && acked[clock] <= answer->sent[clock])
+			return true;
+	}
+	return false;
+}
+
+/* An event's stamps as they are now. */
+static void
+read_event(const Event *event, Stamp *sent, Stamp *acked)
+{
+	for (Clock clock = 0; clock < CLOCKS; clock++)
+	{
+		sent[clock] = event->sent[clock];
+		acked[clock] = event->acked[clock];
+	}
+}
+
+static bool
+is_tier(const Answer *answer, const char *tier)
+{
+	return answer->tier == NULL || strcmp(answer->tier, tier) == 0;
+}
+
+/*
+ * The first change of the org, but not before "oldest", that explains the
+ * answer, or NONE.  Goes back from the latest change to the one that had taken
+ * effect when the verification was sent.
+ */
+static uint64_t
+find_change(Org *org, uint64_t oldest, const Answer *answer)
+{
+	uint64_t	result = NONE;
 
 	pthread_mutex_lock(&org->lock);
-	for (uint64_t i = org->nchanges; i-- > oldest && !result;)
+	for (uint64_t i = org->nchanges; i-- > oldest;)
 	{
 		const Change *change = &org->changes[i % CHANGES_KEPT];
+		bool		fits = answer->accepted ?
+		!change->suspended && is_tier(answer, change->tier) :
+		change->suspended;
 
 		if (org->nchanges - i > CHANGES_KEPT)
 			die("a verification took longer than %d changes of its org",
 				CHANGES_KEPT);
-		if (change->sent < answer->answered)
-			result = answer->accepted ?
-				!change->suspended && strcmp(change->tier, answer->tier) == 0 :
-				change->suspended;
-		if (change->acked != 0 && change->acked < answer->sent)
+		if (fits && may_be_seen(change->sent, answer))
+			result = i;
+		if (must_be_seen(change->acked, answer))
 			break;
 	}
 	pthread_mutex_unlock(&org->lock);
 	return result;
 }
 
+/* Is the answer possible?  Takes down what the session sees by it. */
 static bool
-is_possible(const Answer *answer)
+is_possible(const Answer *answer, Sight *sight)
 {
 	const Key  *key = answer->key;
-	Stamp		born_sent = key->born_sent;
-	Stamp		born_acked = key->born_acked;
-	Stamp		died_sent = key->died_sent;
-	Stamp		died_acked = key->died_acked;
+	uint64_t	change;
+	Stamp		born_sent[CLOCKS];
+	Stamp		born_acked[CLOCKS];
+	Stamp		died_sent[CLOCKS];
+	Stamp		died_acked[CLOCKS];
+	bool		may_be_unborn;
+	bool		may_be_dead;
 
+	read_event(&key->born, born_sent, born_acked);
+	read_event(&key->died, died_sent, died_acked);
+	change = find_change(key->org, sight->change, answer);
 	if (answer->accepted)
-		return born_sent != 0 && born_sent < answer->answered &&
-			(died_acked == 0 || died_acked > answer->sent) &&
-			org_explains(key->org, key->first_change, answer);
-	return born_acked == 0 || born_acked > answer->sent ||
-		(died_sent != 0 && died_sent < answer->answered) ||
-		org_explains(key->org, key->first_change, answer);
+	{
+		bool		possible = change != NONE && !sight->dead &&
+		may_be_seen(born_sent, answer) &&
+		!must_be_seen(died_acked, answer);
+
+		sight->born = true;
+		sight->change = change;
+		return possible;
+	}
+
+	may_be_unborn = !sight->born && !must_be_seen(born_acked, answer);
+	may_be_dead = sight->dead || may_be_seen(died_sent, answer);
+	if (!may_be_unborn && change == NONE)
+		sight->dead = true;
+	if (!may_be_unborn && !may_be_dead)
+		sight->change = change;
+	return may_be_unborn || may_be_dead || change != NONE;
+}
+
+/* Would the contrary have been possible, on whatever tier? */
+static bool
+is_contrary_possible(const Answer *answer, Sight sight)
+{
+	Answer		contrary = *answer;
+
+	contrary.accepted = !answer->accepted;
+	contrary.tier = NULL;
+	return is_possible(&contrary, &sight);
+}
+
+/* Reports */
+
+static void
+print_stamps(const char *what, const Stamp *stamps)
+{
+	if (stamps[TIME] == 0)
+		printf("  %-36s never", what);
+	else
+		printf("  %-36s %.6f s", what, (stamps[TIME] - start_of_run) / 1e9);
+	if (stamps[WAL] != 0)
+		printf(", %X/%08X", (unsigned) (stamps[WAL] >> 32),
+			   (unsigned) stamps[WAL]);
+	putchar('\n');
 }
 
 static void
-print_stamp(const char *what, Stamp stamp)
+print_event(const char *what, const Event *event)
 {
-	if (stamp == 0)
-		printf("  %-36s never\n", what);
-	else
-		printf("  %-36s %.6f s\n", what, (stamp - start_of_run) / 1e9);
+	Stamp		sent[CLOCKS];
+	Stamp		acked[CLOCKS];
+	char		label[64];
+
+	read_event(event, sent, acked);
+	snprintf(label, sizeof(label), "%s: sent", what);
+	print_stamps(label, sent);
+	snprintf(label, sizeof(label), "%s: acknowledged", what);
+	print_stamps(label, acked);
 }
 
 /* Print what was seen, and the latest changes of the org. */
@@ -172,14 +370,15 @@ static void
 print_answer(const Answer *answer)
 {
 	const Key  *key = answer->key;
+	const Sight *sight = &answer->sights[key - keys];
 	Org		   *org = key->org;
 
-	print_stamp("minting committed: sent", key->born_sent);
-	print_stamp("minting committed: acknowledged", key->born_acked);
+	print_event("minting committed", &key->born);
 	if (key->road != NULL)
-		printf("  revoked by %s\n", key->road);
-	print_stamp("revocation committed: sent", key->died_sent);
-	print_stamp("revocation committed: acknowledged", key->died_acked);
+		printf("  revoked by %s, %s\n", key->road, key->end);
+	print_event("revocation committed", &key->died);
+	if (sight->dead)
+		printf("  the session had seen that it is revoked\n");
 	pthread_mutex_lock(&org->lock);
 	for (uint64_t i = org->nchanges > 4 ? org->nchanges - 4 : 0;
 		 i < org->nchanges; i++)
@@ -188,32 +387,36 @@ print_answer(const Answer *answer)
 
 		printf("  org on tier %s, %s\n", change->tier,
 			   change->suspended ? "suspended" : "not suspended");
-		print_stamp("  sent", change->sent);
-		print_stamp("  acknowledged", change->acked);
+		print_stamps("  sent", change->sent);
+		print_stamps("  acknowledged", change->acked);
 	}
 	pthread_mutex_unlock(&org->lock);
-	print_stamp("verification: sent", answer->sent);
-	print_stamp("verification: answered", answer->answered);
+	print_stamps("verification: sent", answer->sent);
+	print_stamps("verification: answered", answer->answered);
+	if (!answer->bound[TIME])
+		printf("  commits did not wait for the standby\n");
 }
 
 /* Only the first impossible answer is reported. */
 static void
-begin_report(const char *session)
+begin_report(const char *place, const char *session)
 {
 	static pthread_mutex_t once = PTHREAD_MUTEX_INITIALIZER;
 
 	pthread_mutex_lock(&once);
-	printf("impossible answer in trial %llu, %s: ",
-		   (unsigned long long) trial, session);
+	printf("impossible answer in trial %llu after %.1f s, on the %s, %s: ",
+		   (unsigned long long) trial, (now() - start_of_run) / 1e9,
+		   place, session);
 }
 
 /* Stop the program with a text that says what was seen. */
 void
-report_impossible(const char *session, const char *format,...)
+report_impossible(const char *place, const char *session,
+				  const char *format,...)
 {
 	va_list		args;
 
-	begin_report(session);
+	begin_report(place, session);
 	va_start(args, format);
 	vprintf(format, args);
 	va_end(args);
@@ -222,14 +425,20 @@ report_impossible(const char *session, const char *format,...)
 	_exit(1);
 }
 
-/* Stop the program if an answer is impossible. */
-void
+/*
+ * Stop the program if an answer is impossible.  True if it was the only one
+ * that was possible: then, and only then, the answer has been tested.
+ */
+bool
 check_answer(const Answer *answer)
 {
-	if (is_possible(answer))
-		return;
+	Sight	   *sight = find_sight(answer);
+	bool		is_only = !is_contrary_possible(answer, *sight);
 
-	begin_report(answer->session);
+	if (is_possible(answer, sight))
+		return is_only;
+
+	begin_report(answer->place, answer->session);
 	if (answer->accepted)
 		printf("key %s was accepted, on tier %s\n", answer->key->id,
 			   answer->tier);

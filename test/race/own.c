@@ -51,11 +51,14 @@ expect(const OwnKey *key, const char *tier, const char *when)
 		die("%s: %s", session, PQerrorMessage(conn));
 	accepted = !PQgetisnull(result, 0, 0);
 	if (accepted && tier == NULL)
-		report_impossible(session, "key %s was accepted %s", key->id, when);
+		report_impossible("primary", session, "key %s was accepted %s",
+						  key->id, when);
 	if (!accepted && tier != NULL)
-		report_impossible(session, "key %s was refused %s", key->id, when);
+		report_impossible("primary", session, "key %s was refused %s",
+						  key->id, when);
 	if (accepted && strcmp(tier, PQgetvalue(result, 0, 1)) != 0)
-		report_impossible(session, "key %s was accepted on tier %s %s",
+		report_impossible("primary", session,
+						  "key %s was accepted on tier %s %s",
 						  key->id, PQgetvalue(result, 0, 1), when);
 	PQclear(result);
 }

@@ -17,10 +17,24 @@
 #define ID_SIZE		32
 #define SECRET_SIZE	40
 
-/* CLOCK_MONOTONIC in nanoseconds.  0 stands for "has not happened". */
+/* Answers that every verifier gives before the quiet after a trial is over. */
+#define QUIET_ANSWERS	(2 * GONE_KEYS + 2)
+
+/* Something that takes this long will not happen any more. */
+#define STUCK		(INT64_C(120) * 1000000000)
+
+/*
+ * CLOCK_MONOTONIC in nanoseconds, or a position in the WAL.  0 stands for "has
+ * not happened".
+ */
 typedef int64_t Stamp;
 
-/* session.c: connections, clock, random numbers */
+typedef enum Clock
+{
+	TIME, WAL, CLOCKS
+} Clock;
+
+/* session.c: connections, clocks, random numbers */
 typedef struct Random
 {
 	uint64_t	state;
@@ -30,19 +44,23 @@ extern void die(const char *format,...) __attribute__((format(printf, 1, 2), nor
 extern Stamp now(void);
 extern void pause_for(int microseconds);
 extern uint32_t below(Random *random, uint32_t limit);
+extern void init_sessions(void);
 extern PGconn *open_session(const char *conninfo);
+extern PGconn *open_standby_session(const char *conninfo, bool *conflict);
+extern bool is_conflict(const PGconn *conn, const PGresult *result, bool conflict);
 extern PGresult *run_query(PGconn *conn, const char *format,...) __attribute__((format(printf, 2, 3)));
 extern void run_command(PGconn *conn, const char *format,...) __attribute__((format(printf, 2, 3)));
-extern bool is_serialization_failure(const PGresult *result);
+extern bool has_sqlstate(const PGresult *result, const char *sqlstate);
+extern Stamp parse_position(const char *text);
 
 /* model.c: what has happened, and which answers that allows */
 #define CHANGES_KEPT 64
 
-/* The state that an org was given, and when. */
+/* The state that an org was given, and when by each clock. */
 typedef struct Change
 {
-	Stamp		sent;
-	Stamp		acked;			/* 0 while the answer is awaited */
+	Stamp		sent[CLOCKS];
+	Stamp		acked[CLOCKS];	/* 0 while the answer is awaited */
 	bool		suspended;
 	const char *tier;
 } Change;
@@ -55,26 +73,45 @@ typedef struct Org
 	Change		changes[CHANGES_KEPT];
 } Org;
 
+/* When something was sent to happen, and was known to have. */
+typedef struct Event
+{
+	_Atomic Stamp sent[CLOCKS];
+	_Atomic Stamp acked[CLOCKS];
+} Event;
+
 typedef struct Key
 {
 	char		id[ID_SIZE];
 	char		secret[SECRET_SIZE];
+	uint64_t	serial;			/* tells keys apart that had the same place */
 	Org		   *org;
 	uint64_t	first_change;	/* of the org, that the key can be seen with */
 	const char *_Atomic road;	/* how it was revoked */
-	_Atomic Stamp born_sent;	/* the commit of its minting */
-	_Atomic Stamp born_acked;
-	_Atomic Stamp died_sent;	/* the commit of its revocation */
-	_Atomic Stamp died_acked;
+	const char *_Atomic end;	/* and that committed */
+	Event		born;			/* the commit of its minting */
+	Event		died;			/* the commit of its revocation */
 } Key;
+
+/* What one session has seen of a key: it must not unsee it. */
+typedef struct Sight
+{
+	uint64_t	serial;			/* of the key */
+	bool		born;
+	bool		dead;
+	uint64_t	change;			/* of the org, this or a later one */
+} Sight;
 
 /* One verification, by whom, and how it came out. */
 typedef struct Answer
 {
+	const char *place;
 	const char *session;
+	Sight	   *sights;			/* of the session, from new_sights() */
 	const Key  *key;
-	Stamp		sent;
-	Stamp		answered;
+	bool		bound[CLOCKS];	/* does this clock bind it? */
+	Stamp		sent[CLOCKS];
+	Stamp		answered[CLOCKS];
 	bool		accepted;
 	const char *tier;
 } Answer;
@@ -89,40 +126,165 @@ extern _Atomic uint64_t trial;
 extern void model_init(void);
 extern Key *new_key(Org *org);
 extern void bury_key(Key *key);
-extern void begin_change(Org *org, bool suspended, const char *tier);
+extern void begin_event(Event *event, Stamp position);
+extern void end_event(Event *event);
+extern void place_event(Event *event, Stamp position);
+extern void undo_event(Event *event);
+extern void begin_change(Org *org, bool suspended, const char *tier, Stamp position);
 extern void end_change(Org *org);
+extern void place_change(Org *org, Stamp position);
 extern Change current_state(Org *org);
-extern void check_answer(const Answer *answer);
-extern void report_impossible(const char *session, const char *format,...) __attribute__((format(printf, 2, 3), noreturn));
+extern Sight *new_sights(void);
+extern bool check_answer(const Answer *answer);
+extern void report_impossible(const char *place, const char *session, const char *format,...) __attribute__((format(printf, 3, 4), noreturn));
+
+/* standby.c: how far a standby is behind */
+typedef enum Waiting
+{
+	WAITS_NEVER, WAITS_ALWAYS, WAITS_BY_TURNS
+} Waiting;
+
+typedef struct StandbyCounts
+{
+	uint64_t	waiting;		/* trials whose commits waited for it */
+	uint64_t	behind;			/* trials during which its replay was paused */
+	uint64_t	pauses;
+	Stamp		longest;		/* time that it took to catch up */
+} StandbyCounts;
+
+extern StandbyCounts standby_counts;
+
+extern void open_standby(const char *conninfo, Waiting waiting, uint64_t seed);
+extern bool has_standby(void);
+extern bool vary_standby(void);
+extern void follow_standby(Stamp position);
+extern bool waits_for_standby(Stamp time);
+extern void close_standby(void);
 
 /* verifiers.c: the sessions that only verify */
-extern void start_verifiers(const char *conninfo, int count, uint64_t seed);
+typedef struct Mode Mode;
+
+/* A server, and how its positions are read beside a verification. */
+typedef struct Place
+{
+	const char *name;
+	const char *query;			/* a verification of $1 */
+	const char *cursor;			/* of all rows of keys (n, secret) */
+} Place;
+
+typedef struct Verifier
+{
+	pthread_t	thread;
+	const Place *place;
+	const Mode *mode;
+	const char *conninfo;
+	PGconn	   *conn;
+	bool		conflict;		/* has the session been told of one? */
+	Sight	   *sights;
+	Random		random;
+	unsigned	turn;
+	_Atomic uint64_t accepted;
+	_Atomic uint64_t refused;
+	_Atomic uint64_t tested;
+	_Atomic uint64_t late;
+	_Atomic uint64_t failures;
+	_Atomic uint64_t lost;
+	_Atomic uint64_t progress;	/* answers that were asked for separately */
+	_Atomic uint64_t goal;		/* of progress, for the quiet to be over */
+} Verifier;
+
+struct Mode
+{
+	const char *name;
+	const char *begin;			/* NULL for none */
+	const char *write;			/* that one transaction in four begins with */
+	bool		only_primary;
+	void		(*round) (Verifier *verifier);
+};
+
+typedef struct VerifierCounts
+{
+	uint64_t	accepted;
+	uint64_t	refused;
+	uint64_t	tested;			/* of both, the contrary was impossible */
+	uint64_t	late;			/* accepted, after the primary had revoked */
+	uint64_t	failures;		/* serialization failures, recovery conflicts */
+	uint64_t	lost;			/* connections, to recovery conflicts */
+} VerifierCounts;
+
+extern void make_progress(Verifier *verifier, int answers);
+extern void start_verifiers(const char *conninfo, bool on_standby, int count, uint64_t seed);
 extern void rouse_verifiers(void);
 extern void await_verifiers(void);
 extern void stop_verifiers(void);
-extern uint64_t count_verifications(void);
-extern uint64_t count_verifier_failures(void);
+extern VerifierCounts count_verifications(bool on_standby);
+extern void print_verifiers(void);
+
+/* verifier_session.c: their connections */
+extern const Place primary;
+extern const Place standby;
+
+extern bool has_status(Verifier *verifier, const PGresult *result, ExecStatusType status);
+extern bool do_command(Verifier *verifier, const char *sql);
+extern void end_transaction(Verifier *verifier, bool success);
+extern void open_verifier(Verifier *verifier);
+extern void reopen_verifier(Verifier *verifier);
+extern void check_caching(Verifier *verifier);
+
+/* modes.c: how they verify */
+extern const Mode modes[];
+extern const int nmodes;
 
 /* own.c: a session that verifies what it has not committed */
 extern void start_own_session(const char *conninfo, uint64_t seed);
 extern void stop_own_session(void);
 extern uint64_t count_own_rounds(void);
 
+/* steps.c: what a session changes, and how that ends */
+typedef struct Step
+{
+	enum
+	{
+		NOTHING, KEY_DIES, KEY_BORN, KEY_VOID, ORG_CHANGES
+	}			effect;			/* KEY_VOID: a key that is never born */
+	Key		   *key;
+	int			slot;			/* of the key among the live ones */
+	Org		   *org;
+	bool		suspended;		/* what the org becomes */
+	const char *tier;
+	bool		located;		/* is it being asked where it is in the WAL? */
+	char		sql[256];		/* that is sent in the trial */
+} Step;
+
+typedef struct Writer
+{
+	PGconn	   *conn;
+	int			number;
+	Random		random;
+	Step		step;
+	bool		failed;			/* to serialize */
+} Writer;
+
+extern void mint_key(PGconn *conn, Key *key);
+extern void update_row(Writer *writer);
+extern void prepare_step(Writer *writer, bool is_org_step);
+extern void print_steps(void);
+
 /* writers.c: the sessions that mint, change and revoke */
 typedef struct WriterCounts
 {
 	uint64_t	minted;
 	uint64_t	revoked;
-	uint64_t	org_changes;
+	uint64_t	storms;
 	uint64_t	row_updates;	/* of keys that stay live */
-	uint64_t	two_phase;		/* prepared transactions, of all kinds */
-	uint64_t	aborted;
 	uint64_t	serialization_failures;
 } WriterCounts;
 
 extern WriterCounts writer_counts;
 
 extern void open_writers(const char *conninfo, uint64_t seed);
+extern void set_commits(const char *synchronous_commit);
+extern Stamp flushed_position(void);
 extern void run_trial(void);
 extern void close_writers(void);
 

@@ -1,6 +1,6 @@
 /*
  * session.c
- *		Connections, the clock and random numbers of the race program.
+ *		Connections, clocks and random numbers of the race program.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -56,6 +56,15 @@ below(Random *random, uint32_t limit)
 	return (uint32_t) ((z ^ (z >> 31)) >> 32) % limit;
 }
 
+/* What is set in all sessions; messages are read further down. */
+void
+init_sessions(void)
+{
+	if (setenv("PGOPTIONS", "-c client_min_messages=warning -c lc_messages=C",
+			   true) != 0)
+		die("out of memory");
+}
+
 PGconn	   *
 open_session(const char *conninfo)
 {
@@ -63,16 +72,90 @@ open_session(const char *conninfo)
 
 	if (PQstatus(conn) != CONNECTION_OK)
 		die("%s", PQerrorMessage(conn));
-	PQclear(run_query(conn, "SET client_min_messages = warning"));
 	return conn;
 }
 
 bool
-is_serialization_failure(const PGresult *result)
+has_sqlstate(const PGresult *result, const char *sqlstate)
 {
 	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 
-	return state != NULL && strcmp(state, "40001") == 0;
+	return state != NULL && strcmp(state, sqlstate) == 0;
+}
+
+static bool
+tells_of_conflict(const char *message)
+{
+	return strstr(message, "due to conflict with recovery") != NULL;
+}
+
+/* What an idle session is told when it is ended comes as a notice. */
+static void
+take_notice(void *arg, const char *message)
+{
+	bool	   *conflict = arg;
+
+	if (tells_of_conflict(message))
+		*conflict = true;
+	else
+		fputs(message, stderr);
+}
+
+static bool
+is_alive(PGconn *conn)
+{
+	PGresult   *result = PQexec(conn, "SELECT");
+	bool		alive = (PQresultStatus(result) == PGRES_TUPLES_OK);
+
+	PQclear(result);
+	return alive;
+}
+
+/*
+ * Open a session that a recovery conflict may end, even as it is opened: then
+ * libpq has printed what it was told.  Later it sets *conflict when it is.
+ */
+PGconn	   *
+open_standby_session(const char *conninfo, bool *conflict)
+{
+	for (;;)
+	{
+		PGconn	   *conn = PQconnectdb(conninfo);
+
+		*conflict = false;
+		PQsetNoticeProcessor(conn, take_notice, conflict);
+		if (PQstatus(conn) != CONNECTION_OK &&
+			!tells_of_conflict(PQerrorMessage(conn)))
+			die("%s", PQerrorMessage(conn));
+		if (is_alive(conn))
+			return conn;
+		PQfinish(conn);
+	}
+}
+
+/*
+ * Is it due to a conflict, with recovery or with another transaction, that
+ * this is no success?  Of a session that is ended there is no SQLSTATE.
+ */
+bool
+is_conflict(const PGconn *conn, const PGresult *result, bool conflict)
+{
+	if (has_sqlstate(result, "40001"))
+		return true;
+	return PQstatus(conn) != CONNECTION_OK &&
+		(conflict || tells_of_conflict(PQerrorMessage(conn)));
+}
+
+/* A position in the WAL from its text; that of none is before all others. */
+Stamp
+parse_position(const char *text)
+{
+	unsigned	high = 0;
+	unsigned	low = 0;
+
+	if (*text != '\0' && sscanf(text, "%X/%X", &high, &low) != 2)
+		die("\"%s\" is not a position in the WAL", text);
+	return (Stamp) ((uint64_t) high << 32 | low);
 }
 
 static PGresult *run(PGconn *conn, const char *format, va_list args) __attribute__((format(printf, 2, 0)));

@@ -246,4 +246,17 @@ SET session_replication_role = replica;
 DELETE FROM overten_auth.audit_log;
 RESET session_replication_role;
 
+-- A table that is not as it should be is an error each time it is read, and none any more when it has been mended.
+SELECT * FROM overten_mint_key(:'acme_org_id', 'renamed') \gset renamed_
+ALTER TABLE overten_auth.api_keys RENAME prefix TO renamed;
+ALTER TABLE overten_auth.orgs RENAME name TO renamed;
+\c
+SELECT (overten_verify_key(:'renamed_secret')).org_name;
+SELECT (overten_verify_key(:'renamed_secret')).org_name;
+ALTER TABLE overten_auth.api_keys RENAME renamed TO prefix;
+SELECT (overten_verify_key(:'renamed_secret')).org_name;
+SELECT (overten_verify_key(:'renamed_secret')).org_name;
+ALTER TABLE overten_auth.orgs RENAME renamed TO name;
+SELECT (overten_verify_key(:'renamed_secret')).org_name;
+
 DROP EXTENSION overten_auth;

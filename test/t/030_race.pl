@@ -1,6 +1,7 @@
-# Verifications race against revocations, at random: with the library as it
-# is, no impossible answer is given; with each of the mistakes planted that
-# test/mutations has as patches, one is found.
+# Verifications race against revocations, at random, on a server and on its
+# streaming standby: with the library as it is, no impossible answer is given;
+# with each of the mistakes planted that test/mutations has as patches, one is
+# found, wherever the mistake can be seen.
 #
 # pg_regress has one session, and isolation specs only meetings that one can
 # write down.  Here many sessions meet as they happen to.
@@ -16,23 +17,63 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 # What the library has to stand.  A busy machine may not get to the end of it.
-my @long = ('--trials', 3000, '--seconds', 40);
+my @long = ('--trials', 3000, '--seconds', 25, '--seed', 30);
+my @long_on_both = ('--trials', 3000, '--seconds', 20, '--seed', 31);
 
 # A mutant is given these, with a seed each time, to be found out.
 my @short = ('--trials', 2000, '--seconds', 15);
 my @seeds = (1 .. 8);
 
+# Where a mistake is looked for: on the primary, or on the standby alone, with
+# commits that wait for it or do not.
+my %modes = (
+	primary => [],
+	synchronous => [ '--verifiers', 0, '--remote-apply', 'always' ],
+	asynchronous => [ '--verifiers', 0, '--remote-apply', 'never' ],);
+
+# The answer that gives it away.
 my %answer = (
-	'active-snapshot' => qr/was (accepted|refused)/,
-	'no-accept' => qr/was accepted/,
-	'no-generation-check' => qr/was accepted/,
-	'own-row-cached' => qr/was accepted\b.* after ROLLBACK/,
-	'snapshot-self' => qr/was refused/,);
+	'active-snapshot' => { primary => qr/was (accepted|refused)/ },
+	'active-snapshot-on-standby' => {
+		synchronous => qr/was (accepted|refused)/,
+		asynchronous => qr/was (accepted|refused)/
+	},
+	'no-accept' => {
+		primary => qr/was accepted/,
+		synchronous => qr/was accepted/,
+		asynchronous => qr/was accepted/
+	},
+	'no-generation-check' =>
+	  { primary => qr/was accepted/, asynchronous => qr/was accepted/ },
+	'own-row-cached' => { primary => qr/was accepted\b.* after ROLLBACK/ },
+	'snapshot-self' => { primary => qr/was refused/ },);
 
 my $node = PostgreSQL::Test::Cluster->new('race');
-$node->init;
-$node->append_conf('postgresql.conf', slurp_file('test/postgresql.conf'));
+$node->init(allows_streaming => 1);
+$node->append_conf('postgresql.conf',
+	slurp_file('test/race/postgresql.conf'));
 $node->start;
+create_database('real');
+
+# The standby needs the master key file, which the first org makes.  The
+# harness does not copy its mode.
+$node->safe_psql('real', "SELECT overten_create_org('first')");
+$node->backup('base');
+my $standby = PostgreSQL::Test::Cluster->new('race_standby');
+$standby->init_from_backup($node, 'base', has_streaming => 1);
+chmod 0600, $standby->data_dir . '/overten_auth.key' or die "chmod: $!";
+$standby->start;
+
+# The options for the standby, which then has the database as it is.  A run that
+# was ended may have left replay paused.
+sub with_standby
+{
+	my ($name) = @_;
+
+	$standby->safe_psql('postgres', 'SELECT pg_wal_replay_resume()');
+	$node->wait_for_catchup($standby);
+	return ('--standby', $standby->connstr($name));
+}
 
 # A database with the extension.
 sub create_database
@@ -43,7 +84,8 @@ sub create_database
 	$node->safe_psql($name, 'CREATE EXTENSION overten_auth CASCADE');
 }
 
-# Run race on a database, and return its exit status and what it printed.
+# Run race on a database, and return its wait status, which is not 0 after a
+# signal either, and what it printed.
 sub race
 {
 	my ($name, @options) = @_;
@@ -52,8 +94,8 @@ sub race
 	IPC::Run::run(
 		[ 'test/race/race', @options, $node->connstr($name) ],
 		'>', \$output, '2>', \$progress);
-	my $status = $? >> 8;
-	diag($progress) if $status > 1;
+	my $status = $?;
+	diag($progress) if $status != 0 && $status != 1 << 8;
 	return ($status, $output);
 }
 
@@ -88,39 +130,25 @@ sub build_mutant
 	return "$tree/overten_auth.so";
 }
 
-create_database('real');
-my ($status, $output) = race('real', @long);
-is($status, 0, 'no impossible answer') or diag($output);
-note($output);
-
-my @patches = glob(getcwd() . '/test/mutations/*.patch');
-is_deeply(
-	[ map { basename($_, '.patch') } @patches ],
-	[ sort keys %answer ],
-	'every mutation is expected');
-
-for my $patch (@patches)
+# A mutant is given one seed after the other, until it is found out.
+sub find_mistake
 {
-	my $name = basename($patch, '.patch');
-	my $library = build_mutant($patch, $name);
+	my ($name, $mode) = @_;
+	my $place = $mode eq 'primary' ? 'primary' : 'standby';
+	my @options = ($place eq 'standby' ? with_standby($name) : (),
+		@{ $modes{$mode} }, @short);
 	my ($status, $output);
 
-	next unless defined $library;
-
-	# Only this database's functions lead to the mutant.
-	create_database($name);
-	$node->safe_psql(
-		$name, qq{
-		UPDATE pg_proc SET probin = '$library'
-		WHERE probin = '\$libdir/overten_auth'});
 	for my $seed (@seeds)
 	{
-		($status, $output) = race($name, @short, '--seed', $seed);
+		($status, $output) = race($name, @options, '--seed', $seed);
 		last if $status != 0;
 	}
-	is($status, 1, "$name: an impossible answer is found");
-	like($output, qr/^impossible answer in trial .*$answer{$name}/,
-		"$name: it is of the kind that was expected");
+	is($status, 1 << 8, "$name, $mode: an impossible answer is found");
+	like(
+		$output,
+		qr/^impossible answer in trial .* on the $place, .*$answer{$name}{$mode}/,
+		"$name, $mode: it is of the kind that was expected");
 	note($output);
 
 	# What it has left prepared would take the room of the next.
@@ -131,5 +159,37 @@ for my $patch (@patches)
 		WHERE database = pg_catalog.current_database() \gexec});
 }
 
+for my $options ([@long], [ with_standby('real'), @long_on_both ])
+{
+	my ($status, $output) = race('real', @$options);
+
+	is($status, 0, 'no impossible answer') or diag($output);
+	like($output, qr/^no impossible answer: seed/, 'it says what it did');
+	note($output);
+}
+
+my @patches = glob(getcwd() . '/test/mutations/*.patch');
+is_deeply(
+	[ sort map { basename($_, '.patch') } @patches ],
+	[ sort keys %answer ],
+	'every mutation is expected');
+
+for my $patch (@patches)
+{
+	my $name = basename($patch, '.patch');
+	my $library = build_mutant($patch, $name);
+
+	next unless defined $library;
+
+	# Only this database's functions lead to the mutant.
+	create_database($name);
+	$node->safe_psql(
+		$name, qq{
+		UPDATE pg_proc SET probin = '$library'
+		WHERE probin = '\$libdir/overten_auth'});
+	find_mistake($name, $_) foreach sort keys %{ $answer{$name} };
+}
+
+$standby->stop;
 $node->stop;
 done_testing();

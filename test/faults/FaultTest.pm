@@ -1,0 +1,199 @@
+
+# What the tests of faults share: the program that loads a server and keeps a
+# journal outside of it (load.c), the server's processes, disks that are small,
+# and the report.
+
+package FaultTest;
+
+use strict;
+use warnings FATAL => 'all';
+
+use Exporter 'import';
+use FindBin;
+use IPC::Open2;
+use lib "$FindBin::RealBin/../t";
+use OvertenTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time usleep);
+use WholeSurface;
+
+our @EXPORT = qw(seed report start_load instruct check_load wait_until postmaster
+  processes crash_ended small_disk fill empty_disk create_node_on);
+
+my $seed;
+
+# The seed of all that is random here, told once.
+sub seed
+{
+	if (!defined $seed)
+	{
+		$seed = $ENV{FAULT_SEED} || time % 1_000_000;
+		$seed = int $seed;
+		srand $seed;
+		diag("seed $seed (FAULT_SEED)");
+	}
+	return $seed;
+}
+
+# Add a table to the report that is shown at the end.
+sub report
+{
+	my ($title, $header, @rows) = @_;
+	my @lines = map { '| ' . join(' | ', @$_) . " |\n" } $header, [ ('---') x @$header ], @rows;
+
+	append_to_file($ENV{FAULT_REPORT} // "$ENV{TESTDIR}/report.md",
+		join '', "\n### $title\n\n", @lines);
+	return;
+}
+
+# Wait until something is so; what that is stands in the message.
+sub wait_until
+{
+	my ($what, $condition) = @_;
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+
+	until ($condition->())
+	{
+		die "timed out waiting: $what" if time > $deadline;
+		usleep(20_000);
+	}
+	return;
+}
+
+
+# The load
+
+# Prepare a server, and start a program that will load it.
+sub start_load
+{
+	my ($node) = @_;
+	my %load = (node => $node);
+
+	ask($node, <<'EOQ');
+CREATE TABLE load_org AS SELECT org_id FROM overten_create_org('Loaded');
+CREATE TABLE load_control (n bigint);
+EOQ
+	$load{pid} = open2($load{out}, $load{in}, "$FindBin::RealBin/load", seed());
+	instruct(\%load, 'connect ' . $node->connstr('postgres'));
+	return \%load;
+}
+
+# Give the load program a command; its answer as a hash.
+sub instruct
+{
+	my ($load, $command) = @_;
+	my $answer;
+
+	local $SIG{ALRM} = sub { die "no answer to \"$command\"" };
+	alarm 300;
+	print { $load->{in} } "$command\n";
+	$load->{in}->flush;
+	$answer = readline $load->{out};
+	alarm 0;
+	die "\"$command\" failed" unless defined $answer && $answer =~ s/^ok\s*//;
+	return { map { /^(.+)=(.+)$/ } split ' ', $answer };
+}
+
+# Hold a server against the journal; a check of the calling test.
+sub check_load
+{
+	my ($load, $name) = @_;
+	my $checked = instruct($load, 'check');
+
+	is($checked->{wrong}, 0,
+		"$name: $checked->{keys} keys, $checked->{revoked} revoked, "
+		  . "$checked->{counted} of $checked->{accepted} uses");
+	return $checked;
+}
+
+
+# Processes
+
+sub postmaster
+{
+	my ($node) = @_;
+
+	return (slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/)[0];
+}
+
+# The server's processes in whose titles a text is.
+sub processes
+{
+	my ($node, $title) = @_;
+	my $postmaster = postmaster($node);
+	my @found;
+
+	foreach my $dir (glob '/proc/[0-9]*')
+	{
+		# Processes end while this looks at them.
+		my ($stat, $cmdline) =
+		  map { eval { slurp_file("$dir/$_") } // '' } 'stat', 'cmdline';
+
+		push @found, $dir =~ s/.*\///r
+		  if $stat =~ /^\d+ \(.*\) [^Z] $postmaster / && $cmdline =~ $title;
+	}
+	return @found;
+}
+
+# Wait until processes are gone for good.
+sub crash_ended
+{
+	my (@pids) = @_;
+
+	wait_until('the processes end', sub { !grep { kill 0, $_ } @pids });
+	return;
+}
+
+
+# Disks
+
+# A folder on a disk of its own, which is small.
+sub small_disk
+{
+	my ($name) = @_;
+	my $disks = $ENV{FAULT_DISKS} // die 'FAULT_DISKS is not set: see test/faults/run';
+
+	return "$disks/$name";
+}
+
+# Leave no byte on the disk of a folder.
+sub fill
+{
+	my ($disk) = @_;
+
+	open my $file, '>>', "$disk/filler" or die "filler: $!";
+	binmode $file;
+	foreach my $size (1 << 20, 1 << 12, 1)
+	{
+		1 while syswrite($file, "\0" x $size) // 0;
+	}
+	close $file;
+	return;
+}
+
+sub empty_disk
+{
+	my ($disk) = @_;
+
+	unlink "$disk/filler" or die "filler: $!";
+	return;
+}
+
+# Start a node as create_node() does, whose data is in a folder of a disk.
+sub create_node_on
+{
+	my ($disk, $name, $settings, %init) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	mkdir "$disk/$name", 0700 or die "$disk/$name: $!";
+	symlink "$disk/$name", $node->data_dir or die 'symlink: ' . $node->data_dir . ": $!";
+	$node->init(%init);
+	$node->append_conf('postgresql.conf', "autovacuum = off\nlog_statement = none\n$settings");
+	$node->start;
+	ask($node, 'CREATE EXTENSION overten_auth CASCADE');
+	return $node;
+}
+
+1;

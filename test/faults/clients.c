@@ -1,0 +1,296 @@
+/*
+ * clients.c
+ *		The sessions that mint, revoke, verify, flush and fetch, all at once.
+ *
+ * Each is a thread that goes on until it is told to stop or its connection
+ * breaks.  An error that the server answers means that nothing was done; where
+ * there is no answer, either may be.
+ *
+ * What one more session writes is protected by nothing, if the server says
+ * synchronous_commit = off: that some of it gets lost in a crash shows that
+ * the others' changes could have been.
+ *
+ * A flush does not wait for standbys.  The insert after it does, where the
+ * server asks for that; only then the uses that were counted before the flush
+ * are taken for safe.
+ */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "load.h"
+
+#define RECENT			2000	/* keys that are verified most */
+#define CLIENTS_MAX		16
+#define FLUSH_PAUSE_US	1000000
+
+typedef struct Client
+{
+	pthread_t	thread;
+	void		(*act) (struct Client *client);
+	Random		random;
+	PGconn	   *conn;
+	bool		broken;
+} Client;
+
+static Client clients[CLIENTS_MAX];
+static int	nclients = 0;
+static const char *server;
+static bool is_paced;
+static _Atomic bool stopping;
+static _Atomic int64_t last_control = 0;
+
+/*
+ * Run a statement.  NULL if it was refused, or, which sets client->broken, if
+ * the connection is gone and nobody knows what it has done.
+ */
+static PGresult *
+run(Client *client, Operation operation, const char *sql, int nparams,
+	const char *const *params)
+{
+	PGresult   *result = PQexecParams(client->conn, sql, nparams, NULL, params,
+									  NULL, NULL, 0);
+	const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+	if (PQresultStatus(result) == PGRES_TUPLES_OK ||
+		PQresultStatus(result) == PGRES_COMMAND_OK)
+	{
+		done[operation]++;
+		return result;
+	}
+	if (PQstatus(client->conn) != CONNECTION_OK || severity == NULL ||
+		strcmp(severity, "ERROR") != 0)
+	{
+		client->broken = true;
+		unanswered[operation]++;
+	}
+	else
+		count_error(operation, state != NULL ? state : "?????");
+	PQclear(result);
+	return NULL;
+}
+
+/* A key that has been handed out, one of the latest for the most part. */
+static Key *
+choose_key(Client *client)
+{
+	int			count = number_of_keys();
+
+	for (int i = 0; i < 50 && count > 0; i++)
+	{
+		int			range = count > RECENT && below(&client->random, 10) > 0 ?
+			RECENT : count;
+		Key		   *key = key_of(count - 1 - (int) below(&client->random, range));
+
+		if (key->mint_acked != 0)
+			return key;
+	}
+	return NULL;
+}
+
+static void
+mint(Client *client)
+{
+	int			number;
+	Key		   *key = new_key(&number);
+	char		name[16];
+	const char *params[] = {name};
+	PGresult   *result;
+
+	snprintf(name, sizeof(name), "k%d", number);
+	result = run(client, MINT,
+				 "SELECT m.key_id, m.secret FROM load_org, overten_mint_key(org_id, $1) m",
+				 1, params);
+	if (result == NULL)
+	{
+		key->refused = !client->broken;
+		return;
+	}
+	snprintf(key->id, ID_SIZE, "%s", PQgetvalue(result, 0, 0));
+	snprintf(key->secret, SECRET_SIZE, "%s", PQgetvalue(result, 0, 1));
+	PQclear(result);
+	key->mint_acked = now();
+}
+
+static void
+revoke(Client *client)
+{
+	Key		   *key = choose_key(client);
+	Stamp		none = 0;
+	const char *params[1];
+	PGresult   *result;
+
+	if (key == NULL ||
+		!atomic_compare_exchange_strong(&key->revoke_sent, &none, now()))
+		return;
+	params[0] = key->id;
+	result = run(client, REVOKE,
+				 "SELECT overten_revoke_key(org_id, $1, 'load') FROM load_org",
+				 1, params);
+	if (result == NULL)
+	{
+		if (!client->broken)
+			key->revoke_sent = 0;
+		return;
+	}
+	if (strcmp(PQgetvalue(result, 0, 0), "t") != 0)
+		wrong("key %s had been revoked by somebody else", key->id);
+	PQclear(result);
+	key->revoke_acked = now();
+}
+
+static void
+write_keys(Client *client)
+{
+	pause_for(is_paced ? (int) below(&client->random, 60000) : 0);
+	if (below(&client->random, 5) < 3)
+		mint(client);
+	else
+		revoke(client);
+}
+
+static void
+verify(Client *client)
+{
+	Key		   *key = choose_key(client);
+	const char *params[1];
+	PGresult   *result;
+	bool		revoked;
+	bool		accepted;
+
+	pause_for(is_paced ? (int) below(&client->random, 2000) : 0);
+	if (key == NULL)
+		return;
+	params[0] = key->secret;
+	revoked = key->revoke_acked != 0;
+	result = run(client, VERIFY, "SELECT key_id FROM overten_verify_key($1)",
+				 1, params);
+	if (result == NULL)
+	{
+		key->unanswered++;
+		return;
+	}
+	accepted = !PQgetisnull(result, 0, 0);
+	if (accepted && strcmp(PQgetvalue(result, 0, 0), key->id) != 0)
+		wrong("key %s was taken for %s", key->id, PQgetvalue(result, 0, 0));
+	PQclear(result);
+	if (accepted && revoked)
+		wrong("key %s was accepted after its revocation was acknowledged", key->id);
+	if (!accepted && key->revoke_sent == 0)
+		wrong("key %s was refused, though nobody has revoked it", key->id);
+	if (accepted)
+		key->accepted++;
+	else
+		verified_refused++;
+}
+
+static void
+flush(Client *client)
+{
+	int			count = number_of_keys();
+	PGresult   *result;
+
+	pause_for((int) below(&client->random, FLUSH_PAUSE_US));
+	for (int i = 0; i < count; i++)
+		key_of(i)->pending = key_of(i)->accepted;
+	result = run(client, FLUSH, "SELECT overten_flush_usage()", 0, NULL);
+	PQclear(result);
+	if (result == NULL)
+		return;
+	result = run(client, CONTROL, "INSERT INTO load_control VALUES (-1)", 0, NULL);
+	PQclear(result);
+	if (result == NULL)
+		return;
+	for (int i = 0; i < count; i++)
+		key_of(i)->flushed = key_of(i)->pending;
+}
+
+/* So that there is mostly a worker that fetches keys. */
+static void
+refresh(Client *client)
+{
+	pause_for((int) below(&client->random, 500000));
+	PQclear(run(client, REFRESH, "SELECT overten_refresh_signing_keys()", 0, NULL));
+}
+
+static void
+write_control(Client *client)
+{
+	char		number[24];
+	const char *params[] = {number};
+	PGresult   *result;
+
+	pause_for(3000);
+	snprintf(number, sizeof(number), "%lld", (long long) last_control + 1);
+	result = run(client, CONTROL, "INSERT INTO load_control VALUES ($1)", 1, params);
+	if (result != NULL)
+		last_control++;
+	PQclear(result);
+}
+
+int64_t
+control_acked(void)
+{
+	return last_control;
+}
+
+static void *
+go_on(void *argument)
+{
+	Client	   *client = argument;
+
+	client->conn = PQconnectdb(server);
+	client->broken = PQstatus(client->conn) != CONNECTION_OK;
+	PQclear(PQexec(client->conn, "SET client_min_messages = error"));
+	while (!stopping && !client->broken)
+		client->act(client);
+	PQfinish(client->conn);
+	return NULL;
+}
+
+static void
+add_clients(int count, void (*act) (Client *), uint64_t seed)
+{
+	for (int i = 0; i < count; i++)
+	{
+		Client	   *client = &clients[nclients++];
+
+		client->act = act;
+		client->random.state = seed * 1000 + nclients;
+		if (pthread_create(&client->thread, NULL, go_on, client) != 0)
+			die("no thread");
+	}
+}
+
+void
+start_clients(const char *conninfo, uint64_t seed, bool paced)
+{
+	server = conninfo;
+	is_paced = paced;
+	stopping = false;
+	nclients = 0;
+	add_clients(3, write_keys, seed);
+	add_clients(3, verify, seed);
+	add_clients(1, flush, seed);
+	add_clients(1, refresh, seed);
+	add_clients(1, write_control, seed);
+}
+
+/* Let each end what it is at. */
+void
+stop_clients(void)
+{
+	stopping = true;
+	await_clients();
+}
+
+/* Wait until all have stopped, or lost their connections. */
+void
+await_clients(void)
+{
+	for (int i = 0; i < nclients; i++)
+		pthread_join(clients[i].thread, NULL);
+	nclients = 0;
+}

@@ -1,0 +1,227 @@
+
+# Every C function of the extension is cancelled, and runs into
+# statement_timeout, at every table that it has to wait for; nothing of what it
+# has begun is left.  The functions are taken from the catalog, so that none is
+# forgotten; those that wait for nothing are named here, with the reason.
+#
+# What happens at random moments is in test/t/052_interrupted.pl.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib $FindBin::RealBin, "$FindBin::RealBin/../t";
+use FaultTest;
+use IPC::Run;
+use OvertenTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time usleep);
+use WholeSurface;
+
+my $node = create_node('interrupts', surface_settings('postgres'));
+
+# So that there is time to wait for a fetch.
+my $command = ask($node, 'SHOW overten_auth.signing_keys_command');
+$node->append_conf('postgresql.conf', "overten_auth.signing_keys_command = 'sleep 0.5; $command'");
+$node->reload;
+my @tables = split /\n/, ask($node, q{SELECT relname FROM pg_class
+	WHERE relnamespace = 'overten_auth'::regnamespace AND relkind = 'r' ORDER BY 1});
+my $document = surface_document('key-1');
+ask($node, "SELECT overten_load_signing_keys('$document')");
+my $org = create_org($node, 'Interrupted');
+my ($secret, $key) = mint($node, $org);
+my ($hex, $token) = (ask($node, "SELECT encode(sha256('$secret'), 'hex')"), surface_token('ada'));
+ask($node, "SELECT overten_set_api_access('$org', true), overten_add_member('$org', 'ada'),
+	overten_rotate_webhook_secret('$org', '1 day')");
+my $by_key = qq({"authorization": "Bearer $secret"});
+my $by_token = qq({"authorization": "Bearer $token", "x-overten-org-id": "$org", "x-overten-key-id": "$key"});
+my $request = sub { "SET request.headers = '$_[0]'; SELECT $_[1]" };
+
+# A call of each that does something.
+my %calls = (
+	'overten_mint_key(text,text)' => "SELECT overten_mint_key('$org')",
+	'overten_verify_key(text)' => "SELECT overten_verify_key('$secret')",
+	'overten_verify_key_digest(bytea)' => "SELECT overten_verify_key_digest('\\x$hex')",
+	'overten_list_keys(text)' => "SELECT overten_list_keys('$org')",
+	'overten_revoke_key(text,text,text)' => "SELECT overten_revoke_key('$org', '$key', 'x')",
+	'overten_revoke_leaked(text,text)' => "SELECT overten_revoke_leaked('$secret')",
+	'overten_revoke_all(text,text)' => "SELECT overten_revoke_all('$org')",
+	'overten_import_key(text,text,bytea,text,timestamp with time zone)' =>
+	  "SELECT overten_import_key('$org', 'x', sha256('x'), 'sk_live_0000')",
+	'overten_import_keys(text[],text[],bytea[],text[],timestamp with time zone[])' =>
+	  "SELECT overten_import_keys('{$org}', '{x}', ARRAY[sha256('x')], '{sk_live_0000}')",
+	'overten_create_org(text,text)' => "SELECT overten_create_org('Made')",
+	'overten_set_tier(text,text)' => "SELECT overten_set_tier('$org', 'free')",
+	'overten_set_api_access(text,boolean)' => "SELECT overten_set_api_access('$org', false)",
+	'overten_add_member(text,text)' => "SELECT overten_add_member('$org', 'eve')",
+	'overten_remove_member(text,text)' => "SELECT overten_remove_member('$org', 'ada')",
+	'overten_list_orgs(text)' => "SELECT overten_list_orgs('ada')",
+	'overten_signup(text,text,text,text,text)' => "SELECT overten_signup('bob', 'Signed up')",
+	'overten_verify_firebase_jwt(text)' => "SELECT overten_verify_firebase_jwt('$token')",
+	'overten_load_signing_keys(json)' => "SELECT overten_load_signing_keys('$document')",
+	'overten_refresh_signing_keys()' => 'SELECT overten_refresh_signing_keys()',
+	'overten_flush_usage()' => 'SELECT overten_flush_usage()',
+	'overten_status()' => 'SELECT overten_status()',
+	'overten_authenticate(text)' => "SELECT overten_authenticate('$secret')",
+	'overten_key_usage(text,text,timestamp with time zone,timestamp with time zone)' =>
+	  "SELECT overten_key_usage('$org', '$key')",
+	'overten_org_usage(text,timestamp with time zone,timestamp with time zone)' =>
+	  "SELECT overten_org_usage('$org', now() - interval '1 day', now())",
+	'overten_key_anomalies(text,text)' => "SELECT overten_key_anomalies('$org', '$key')",
+	'overten_rotate_webhook_secret(text,interval)' => "SELECT overten_rotate_webhook_secret('$org')",
+	'overten_sign_webhook(text,text,bigint,text)' => "SELECT overten_sign_webhook('$org', 'msg', 1, 'x'::text)",
+	'overten_sign_webhook(text,text,bigint,bytea)' => "SELECT overten_sign_webhook('$org', 'msg', 1, 'x'::bytea)",
+	'overten_reseal(integer)' => 'SELECT overten_reseal()',
+	'overten_auth.master_key_ids()' => 'SELECT overten_auth.master_key_ids()',
+	'overten_handle_request(text,text,json,text)' =>
+	  "SELECT 1 / (status = 200)::int FROM overten_handle_request('GET', '/api/v1/verify', '$by_key', NULL)",
+	'overten_api.signup(json)' => $request->($by_token, q(overten_api.signup('{"org_name": "Signed up"}'))),
+	'overten_api.create_api_key(json)' => $request->($by_token, q(overten_api.create_api_key('{"name": "x"}'))),
+	'overten_api.list_api_keys(text)' => $request->($by_token, "overten_api.list_api_keys('$org')"),
+	'overten_api.revoke_api_key(json)' => $request->($by_token, 'overten_api.revoke_api_key(NULL)'),
+	'overten_api.key_usage(text,text,text,text)' => $request->($by_token, "overten_api.key_usage('$org', '$key')"),
+	'overten_api.authenticate_request()' => $request->($by_key, 'overten_api.authenticate_request()'),
+	'overten_api.verify()' => $request->($by_key, 'overten_api.verify()'));
+
+# These look at memory alone, for a microsecond or so, and no interrupt is taken
+# within them.  They are called over and over until one comes.
+my %brief = (
+	'overten_key_checksum_ok(text)' => "overten_key_checksum_ok('sk_live_' || i)",
+	'overten_current_org()' => 'overten_current_org()',
+	'overten_current_key()' => 'overten_current_key()',
+	'overten_auth.stat()' => 'overten_auth.stat()');
+
+# A trigger that notes something for the commit, and can only be fired: what has
+# to wait is the statement that fires it.
+my @triggers = ('overten_auth.invalidate_caches()');
+
+is( ask($node, q{SELECT string_agg(oid::regprocedure::text, E'\n' ORDER BY oid::regprocedure::text) FROM pg_proc
+	JOIN pg_depend ON classid = 'pg_proc'::regclass AND objid = pg_proc.oid AND deptype = 'e'
+	WHERE refobjid = (SELECT oid FROM pg_extension WHERE extname = 'overten_auth')
+	AND prolang = (SELECT oid FROM pg_language WHERE lanname = 'c')}),
+	join("\n", sort keys %calls, keys %brief, @triggers), 'every C function of the extension is here');
+
+my $locker = $node->background_psql('postgres');
+my $watcher = $node->background_psql('postgres');
+$_->set_query_timer_restart foreach $locker, $watcher;
+
+# All that a function could have changed; a fetch goes on without who asked for
+# it, and moves the end of keys.
+my $state = join ' || ', map { "(SELECT coalesce(md5(string_agg(t::text, ' ' ORDER BY t::text)), '') FROM $_ t)" }
+  map { $_ eq 'signing_keys' ? '(SELECT kid, public_key FROM overten_auth.signing_keys)' : "overten_auth.$_" }
+  grep { !/^key_(usage|last_used)$/ } @tables;
+my $before = ask($node, "SELECT $state");
+
+# Start a transaction with a statement in a session of its own, which is to be rolled back.
+sub start_victim
+{
+	my ($sql) = @_;
+	my %victim = (out => '', err => '');
+
+	local %ENV = $node->_get_env();
+	local $ENV{PGAPPNAME} = 'victim';
+	$victim{run} = IPC::Run::start(
+		[ 'psql', '-XAtq', '-v', 'VERBOSITY=sqlstate', '-v', 'ON_ERROR_STOP=1',
+			map({ ('-c', $_) } 'BEGIN', $sql, 'ROLLBACK'), 'postgres' ],
+		'<', \undef, '>', \$victim{out}, '2>', \$victim{err});
+	return \%victim;
+}
+
+# What it waits for: a table, or the worker.  Nothing, if it has ended.
+sub awaited
+{
+	my ($victim) = @_;
+
+	for (;;)
+	{
+		my $waits = ask($watcher, q{SELECT coalesce(
+				(SELECT relation::regclass::text FROM pg_locks l WHERE l.pid = a.pid AND NOT granted),
+				CASE WHEN wait_event_type = 'Extension' THEN 'worker' END)
+			FROM pg_stat_activity a WHERE application_name = 'victim'});
+
+		return $waits if $waits ne '';
+		eval { $victim->{run}->pump_nb };
+		return '' unless $victim->{run}->pumpable;
+		usleep(5_000);
+	}
+}
+
+# How it ended: '' if well, or a SQLSTATE.
+sub outcome
+{
+	my ($victim) = @_;
+
+	return '' if $victim->{run}->finish;
+	return $victim->{err} =~ /(?:ERROR|FATAL):  (\w{5})/ ? $1 : $victim->{err};
+}
+
+# What a worker does for them, it does when it likes: it may be done already.
+my %by_worker = map { $_ => 1 } 'overten_flush_usage()', 'overten_refresh_signing_keys()';
+
+my (%places, %cancels, %timeouts);
+foreach my $function (sort keys %calls)
+{
+	my @wrong;
+
+	foreach my $table (@tables)
+	{
+		ask($locker, "BEGIN; LOCK overten_auth.$table");
+		my $victim = start_victim($calls{$function});
+		my $waits = awaited($victim);
+		ask($watcher, q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'victim'})
+		  if $waits ne '';
+		my $outcome = outcome($victim);
+		my $expected = $waits ne '' ? '57014' : '';
+		push @wrong, "$table: $outcome instead of $expected"
+		  if $outcome ne $expected && !$by_worker{$function};
+		if ($outcome eq '57014')
+		{
+			$cancels{$function}++;
+			$places{$function}{ $waits =~ s/overten_auth\.//r } = 1;
+			$timeouts{$function}++ if sqlstate_of($node, "SET statement_timeout = '100ms'; BEGIN; $calls{$function}") eq '57014';
+		}
+		ask($locker, 'ROLLBACK');
+	}
+	is(join('; ', @wrong), '', "$function is cancelled or succeeds");
+	cmp_ok($cancels{$function} // 0, '>', 0,
+		'it is cancelled at ' . join(', ', sort keys %{ $places{$function} }));
+	cmp_ok($timeouts{$function} // 0, '>=', $by_worker{$function} ? 1 : $cancels{$function}, 'and timed out');
+	is(ask($node, "SELECT $state"), $before, 'which changes nothing');
+	is(sqlstate_of($node, "BEGIN; $calls{$function}; ROLLBACK"), '', 'by itself it succeeds');
+}
+foreach my $function (sort keys %brief)
+{
+	my $over = "SELECT count($brief{$function}) FROM generate_series(1, 10000000000) i";
+	my $victim = start_victim($over);
+
+	wait_until('it runs', sub { ask($watcher, q{SELECT count(*) FROM pg_stat_activity
+		WHERE application_name = 'victim' AND state = 'active' AND clock_timestamp() > query_start + interval '100 ms'}) });
+	ask($watcher, q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'victim'});
+	is(outcome($victim), '57014', "$function is cancelled between two calls");
+	is(sqlstate_of($node, "SET statement_timeout = '100ms'; $over"), '57014', 'and timed out');
+}
+
+# What is left
+is(ask($watcher, q{SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = relation
+	WHERE c.relnamespace = 'overten_auth'::regnamespace}), 0, 'nobody holds a lock');
+is(ask($watcher, q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'victim'}), 0, 'nobody is left');
+flush_usage($node);
+is(verify($node, $secret), $key, 'keys are verified');
+unlike(slurp_file($node->logfile), qr/still active| leak: |PANIC|terminated by signal|TRAP/,
+	'no snapshot, reference or process is lost');
+
+my ($all_cancels, $all_timeouts) = (0, 0);
+$all_cancels += $_ foreach values %cancels;
+$all_timeouts += $_ foreach values %timeouts;
+report('Every function interrupted while it waits',
+	[ 'function', 'waits for', 'cancels', 'timeouts' ],
+	map({ [ "`$_`", join(', ', sort keys %{ $places{$_} }), $cancels{$_}, $timeouts{$_} ] } sort keys %calls),
+	map({ [ "`$_`", 'nothing', '1, between calls', '1, between calls' ] } sort keys %brief),
+	map({ [ "`$_`", 'nothing: a trigger', '', '' ] } @triggers),
+	[ (scalar keys %calls) . ' that wait', '', $all_cancels, $all_timeouts ]);
+
+$_->quit foreach $locker, $watcher;
+$node->stop;
+done_testing();

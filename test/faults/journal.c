@@ -1,0 +1,164 @@
+/*
+ * journal.c
+ *		What was asked of the server and what it answered, kept outside of it.
+ *
+ * A key is known by its number, which is in its name, so that a key whose
+ * minting was never answered can be told from one that nobody asked for.
+ * Whoever changes a key writes the stamp of the question before it is sent and
+ * that of the answer after it has come.
+ */
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "load.h"
+
+#define KEYS_MAX	1000000
+#define ERRORS_MAX	50
+
+static Key *keys;
+static _Atomic int nkeys = 0;
+
+_Atomic int64_t done[OPERATIONS];
+_Atomic int64_t unanswered[OPERATIONS];
+_Atomic int64_t verified_refused;
+_Atomic int wrongs = 0;
+
+static struct
+{
+	Operation	operation;
+	char		sqlstate[6];
+	int64_t		count;
+}			errors[ERRORS_MAX];
+static int	nerrors = 0;
+static pthread_mutex_t errors_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Give up: not a wrong answer, but a run that says nothing. */
+void
+die(const char *format,...)
+{
+	va_list		args;
+
+	fputs("load: ", stderr);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+	_exit(2);
+}
+
+/* Tell of something that must not be. */
+void
+wrong(const char *format,...)
+{
+	va_list		args;
+
+	wrongs++;
+	fputs("load: WRONG: ", stderr);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+}
+
+Stamp
+now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return (Stamp) time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+void
+pause_for(int microseconds)
+{
+	struct timespec time = {
+		.tv_sec = microseconds / 1000000,
+		.tv_nsec = (long) (microseconds % 1000000) * 1000
+	};
+
+	nanosleep(&time, NULL);
+}
+
+/* A number from 0 to limit - 1 (SplitMix64). */
+uint32_t
+below(Random *random, uint32_t limit)
+{
+	uint64_t	z = (random->state += UINT64_C(0x9E3779B97F4A7C15));
+
+	z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+	z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
+	return (uint32_t) ((z ^ (z >> 31)) >> 32) % limit;
+}
+
+/* Room for a key that is about to be minted. */
+Key *
+new_key(int *number)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+	pthread_mutex_lock(&lock);
+	if (keys == NULL)
+		keys = calloc(KEYS_MAX, sizeof(Key));
+	if (keys == NULL || nkeys == KEYS_MAX)
+		die("no room for another key");
+	*number = nkeys;
+	keys[*number].mint_sent = now();
+	nkeys++;
+	pthread_mutex_unlock(&lock);
+	return &keys[*number];
+}
+
+Key *
+key_of(int number)
+{
+	return &keys[number];
+}
+
+int
+number_of_keys(void)
+{
+	return nkeys;
+}
+
+/* Note an error that the server answered with. */
+void
+count_error(Operation operation, const char *sqlstate)
+{
+	int			i = 0;
+
+	pthread_mutex_lock(&errors_lock);
+	while (i < nerrors && (errors[i].operation != operation ||
+						   strcmp(errors[i].sqlstate, sqlstate) != 0))
+		i++;
+	if (i == ERRORS_MAX)
+		die("too many kinds of errors");
+	if (i == nerrors)
+	{
+		errors[i].operation = operation;
+		snprintf(errors[i].sqlstate, sizeof(errors[i].sqlstate), "%s", sqlstate);
+		nerrors++;
+	}
+	errors[i].count++;
+	pthread_mutex_unlock(&errors_lock);
+}
+
+/* Print them as words like mint:53100=7. */
+void
+print_errors(void)
+{
+	static const char *const names[OPERATIONS] = {
+		"mint", "revoke", "verify", "flush", "refresh", "control"
+	};
+
+	pthread_mutex_lock(&errors_lock);
+	for (int i = 0; i < nerrors; i++)
+		printf(" %s:%s=%lld", names[errors[i].operation], errors[i].sqlstate,
+			   (long long) errors[i].count);
+	pthread_mutex_unlock(&errors_lock);
+}

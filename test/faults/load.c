@@ -1,0 +1,89 @@
+/*
+ * load.c
+ *		Loads a server with all that changes keys, and keeps a journal of what it
+ *		has answered, to be held against what it has after a fault.
+ *
+ * load SEED
+ *
+ * FaultLoad.pm starts it and gives it commands, one a line; each is answered
+ * with a line that begins with "ok".  What must not be is told on stderr and
+ * counted as "wrong".
+ *
+ *	connect CONNINFO			the server from now on
+ *	start [unpaced]				start clients (clients.c)
+ *	await						wait until all have lost their connections
+ *	stop						end them
+ *	stamp						what time it is
+ *	check						check the server (check.c)
+ *	compare BEGIN END CONNINFO	check another one, which is a copy of it
+ *	counts						what was done so far, and which errors there were
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "load.h"
+
+static void
+print_counts(void)
+{
+	printf("ok mints=%lld revocations=%lld verifications=%lld refused=%lld flushes=%lld fetches=%lld control=%lld unanswered_mints=%lld unanswered_revocations=%lld unanswered_verifications=%lld",
+		   (long long) done[MINT], (long long) done[REVOKE],
+		   (long long) done[VERIFY], (long long) verified_refused,
+		   (long long) done[FLUSH], (long long) done[REFRESH],
+		   (long long) done[CONTROL], (long long) unanswered[MINT],
+		   (long long) unanswered[REVOKE], (long long) unanswered[VERIFY]);
+	print_errors();
+	printf(" wrong=%d\n", wrongs);
+}
+
+int
+main(int argc, char **argv)
+{
+	char		line[1024];
+	char		conninfo[1024] = "";
+	uint64_t	seed;
+	long long	begin;
+	long long	end;
+	int			at;
+
+	if (argc != 2)
+		die("usage: load SEED");
+	seed = strtoull(argv[1], NULL, 10);
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	while (fgets(line, sizeof(line), stdin) != NULL)
+	{
+		line[strcspn(line, "\n")] = '\0';
+		if (strncmp(line, "connect ", 8) == 0)
+		{
+			strcpy(conninfo, line + 8);
+			puts("ok");
+		}
+		else if (strcmp(line, "start") == 0 || strcmp(line, "start unpaced") == 0)
+		{
+			start_clients(conninfo, seed++, line[5] == '\0');
+			puts("ok");
+		}
+		else if (strcmp(line, "await") == 0)
+		{
+			await_clients();
+			puts("ok");
+		}
+		else if (strcmp(line, "stop") == 0)
+		{
+			stop_clients();
+			puts("ok");
+		}
+		else if (strcmp(line, "stamp") == 0)
+			printf("ok stamp=%lld\n", (long long) now());
+		else if (strcmp(line, "check") == 0)
+			check_server(conninfo);
+		else if (sscanf(line, "compare %lld %lld %n", &begin, &end, &at) == 2)
+			compare_server(line + at, begin, end);
+		else if (strcmp(line, "counts") == 0)
+			print_counts();
+		else
+			die("no such command: %s", line);
+	}
+	return 0;
+}

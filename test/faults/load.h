@@ -1,0 +1,73 @@
+/*
+ * load.h
+ *		What the files of the load program share, grouped by their owner.
+ */
+#ifndef LOAD_H
+#define LOAD_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <libpq-fe.h>
+
+#define ID_SIZE		32
+#define SECRET_SIZE	40
+
+/* CLOCK_MONOTONIC in nanoseconds.  0 stands for "has not happened". */
+typedef int64_t Stamp;
+
+/* journal.c: what was asked for, what was answered, and what went wrong */
+typedef struct Key
+{
+	char		id[ID_SIZE];	/* these two from mint_acked on */
+	char		secret[SECRET_SIZE];
+	_Atomic Stamp mint_sent;
+	_Atomic Stamp mint_acked;
+	_Atomic Stamp revoke_sent;
+	_Atomic Stamp revoke_acked;
+	_Atomic bool refused;		/* minting failed: it must not be there */
+	_Atomic int64_t accepted;	/* answers since the last check */
+	_Atomic int64_t unanswered; /* verifications without one, likewise */
+	int64_t		pending;		/* of "accepted", when a flush was asked for */
+	_Atomic int64_t flushed;	/* of "accepted", when the last one was done */
+	int64_t		history;		/* what the table had at the last check */
+} Key;
+
+typedef enum Operation
+{
+	MINT, REVOKE, VERIFY, FLUSH, REFRESH, CONTROL, OPERATIONS
+} Operation;
+
+typedef struct Random
+{
+	uint64_t	state;
+} Random;
+
+extern _Atomic int64_t done[OPERATIONS];
+extern _Atomic int64_t unanswered[OPERATIONS];
+extern _Atomic int64_t verified_refused;
+extern _Atomic int wrongs;
+
+extern void die(const char *format,...) __attribute__((format(printf, 1, 2), noreturn));
+extern void wrong(const char *format,...) __attribute__((format(printf, 1, 2)));
+extern Stamp now(void);
+extern void pause_for(int microseconds);
+extern uint32_t below(Random *random, uint32_t limit);
+extern Key *new_key(int *number);
+extern Key *key_of(int number);
+extern int	number_of_keys(void);
+extern void count_error(Operation operation, const char *sqlstate);
+extern void print_errors(void);
+
+/* clients.c: the sessions that make the load */
+extern void start_clients(const char *conninfo, uint64_t seed, bool paced);
+extern void stop_clients(void);
+extern void await_clients(void);
+extern int64_t control_acked(void);
+
+/* check.c: whether a server has what it must have */
+extern void check_server(const char *conninfo);
+extern void compare_server(const char *conninfo, Stamp begin, Stamp end);
+
+#endif							/* LOAD_H */
