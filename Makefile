@@ -10,7 +10,7 @@
 #
 # make test-matrix     every suite on PostgreSQL 17 and 18    (as root)
 # make test-cassert    every suite on a server with assertions
-# make test-valgrind   the suites in SQL with the server under valgrind
+# make test-valgrind   the suites in SQL, and workers, under valgrind
 # make test-ubsan      every suite with undefined behaviour trapped
 # make test-faults     faults under load: full disks, kill -9, a clock that
 #                      jumps, no memory, failover    (as root)
@@ -220,7 +220,7 @@ format:
 run-test: all test/race/race test/unit/key_answer $(GATEWAY) $(WEBHOOKS)
 	$(TEMP_INSTALL) $(MAKE) installcheck EXTRA_REGRESS_OPTS='$(TEMP_INSTANCE)'
 
-run-test-matrix: $(GATEWAY)
+run-test-matrix: $(GATEWAY) $(WEBHOOKS)
 	test/matrix
 
 # What can be asked in the time when every use of a catalog reads it anew, and
@@ -230,18 +230,18 @@ DISCARDING = REGRESS='privileges firebase' TAP_TESTS= \
 	TEMP_INSTANCE='--temp-instance=tmp_instance --temp-config=test/discard_caches.conf'
 
 # These build copies of this tree, whose own objects are for PG_CONFIG's server.
-run-test-cassert: $(GATEWAY)
+run-test-cassert: $(GATEWAY) $(WEBHOOKS)
 	PG_CONFIG=$$(test/build-postgres) && export PG_CONFIG && \
-	test/in-copy $(MAKE) run-test && \
-	test/in-copy $(MAKE) run-test $(DISCARDING)
+	test/in-copy $(MAKE) run-test WITH=test/with-clean-logs && \
+	test/in-copy $(MAKE) run-test WITH=test/with-clean-logs $(DISCARDING)
 
-run-test-valgrind: $(GATEWAY)
+run-test-valgrind: $(GATEWAY) $(WEBHOOKS)
 	PG_CONFIG=$$(test/build-postgres) && export PG_CONFIG && \
-	test/in-copy $(MAKE) run-test WITH=test/with-valgrind TAP_TESTS=
+	test/in-copy $(MAKE) run-test WITH=test/with-valgrind \
+		PROVE_TESTS=test/valgrind/workers.pl
 
-run-test-ubsan: $(GATEWAY)
-	UBSAN_OPTIONS=print_stacktrace=1 \
-	test/in-copy $(MAKE) run-test COPT='-fsanitize=undefined -fno-sanitize-recover=undefined'
+run-test-ubsan: $(GATEWAY) $(WEBHOOKS)
+	test/in-copy $(MAKE) run-test WITH=test/with-clean-logs COPT='-fsanitize=undefined -fno-sanitize-recover=undefined'
 
 run-test-faults: all test/faults/load test/faults/clock_shift.so
 	PG_CONFIG='$(PG_CONFIG)' test/faults/run

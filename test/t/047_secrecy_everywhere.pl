@@ -48,8 +48,12 @@ auto_explain.log_triggers = on
 compute_query_id = on
 track_activity_query_size = 8kB
 EOC
-$node->append_conf('postgresql.conf', 'auto_explain.log_parameter_max_length = 0')
-  if $node->pg_version >= 16;
+# This one logs parameters by itself from PostgreSQL 16 on.
+if ($node->pg_version >= 16)
+{
+	$node->append_conf('postgresql.conf', 'auto_explain.log_parameter_max_length = 0');
+	$node->restart;
+}
 ask($node, 'CREATE EXTENSION pg_stat_statements');
 
 # A role for everything, with what README gives to those that pass secrets.

@@ -133,10 +133,12 @@ ask($node, 'CREATE DATABASE owned OWNER dba');
 my $owned = [ $node, 'owned' ];
 ask($owned, 'CREATE EXTENSION pgcrypto; CREATE EXTENSION overten_auth');
 run_surface($owned, 'in a database of an ordinary role');
-# Some settings have other names, or are not there, in other releases.
+# Some settings have other names or values, or are not there, in other servers.
 my $parallel = ask($node,
 	"SELECT name FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query')");
 my $has_transaction_timeout = ask($node, "SELECT 1 FROM pg_settings WHERE name = 'transaction_timeout'");
+my $compression =
+  ask($node, "SELECT enumvals[cardinality(enumvals)] FROM pg_settings WHERE name = 'default_toast_compression'");
 my %database_settings = (
 	search_path => 'nowhere',
 	default_transaction_isolation => 'serializable',
@@ -174,7 +176,7 @@ my %database_settings = (
 	client_min_messages => 'error',
 	synchronous_commit => 'off',
 	exit_on_error => 'on',
-	default_toast_compression => 'lz4',
+	default_toast_compression => $compression,
 	check_function_bodies => 'off',
 	jit => 'on',
 	jit_above_cost => '0',

@@ -197,6 +197,10 @@ ok($cycler->finish, "the extension is dropped and created during $flushes flushe
 unlike($cycle_err, qr/ERROR/, 'without an error');
 my $log = slurp_file($node->logfile, $log_start);
 unlike($log, qr/deadlock/, 'nor a deadlock');
+# On a slow machine the extension is locked longer than a worker waits.
+unlike($log, qr/The worker reports: (?!canceling statement due to lock timeout\.)/,
+	'a flush fails by a lock timeout at most');
+my $cycles = $log;
 flush_usage($passing);
 my ($last_secret, $last_key) = mint($passing, create_org($passing, 'Last'));
 verify($passing, $last_secret) foreach 1 .. 2;
@@ -258,7 +262,7 @@ is(() = $log =~ /LOG:  database "missing" of overten_auth\.databases does not ex
 	1, 'a database that does not exist is told of once');
 cmp_ok(ask($owner, 'SELECT flushes FROM overten_stat'),
 	'>', 10, 'of flushes there were many');
-unlike($log, qr/flush(?!_)/, 'the log has nothing about them');
+unlike($log =~ s/\Q$cycles\E//r, qr/flush(?!_)/, 'the log has nothing about them');
 $owner->quit;
 
 ask($node, 'CREATE ROLE plain');

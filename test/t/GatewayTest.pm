@@ -150,7 +150,7 @@ sub start_gateway
 }
 
 # Start the server that follows PostgREST's contract, with gateway/postgrest.conf
-# but for the port and what is given.
+# but for the port, how long clients wait for a connection, and what is given.
 sub start_postgrest
 {
 	my ($node, $name, %settings) = @_;
@@ -160,6 +160,7 @@ sub start_postgrest
 
 	my $text = slurp_file("$top/gateway/postgrest.conf");
 	$text =~ s/^server-port = 3000$/server-port = $port/m or die;
+	$text =~ s/^db-pool-acquisition-timeout = \K3$/$PostgreSQL::Test::Utils::timeout_default/m or die;
 	foreach my $setting (sort keys %settings)
 	{
 		$text =~ s/^$setting = .*\n//m;
@@ -177,8 +178,8 @@ sub start_postgrest
 }
 
 # Start nginx with a configuration of gateway/ in which only addresses are
-# replaced: texts of the file by others.  Returns its process, with the folder
-# that it writes to.
+# replaced: texts of the file by others; and the time that PostgREST has, as the
+# machine may be slow.  Returns its process, with the folder that it writes to.
 sub start_nginx
 {
 	my ($name, $main, $port, %replace) = @_;
@@ -191,8 +192,11 @@ sub start_nginx
 	}
 	mkdir $folder or die;
 	copy($_, $folder) foreach glob("$top/gateway/*.conf");
-	unlink "$folder/$main";
+	unlink "$folder/$main", "$folder/nginx_postgrest.conf";
 	PostgreSQL::Test::Utils::append_to_file("$folder/$main", $text);
+	PostgreSQL::Test::Utils::append_to_file("$folder/nginx_postgrest.conf",
+		slurp_file("$top/gateway/nginx_postgrest.conf") =~
+		  s/^proxy_\w+_timeout \K\d+/$PostgreSQL::Test::Utils::timeout_default/gmr);
 	PostgreSQL::Test::Utils::system_or_bail('openssl', 'req', '-x509', '-batch',
 		'-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=localhost',
 		'-keyout', "$folder/server.key", '-out', "$folder/server.crt")
