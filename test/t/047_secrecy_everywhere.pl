@@ -91,6 +91,7 @@ END
 $$;
 EOQ
 my $sampler = $node->background_psql('postgres');
+$sampler->set_query_timer_restart;
 ask($sampler, 'SET log_statement = none; SET log_min_duration_statement = -1; SET auto_explain.log_min_duration = -1; SET log_min_messages = warning');
 $sampler->query_until(qr/started/, "\\echo started\nCALL sample_activity();\n");
 

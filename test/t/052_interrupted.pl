@@ -116,10 +116,12 @@ my @statements = (
 my $call = 'CALL go_on(' . join(', ', map { '$q$' . $_ . '$q$' } @statements) . ");\n";
 
 my $worker = $node->background_psql('postgres', on_error_stop => 0);
+$worker->set_query_timer_restart;
 my $pid = ask($worker, 'SET client_min_messages = error; SELECT pg_backend_pid()');
 my $from = -s $node->logfile;
 $worker->query_until(qr/started/, "\\echo started\n$call");
 my $canceler = $node->background_psql('postgres');
+$canceler->set_query_timer_restart;
 my $until = time + 12;
 my $cancels = 0;
 while (time < $until)

@@ -29,6 +29,7 @@ EOC
 	extra => ['--wal-segsize=1']);
 my $org = create_org($node, 'Counted');
 my $owner = $node->background_psql('postgres');
+$owner->set_query_timer_restart;
 
 # Set a setting in the running server.
 sub configure

@@ -24,6 +24,7 @@ EOC
 my $org = create_org($node, 'Lasting');
 my ($secret, $key) = mint($node, $org);
 my $owner = $node->background_psql('postgres');
+$owner->set_query_timer_restart;
 my $passing = [ $node, 'passing' ];
 my $renamed = [ $node, 'renamed' ];
 
