@@ -126,7 +126,7 @@ $(OBJS): $(wildcard src/*.h)
 test/race/race: $(wildcard test/race/*.c test/race/*.h)
 	$(CC) $(CFLAGS) -I$(shell $(PG_CONFIG) --includedir) -o $@ $(filter %.c,$^) -L$(shell $(PG_CONFIG) --libdir) -lpq -lpthread
 
-test/faults/load: $(addprefix test/faults/,load.c journal.c clients.c check.c load.h)
+test/faults/load: $(addprefix test/faults/,load.c journal.c clients.c check.c load.h) test/race/chance.c test/race/chance.h
 	$(CC) $(CFLAGS) -I$(shell $(PG_CONFIG) --includedir) -o $@ $(filter %.c,$^) -L$(shell $(PG_CONFIG) --libdir) -lpq -lpthread
 
 test/faults/clock_shift.so: test/faults/clock_shift.c

@@ -11,11 +11,10 @@
 
 #include <libpq-fe.h>
 
+#include "../race/chance.h"
+
 #define ID_SIZE		32
 #define SECRET_SIZE	40
-
-/* CLOCK_MONOTONIC in nanoseconds.  0 stands for "has not happened". */
-typedef int64_t Stamp;
 
 /* journal.c: what was asked for, what was answered, and what went wrong */
 typedef struct Key
@@ -39,11 +38,6 @@ typedef enum Operation
 	MINT, REVOKE, VERIFY, FLUSH, REFRESH, CONTROL, OPERATIONS
 } Operation;
 
-typedef struct Random
-{
-	uint64_t	state;
-} Random;
-
 extern _Atomic int64_t done[OPERATIONS];
 extern _Atomic int64_t unanswered[OPERATIONS];
 extern _Atomic int64_t verified_refused;
@@ -51,9 +45,6 @@ extern _Atomic int wrongs;
 
 extern void die(const char *format,...) __attribute__((format(printf, 1, 2), noreturn));
 extern void wrong(const char *format,...) __attribute__((format(printf, 1, 2)));
-extern Stamp now(void);
-extern void pause_for(int microseconds);
-extern uint32_t below(Random *random, uint32_t limit);
 extern Key *new_key(int *number);
 extern Key *key_of(int number);
 extern int	number_of_keys(void);

@@ -12,6 +12,8 @@
 
 #include <libpq-fe.h>
 
+#include "chance.h"
+
 #define LIVE_KEYS	3			/* keys that verifiers hammer */
 #define GONE_KEYS	2			/* keys revoked last, which they check */
 #define ID_SIZE		32
@@ -23,27 +25,14 @@
 /* Something that takes this long will not happen any more. */
 #define STUCK		(INT64_C(120) * 1000000000)
 
-/*
- * CLOCK_MONOTONIC in nanoseconds, or a position in the WAL.  0 stands for "has
- * not happened".
- */
-typedef int64_t Stamp;
-
+/* What a Stamp is of: its time, or a position in the WAL. */
 typedef enum Clock
 {
 	TIME, WAL, CLOCKS
 } Clock;
 
-/* session.c: connections, clocks, random numbers */
-typedef struct Random
-{
-	uint64_t	state;
-} Random;
-
+/* session.c: connections */
 extern void die(const char *format,...) __attribute__((format(printf, 1, 2), noreturn));
-extern Stamp now(void);
-extern void pause_for(int microseconds);
-extern uint32_t below(Random *random, uint32_t limit);
 extern void init_sessions(void);
 extern PGconn *open_session(const char *conninfo);
 extern PGconn *open_standby_session(const char *conninfo, bool *conflict);

@@ -1,13 +1,12 @@
 /*
  * session.c
- *		Connections, clocks and random numbers of the race program.
+ *		Connections of the race program.
  */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "race.h"
@@ -25,35 +24,6 @@ die(const char *format,...)
 	va_end(args);
 	fputc('\n', stderr);
 	_exit(2);
-}
-
-Stamp
-now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (Stamp) time.tv_sec * 1000000000 + time.tv_nsec;
-}
-
-/* Sleep; the time is only ever a pause, nothing waits for it. */
-void
-pause_for(int microseconds)
-{
-	struct timespec time = {.tv_nsec = (long) microseconds * 1000};
-
-	nanosleep(&time, NULL);
-}
-
-/* A number from 0 to limit - 1 (SplitMix64). */
-uint32_t
-below(Random *random, uint32_t limit)
-{
-	uint64_t	z = (random->state += UINT64_C(0x9E3779B97F4A7C15));
-
-	z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-	z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
-	return (uint32_t) ((z ^ (z >> 31)) >> 32) % limit;
 }
 
 /* What is set in all sessions; messages are read further down. */
