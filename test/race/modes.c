@@ -94,6 +94,21 @@ check_row(Verifier *verifier, const Key *key, const PGresult *result, int row,
 		verifier->late++;
 }
 
+/* Check the answer of one verification.  False if the transaction has failed. */
+static bool
+take_answer(Verifier *verifier, const Key *key, PGresult *result, Stamp sent,
+			Stamp answered)
+{
+	bool		success = has_status(verifier, result, PGRES_TUPLES_OK);
+
+	if (success)
+		check_row(verifier, key, result, 0, sent, answered);
+	PQclear(result);
+	if (success)
+		make_progress(verifier, 1);
+	return success;
+}
+
 /* Verify one key.  False if the transaction has failed. */
 static bool
 verify(Verifier *verifier)
@@ -103,15 +118,8 @@ verify(Verifier *verifier)
 	Stamp		sent = now();
 	PGresult   *result = PQexecPrepared(verifier->conn, "verify", 1, values,
 										NULL, NULL, 0);
-	Stamp		answered = now();
-	bool		success = has_status(verifier, result, PGRES_TUPLES_OK);
 
-	if (success)
-		check_row(verifier, key, result, 0, sent, answered);
-	PQclear(result);
-	if (success)
-		make_progress(verifier, 1);
-	return success;
+	return take_answer(verifier, key, result, sent, now());
 }
 
 static void
@@ -180,15 +188,8 @@ fetch(Verifier *verifier, const Key *key)
 {
 	Stamp		sent = now();
 	PGresult   *result = PQexec(verifier->conn, "FETCH keys");
-	Stamp		answered = now();
-	bool		success = has_status(verifier, result, PGRES_TUPLES_OK);
 
-	if (success)
-		check_row(verifier, key, result, 0, sent, answered);
-	PQclear(result);
-	if (success)
-		make_progress(verifier, 1);
-	return success;
+	return take_answer(verifier, key, result, sent, now());
 }
 
 /* The rows of a cursor that was opened before: each FETCH is a verification. */
