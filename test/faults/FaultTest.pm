@@ -16,10 +16,10 @@ use OvertenTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time usleep);
+use Time::HiRes qw(time);
 use WholeSurface;
 
-our @EXPORT = qw(seed report start_load instruct check_load wait_until postmaster
+our @EXPORT = qw(seed report start_load instruct check_load postmaster
   processes crash_ended small_disk fill empty_disk create_node_on);
 
 my $seed;
@@ -45,20 +45,6 @@ sub report
 
 	append_to_file($ENV{FAULT_REPORT} // "$ENV{TESTDIR}/report.md",
 		join '', "\n### $title\n\n", @lines);
-	return;
-}
-
-# Wait until something is so; what that is stands in the message.
-sub wait_until
-{
-	my ($what, $condition) = @_;
-	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
-
-	until ($condition->())
-	{
-		die "timed out waiting: $what" if time > $deadline;
-		usleep(20_000);
-	}
 	return;
 }
 

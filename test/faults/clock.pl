@@ -74,16 +74,7 @@ EOC
 	$node->start;
 }
 ask($node, 'CREATE EXTENSION overten_auth CASCADE');
-ask($node, <<'EOQ');
-CREATE FUNCTION outcome(token text) RETURNS text LANGUAGE plpgsql AS $$
-BEGIN
-	PERFORM overten_verify_firebase_jwt(token);
-	RETURN 'ok';
-EXCEPTION WHEN OTHERS THEN
-	RETURN SQLSTATE;
-END
-$$;
-EOQ
+ask($node, OUTCOME_FUNCTION);
 
 my $session = $node->background_psql('postgres');
 $session->set_query_timer_restart;

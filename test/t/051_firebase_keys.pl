@@ -55,17 +55,7 @@ SELECT load(pg_read_binary_file('$file'));
 SQL
 }
 
-# What a session says to a token: "ok" or an SQLSTATE.
-my $outcome = <<'SQL';
-CREATE FUNCTION outcome(token text) RETURNS text LANGUAGE plpgsql AS $$
-BEGIN
-	PERFORM overten_verify_firebase_jwt(token);
-	RETURN 'ok';
-EXCEPTION WHEN OTHERS THEN
-	RETURN SQLSTATE;
-END $$;
-SQL
-$node->safe_psql('postgres', $outcome);
+$node->safe_psql('postgres', OUTCOME_FUNCTION);
 sub outcome { return $node->safe_psql('postgres', "SELECT outcome('$_[0]')"); }
 
 is(outcome($token), '55000', 'unavailable without keys');
@@ -312,7 +302,7 @@ for my $encoding (qw(LATIN1 EUC_JP SQL_ASCII))
 	my $db = lc $encoding;
 	$node->safe_psql('postgres', "CREATE DATABASE $db ENCODING '$encoding' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
 	$node->safe_psql($db, 'CREATE EXTENSION overten_auth CASCADE');
-	$node->safe_psql($db, $outcome);
+	$node->safe_psql($db, OUTCOME_FUNCTION);
 	is(load(jwk_set(jwk($key, 'key-1')), $db), 1, "$encoding: keys");
 	my %names = ("J\x{e4}ne" => 'LATIN1 EUC_JP SQL_ASCII', "\x{65e5}\x{672c}" => 'EUC_JP SQL_ASCII',
 		"\x{1f600}" => 'SQL_ASCII', 'Jane' => 'LATIN1 EUC_JP SQL_ASCII');

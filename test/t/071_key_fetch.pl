@@ -13,7 +13,7 @@ use JSON::PP qw(decode_json);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time usleep);
+use Time::HiRes qw(time);
 
 use lib $FindBin::RealBin;
 use FirebaseTokens;
@@ -32,16 +32,6 @@ sub write_file
 	print $file $content;
 	close $file or die $!;
 	rename "$dir/$name.new", "$dir/$name" or die $!;
-}
-sub wait_until
-{
-	my ($what, $condition) = @_;
-	for (1 .. 100 * $PostgreSQL::Test::Utils::timeout_default)
-	{
-		return 1 if $condition->();
-		usleep(10_000);
-	}
-	BAIL_OUT("waited in vain until $what");
 }
 
 # The HTTPS server.
@@ -87,15 +77,8 @@ EXCEPTION WHEN OTHERS THEN
 	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
 	RETURN SQLSTATE || ' ' || detail;
 END $$;
-CREATE FUNCTION outcome(token text) RETURNS text LANGUAGE plpgsql AS $$
-BEGIN
-	PERFORM overten_verify_firebase_jwt(token);
-	RETURN 'ok';
-EXCEPTION WHEN OTHERS THEN
-	RETURN SQLSTATE;
-END $$;
 SQL
-$node->safe_psql('postgres', $functions);
+$node->safe_psql('postgres', $functions . OUTCOME_FUNCTION);
 sub query { return $node->safe_psql('postgres', $_[0]); }
 sub refresh { command($_[0]) if defined $_[0]; return query('SELECT refresh()'); }
 sub status { return query("SELECT $_[0] FROM overten_status()"); }

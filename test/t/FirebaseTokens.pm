@@ -13,10 +13,21 @@ use File::Temp;
 use JSON::PP;
 use MIME::Base64 qw(encode_base64url);
 
-our @EXPORT = qw(PROJECT b64 json new_rsa jwk jwk_set certificate header claims
+our @EXPORT = qw(PROJECT OUTCOME_FUNCTION b64 json new_rsa jwk jwk_set certificate header claims
   header_json claims_json token sign_raw);
 
 use constant PROJECT => 'demo-project';
+
+# SQL: what a session says to a token, "ok" or an SQLSTATE.
+use constant OUTCOME_FUNCTION => <<'SQL';
+CREATE FUNCTION outcome(token text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM overten_verify_firebase_jwt(token);
+	RETURN 'ok';
+EXCEPTION WHEN OTHERS THEN
+	RETURN SQLSTATE;
+END $$;
+SQL
 
 my $json = JSON::PP->new->utf8->canonical->allow_nonref;
 

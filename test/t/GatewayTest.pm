@@ -24,7 +24,7 @@ use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(create_api_node sign start_process stop_process start_gateway
   start_postgrest start_nginx request by_database check_exchange matrix
-  prepare_matrix bytes rest_of wait_until free_port node_script
+  prepare_matrix bytes rest_of free_port node_script
   summary visible check_openapi);
 
 my $project = 'overten-test';
@@ -34,20 +34,6 @@ my $output;
 # The harness does not know before.
 INIT { $output = abs_path($PostgreSQL::Test::Utils::log_path) }
 my $scratch = PostgreSQL::Test::Utils::tempdir;
-
-# Wait until a condition holds, which it must within the harness's time limit.
-sub wait_until
-{
-	my ($what, $condition) = @_;
-	my $tries = 100 * $PostgreSQL::Test::Utils::timeout_default;
-
-	while ($tries-- > 0)
-	{
-		return if $condition->();
-		usleep(10_000);
-	}
-	BAIL_OUT("waited in vain until $what");
-}
 
 sub free_port
 {

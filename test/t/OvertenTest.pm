@@ -12,9 +12,11 @@ use warnings FATAL => 'all';
 use Exporter 'import';
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(ask create_node create_org mint verify is_accepted
-  sqlstate_of flush_usage uses);
+  sqlstate_of flush_usage uses wait_until);
 
 # Start a node that has the given settings and the extension.  The harness would
 # log all statements, and with them the secrets that tests write as literals.
@@ -40,6 +42,20 @@ sub ask
 	return $where->safe_psql('postgres', $sql)
 	  if $where->isa('PostgreSQL::Test::Cluster');
 	return $where->query_safe($sql);
+}
+
+# Wait until a condition holds, which it must within the harness's time limit.
+sub wait_until
+{
+	my ($what, $condition) = @_;
+	my $tries = 100 * $PostgreSQL::Test::Utils::timeout_default;
+
+	while ($tries-- > 0)
+	{
+		return if $condition->();
+		usleep(10_000);
+	}
+	BAIL_OUT("waited in vain until $what");
 }
 
 # The id of a new org.
