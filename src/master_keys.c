@@ -231,18 +231,14 @@ oa_master_key_ids_needed(void)
 		"FROM overten_auth.orgs o, LATERAL (VALUES (o.webhook_secret_sealed), "
 		"(CASE WHEN " OA_PREVIOUS_STILL_SIGNS " "
 		"THEN o.previous_webhook_secret_sealed END)) v (sealed) "
-		"WHERE pg_catalog.substr(v.sealed, 1, 1) OPERATOR(pg_catalog.<>) $1 "
-		"GROUP BY 1 ORDER BY 1)",
-		.nargs = 1,
-		.argtypes = {BYTEAOID},
+		"WHERE v.sealed IS NOT NULL GROUP BY 1 ORDER BY 1)",
 	};
-	Datum		values[] = {PointerGetDatum(oa_plain_header())};
 	ArrayType  *result;
 	bool		isnull;
 	int			level;
 
 	level = oa_statements_begin();
-	oa_statement_run(&find_ids, values, NULL);
+	oa_statement_run(&find_ids, NULL, NULL);
 	result = (ArrayType *)
 		DatumGetPointer(SPI_datumTransfer(oa_statement_result(0, 1, &isnull),
 										  false, -1));

@@ -287,7 +287,6 @@ extern ArrayType *oa_master_key_ids_needed(void);
 /* sealing.c: how a webhook secret is kept in the table */
 extern bytea *oa_seal(text *org_id, text *webhook_secret);
 extern text *oa_unseal(text *org_id, bytea *sealed);
-extern bytea *oa_plain_header(void);
 extern bytea *oa_sealed_header(const uint8 *key_id);
 extern bool oa_is_sealed_with(const uint8 *key_id, bytea *sealed);
 

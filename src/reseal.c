@@ -21,25 +21,24 @@
 PG_FUNCTION_INFO_V1(overten_reseal);
 
 /*
- * What a value looks like that can be sealed anew: plain, which is how $1
- * begins, or sealed with a key of the file other than the first ($2).
+ * What a value looks like that can be sealed anew: its header is that of a key
+ * of the file other than the first ($1).
  */
 #define IS_OLD(sealed) \
-	"(pg_catalog.substr(" sealed ", 1, 1) OPERATOR(pg_catalog.=) $1 " \
-	"OR pg_catalog.substr(" sealed ", 1, 9) OPERATOR(pg_catalog.=) ANY ($2))"
+	"(pg_catalog.substr(" sealed ", 1, 9) OPERATOR(pg_catalog.=) ANY ($1))"
 
-/* One that does not open: the key is not in the file ($3 is the first). */
+/* One that does not open: the key is not in the file ($2 is the first). */
 #define IS_LOST(sealed) \
 	"(NOT " IS_OLD(sealed) \
-	" AND pg_catalog.substr(" sealed ", 1, 9) OPERATOR(pg_catalog.<>) $3)"
+	" AND pg_catalog.substr(" sealed ", 1, 9) OPERATOR(pg_catalog.<>) $2)"
 
 /* The parameters that all of the statements below begin with. */
 enum
 {
-	PLAIN, OLD_KEYS, FIRST_KEY, KEY_PARAMETERS
+	OLD_KEYS, FIRST_KEY, KEY_PARAMETERS
 };
 
-#define KEY_PARAMETER_TYPES BYTEAOID, BYTEAARRAYOID, BYTEAOID
+#define KEY_PARAMETER_TYPES BYTEAARRAYOID, BYTEAOID
 
 static ArrayType *
 make_array(List *values, Oid type)
@@ -60,7 +59,6 @@ set_key_parameters(const uint8 *first, Datum *values)
 
 	for (int i = 1; (key = oa_master_key(i)) != NULL; i++)
 		headers = lappend(headers, oa_sealed_header(key->id));
-	values[PLAIN] = PointerGetDatum(oa_plain_header());
 	values[OLD_KEYS] = PointerGetDatum(make_array(headers, BYTEAOID));
 	values[FIRST_KEY] = PointerGetDatum(oa_sealed_header(first));
 }
@@ -168,10 +166,10 @@ reseal_some(Progress *progress, int count)
 		.text = "SELECT org_id, webhook_secret_sealed, "
 		"CASE WHEN " OA_PREVIOUS_STILL_SIGNS " THEN previous_webhook_secret_sealed END "
 		"FROM overten_auth.orgs "
-		"WHERE org_id OPERATOR(pg_catalog.>) $4 "
+		"WHERE org_id OPERATOR(pg_catalog.>) $3 "
 		"AND (" IS_OLD("webhook_secret_sealed")
 		" OR " IS_OLD("previous_webhook_secret_sealed") ") "
-		"ORDER BY org_id LIMIT $5 FOR NO KEY UPDATE SKIP LOCKED",
+		"ORDER BY org_id LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED",
 		.nargs = KEY_PARAMETERS + 2,
 		.argtypes = {KEY_PARAMETER_TYPES, TEXTOID, INT4OID},
 	};
@@ -216,11 +214,11 @@ count_rest(const Progress *progress, int64 *to_do, int64 *lost)
 		.table = "orgs",
 		.latest = true,
 		.text = "SELECT pg_catalog.count(*) FILTER (WHERE "
-		"org_id OPERATOR(pg_catalog.<>) ALL ($4) AND ("
+		"org_id OPERATOR(pg_catalog.<>) ALL ($3) AND ("
 		IS_OLD("webhook_secret_sealed") " OR "
 		IS_OLD("previous_webhook_secret_sealed") ")), "
 		"pg_catalog.count(*) FILTER (WHERE "
-		"org_id OPERATOR(pg_catalog.=) ANY ($4) OR "
+		"org_id OPERATOR(pg_catalog.=) ANY ($3) OR "
 		IS_LOST("webhook_secret_sealed") " OR " OA_PREVIOUS_STILL_SIGNS " AND "
 		IS_LOST("previous_webhook_secret_sealed") ") "
 		"FROM overten_auth.orgs",

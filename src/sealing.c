@@ -11,8 +11,6 @@
  * The org's id is associated data, so a value that is copied to another org
  * does not open.
  *
- * Format 0 is the plain text after its byte.  It is not written, but opened.
- *
  * Opening is on the way of verification: it raises nothing, and NULL is the
  * answer to all that can be wrong.  Each master key has a cipher context of
  * its own, for setting the key takes longer than opening a value.
@@ -24,13 +22,11 @@
 #include <openssl/evp.h>
 #include <openssl/params.h>
 
-#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "overten_auth.h"
 
-#define FORMAT_PLAIN	0
 #define FORMAT_GCM		1
 
 #define NONCE_LEN		12
@@ -196,10 +192,6 @@ oa_unseal(text *org_id, bytea *sealed)
 	OaMasterKey *key;
 	text	   *plain;
 
-	/* Nothing vouches for plain bytes, not even that they are text. */
-	if (length >= 1 && bytes[0] == FORMAT_PLAIN &&
-		pg_verifymbstr((const char *) bytes + 1, length - 1, true))
-		return cstring_to_text_with_len((const char *) bytes + 1, length - 1);
 	if (length < OVERHEAD || bytes[0] != FORMAT_GCM)
 	{
 		report_altered(org_id);
@@ -226,21 +218,6 @@ oa_unseal(text *org_id, bytea *sealed)
 	return plain;
 }
 
-static bytea *
-make_bytea(const uint8 *bytes, int length)
-{
-	return (bytea *) cstring_to_text_with_len((const char *) bytes, length);
-}
-
-/* How a plain value begins. */
-bytea	   *
-oa_plain_header(void)
-{
-	const uint8 format = FORMAT_PLAIN;
-
-	return make_bytea(&format, 1);
-}
-
 /* How a value that is sealed with the key of this id begins. */
 bytea	   *
 oa_sealed_header(const uint8 *key_id)
@@ -248,7 +225,7 @@ oa_sealed_header(const uint8 *key_id)
 	uint8		header[HEADER_LEN] = {FORMAT_GCM};
 
 	memcpy(header + 1, key_id, OA_MASTER_KEY_ID_LEN);
-	return make_bytea(header, HEADER_LEN);
+	return (bytea *) cstring_to_text_with_len((const char *) header, HEADER_LEN);
 }
 
 /* Is a value sealed with the key of this id? */

@@ -71,13 +71,9 @@ next_row(RowScan *scan)
 		return false;
 
 	for (int i = 0; i < table->ncolumns; i++)
-	{
-		scan->nulls[i] = (table->attnums[i] == InvalidAttrNumber);
-		if (!scan->nulls[i])
-			scan->values[i] = heap_getattr(scan->tuple, table->attnums[i],
-										   RelationGetDescr(scan->relation),
-										   &scan->nulls[i]);
-	}
+		scan->values[i] = heap_getattr(scan->tuple, table->attnums[i],
+									   RelationGetDescr(scan->relation),
+									   &scan->nulls[i]);
 	return true;
 }
 

@@ -30,7 +30,6 @@ typedef struct ColumnSpec
 {
 	const char *name;
 	Oid			type;
-	bool		added;			/* by an update that may not have been run */
 } ColumnSpec;
 
 /* What is looked for by name, and what was found. */
@@ -72,7 +71,7 @@ static Table tables[] = {
 			[OA_SIGNING_KID] = {"kid", TEXTOID},
 			[OA_SIGNING_PUBLIC_KEY] = {"public_key", BYTEAOID},
 			[OA_SIGNING_EXPIRES_AT] = {"expires_at", TIMESTAMPTZOID},
-			[OA_SIGNING_CERTIFICATE_EXPIRES_AT] = {"certificate_expires_at", TIMESTAMPTZOID, true},
+			[OA_SIGNING_CERTIFICATE_EXPIRES_AT] = {"certificate_expires_at", TIMESTAMPTZOID},
 		},
 	},
 };
@@ -106,10 +105,7 @@ oa_tables_watch(Oid relid)
 	return false;
 }
 
-/*
- * The number of a column, which must have the type that is expected; invalid
- * if an update of the extension has yet to add it.
- */
+/* The number of a column, which must have the type that is expected. */
 static AttrNumber
 find_column(Relation relation, const ColumnSpec *column)
 {
@@ -125,8 +121,6 @@ find_column(Relation relation, const ColumnSpec *column)
 			return attribute->attnum;
 	}
 
-	if (column->added)
-		return InvalidAttrNumber;
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("table %s.%s has no column \"%s\" of type %s", OA_SCHEMA,

@@ -71,6 +71,8 @@ INSERT INTO operation (name, sql) VALUES
 	('reseal', $$SELECT overten_reseal()$$),
 	('load_signing_keys', $$SELECT overten_load_signing_keys(current_setting('test.keys')::json)$$);
 INSERT INTO overten_auth.tiers VALUES ('pro', false);
+-- Two master keys, which change places before each reseal.
+COPY (SELECT encode(sha256(gen_random_uuid()::text::bytea), 'base64')) TO PROGRAM 'umask 077; cat - overten_auth.key >new.key && mv new.key overten_auth.key';
 
 -- Each operation, with an error before or after a row of each table is written:
 -- where it fails, and whether that changed anything.  What succeeds is undone,
@@ -99,8 +101,7 @@ BEGIN
 			SELECT m.key_id, ARRAY[m.secret] INTO key, secrets FROM overten_mint_key(org) m;
 			secrets := secrets || (overten_mint_key(org)).secret;
 			IF o.name = 'reseal' THEN
-				UPDATE overten_auth.orgs SET webhook_secret_sealed = '\x00' || 'whsec_MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAw'::bytea
-				WHERE org_id = org;
+				COPY (SELECT) TO PROGRAM 'umask 077; cat >/dev/null; tac overten_auth.key >new.key && mv new.key overten_auth.key';
 			END IF;
 			COMMIT;
 			old_content := content();

@@ -47,14 +47,15 @@ RESET client_min_messages;
 SELECT opens(:'org_id', :'secret', :'sealed') = :'webhook_secret' AS restored;
 SELECT opens(:'other_id', :'other_key', :'other_sealed') <> :'webhook_secret' AS restored;
 
--- Plain values of format 0 open, and are sealed by overten_reseal().
-UPDATE overten_auth.orgs SET webhook_secret_sealed = '\x00'::bytea || convert_to(:'webhook_secret', 'UTF8')
-WHERE org_id = :'org_id';
+-- With a new master key put first, values of the old one open, and are sealed
+-- anew by overten_reseal().
+\set new_master_key 'COPY (SELECT encode(sha256(gen_random_uuid()::text::bytea), ''base64'')) TO PROGRAM ''umask 077; cat - overten_auth.key >new.key && mv new.key overten_auth.key'';'
+:new_master_key
 SELECT webhook_secret = :'webhook_secret' AS opens FROM overten_verify_key(:'secret');
-SELECT cardinality(needed) FROM overten_auth.master_key_ids();
+SELECT cardinality(needed) AS needed, cardinality(present) AS present, needed[1] = present[2] AS old FROM overten_auth.master_key_ids();
 SELECT overten_reseal();
-SELECT get_byte(webhook_secret_sealed, 0) AS format, webhook_secret_sealed <> :'sealed' AS anew
-FROM overten_auth.orgs WHERE org_id = :'org_id';
+SELECT count(*) AS anew FROM overten_auth.orgs, overten_auth.master_key_ids()
+WHERE substr(webhook_secret_sealed, 1, 9) = '\x01'::bytea || decode(present[1], 'hex');
 SELECT webhook_secret = :'webhook_secret' AS opens FROM overten_verify_key(:'secret');
 SELECT overten_reseal();
 SELECT action, org_id, detail FROM overten_auth.audit_log WHERE action = 'reseal';
@@ -69,11 +70,7 @@ SELECT overten_sign_webhook(:'org_id', 'msg_1', 1674087231, '{"é": "✓"}')
 	   = 'v1,' || encode(hmac('msg_1.0.'::bytea || '\x6100ff', decode(substr(:'webhook_secret', 7), 'base64'), 'sha256'), 'base64') AS bytes,
 	   overten_sign_webhook(:'org_id', 'msg_1', 9223372036854775807, '')
 	   = signature(:'webhook_secret', 'msg_1.9223372036854775807.') AS empty;
-BEGIN;
-UPDATE overten_auth.orgs SET webhook_secret_sealed = '\x00' || 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'::bytea
-WHERE org_id = :'org_id';
-SELECT overten_sign_webhook(:'org_id', 'msg_p5jXN8AQM9LWM0D4loKWxJek', 1614265330, '{"test": 2432232314}');
-ROLLBACK;
+SELECT signature('whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw', 'msg_p5jXN8AQM9LWM0D4loKWxJek.1614265330.{"test": 2432232314}');
 BEGIN READ ONLY;
 SELECT overten_sign_webhook(:'org_id', 'msg_1', 1, 'b') = signature(:'webhook_secret', 'msg_1.1.b') AS read_only;
 COMMIT;
@@ -113,6 +110,8 @@ SELECT overten_sign_webhook(:'org_id', 'msg_1', 1, 'b')
 COMMIT;
 
 -- An error in the middle leaves nothing half done.
+CREATE VIEW old AS SELECT org_id FROM overten_auth.orgs, overten_auth.master_key_ids()
+WHERE substr(webhook_secret_sealed, 2, 8) <> decode(present[1], 'hex');
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
 	IF TG_ARGV[0] IS NULL OR TG_ARGV[0] = NEW.org_id THEN
@@ -127,7 +126,7 @@ CREATE TRIGGER refuse BEFORE INSERT ON overten_auth.audit_log
 \set VERBOSITY sqlstate
 SELECT overten_rotate_webhook_secret(:'org_id');
 SELECT count(*) AS changed FROM (TABLE before EXCEPT TABLE overten_auth.orgs) changed;
-UPDATE overten_auth.orgs SET webhook_secret_sealed = '\x00' || 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'::bytea;
+:new_master_key
 SELECT overten_reseal();
 DROP TRIGGER refuse ON overten_auth.audit_log;
 CREATE TRIGGER refuse AFTER UPDATE ON overten_auth.orgs
@@ -138,7 +137,7 @@ SELECT greatest(:'org_id', :'other_id') AS last_id \gset
 CREATE TRIGGER refuse BEFORE UPDATE ON overten_auth.orgs
 	FOR EACH ROW EXECUTE FUNCTION refuse(:'last_id');
 SELECT overten_reseal();
-SELECT count(*) AS plain FROM overten_auth.orgs WHERE get_byte(webhook_secret_sealed, 0) = 0;
+SELECT count(*) AS old FROM old;
 DROP TRIGGER refuse ON overten_auth.orgs;
 SELECT action, count(*) FROM overten_auth.audit_log
 WHERE action IN ('reseal', 'rotate_webhook_secret') GROUP BY 1 ORDER BY 1;
@@ -150,15 +149,17 @@ SELECT overten_reseal(1);
 SELECT overten_reseal(1);
 
 -- What does not open is passed over, and does not keep the rest from its turn.
-UPDATE overten_auth.orgs SET webhook_secret_sealed =
-	CASE WHEN org_id = :'last_id' THEN '\x00' || 'whsec_AAAA'::bytea ELSE '\x00ff' END;
+:new_master_key
+UPDATE overten_auth.orgs SET previous_webhook_secret_sealed = NULL, previous_webhook_secret_until = NULL;
+UPDATE overten_auth.orgs SET webhook_secret_sealed = set_byte(webhook_secret_sealed, 20, get_byte(webhook_secret_sealed, 20) # 1)
+WHERE org_id <> :'last_id';
 SELECT overten_reseal(1);
-SELECT org_id = :'last_id' AS resealed FROM overten_auth.orgs WHERE get_byte(webhook_secret_sealed, 0) = 1;
+SELECT count(*) AS old, bool_or(org_id = :'last_id') AS last FROM old;
 
 -- A rotation helps an org whose secret does not open.
 SELECT org_id AS lost_id FROM overten_auth.orgs WHERE org_id <> :'last_id' \gset
 SELECT overten_sign_webhook(:'lost_id', 'msg_1', 1, 'b');
-UPDATE overten_auth.orgs SET webhook_secret_sealed = '\x00616263' WHERE org_id = :'lost_id';
+UPDATE overten_auth.orgs SET webhook_secret_sealed = '\x01616263' WHERE org_id = :'lost_id';
 SELECT overten_sign_webhook(:'lost_id', 'msg_1', 1, 'b');
 SELECT overten_rotate_webhook_secret(:'lost_id') AS helped \gset
 SELECT overten_sign_webhook(:'lost_id', 'msg_1', 1, 'b') = signature(:'helped', 'msg_1.1.b') AS helped;
@@ -204,5 +205,7 @@ DROP FUNCTION hmac(bytea, bytea, text);
 ALTER EXTENSION pgcrypto SET SCHEMA public;
 DROP SCHEMA elsewhere;
 
+COPY (SELECT) TO PROGRAM 'umask 077; cat >/dev/null; head -n 1 overten_auth.key >new.key && mv new.key overten_auth.key';
 DROP FUNCTION opens, signature, refuse;
+DROP VIEW old;
 DROP EXTENSION overten_auth;

@@ -299,11 +299,14 @@ like(
 	qr/ERROR:  extension "overten_auth" does not support SET SCHEMA/,
 	'it cannot be moved');
 
-foreach my $schema ('Our Schema', q(it's "ours"), 'select')
+ask($database, 'DROP EXTENSION overten_auth');
+ask($database, q(CREATE SCHEMA "it's ours"));
+is(sqlstate_of($database, qq($create SCHEMA "it's ours")),
+	'22P02', 'nor is it installed into a schema with a quote in its name');
+foreach my $schema ('Our Schema', 'select')
 {
-	my $quoted = '"' . ($schema =~ s/"/""/gr) . '"';
+	my $quoted = qq("$schema");
 
-	ask($database, 'DROP EXTENSION overten_auth');
 	ask($database, "CREATE SCHEMA $quoted");
 	is(sqlstate_of($database, "$create SCHEMA $quoted"),
 		'', "it is installed into $quoted, owned by a superuser");
@@ -315,6 +318,7 @@ CREATE TEMP TABLE minted AS
 SELECT (v).key_id = key_id, $quoted.overten_revoke_key(org_id, key_id)
 	FROM (SELECT $quoted.overten_verify_key(secret) v, * FROM minted) s;
 EOQ
+	ask($database, 'DROP EXTENSION overten_auth');
 }
 
 my $log = slurp_file($node->logfile);

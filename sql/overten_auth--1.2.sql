@@ -1,0 +1,811 @@
+/* sql/overten_auth--1.2.sql */
+
+\echo Use "CREATE EXTENSION overten_auth" to load this file. \quit
+
+/*
+ * Functions go into the schema that CREATE EXTENSION names, tables into
+ * overten_auth.  Nothing is created IF NOT EXISTS or OR REPLACE, and what
+ * PUBLIC would get is revoked beside what it protects.  The search path holds
+ * for the whole script, so plain names are those of pg_catalog.
+ */
+SET LOCAL search_path TO pg_catalog, pg_temp;
+
+/* Whoever owns the functions' schema could drop it, and all keys with it. */
+DO $$
+DECLARE
+	functions_in name;
+BEGIN
+	SELECT n.nspname INTO functions_in
+	FROM pg_extension e
+	JOIN pg_namespace n ON n.oid = e.extnamespace
+	JOIN pg_roles r ON r.oid = n.nspowner
+	WHERE e.extname = 'overten_auth'
+	AND NOT (r.rolsuper OR r.rolname = 'pg_database_owner');
+	IF FOUND THEN
+		RAISE EXCEPTION USING
+			ERRCODE = 'insufficient_privilege',
+			MESSAGE = format('schema "%s" belongs to an ordinary role', functions_in),
+			DETAIL = 'Its owner could drop the extension with the schema.',
+			HINT = 'Name a schema that a superuser or pg_database_owner owns.';
+	END IF;
+END
+$$;
+
+
+/* Tables */
+
+CREATE SCHEMA overten_auth;
+REVOKE ALL ON SCHEMA overten_auth FROM PUBLIC;
+COMMENT ON SCHEMA overten_auth IS 'tables of the extension overten_auth';
+
+CREATE TABLE overten_auth.tiers (
+	name text COLLATE "C"
+		CONSTRAINT tiers_pkey PRIMARY KEY
+		CONSTRAINT tiers_name_check CHECK (
+			char_length(name)
+			>= 1
+			AND char_length(name)
+			<= 64),
+	self_service bool NOT NULL DEFAULT false
+);
+REVOKE ALL ON overten_auth.tiers FROM PUBLIC;
+COMMENT ON TABLE overten_auth.tiers IS 'plans that an org can be on; the operator adds rows';
+COMMENT ON COLUMN overten_auth.tiers.name IS 'name, as verification returns it';
+COMMENT ON COLUMN overten_auth.tiers.self_service IS 'whether customers may choose it themselves when they sign up';
+
+INSERT INTO overten_auth.tiers (name, self_service) VALUES ('free', true);
+
+CREATE TABLE overten_auth.orgs (
+	org_id text COLLATE "C"
+		CONSTRAINT orgs_pkey PRIMARY KEY,
+	name text NOT NULL
+		CONSTRAINT orgs_name_check CHECK (
+			char_length(name) >= 1
+			AND char_length(name) <= 100),
+	tier text COLLATE "C" NOT NULL
+		CONSTRAINT orgs_tier_fkey REFERENCES overten_auth.tiers,
+	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	api_access_since timestamptz,
+	suspended_at timestamptz,
+	webhook_secret_sealed bytea NOT NULL,
+	previous_webhook_secret_sealed bytea,
+	previous_webhook_secret_until timestamptz,
+	CONSTRAINT orgs_previous_webhook_secret_check CHECK (
+		(previous_webhook_secret_sealed IS NULL)
+		= (previous_webhook_secret_until IS NULL))
+) WITH (vacuum_truncate = off);
+REVOKE ALL ON overten_auth.orgs FROM PUBLIC;
+COMMENT ON TABLE overten_auth.orgs IS 'customers; every write empties the verification caches of all sessions';
+COMMENT ON COLUMN overten_auth.orgs.org_id IS 'org_ and 20 random characters';
+COMMENT ON COLUMN overten_auth.orgs.name IS 'display name, 1 to 100 characters, not unique';
+COMMENT ON COLUMN overten_auth.orgs.tier IS 'the plan that it is on';
+COMMENT ON COLUMN overten_auth.orgs.created_at IS 'when it was created';
+COMMENT ON COLUMN overten_auth.orgs.api_access_since IS 'when it signed up for API access; NULL if it has not';
+COMMENT ON COLUMN overten_auth.orgs.suspended_at IS 'since when its keys are refused; NULL if they are not';
+COMMENT ON COLUMN overten_auth.orgs.webhook_secret_sealed IS 'credential, sealed: format byte 1, id of the master key (8 bytes), nonce (12), ciphertext, tag (16) of AES-256-GCM with org_id as associated data';
+COMMENT ON COLUMN overten_auth.orgs.previous_webhook_secret_sealed IS 'credential, sealed likewise: the webhook secret before the last rotation; NULL if there is none';
+COMMENT ON COLUMN overten_auth.orgs.previous_webhook_secret_until IS 'until when the previous webhook secret signs, too';
+COMMENT ON CONSTRAINT orgs_tier_fkey ON overten_auth.orgs IS 'a tier in use cannot be removed';
+
+CREATE TABLE overten_auth.members (
+	org_id text COLLATE "C" NOT NULL
+		CONSTRAINT members_org_id_fkey REFERENCES overten_auth.orgs,
+	uid text COLLATE "C" NOT NULL
+		CONSTRAINT members_uid_check CHECK (
+			char_length(uid) >= 1
+			AND char_length(uid) <= 128),
+	added_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	CONSTRAINT members_pkey PRIMARY KEY (org_id, uid)
+);
+CREATE INDEX members_uid_idx ON overten_auth.members (uid);
+REVOKE ALL ON overten_auth.members FROM PUBLIC;
+COMMENT ON TABLE overten_auth.members IS 'who may manage the keys of an org';
+COMMENT ON COLUMN overten_auth.members.org_id IS 'the org';
+COMMENT ON COLUMN overten_auth.members.uid IS 'the person: the uid of a Firebase user';
+COMMENT ON COLUMN overten_auth.members.added_at IS 'since when';
+COMMENT ON INDEX overten_auth.members_uid_idx IS 'finds the orgs of a person';
+
+CREATE TABLE overten_auth.api_keys (
+	key_id text COLLATE "C"
+		CONSTRAINT api_keys_pkey PRIMARY KEY,
+	org_id text COLLATE "C" NOT NULL
+		CONSTRAINT api_keys_org_id_fkey REFERENCES overten_auth.orgs,
+	prefix text COLLATE "C" NOT NULL
+		CONSTRAINT api_keys_prefix_check CHECK (
+			octet_length(prefix) = 12),
+	revoked_at timestamptz,
+	digest bytea NOT NULL
+		CONSTRAINT api_keys_digest_key UNIQUE
+		CONSTRAINT api_keys_digest_check CHECK (
+			octet_length(digest) = 32),
+	name text NOT NULL
+		CONSTRAINT api_keys_name_check CHECK (
+			char_length(name) >= 1
+			AND char_length(name) <= 64),
+	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	created_by text COLLATE "C",
+	revoked_by text COLLATE "C",
+	revoked_reason text
+) WITH (vacuum_truncate = off);
+CREATE INDEX api_keys_org_id_idx
+	ON overten_auth.api_keys (org_id, created_at, key_id);
+REVOKE ALL ON overten_auth.api_keys FROM PUBLIC;
+COMMENT ON TABLE overten_auth.api_keys IS 'API keys, revoked ones too; every UPDATE empties the verification caches of all sessions';
+COMMENT ON COLUMN overten_auth.api_keys.key_id IS 'key_ and 20 random characters';
+COMMENT ON COLUMN overten_auth.api_keys.org_id IS 'the org that it bills against';
+COMMENT ON COLUMN overten_auth.api_keys.prefix IS 'first 12 characters of the secret';
+COMMENT ON COLUMN overten_auth.api_keys.revoked_at IS 'since when it is refused; NULL while it is active';
+COMMENT ON COLUMN overten_auth.api_keys.digest IS 'SHA-256 of the secret';
+COMMENT ON COLUMN overten_auth.api_keys.name IS 'display name, 1 to 64 characters, not unique';
+COMMENT ON COLUMN overten_auth.api_keys.created_at IS 'when it was minted';
+COMMENT ON COLUMN overten_auth.api_keys.created_by IS 'uid of the person who minted it; NULL if the application did';
+COMMENT ON COLUMN overten_auth.api_keys.revoked_by IS 'uid of the person who revoked it; NULL if the application did';
+COMMENT ON COLUMN overten_auth.api_keys.revoked_reason IS 'why, as given';
+COMMENT ON INDEX overten_auth.api_keys_org_id_idx IS 'lists the keys of an org in order';
+COMMENT ON CONSTRAINT api_keys_digest_key ON overten_auth.api_keys IS 'its index is the way that verification takes';
+
+/* Without a foreign key, whose row locks would write api_keys. */
+CREATE TABLE overten_auth.key_last_used (
+	key_id text COLLATE "C"
+		CONSTRAINT key_last_used_pkey PRIMARY KEY,
+	last_used_at timestamptz
+) WITH (fillfactor = 70);
+REVOKE ALL ON overten_auth.key_last_used FROM PUBLIC;
+COMMENT ON TABLE overten_auth.key_last_used IS 'when each key was last used; apart from api_keys, for it is written often';
+COMMENT ON COLUMN overten_auth.key_last_used.key_id IS 'the key';
+COMMENT ON COLUMN overten_auth.key_last_used.last_used_at IS 'time of the last use that was recorded, about a minute coarse; NULL if there is none';
+
+/*
+ * Without a foreign key to api_keys, whose row locks would write it.  Written by
+ * the background workers alone.
+ */
+CREATE TABLE overten_auth.key_usage (
+	key_id text COLLATE "C" NOT NULL,
+	hour timestamptz NOT NULL,
+	client_addr inet,
+	accepted int8 NOT NULL DEFAULT 0,
+	refused int8 NOT NULL DEFAULT 0,
+	first_used_at timestamptz NOT NULL,
+	last_used_at timestamptz NOT NULL,
+	CONSTRAINT key_usage_key UNIQUE NULLS NOT DISTINCT (key_id, hour, client_addr)
+) WITH (fillfactor = 70);
+CREATE INDEX key_usage_hour_idx ON overten_auth.key_usage (hour, key_id);
+REVOKE ALL ON overten_auth.key_usage FROM PUBLIC;
+COMMENT ON TABLE overten_auth.key_usage IS 'the history of each key, by hour and client address';
+COMMENT ON COLUMN overten_auth.key_usage.key_id IS 'the key';
+COMMENT ON COLUMN overten_auth.key_usage.hour IS 'the beginning of the hour, in UTC';
+COMMENT ON COLUMN overten_auth.key_usage.client_addr IS 'where the requests came from, an IPv6 address cut to /64; NULL if that is not known, and for all addresses of a key after the first 64 of the hour, or after the first while memory for counting is short';
+COMMENT ON COLUMN overten_auth.key_usage.accepted IS 'uses';
+COMMENT ON COLUMN overten_auth.key_usage.refused IS 'attempts to use it after it was revoked';
+COMMENT ON COLUMN overten_auth.key_usage.first_used_at IS 'time of the first use or attempt';
+COMMENT ON COLUMN overten_auth.key_usage.last_used_at IS 'time of the last use or attempt';
+COMMENT ON INDEX overten_auth.key_usage_hour_idx IS 'finds what is older than overten_auth.usage_retention, and how far the history goes back; with the key, so that a planner who takes it for a key and hour does no harm';
+
+CREATE TABLE overten_auth.audit_log (
+	audit_id uuid DEFAULT gen_random_uuid()
+		CONSTRAINT audit_log_pkey PRIMARY KEY,
+	at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	action text NOT NULL,
+	org_id text COLLATE "C",
+	key_id text COLLATE "C",
+	actor text NOT NULL,
+	uid text COLLATE "C",
+	detail text
+);
+CREATE INDEX audit_log_org_id_idx ON overten_auth.audit_log (org_id, at);
+REVOKE ALL ON overten_auth.audit_log FROM PUBLIC;
+COMMENT ON TABLE overten_auth.audit_log IS 'who did what and when; append only';
+COMMENT ON COLUMN overten_auth.audit_log.audit_id IS 'random';
+COMMENT ON COLUMN overten_auth.audit_log.at IS 'when, by the wall clock';
+COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, mint_key, import_key, revoke_key, revoke_leaked_key, load_signing_keys, rotate_webhook_secret or reseal';
+COMMENT ON COLUMN overten_auth.audit_log.org_id IS 'the org that it was done to; NULL if none, or several';
+COMMENT ON COLUMN overten_auth.audit_log.key_id IS 'the key that it was done to; NULL if none';
+COMMENT ON COLUMN overten_auth.audit_log.actor IS 'the database role of the session (session_user)';
+COMMENT ON COLUMN overten_auth.audit_log.uid IS 'the person on whose behalf it was done; NULL if the session acted for itself';
+COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier, the member, the name of the key, the reason, or the number of signing keys or resealed orgs';
+COMMENT ON INDEX overten_auth.audit_log_org_id_idx IS 'shows the history of an org';
+
+/* Not dumped: a restored backup must not bring withdrawn keys back. */
+CREATE TABLE overten_auth.signing_keys (
+	kid text COLLATE "C"
+		CONSTRAINT signing_keys_pkey PRIMARY KEY
+		CONSTRAINT signing_keys_kid_check CHECK (
+			octet_length(kid) >= 1),
+	public_key bytea NOT NULL,
+	expires_at timestamptz,
+	certificate_expires_at timestamptz,
+	loaded_at timestamptz NOT NULL DEFAULT clock_timestamp()
+) WITH (vacuum_truncate = off);
+REVOKE ALL ON overten_auth.signing_keys FROM PUBLIC;
+COMMENT ON TABLE overten_auth.signing_keys IS 'keys that Firebase ID tokens are checked with; whoever can write it can log in as anyone; not dumped, load them again after a restore';
+COMMENT ON COLUMN overten_auth.signing_keys.kid IS 'key id, compared byte for byte';
+COMMENT ON COLUMN overten_auth.signing_keys.public_key IS 'RSA key as SubjectPublicKeyInfo in DER';
+COMMENT ON COLUMN overten_auth.signing_keys.expires_at IS 'from when on it is not used; NULL if it does not expire';
+COMMENT ON COLUMN overten_auth.signing_keys.certificate_expires_at IS 'the end of its certificate, which expires_at is never after; NULL if it came as a JWK';
+COMMENT ON COLUMN overten_auth.signing_keys.loaded_at IS 'when the set that it is in was loaded';
+
+
+/* Triggers */
+
+CREATE FUNCTION overten_auth.invalidate_caches() RETURNS trigger
+	LANGUAGE c AS 'MODULE_PATHNAME', 'overten_invalidate_caches';
+REVOKE ALL ON FUNCTION overten_auth.invalidate_caches FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.invalidate_caches IS 'tells all sessions, with the commit, to forget what they have cached; makes the commit wait for its WAL';
+
+CREATE TRIGGER invalidate_caches
+	AFTER UPDATE OR DELETE ON overten_auth.orgs
+	FOR EACH ROW EXECUTE FUNCTION overten_auth.invalidate_caches();
+ALTER TABLE overten_auth.orgs ENABLE ALWAYS TRIGGER invalidate_caches;
+COMMENT ON TRIGGER invalidate_caches ON overten_auth.orgs IS 'makes a change take effect at once; never disable it';
+
+CREATE TRIGGER invalidate_caches
+	AFTER UPDATE OR DELETE ON overten_auth.api_keys
+	FOR EACH ROW EXECUTE FUNCTION overten_auth.invalidate_caches();
+ALTER TABLE overten_auth.api_keys ENABLE ALWAYS TRIGGER invalidate_caches;
+COMMENT ON TRIGGER invalidate_caches ON overten_auth.api_keys IS 'makes a change take effect at once; never disable it';
+
+CREATE TRIGGER invalidate_caches
+	AFTER INSERT OR UPDATE OR DELETE ON overten_auth.signing_keys
+	FOR EACH ROW EXECUTE FUNCTION overten_auth.invalidate_caches();
+ALTER TABLE overten_auth.signing_keys ENABLE ALWAYS TRIGGER invalidate_caches;
+COMMENT ON TRIGGER invalidate_caches ON overten_auth.signing_keys IS 'makes a change take effect at once; never disable it';
+
+CREATE FUNCTION overten_auth.refuse_change() RETURNS trigger
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RAISE EXCEPTION USING
+		ERRCODE = 'insufficient_privilege',
+		MESSAGE = format('%s is append only', TG_RELID::regclass);
+END
+$$;
+REVOKE ALL ON FUNCTION overten_auth.refuse_change FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.refuse_change IS 'refuses UPDATE, DELETE and TRUNCATE of an append-only table';
+
+CREATE TRIGGER refuse_change
+	BEFORE UPDATE OR DELETE OR TRUNCATE ON overten_auth.audit_log
+	FOR EACH STATEMENT EXECUTE FUNCTION overten_auth.refuse_change();
+ALTER TABLE overten_auth.audit_log ENABLE ALWAYS TRIGGER refuse_change;
+COMMENT ON TRIGGER refuse_change ON overten_auth.audit_log IS 'keeps the log append only';
+
+
+/* Keys */
+
+CREATE FUNCTION @extschema@.overten_mint_key(
+	org_id text,
+	name text DEFAULT 'primary',
+	OUT key_id text,
+	OUT org_id text,
+	OUT name text,
+	OUT prefix text,
+	OUT created_at timestamptz,
+	OUT secret text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_mint_key FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_mint_key IS
+'Mints a key for an org. The secret is returned this once and stored nowhere. Errors: 42704 no such org; 22023 the name, trimmed of spaces, is empty, over 64 characters or has control characters; 22004 NULL.';
+
+CREATE TYPE overten_auth.verified_key AS (
+	key_id text,
+	org_id text,
+	org_name text,
+	tier text,
+	webhook_secret text,
+	key_prefix text
+);
+REVOKE ALL ON TYPE overten_auth.verified_key FROM PUBLIC;
+COMMENT ON TYPE overten_auth.verified_key IS 'what verification says of an accepted key';
+COMMENT ON COLUMN overten_auth.verified_key.key_id IS 'the key';
+COMMENT ON COLUMN overten_auth.verified_key.org_id IS 'the org that it bills against';
+COMMENT ON COLUMN overten_auth.verified_key.org_name IS 'display name of the org';
+COMMENT ON COLUMN overten_auth.verified_key.tier IS 'the plan that the org is on';
+COMMENT ON COLUMN overten_auth.verified_key.webhook_secret IS 'what signs the org''s webhooks; NULL if it cannot be unsealed';
+COMMENT ON COLUMN overten_auth.verified_key.key_prefix IS 'first 12 characters of the secret';
+
+CREATE FUNCTION @extschema@.overten_verify_key(secret text)
+	RETURNS overten_auth.verified_key
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_verify_key FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_verify_key IS
+'The key and org of a secret; NULL, in FROM a row of NULLs, for anything that is not an active key of an org that is not suspended: test key_id IS NOT NULL. Raises nothing on a bad key; 55000 on a standby unless overten_auth.verify_on_standby is on.';
+
+CREATE FUNCTION @extschema@.overten_verify_key_digest(digest bytea)
+	RETURNS overten_auth.verified_key
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_verify_key_digest FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_verify_key_digest IS
+'Like overten_verify_key, from the SHA-256 of the secret (32 bytes), for callers who hash before they call. A digest is a credential to those who may execute this: never grant it together with SELECT on overten_auth.api_keys.';
+
+CREATE FUNCTION @extschema@.overten_list_keys(org_id text)
+	RETURNS TABLE (
+		key_id text,
+		name text,
+		prefix text,
+		created_at timestamptz,
+		last_used_at timestamptz,
+		revoked_at timestamptz)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_list_keys FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_list_keys IS
+'The keys of an org, revoked ones too, in the order of their creation. Errors: 42704 no such org; 22004 NULL.';
+
+CREATE FUNCTION @extschema@.overten_revoke_key(
+	org_id text,
+	key_id text,
+	reason text DEFAULT NULL)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_revoke_key FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_revoke_key IS
+'Revokes a key for good, in all sessions from the commit on. True if this call did it; false if it was revoked before, and then the first time and reason stay. Errors: 42704 the org has no such key; 22023 the reason, trimmed of spaces, is empty, over 200 characters or has control characters; 22004 NULL.';
+
+CREATE FUNCTION @extschema@.overten_key_checksum_ok(key text)
+	RETURNS bool
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_key_checksum_ok FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_key_checksum_ok IS
+'Whether a text has the shape and the checksum (CRC-32/ISO-HDLC of its first 30 characters, in base 62) of a minted key. Reads no table: says nothing about whether the key is active.';
+
+CREATE FUNCTION @extschema@.overten_revoke_leaked(
+	secret text,
+	reason text DEFAULT NULL)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_revoke_leaked FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_revoke_leaked IS
+'Revokes the key with this secret, of whatever org, for good. True if this call did it; false if it was revoked before, and then the first time and reason stay; NULL if no key has this secret, whatever it looks like. Errors: 22004 the secret is NULL; 22023 the reason, trimmed of spaces, is empty, over 200 characters or has control characters; 40001 above READ COMMITTED, the key was minted since the transaction began.';
+
+CREATE FUNCTION @extschema@.overten_revoke_all(
+	org_id text,
+	reason text DEFAULT NULL)
+	RETURNS int8
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_revoke_all FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_revoke_all IS
+'Revokes the active keys of an org for good and returns how many there were. Waits for transactions that are minting keys for it. Errors: 42704 no such org; 22023 the reason, as for overten_revoke_leaked; 22004 NULL; 40001 above READ COMMITTED, a key was minted since the transaction began.';
+
+CREATE FUNCTION @extschema@.overten_import_key(
+	org_id text,
+	name text,
+	digest bytea,
+	prefix text,
+	created_at timestamptz DEFAULT NULL)
+	RETURNS text
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_import_key FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_import_key IS
+'Takes over a key that was minted elsewhere, sk_live_ and 28 alphanumeric characters, by its SHA-256 (32 bytes) and its first 12 characters, and returns its new key_id. A NULL created_at is now. Errors: 42704 no such org; 23505 a key with this digest exists already, revoked or not; 22023 the name, the digest''s length, the prefix, or a created_at before 1970 or in the future; 22004 NULL.';
+
+CREATE FUNCTION @extschema@.overten_import_keys(
+	org_ids text[],
+	names text[],
+	digests bytea[],
+	prefixes text[],
+	created_at timestamptz[] DEFAULT NULL)
+	RETURNS int8
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_import_keys FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_import_keys IS
+'overten_import_key for many keys, all or none: arrays with one value for each, as array_agg() makes them from a staging table. Returns how many were imported. Errors as there, with the row in the context, counted from 1; 22023 the arrays differ in length; 22004 one is NULL that is not created_at.';
+
+
+/* The history of keys */
+
+CREATE FUNCTION @extschema@.overten_key_usage(
+	org_id text,
+	key_id text,
+	since timestamptz DEFAULT NULL,
+	until timestamptz DEFAULT NULL)
+	RETURNS TABLE (
+		hour timestamptz,
+		client_addr inet,
+		accepted int8,
+		refused int8,
+		first_used_at timestamptz,
+		last_used_at timestamptz)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_key_usage FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_key_usage IS
+'The history of a key, by hour and client address, in this order: all hours that overlap the time from since, included, until until, excluded, so the hour that since is in counts as a whole. NULL means now for until, and 24 hours before until for since. Hours without use have no rows. Errors: 42704 the org has no such key; 22023 since is later than until, or one of them infinite; 22004 an id is NULL.';
+
+CREATE FUNCTION @extschema@.overten_org_usage(
+	org_id text,
+	since timestamptz,
+	until timestamptz)
+	RETURNS TABLE (
+		key_id text,
+		name text,
+		prefix text,
+		hour timestamptz,
+		accepted int8,
+		refused int8)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_org_usage FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_org_usage IS
+'What to bill an org for: sums over all addresses by key, in the order of their creation, and hour, of the hours that begin at since or later and before until. Each hour is in one of two invoices that adjoin, and in one alone, whether they meet at a full hour or not. Revoked keys too; hours without use have no rows. Errors: 42704 no such org; 22023 since is later than until, or one of them infinite; 22004 NULL.';
+
+CREATE FUNCTION @extschema@.overten_key_anomalies(
+	org_id text,
+	key_id text)
+	RETURNS TABLE (
+		kind text,
+		client_addr inet,
+		first_at timestamptz,
+		last_at timestamptz,
+		observed int8,
+		expected numeric,
+		reference_at timestamptz,
+		detail text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_key_anomalies FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_key_anomalies IS
+'What in the history of a key a person should look at; no rows if nothing. Kinds, in this order: used_after_revocation (by address, all of the history), woke (used in the last 24 hours after 30 days or more without), rise (an hour of the last 24 with at least 100 uses, 10 times the mean and twice the largest of the hours with use in the 28 days before, of which there must be 3), new_address (first seen in the last 24 hours, where others were before). observed and expected are numbers of requests; reference_at is the revocation, the last use before (or the minting), or the beginning of the history that is compared with. Errors: 42704 the org has no such key; 22004 NULL.';
+
+
+/* Identity */
+
+CREATE FUNCTION @extschema@.overten_authenticate(secret text)
+	RETURNS overten_auth.verified_key
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_authenticate FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_authenticate IS
+'Returns what overten_verify_key returns, and makes the key and its org the identity of the transaction, or with a NULL or refused secret nobody. ROLLBACK TO restores the one from before the savepoint; COMMIT, ROLLBACK and PREPARE TRANSACTION forget it. Raises nothing on a bad key; 55000 on a standby unless overten_auth.verify_on_standby is on.';
+
+CREATE FUNCTION @extschema@.overten_current_org() RETURNS text
+	LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_current_org FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_current_org IS
+'org_id of the identity that overten_authenticate has set in this transaction; NULL if there is none. In a policy, write (SELECT overten_current_org()), which asks once for each statement. Errors: 25000 in a parallel worker, where only a function that wrongly says PARALLEL SAFE brings it.';
+
+CREATE FUNCTION @extschema@.overten_current_key() RETURNS text
+	LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_current_key FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_current_key IS
+'key_id of the identity, like overten_current_org.';
+
+
+/* Orgs */
+
+CREATE FUNCTION @extschema@.overten_create_org(
+	name text,
+	tier text DEFAULT 'free',
+	OUT org_id text,
+	OUT name text,
+	OUT tier text,
+	OUT created_at timestamptz)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_create_org FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_create_org IS
+'Creates an org. Errors: 22023 the name, trimmed of spaces, is empty, over 100 characters or has control characters, or there is no such tier; 22004 NULL.';
+
+CREATE FUNCTION @extschema@.overten_set_tier(org_id text, tier text)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_set_tier FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_set_tier IS
+'Puts an org on a tier. True if that changed it. Errors: 42704 no such org; 22023 no such tier; 22004 NULL.';
+
+CREATE FUNCTION @extschema@.overten_set_api_access(org_id text, allowed bool)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_set_api_access FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_set_api_access IS
+'False suspends an org: its keys are refused, but not touched. True resumes it, and signs it up for API access if it has not. True is returned if that changed anything. Errors: 42704 no such org; 22004 NULL.';
+
+CREATE FUNCTION @extschema@.overten_add_member(org_id text, uid text)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_add_member FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_add_member IS
+'Lets a person, by Firebase uid (1 to 128 characters), manage the keys of an org. True if that changed anything. Errors: 42704 no such org; 22023 the uid; 22004 NULL.';
+
+CREATE FUNCTION @extschema@.overten_remove_member(org_id text, uid text)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_remove_member FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_remove_member IS
+'Undoes overten_add_member; keys that the person minted stay. True if that changed anything. Errors: 42704 no such org; 22023 the uid; 22004 NULL.';
+
+CREATE FUNCTION @extschema@.overten_list_orgs(uid text)
+	RETURNS TABLE (
+		org_id text,
+		name text,
+		tier text,
+		created_at timestamptz,
+		api_access_since timestamptz,
+		suspended_at timestamptz)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_list_orgs FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_list_orgs IS
+'The orgs that a person is a member of, in the order of their creation. Errors: 22023 the uid; 22004 NULL.';
+
+
+/* Webhooks */
+
+CREATE FUNCTION @extschema@.overten_rotate_webhook_secret(
+	org_id text,
+	grace interval DEFAULT '24 hours')
+	RETURNS text
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_rotate_webhook_secret FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_rotate_webhook_secret IS
+'Gives an org a new webhook secret and returns it. The one before signs beside it until the grace is over; one that was still in its grace is forgotten. Errors: 42704 no such org; 22023 the grace is negative or over 30 days; 22004 NULL; 55000 there is no master key to seal it with.';
+
+CREATE FUNCTION @extschema@.overten_sign_webhook(
+	org_id text,
+	message_id text,
+	"timestamp" int8,
+	body text)
+	RETURNS text
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_sign_webhook(text, text, int8, text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_sign_webhook(text, text, int8, text) IS
+'The header webhook-signature of Standard Webhooks for a message with these webhook-id, webhook-timestamp (seconds since 1970) and body, which is signed in UTF-8: v1, and the base64 of the HMAC-SHA256; two of them, separated by a space, during the grace of a rotation. Errors: 42704 no such org; 22023 message_id has not 1 to 256 printable ASCII characters without spaces and dots, or the time is negative; 22004 NULL; 55000 the secret does not open.';
+
+CREATE FUNCTION @extschema@.overten_sign_webhook(
+	org_id text,
+	message_id text,
+	"timestamp" int8,
+	body bytea)
+	RETURNS text
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_sign_webhook_bytes';
+REVOKE ALL ON FUNCTION @extschema@.overten_sign_webhook(text, text, int8, bytea) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_sign_webhook(text, text, int8, bytea) IS
+'The same with a body of bytes, which are signed as they are.';
+
+CREATE FUNCTION @extschema@.overten_reseal(max_orgs int4 DEFAULT 1000)
+	RETURNS int8
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_reseal FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_reseal IS
+'Seals the webhook secrets of at most so many orgs with the first master key of the file, where they are under another one, and returns how many orgs are still to do: call it until that is 0. Orgs that other transactions have locked are left for the next call; those whose secrets do not open are counted in a WARNING. Errors: 22023 max_orgs is less than 1; 22004 NULL; 55000 there is no master key.';
+
+CREATE FUNCTION overten_auth.master_key_ids(
+	OUT needed text[],
+	OUT present text[])
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_master_key_ids';
+REVOKE ALL ON FUNCTION overten_auth.master_key_ids FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.master_key_ids IS
+'Ids of master keys in hex: needed by the webhook secrets of this database, and present in the file in its order; none are if the file is missing or not good.';
+
+
+/* Firebase ID tokens */
+
+CREATE TYPE overten_auth.verified_token AS (
+	uid text,
+	email text,
+	email_verified bool,
+	name text,
+	sign_in_provider text,
+	tenant text,
+	auth_time timestamptz,
+	issued_at timestamptz,
+	expires_at timestamptz,
+	claims jsonb
+);
+REVOKE ALL ON TYPE overten_auth.verified_token FROM PUBLIC;
+COMMENT ON TYPE overten_auth.verified_token IS 'what a good Firebase ID token says';
+COMMENT ON COLUMN overten_auth.verified_token.uid IS 'the person: sub';
+COMMENT ON COLUMN overten_auth.verified_token.email IS 'the claim of that name; NULL if it is no string';
+COMMENT ON COLUMN overten_auth.verified_token.email_verified IS 'the claim of that name; NULL if it is no boolean';
+COMMENT ON COLUMN overten_auth.verified_token.name IS 'the claim of that name; NULL if it is no string';
+COMMENT ON COLUMN overten_auth.verified_token.sign_in_provider IS 'how the person signed in, as password, google.com or phone';
+COMMENT ON COLUMN overten_auth.verified_token.tenant IS 'tenant of Identity Platform; NULL if none';
+COMMENT ON COLUMN overten_auth.verified_token.auth_time IS 'when the person signed in';
+COMMENT ON COLUMN overten_auth.verified_token.issued_at IS 'iat';
+COMMENT ON COLUMN overten_auth.verified_token.expires_at IS 'exp';
+COMMENT ON COLUMN overten_auth.verified_token.claims IS 'all claims';
+
+CREATE FUNCTION @extschema@.overten_verify_firebase_jwt(token text)
+	RETURNS overten_auth.verified_token
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_verify_firebase_jwt FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_verify_firebase_jwt IS
+'Whom a Firebase ID token is about, by the rules that Firebase documents; that Firebase has revoked it since is not seen. Errors: 28OA1 the token is good but has expired; 28000 it is refused, the detail says why; 55000 overten_auth.firebase_project_id is not set, there are no signing keys that have not expired, or this is a standby and overten_auth.verify_on_standby is off; 58P01 libjwt is not installed.';
+
+CREATE FUNCTION @extschema@.overten_load_signing_keys(keys json)
+	RETURNS int4
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_load_signing_keys FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_load_signing_keys IS
+'Replaces the keys that Firebase ID tokens are checked with by those of a document, in all sessions from the commit on, and returns how many there are: Google''s X.509 certificates by key id, or a JWK set. Keys from certificates expire with them, those of a JWK set do not. Errors: 22023 something in the document is not usable, and the old keys stay; 40001 another transaction has loaded keys.';
+
+CREATE FUNCTION @extschema@.overten_refresh_signing_keys() RETURNS int4
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_refresh_signing_keys FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_refresh_signing_keys IS
+'Has the background worker fetch signing keys now, and returns how many there are then that have not expired. Errors: 55000 they were not fetched in 30 seconds, the detail says why, and the keys are as they were.';
+
+
+/* Usage, and the state of everything */
+
+CREATE FUNCTION @extschema@.overten_flush_usage() RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_flush_usage FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_flush_usage IS
+'Waits until all uses that were counted before are in the tables; nothing to wait for where they are not counted in shared memory. Errors: 55000 the flush fails, takes more than 30 seconds, or this is a standby; no use is lost by that.';
+
+CREATE FUNCTION @extschema@.overten_status(
+	OUT usage_mode text,
+	OUT usage_worker text,
+	OUT flushed_at timestamptz,
+	OUT flush_failed_at timestamptz,
+	OUT flush_failure text,
+	OUT signing_keys int4,
+	OUT signing_keys_expire_at timestamptz,
+	OUT key_worker text,
+	OUT fetched_at timestamptz,
+	OUT fetch_tried_at timestamptz,
+	OUT fetch_outcome text,
+	OUT next_fetch_at timestamptz,
+	OUT master_keys_needed text[],
+	OUT master_keys_present text[])
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_status FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_status IS
+'The state of this database. usage_mode: how uses are recorded, in shared memory, in a table (last_used_at alone) or not at all (off). usage_worker: waiting, working, or none where one should be. flushed_at, flush_failed_at, flush_failure: the last flush, and the last failure of the worker. signing_keys: how many have not expired; signing_keys_expire_at: when the last of them does. key_worker: fetching signing keys, scheduled, or off (no project or no command). fetched_at: the last fetch that succeeded; fetch_tried_at, fetch_outcome: the last one; next_fetch_at: the next. master_keys_needed, master_keys_present: ids of the keys that webhook secrets are sealed with, and of those in the master key file.';
+
+CREATE FUNCTION overten_auth.stat(
+	OUT accepted int8,
+	OUT refused int8,
+	OUT cache_hits int8,
+	OUT cache_misses int8,
+	OUT not_attributed int8,
+	OUT flushes int8,
+	OUT flush_failures int8,
+	OUT entries_used int4,
+	OUT entries_free int4,
+	OUT last_fetch_at timestamptz,
+	OUT last_fetch_outcome text,
+	OUT since timestamptz)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_stat';
+REVOKE ALL ON FUNCTION overten_auth.stat FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.stat IS
+'What the view overten_stat shows; whoever is to read the view needs EXECUTE on this, too.';
+
+CREATE VIEW @extschema@.overten_stat AS SELECT * FROM overten_auth.stat();
+REVOKE ALL ON @extschema@.overten_stat FROM PUBLIC;
+COMMENT ON VIEW @extschema@.overten_stat IS 'statistics of the whole server since its start; all NULL unless the library is preloaded';
+COMMENT ON COLUMN @extschema@.overten_stat.accepted IS 'keys accepted';
+COMMENT ON COLUMN @extschema@.overten_stat.refused IS 'keys refused, whatever the reason';
+COMMENT ON COLUMN @extschema@.overten_stat.cache_hits IS 'keys accepted from a session''s cache';
+COMMENT ON COLUMN @extschema@.overten_stat.cache_misses IS 'keys looked up in the tables';
+COMMENT ON COLUMN @extschema@.overten_stat.not_attributed IS 'uses missing in the history, for there was no memory left to count them: raise overten_auth.max_tracked_keys';
+COMMENT ON COLUMN @extschema@.overten_stat.flushes IS 'times that uses were written into the tables';
+COMMENT ON COLUMN @extschema@.overten_stat.flush_failures IS 'times that this, or removing old history, failed';
+COMMENT ON COLUMN @extschema@.overten_stat.entries_used IS 'pairs of a key and a client address that are counted at this moment';
+COMMENT ON COLUMN @extschema@.overten_stat.entries_free IS 'how many more could be';
+COMMENT ON COLUMN @extschema@.overten_stat.last_fetch_at IS 'when signing keys were last fetched, or that was tried, for any of the databases';
+COMMENT ON COLUMN @extschema@.overten_stat.last_fetch_outcome IS 'what came of it';
+COMMENT ON COLUMN @extschema@.overten_stat.since IS 'when the counting began';
+
+
+/* Over HTTP */
+
+CREATE FUNCTION @extschema@.overten_signup(
+	uid text,
+	org_name text DEFAULT NULL,
+	existing_org_id text DEFAULT NULL,
+	tier text DEFAULT NULL,
+	key_name text DEFAULT 'primary',
+	OUT org_id text,
+	OUT org_name text,
+	OUT tier text,
+	OUT key_id text,
+	OUT name text,
+	OUT prefix text,
+	OUT created_at timestamptz,
+	OUT secret text,
+	OUT webhook_secret text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_signup FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_signup IS
+'Signs a person up: creates an org (org_name) with the person as its member, or switches API access on for an org of the person''s (existing_org_id), and mints a key. Takes the uid on trust: never grant it to a role that speaks for customers. A NULL tier is free for a new org; that of an existing org is never changed. Errors: 22004; 22023 both or neither of org_name and existing_org_id, a name, or a tier that is not self-service or not the org''s; 42704 no such org of this person; 42710 signed up already; 53400 max_orgs_per_uid, max_keys_per_org or max_keys_total_per_org; 55000 suspended.';
+
+CREATE TYPE overten_auth.http_response AS (
+	status int4,
+	headers json,
+	body text
+);
+REVOKE ALL ON TYPE overten_auth.http_response FROM PUBLIC;
+COMMENT ON TYPE overten_auth.http_response IS 'the answer to an HTTP request';
+COMMENT ON COLUMN overten_auth.http_response.status IS 'status code';
+COMMENT ON COLUMN overten_auth.http_response.headers IS 'object with lower-case names';
+COMMENT ON COLUMN overten_auth.http_response.body IS 'JSON; NULL if there is no body';
+
+CREATE FUNCTION @extschema@.overten_handle_request(
+	method text,
+	path text,
+	headers json,
+	body text)
+	RETURNS overten_auth.http_response
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_handle_request FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_handle_request IS
+'Answers one HTTP request to the API. The path begins with /api/v1 and may have a query string; headers are an object with lower-case names; a body of NULL or an empty one is none. All that a client can do wrong is an answer, not an error. A role that an HTTP layer uses needs EXECUTE on this alone.';
+
+CREATE SCHEMA overten_api;
+REVOKE ALL ON SCHEMA overten_api FROM PUBLIC;
+COMMENT ON SCHEMA overten_api IS 'the API of overten_auth for PostgREST';
+
+CREATE FUNCTION overten_api.signup(json) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_signup';
+REVOKE ALL ON FUNCTION overten_api.signup FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.signup IS 'POST /signup';
+
+CREATE FUNCTION overten_api.create_api_key(json) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_create_api_key';
+REVOKE ALL ON FUNCTION overten_api.create_api_key FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.create_api_key IS
+'POST /organizations/{org_id}/api-keys; the id in the header x-overten-org-id or the member org_id';
+
+CREATE FUNCTION overten_api.list_api_keys(org_id text DEFAULT NULL) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_list_api_keys';
+REVOKE ALL ON FUNCTION overten_api.list_api_keys FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.list_api_keys IS
+'GET /organizations/{org_id}/api-keys; the id in the header x-overten-org-id or as argument';
+
+CREATE FUNCTION overten_api.revoke_api_key(json) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_revoke_api_key';
+REVOKE ALL ON FUNCTION overten_api.revoke_api_key FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.revoke_api_key IS
+'DELETE /organizations/{org_id}/api-keys/{key_id}; the ids in the headers x-overten-org-id and x-overten-key-id or the members org_id and key_id. Raises SQLSTATE PGRST with the answer where it is an error, with the code in the header x-overten-error.';
+
+CREATE FUNCTION overten_api.verify() RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_verify';
+REVOKE ALL ON FUNCTION overten_api.verify FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.verify IS 'GET /verify';
+
+CREATE FUNCTION overten_api.key_usage(
+	org_id text DEFAULT NULL,
+	key_id text DEFAULT NULL,
+	since text DEFAULT NULL,
+	until text DEFAULT NULL)
+	RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_key_usage';
+REVOKE ALL ON FUNCTION overten_api.key_usage FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.key_usage IS
+'GET /organizations/{org_id}/api-keys/{key_id}/usage; the ids in the headers x-overten-org-id and x-overten-key-id or as arguments, the query string in the header x-overten-query or else its parameters as arguments';
+
+
+CREATE FUNCTION overten_api.authenticate_request() RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_authenticate_request';
+REVOKE ALL ON FUNCTION overten_api.authenticate_request FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.authenticate_request IS
+'For db-pre-request before tables of your own: makes the API key of the request the identity, as overten_authenticate does; without a bearer, or with one that is no API key, there is none. Raises SQLSTATE PGRST like revoke_api_key: 401 invalid_api_key, 400 invalid_request for two credentials that differ, 503 service_unavailable on a standby that may not verify.';
+
+
+/*
+ * PUBLIC may use the row types of tables and views unless that is revoked.
+ * Becoming members for a moment makes the types lose their initial privileges,
+ * which pg_dump would warn of: it dumps no such types.
+ */
+REVOKE ALL ON TYPE overten_auth.tiers, overten_auth.orgs,
+	overten_auth.members, overten_auth.api_keys, overten_auth.key_last_used,
+	overten_auth.key_usage, overten_auth.audit_log, overten_auth.signing_keys,
+	@extschema@.overten_stat FROM PUBLIC;
+DO $$
+DECLARE
+	row_type regtype;
+BEGIN
+	FOR row_type IN
+		SELECT c.reltype FROM pg_class c JOIN pg_depend d
+		ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+		JOIN pg_extension e
+		ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+		WHERE e.extname = 'overten_auth' AND c.relkind IN ('r', 'v')
+	LOOP
+		EXECUTE format('ALTER EXTENSION overten_auth ADD TYPE %s', row_type);
+		EXECUTE format('ALTER EXTENSION overten_auth DROP TYPE %s', row_type);
+	END LOOP;
+END
+$$;
+
+
+/* What pg_dump carries over: all that was not there after CREATE EXTENSION. */
+SELECT pg_extension_config_dump('overten_auth.tiers', $$WHERE name OPERATOR(pg_catalog.<>) 'free'$$);
+SELECT pg_extension_config_dump('overten_auth.orgs', '');
+SELECT pg_extension_config_dump('overten_auth.members', '');
+SELECT pg_extension_config_dump('overten_auth.api_keys', '');
+SELECT pg_extension_config_dump('overten_auth.key_last_used', '');
+SELECT pg_extension_config_dump('overten_auth.key_usage', '');
+SELECT pg_extension_config_dump('overten_auth.audit_log', '');
