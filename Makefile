@@ -104,6 +104,8 @@ ISOLATION = revocation minting leak_response
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
+# They wait more than they work.
+PROVE_FLAGS = -j2
 
 EXTRA_CLEAN = test/race/race test/faults/load test/faults/clock_shift.so test/unit/key_answer
 
