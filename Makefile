@@ -26,9 +26,12 @@ OBJS = \
 	src/cache.o \
 	src/claims.o \
 	src/client_addr.o \
+	src/client_addr_text.o \
+	src/encoding.o \
 	src/endpoints.o \
 	src/firebase_token.o \
 	src/flush_request.o \
+	src/http_headers.o \
 	src/http_message.o \
 	src/http_request.o \
 	src/identity.o \
@@ -61,6 +64,7 @@ OBJS = \
 	src/request_body.o \
 	src/reseal.o \
 	src/response_json.o \
+	src/rfc3339.o \
 	src/row_type.o \
 	src/sealing.o \
 	src/secrecy.o \
@@ -72,6 +76,7 @@ OBJS = \
 	src/store.o \
 	src/strict_json.o \
 	src/tables.o \
+	src/text_rules.o \
 	src/token_decoder.o \
 	src/token_reader.o \
 	src/token_rules.o \
@@ -98,7 +103,7 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text keys webhooks usage privileges roles http firebase identity leaks import half_done
+REGRESS = key_text keys names webhooks usage privileges roles http firebase identity leaks import half_done
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
 ISOLATION = revocation minting leak_response
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto

@@ -13,6 +13,13 @@ const PASSING = new Set(['55P03', '55000', '25006']);
 // What may take long to answer, so that nothing should have to wait behind it.
 const REPORT = /\/usage(\?|$)/;
 
+// JSON in ASCII: the database's encoding need not have the characters that a
+// client puts into a header.
+function asciiJson(value) {
+  return JSON.stringify(value).replace(/[\u0080-\uffff]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}
+
 // Whether an error of a query says that the database is away, rather than that
 // something is wrong with it or with the gateway.
 export function isPassing(error) {
@@ -56,8 +63,8 @@ export function openDatabase(settings) {
       const road = reads && !REPORT.test(path) && pipelines || pool;
       const { rows } = await road.query({
         name,
-        text: 'SELECT status, headers, body FROM overten_handle_request($1, $2, $3, $4)',
-        values: [method, path, JSON.stringify(headers), body],
+        text: 'SELECT status, headers, body FROM overten_handle_request($1, $2, $3, $4::bytea)',
+        values: [method, path, asciiJson(headers), body],
       });
       return rows[0];
     },
@@ -65,7 +72,7 @@ export function openDatabase(settings) {
     // Whether the database answers, and this role may ask it.
     async ping() {
       const { rows } = await pool.query(`SELECT has_function_privilege(
-        'overten_handle_request(text, text, json, text)', 'EXECUTE') AS allowed`);
+        'overten_handle_request(text, text, json, bytea)', 'EXECUTE') AS allowed`);
       return rows[0].allowed;
     },
 

@@ -61,18 +61,6 @@ export function headersOf(request) {
   return found;
 }
 
-// The text of a body.  The database takes no text that is not valid UTF-8 or
-// has a NUL in it; what stands for it is not valid JSON either, so that it is
-// refused for that, and has as many bytes or more.
-function textOf(bytes) {
-  const text = bytes.toString('utf8');
-
-  if (text.includes('\0') || text.includes('\ufffd') && !bytes.equals(Buffer.from(text))) {
-    return '\ufffd' + text.replaceAll('\0', '\ufffd');
-  }
-  return text;
-}
-
 function hasBody(request) {
   const length = request.headers['content-length'];
 
@@ -80,7 +68,7 @@ function hasBody(request) {
     length !== undefined && length !== '0';
 }
 
-// The body as text, null if there is none.  Rejects if the client goes away
+// The body as it came, null if there is none.  Rejects if the client goes away
 // before it is whole.
 export function bodyOf(request) {
   if (!hasBody(request)) {
@@ -96,11 +84,11 @@ export function bodyOf(request) {
       if (before <= BODY_LIMIT) {
         chunks.push(chunk.subarray(0, BODY_LIMIT + 1 - before));
         if (size > BODY_LIMIT) {
-          resolve(textOf(Buffer.concat(chunks)));
+          resolve(Buffer.concat(chunks));
         }
       }
     });
-    request.on('end', () => resolve(textOf(Buffer.concat(chunks))));
+    request.on('end', () => resolve(Buffer.concat(chunks)));
     request.on('error', reject);
     request.on('close', () => reject(new Error('the client went away')));
   });

@@ -11,8 +11,8 @@
 
 -- The gateway.
 CREATE ROLE overten_gateway LOGIN;
-GRANT EXECUTE ON FUNCTION overten_handle_request(text, text, json, text)
-	TO overten_gateway;
+GRANT EXECUTE ON FUNCTION overten_handle_request(text, text, json, bytea),
+	overten_handle_request(text, text, json, text) TO overten_gateway;
 ALTER ROLE overten_gateway SET log_parameter_max_length = 0;
 ALTER ROLE overten_gateway SET log_parameter_max_length_on_error = 0;
 ALTER ROLE overten_gateway SET statement_timeout = '4s';

@@ -77,7 +77,7 @@ CREATE TABLE overten_auth.orgs (
 REVOKE ALL ON overten_auth.orgs FROM PUBLIC;
 COMMENT ON TABLE overten_auth.orgs IS 'customers; every write empties the verification caches of all sessions';
 COMMENT ON COLUMN overten_auth.orgs.org_id IS 'org_ and 20 random characters';
-COMMENT ON COLUMN overten_auth.orgs.name IS 'display name, 1 to 100 characters, not unique';
+COMMENT ON COLUMN overten_auth.orgs.name IS 'display name, not unique: 1 to 100 characters, with a visible character and no control characters, line or paragraph separators, bidirectional controls, noncharacters, or tag characters outside of flags';
 COMMENT ON COLUMN overten_auth.orgs.tier IS 'the plan that it is on';
 COMMENT ON COLUMN overten_auth.orgs.created_at IS 'when it was created';
 COMMENT ON COLUMN overten_auth.orgs.api_access_since IS 'when it signed up for API access; NULL if it has not';
@@ -101,7 +101,7 @@ CREATE INDEX members_uid_idx ON overten_auth.members (uid);
 REVOKE ALL ON overten_auth.members FROM PUBLIC;
 COMMENT ON TABLE overten_auth.members IS 'who may manage the keys of an org';
 COMMENT ON COLUMN overten_auth.members.org_id IS 'the org';
-COMMENT ON COLUMN overten_auth.members.uid IS 'the person: the uid of a Firebase user';
+COMMENT ON COLUMN overten_auth.members.uid IS 'the person: the uid of a Firebase user, byte for byte';
 COMMENT ON COLUMN overten_auth.members.added_at IS 'since when';
 COMMENT ON INDEX overten_auth.members_uid_idx IS 'finds the orgs of a person';
 
@@ -136,11 +136,11 @@ COMMENT ON COLUMN overten_auth.api_keys.org_id IS 'the org that it bills against
 COMMENT ON COLUMN overten_auth.api_keys.prefix IS 'first 12 characters of the secret';
 COMMENT ON COLUMN overten_auth.api_keys.revoked_at IS 'since when it is refused; NULL while it is active';
 COMMENT ON COLUMN overten_auth.api_keys.digest IS 'SHA-256 of the secret';
-COMMENT ON COLUMN overten_auth.api_keys.name IS 'display name, 1 to 64 characters, not unique';
+COMMENT ON COLUMN overten_auth.api_keys.name IS 'display name, not unique: 1 to 64 characters, with a visible character and no control characters, line or paragraph separators, bidirectional controls, noncharacters, or tag characters outside of flags';
 COMMENT ON COLUMN overten_auth.api_keys.created_at IS 'when it was minted';
 COMMENT ON COLUMN overten_auth.api_keys.created_by IS 'uid of the person who minted it; NULL if the application did';
 COMMENT ON COLUMN overten_auth.api_keys.revoked_by IS 'uid of the person who revoked it; NULL if the application did';
-COMMENT ON COLUMN overten_auth.api_keys.revoked_reason IS 'why, as given';
+COMMENT ON COLUMN overten_auth.api_keys.revoked_reason IS 'why, as given: 1 to 200 characters, by the rules of names';
 COMMENT ON INDEX overten_auth.api_keys_org_id_idx IS 'lists the keys of an org in order';
 COMMENT ON CONSTRAINT api_keys_digest_key ON overten_auth.api_keys IS 'its index is the way that verification takes';
 
@@ -282,7 +282,7 @@ CREATE FUNCTION @extschema@.overten_mint_key(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_mint_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_mint_key IS
-'Mints a key for an org. The secret is returned this once and stored nowhere. Errors: 42704 no such org; 22023 the name, trimmed of spaces, is empty, over 64 characters or has control characters; 22004 NULL.';
+'Mints a key for an org. The secret is returned this once and stored nowhere. Errors: 42704 no such org; 22023 the name, trimmed of spaces, has not 1 to 64 characters, or breaks a rule of names (see the column name of overten_auth.api_keys); 22004 NULL.';
 
 CREATE TYPE overten_auth.verified_key AS (
 	key_id text,
@@ -336,7 +336,7 @@ CREATE FUNCTION @extschema@.overten_revoke_key(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_revoke_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_revoke_key IS
-'Revokes a key for good, in all sessions from the commit on. True if this call did it; false if it was revoked before, and then the first time and reason stay. Errors: 42704 the org has no such key; 22023 the reason, trimmed of spaces, is empty, over 200 characters or has control characters; 22004 NULL.';
+'Revokes a key for good, in all sessions from the commit on. True if this call did it; false if it was revoked before, and then the first time and reason stay. Errors: 42704 the org has no such key; 22023 the reason, trimmed of spaces, has not 1 to 200 characters, or breaks a rule of names (see the column name of overten_auth.api_keys); 22004 NULL.';
 
 CREATE FUNCTION @extschema@.overten_key_checksum_ok(key text)
 	RETURNS bool
@@ -352,7 +352,7 @@ CREATE FUNCTION @extschema@.overten_revoke_leaked(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_revoke_leaked FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_revoke_leaked IS
-'Revokes the key with this secret, of whatever org, for good. True if this call did it; false if it was revoked before, and then the first time and reason stay; NULL if no key has this secret, whatever it looks like. Errors: 22004 the secret is NULL; 22023 the reason, trimmed of spaces, is empty, over 200 characters or has control characters; 40001 above READ COMMITTED, the key was minted since the transaction began.';
+'Revokes the key with this secret, of whatever org, for good. True if this call did it; false if it was revoked before, and then the first time and reason stay; NULL if no key has this secret, whatever it looks like. Errors: 22004 the secret is NULL; 22023 the reason, trimmed of spaces, has not 1 to 200 characters, or breaks a rule of names (see the column name of overten_auth.api_keys); 40001 above READ COMMITTED, the key was minted since the transaction began.';
 
 CREATE FUNCTION @extschema@.overten_revoke_all(
 	org_id text,
@@ -475,7 +475,7 @@ CREATE FUNCTION @extschema@.overten_create_org(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_create_org FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_create_org IS
-'Creates an org. Errors: 22023 the name, trimmed of spaces, is empty, over 100 characters or has control characters, or there is no such tier; 22004 NULL.';
+'Creates an org. Errors: 22023 the name, trimmed of spaces, has not 1 to 100 characters, or breaks a rule of names (see the column name of overten_auth.orgs), or there is no such tier; 22004 NULL.';
 
 CREATE FUNCTION @extschema@.overten_set_tier(org_id text, tier text)
 	RETURNS bool
@@ -496,7 +496,7 @@ CREATE FUNCTION @extschema@.overten_add_member(org_id text, uid text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_add_member FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_add_member IS
-'Lets a person, by Firebase uid (1 to 128 characters), manage the keys of an org. True if that changed anything. Errors: 42704 no such org; 22023 the uid; 22004 NULL.';
+'Lets a person, by Firebase uid, manage the keys of an org. A uid has 1 to 128 characters, the first and the last of them visible, and none that names cannot have. True if that changed anything. Errors: 42704 no such org; 22023 the uid; 22004 NULL.';
 
 CREATE FUNCTION @extschema@.overten_remove_member(org_id text, uid text)
 	RETURNS bool
@@ -716,12 +716,23 @@ CREATE FUNCTION @extschema@.overten_handle_request(
 	method text,
 	path text,
 	headers json,
+	body bytea)
+	RETURNS overten_auth.http_response
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_handle_request_bytes';
+REVOKE ALL ON FUNCTION @extschema@.overten_handle_request(text, text, json, bytea) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_handle_request(text, text, json, bytea) IS
+'Answers one HTTP request to the API. The path begins with /api/v1 and may have a query string; headers are an object with lower-case names; the body is as the client sent it, NULL or an empty one for none. All that a client can do wrong is an answer, not an error. A role that an HTTP layer uses needs EXECUTE on this alone. Errors: 22004 method or path is NULL.';
+
+CREATE FUNCTION @extschema@.overten_handle_request(
+	method text,
+	path text,
+	headers json,
 	body text)
 	RETURNS overten_auth.http_response
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-REVOKE ALL ON FUNCTION @extschema@.overten_handle_request FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.overten_handle_request IS
-'Answers one HTTP request to the API. The path begins with /api/v1 and may have a query string; headers are an object with lower-case names; a body of NULL or an empty one is none. All that a client can do wrong is an answer, not an error. A role that an HTTP layer uses needs EXECUTE on this alone.';
+REVOKE ALL ON FUNCTION @extschema@.overten_handle_request(text, text, json, text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_handle_request(text, text, json, text) IS
+'The same with a body of text, to try requests by hand. An HTTP layer passes bytea: the server refuses a call whose text is not valid in the encoding, and a client can send such a body.';
 
 CREATE SCHEMA overten_api;
 REVOKE ALL ON SCHEMA overten_api FROM PUBLIC;

@@ -1,19 +1,16 @@
 /*
  * claims.c
- *		What a token says, in the server's encoding and types.
+ *		The claims of a token as jsonb.
  *
- * A token is UTF-8, the database need not be.  Text that the database's
- * encoding has no characters for is reported to the caller, who refuses the
- * token: a replacement character could make one person out of two.  SQL_ASCII
- * takes the bytes as they are.
+ * Text that the database's encoding has no characters for is reported to the
+ * caller, who refuses the token: a replacement character could make one person
+ * out of two.
  *
  * The claims are made from the bytes that were signed, through the tape of
  * strict_json.c; a text that libjwt writes again would have other numbers.
  */
 #include "postgres.h"
 
-#include "catalog/namespace.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -31,72 +28,7 @@ typedef struct Builder
 	JsonbValue *result;			/* when the walk has come to its end */
 } Builder;
 
-static bool
-is_ascii(const char *bytes, int length)
-{
-	unsigned char all = 0;
-
-	for (int i = 0; i < length; i++)
-		all |= bytes[i];
-	return all < 0x80;
-}
-
-/*
- * Convert to the server's encoding.  *bytes stays if nothing is to be done,
- * else it is replaced by palloc'd memory.  False if a character has no
- * equivalent.
- */
-static bool
-convert(const char **bytes, int *length)
-{
-	int			encoding = GetDatabaseEncoding();
-	Oid			procedure;
-	char	   *converted;
-
-	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII ||
-		is_ascii(*bytes, *length))
-		return true;
-
-	procedure = FindDefaultConversionProc(PG_UTF8, encoding);
-	if (!OidIsValid(procedure))
-		return false;
-	converted = palloc(*length * MAX_CONVERSION_GROWTH + 1);
-	if (pg_do_encoding_conversion_buf(procedure, PG_UTF8, encoding,
-									  (unsigned char *) unconstify(char *, *bytes),
-									  *length, (unsigned char *) converted,
-									  *length * MAX_CONVERSION_GROWTH + 1,
-									  true) != *length)
-		return false;
-	*bytes = converted;
-	*length = strlen(converted);
-	return true;
-}
-
-/* UTF-8 as text.  False if the server's encoding cannot hold it. */
-bool
-oa_utf8_to_server(const char *utf8, int length, text **result)
-{
-	if (!convert(&utf8, &length))
-		return false;
-	*result = cstring_to_text_with_len(utf8, length);
-	return true;
-}
-
-/* A string of the tape as text.  False as above. */
-bool
-oa_json_to_text(const char *json, const OaJsonNode *node, text **result)
-{
-	char	   *utf8;
-	int			length;
-
-	if (!node->escaped)
-		return oa_utf8_to_server(json + node->start, node->length, result);
-	utf8 = palloc(node->length + 1);
-	length = oa_json_unescape(json, node, utf8);
-	return oa_utf8_to_server(utf8, length, result);
-}
-
-/* A string or a name.  False as above. */
+/* A string or a name.  False if the server's encoding cannot hold it. */
 static bool
 make_string(const Builder *builder, const OaJsonNode *node,
 			JsonbValue *result)
@@ -111,7 +43,7 @@ make_string(const Builder *builder, const OaJsonNode *node,
 		length = oa_json_unescape(builder->json, node, unescaped);
 		bytes = unescaped;
 	}
-	if (!convert(&bytes, &length))
+	if (!oa_utf8_to_server(&bytes, &length))
 		return false;
 	result->type = jbvString;
 	result->val.string.val = unconstify(char *, bytes);

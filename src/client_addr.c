@@ -8,7 +8,6 @@
  */
 #include "postgres.h"
 
-#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -16,96 +15,6 @@
 #include "utils/inet.h"
 
 #include "overten_auth.h"
-
-static void
-set_ipv4(OaClientAddr *addr, const void *bytes)
-{
-	addr->family = 4;
-	memcpy(addr->bytes, bytes, sizeof(struct in_addr));
-}
-
-static void
-set_ipv6(OaClientAddr *addr, const struct in6_addr *in6)
-{
-	if (IN6_IS_ADDR_V4MAPPED(in6))
-		set_ipv4(addr, &in6->s6_addr[12]);
-	else
-	{
-		addr->family = 6;
-		memcpy(addr->bytes, in6, sizeof(addr->bytes));
-	}
-}
-
-/*
- * Read an address.  A port behind it, and brackets around IPv6, are left out,
- * as proxies write them.  What is no address is one that is not known.
- */
-static void
-parse(const char *value, int length, OaClientAddr *addr)
-{
-	char		copy[INET6_ADDRSTRLEN + 8];
-	char	   *start = copy;
-	char	   *end;
-	struct in_addr in;
-	struct in6_addr in6;
-
-	memset(addr, 0, sizeof(*addr));
-	while (length > 0 && *value == ' ')
-	{
-		value++;
-		length--;
-	}
-	while (length > 0 && value[length - 1] == ' ')
-		length--;
-	if (length >= sizeof(copy))
-		return;
-	memcpy(copy, value, length);
-	copy[length] = '\0';
-
-	if (copy[0] == '[')
-	{
-		start++;
-		end = strchr(start, ']');
-		if (end == NULL)
-			return;
-		*end = '\0';
-	}
-	else
-	{
-		end = strchr(start, ':');
-		if (end != NULL && strchr(end + 1, ':') == NULL)
-			*end = '\0';
-	}
-
-	if (inet_pton(AF_INET, start, &in) == 1)
-		set_ipv4(addr, &in);
-	else if (inet_pton(AF_INET6, start, &in6) == 1)
-		set_ipv6(addr, &in6);
-}
-
-/*
- * Find the n-th of the comma-separated parts of a list, from the right.  False
- * if there are not so many.
- */
-static bool
-find_from_right(const char *list, int n, const char **start, int *length)
-{
-	const char *end = list + strlen(list);
-
-	for (;;)
-	{
-		*start = end;
-		while (*start > list && (*start)[-1] != ',')
-			(*start)--;
-		if (--n == 0)
-			break;
-		if (*start == list)
-			return false;
-		end = *start - 1;
-	}
-	*length = (int) (end - *start);
-	return true;
-}
 
 /*
  * The client's address as the headers of a request tell it: the trusted one of
@@ -122,16 +31,16 @@ oa_read_client_addr(const OaHeaders *headers)
 
 	if (oa_trust_forwarded_for > 0 &&
 		oa_read_header(headers, "x-forwarded-for", &value) && value != NULL &&
-		find_from_right(value, oa_trust_forwarded_for, &start, &length))
+		oa_find_from_right(value, oa_trust_forwarded_for, &start, &length))
 	{
-		parse(start, length, addr);
+		oa_parse_client_addr(start, length, addr);
 		return addr;
 	}
 	if (!oa_read_header(headers, "x-overten-client-addr", &value) ||
 		value == NULL)
 		return NULL;
 
-	parse(value, (int) strlen(value), addr);
+	oa_parse_client_addr(value, (int) strlen(value), addr);
 	return addr;
 }
 
@@ -147,9 +56,9 @@ oa_session_client_addr(void)
 		const struct sockaddr_storage *peer = &MyBEEntry->st_clientaddr.addr;
 
 		if (peer->ss_family == AF_INET)
-			set_ipv4(&addr, &((const struct sockaddr_in *) peer)->sin_addr);
+			oa_set_ipv4(&addr, &((const struct sockaddr_in *) peer)->sin_addr);
 		else if (peer->ss_family == AF_INET6)
-			set_ipv6(&addr, &((const struct sockaddr_in6 *) peer)->sin6_addr);
+			oa_set_ipv6(&addr, &((const struct sockaddr_in6 *) peer)->sin6_addr);
 		known = true;
 	}
 	return &addr;

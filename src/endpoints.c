@@ -24,19 +24,23 @@ oa_identify(const OaRequest *request, OaResponse *response, text **uid)
 	OaIdentity	identity;
 
 	if (oa_is_secret_shaped(request->bearer, request->bearer_length))
-		return oa_refuse(response, OA_INVALID_TOKEN, NULL);
+		return oa_refuse(response, OA_INVALID_TOKEN);
 
 	switch (oa_verify_token(request->bearer, request->bearer_length, &identity))
 	{
 		case OA_TOKEN_GOOD:
 			break;
 		case OA_TOKEN_INVALID:
-			return oa_refuse(response, OA_INVALID_TOKEN, NULL);
+			return oa_refuse(response, OA_INVALID_TOKEN);
 		case OA_TOKEN_EXPIRED:
-			return oa_refuse(response, OA_EXPIRED_TOKEN, NULL);
+			return oa_refuse(response, OA_EXPIRED_TOKEN);
 		case OA_TOKEN_UNAVAILABLE:
-			return oa_refuse(response, OA_AUTH_UNAVAILABLE, NULL);
+			return oa_refuse(response, OA_AUTH_UNAVAILABLE);
 	}
+
+	/* No SQL function would take this uid, so nobody could remove a member. */
+	if (oa_check_uid(identity.uid) != OA_TEXT_GOOD)
+		return oa_refuse(response, OA_INVALID_TOKEN);
 	*uid = identity.uid;
 	return true;
 }
@@ -46,7 +50,7 @@ static bool
 can_write(OaResponse *response)
 {
 	return !RecoveryInProgress() ||
-		oa_refuse(response, OA_SERVICE_UNAVAILABLE, NULL);
+		oa_refuse(response, OA_SERVICE_UNAVAILABLE);
 }
 
 /* The name of a key; "primary" if none is given. */
@@ -94,19 +98,19 @@ oa_endpoint_signup(const OaRequest *request, OaResponse *response)
 	if ((oa_find_member(request, "org_name") == NULL) ==
 		(oa_find_member(request, "existing_org_id") == NULL))
 	{
-		oa_refuse(response, OA_INVALID_REQUEST, NULL);
+		oa_refuse(response, OA_NOT_ONE_ORG);
 		return;
 	}
 	if (!oa_read_name(request, response, "org_name", OA_ORG_NAME_MAX,
 					  &signup.org_name) ||
-		!oa_read_text(request, response, "existing_org_id",
-					  &signup.existing_org_id) ||
-		!oa_read_text(request, response, "tier", &signup.tier) ||
+		!oa_read_reference(request, response, "existing_org_id",
+						   &signup.existing_org_id) ||
+		!oa_read_reference(request, response, "tier", &signup.tier) ||
 		!read_key_name(request, response, "key_name", &signup.key_name) ||
 		!can_write(response))
 		return;
 
-	response->problem = oa_signup(&signup, &result, &response->param);
+	response->problem = oa_signup(&signup, &result, &response->fault);
 	if (response->problem == OA_NO_PROBLEM)
 		write_org_key(response, &result);
 }
@@ -135,7 +139,7 @@ bool
 oa_check_member(const OaRequest *request, OaResponse *response, text *uid)
 {
 	return oa_is_member(request->org_id, uid) ||
-		oa_refuse(response, OA_ORGANIZATION_NOT_FOUND, NULL);
+		oa_refuse(response, OA_ORGANIZATION_NOT_FOUND);
 }
 
 /* Append one key of the list. */
@@ -182,7 +186,7 @@ oa_endpoint_revoke_key(const OaRequest *request, OaResponse *response)
 	response->status = 204;
 	if (oa_revoke_key(request->org_id, request->key_id, uid,
 					  NULL) == OA_NO_SUCH_KEY)
-		oa_refuse(response, OA_KEY_NOT_FOUND, NULL);
+		oa_refuse(response, OA_KEY_NOT_FOUND);
 }
 
 /*

@@ -100,7 +100,8 @@ set_text(const OaToken *token, const OaJsonNode *node, Datum *value, bool *null)
 	*null = node == NULL || node->type != OA_JSON_STRING;
 	if (*null)
 		return true;
-	if (!oa_json_to_text(token->payload.text, node, &string))
+	string = oa_json_to_text(token->payload.text, node);
+	if (string == NULL)
 		return false;
 	*value = PointerGetDatum(string);
 	return true;
@@ -125,10 +126,10 @@ make_row(const OaToken *token)
 	const char *sub = token->sub;
 	Datum		values[RESULT_COLUMNS];
 	bool		nulls[RESULT_COLUMNS] = {false};
-	text	   *uid;
+	text	   *uid = oa_utf8_to_text(sub, strlen(sub));
 	Jsonb	   *claims;
 
-	if (!oa_utf8_to_server(sub, strlen(sub), &uid) ||
+	if (uid == NULL ||
 		!set_text(token, oa_token_claim(token, "email"), &values[RESULT_EMAIL],
 				  &nulls[RESULT_EMAIL]) ||
 		!set_text(token, oa_token_claim(token, "name"), &values[RESULT_NAME],

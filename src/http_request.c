@@ -2,8 +2,8 @@
  * http_request.c
  *		overten_handle_request(): one HTTP exchange in one call.
  *
- * The way of a request: its route, its method, its body's type and size, its
- * credential, its endpoint.  Each step can end it with a problem; the order is
+ * The way of a request: the length of its path, its route, its method, its
+ * headers, its body's type and size, its credential, its endpoint.  Each step can end it with a problem; the order is
  * the contract's.  What is returned is the whole answer, errors too, so that
  * the HTTP layer only carries it.
  */
@@ -20,6 +20,12 @@
 
 #define BASE_PATH		"/api/v1"
 #define SEGMENTS_MAX	5
+#define METHOD_MAX		32		/* bytes; no method that we know has more */
+
+enum
+{
+	ARGUMENT_METHOD, ARGUMENT_PATH, ARGUMENT_HEADERS, ARGUMENT_BODY
+};
 
 typedef struct Method
 {
@@ -75,6 +81,7 @@ enum
 static TupleDesc result_descriptor = NULL;
 
 PG_FUNCTION_INFO_V1(overten_handle_request);
+PG_FUNCTION_INFO_V1(overten_handle_request_bytes);
 
 /* Set up, once per backend, what outlives the calls. */
 static void
@@ -167,18 +174,30 @@ is_json_type(const char *value)
 		strchr("; \t", value[length]) != NULL;
 }
 
-/* Answer a request. */
+/*
+ * Answer a request, whose arguments are those of overten_handle_request().  Of
+ * each no more is read than a request can have.
+ */
 static void
-handle(const char *method_name, const char *path, text *headers_json,
-	   text *body, OaResponse *response)
+handle(FunctionCallInfo fcinfo, bool body_is_utf8, const char *method_name,
+	   OaResponse *response)
 {
 	OaRequest	request = {0};
 	OaHeaders	headers;
 	const Route *route;
 	const Method *method;
+	const char *bytes;
 	char	   *content_type;
+	int			length;
+	bool		too_large;
 
-	route = find_route(path, &request);
+	if (!oa_bounded_argument(fcinfo, ARGUMENT_PATH, OA_PATH_MAX, &bytes,
+							 &length))
+	{
+		response->problem = OA_PATH_TOO_LONG;
+		return;
+	}
+	route = find_route(pnstrdup(bytes, length), &request);
 	if (route == NULL)
 	{
 		response->problem = OA_NOT_FOUND;
@@ -193,25 +212,30 @@ handle(const char *method_name, const char *path, text *headers_json,
 		return;
 	}
 
-	if (!oa_read_headers(headers_json, &headers))
+	if (!oa_bounded_argument(fcinfo, ARGUMENT_HEADERS, OA_HEADERS_MAX, &bytes,
+							 &length) ||
+		!oa_read_headers(length > 0 ? bytes : "{}", length > 0 ? length : 2,
+						 &headers) ||
+		!oa_read_header(&headers, "content-type", &content_type))
 	{
-		response->problem = OA_TWO_CREDENTIALS;
+		response->problem = OA_UNREADABLE_HEADERS;
 		return;
 	}
 
-	oa_read_body(body, &request);
-	if (method->takes_body && request.body != NULL &&
-		!(oa_read_header(&headers, "content-type", &content_type) &&
-		  is_json_type(content_type)))
+	too_large = !oa_bounded_argument(fcinfo, ARGUMENT_BODY, OA_BODY_MAX,
+									 &bytes, &length);
+	if (method->takes_body && (too_large || length > 0) &&
+		!is_json_type(content_type))
 	{
 		response->problem = OA_UNSUPPORTED_MEDIA_TYPE;
 		return;
 	}
-	if (request.body_length > OA_BODY_MAX)
+	if (too_large)
 	{
 		response->problem = OA_PAYLOAD_TOO_LARGE;
 		return;
 	}
+	oa_read_body(bytes, length, body_is_utf8, &request);
 
 	request.client = oa_read_client_addr(&headers);
 	response->problem = oa_read_bearer(&headers, &request);
@@ -229,22 +253,17 @@ append_header(const char *name, const char *value, void *argument)
 	escape_json(json, value);
 }
 
-/*
- * overten_handle_request(method text, path text, headers json, body text)
- *		returns overten_auth.http_response (status, headers, body)
- *
- * The path begins with /api/v1 and may have a query string; the headers are an
- * object with lower-case names; a body of NULL or '' is none.  The answer to
- * HEAD has no body.  Raises 22004 if method or path is NULL.
- */
-Datum
-overten_handle_request(PG_FUNCTION_ARGS)
+/* Answer a request; the two functions below differ in the type of the body. */
+static Datum
+answer_request(FunctionCallInfo fcinfo, bool body_is_utf8)
 {
 	static Oid	checked_type = InvalidOid;
 	ErrorContextCallback secrecy;
 	OaResponse	response;
 	StringInfoData headers;
-	char	   *method;
+	const char *method = "";
+	const char *bytes;
+	int			length;
 	HeapTupleHeader row;
 	Datum		values[RESULT_COLUMNS];
 	bool		nulls[RESULT_COLUMNS] = {false};
@@ -254,12 +273,12 @@ overten_handle_request(PG_FUNCTION_ARGS)
 		prepare();
 
 	oa_response_init(&response);
-	method = text_to_cstring(oa_text_argument(fcinfo, 0, "method"));
-	handle(method,
-		   text_to_cstring(oa_text_argument(fcinfo, 1, "path")),
-		   PG_ARGISNULL(2) ? cstring_to_text("{}") : PG_GETARG_TEXT_PP(2),
-		   PG_ARGISNULL(3) ? NULL : PG_GETARG_TEXT_PP(3),
-		   &response);
+	oa_require_argument(fcinfo, ARGUMENT_METHOD, "method");
+	oa_require_argument(fcinfo, ARGUMENT_PATH, "path");
+	if (oa_bounded_argument(fcinfo, ARGUMENT_METHOD, METHOD_MAX, &bytes,
+							&length))
+		method = pnstrdup(bytes, length);
+	handle(fcinfo, body_is_utf8, method, &response);
 	oa_write_problem(&response);
 
 	initStringInfo(&headers);
@@ -279,4 +298,29 @@ overten_handle_request(PG_FUNCTION_ARGS)
 	oa_set_row_type(row, result_descriptor, fcinfo->flinfo, &checked_type);
 	oa_secrecy_end(&secrecy);
 	PG_RETURN_HEAPTUPLEHEADER(row);
+}
+
+/*
+ * overten_handle_request(method text, path text, headers json, body bytea)
+ *		returns overten_auth.http_response (status, headers, body)
+ *
+ * The path begins with /api/v1 and may have a query string; the headers are an
+ * object with lower-case names; the body is as the client sent it, NULL or
+ * empty for none.  The answer to HEAD has no body.  Raises 22004 if method or
+ * path is NULL.
+ */
+Datum
+overten_handle_request_bytes(PG_FUNCTION_ARGS)
+{
+	return answer_request(fcinfo, true);
+}
+
+/*
+ * The same with a body of text.  A client's body need not be text in the
+ * database's encoding; then the server refuses the call.
+ */
+Datum
+overten_handle_request(PG_FUNCTION_ARGS)
+{
+	return answer_request(fcinfo, false);
 }

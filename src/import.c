@@ -99,8 +99,8 @@ check_row(Import *import)
 	}
 
 	import->values[NAME][row] =
-		PointerGetDatum(oa_check_name(DatumGetTextPP(values[NAME]),
-									  columns[NAME].name, OA_KEY_NAME_MAX));
+		PointerGetDatum(oa_check_name(values[NAME], columns[NAME].name,
+									  OA_KEY_NAME_MAX));
 
 	if (toast_raw_datum_size(values[DIGEST]) != VARHDRSZ + OA_DIGEST_LEN)
 		refuse("digest must have 32 bytes, the SHA-256 of the key");

@@ -13,9 +13,12 @@
 
 #include "overten_auth.h"
 
-/* The length of the well-formed UTF-8 character here, or 0.  RFC 3629. */
-static int
-utf8_length(const unsigned char *at, const unsigned char *end)
+/*
+ * The length of the well-formed UTF-8 character here, which is beyond ASCII, or
+ * 0.  RFC 3629.
+ */
+int
+oa_utf8_length(const unsigned char *at, const unsigned char *end)
 {
 	static const struct
 	{
@@ -145,7 +148,7 @@ oa_json_skip_string(const unsigned char **at, const unsigned char *end,
 		}
 		else if (*byte >= 0x80)
 		{
-			length = utf8_length(byte, end);
+			length = oa_utf8_length(byte, end);
 			if (length == 0)
 				return "The JSON is not valid UTF-8.";
 		}

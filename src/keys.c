@@ -59,15 +59,15 @@ insert_key(text *org_id, const OaMintedKey *minted, text *uid)
 }
 
 /*
- * Mint a key for an org.  "uid" is the person who asked for it, or NULL.
- * Raises 42704 if there is no such org, and what oa_check_name() raises.
+ * Mint a key for an org.  "uid" is the person who asked for it, or NULL.  The
+ * caller has checked the name.  Raises 42704 if there is no such org.
  */
 void
 oa_mint_key(text *org_id, text *name, text *uid, OaMintedKey *minted)
 {
 	int			level;
 
-	minted->name = oa_check_name(name, "key name", OA_KEY_NAME_MAX);
+	minted->name = name;
 	minted->key_id = oa_make_id("key_");
 	minted->secret = oa_make_secret();
 	minted->prefix = cstring_to_text_with_len(VARDATA(minted->secret),
@@ -169,7 +169,8 @@ Datum
 overten_mint_key(PG_FUNCTION_ARGS)
 {
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
-	text	   *name = oa_text_argument(fcinfo, 1, "key name");
+	text	   *name = oa_name_argument(fcinfo, 1, "key name",
+										OA_KEY_NAME_MAX);
 	OaMintedKey minted;
 	TupleDesc	descriptor;
 	Datum		values[6];

@@ -151,8 +151,8 @@ oa_sign_up_org(text *org_id, text *uid)
 Datum
 overten_create_org(PG_FUNCTION_ARGS)
 {
-	text	   *name = oa_check_name(oa_text_argument(fcinfo, 0, "org name"),
-									 "org name", OA_ORG_NAME_MAX);
+	text	   *name = oa_name_argument(fcinfo, 0, "org name",
+										OA_ORG_NAME_MAX);
 	text	   *tier = oa_text_argument(fcinfo, 1, "tier");
 	TupleDesc	descriptor;
 	Datum		values[4];
@@ -266,12 +266,11 @@ change_membership(FunctionCallInfo fcinfo, OaStatement *statement,
 				  const char *action)
 {
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
-	text	   *uid = oa_text_argument(fcinfo, 1, "uid");
+	text	   *uid = oa_uid_argument(fcinfo, 1);
 	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(uid)};
 	bool		changed;
 	int			level;
 
-	oa_check_uid(uid);
 	level = oa_statements_begin();
 	oa_require_org(org_id);
 	changed = oa_statement_run(statement, values, NULL) > 0;
@@ -343,11 +342,10 @@ overten_list_orgs(PG_FUNCTION_ARGS)
 		.nargs = 1,
 		.argtypes = {TEXTOID},
 	};
-	text	   *uid = oa_text_argument(fcinfo, 0, "uid");
+	text	   *uid = oa_uid_argument(fcinfo, 0);
 	Datum		values[] = {PointerGetDatum(uid)};
 	int			level;
 
-	oa_check_uid(uid);
 	InitMaterializedSRF(fcinfo, 0);
 	level = oa_statements_begin();
 	oa_statement_run(&list, values, NULL);

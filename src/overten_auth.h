@@ -62,26 +62,44 @@ extern text *oa_make_id(const char *prefix);
 extern text *oa_make_webhook_secret(void);
 extern text *oa_secret_argument(FunctionCallInfo fcinfo, int n);
 
+/* text_rules.c: which characters the text of people may have */
+typedef enum OaTextRule
+{
+	OA_TEXT_GOOD,
+	OA_TEXT_LENGTH,
+	OA_TEXT_CONTROL_CHARACTER,
+	OA_TEXT_BIDIRECTIONAL,
+	OA_TEXT_NONCHARACTER,
+	OA_TEXT_INVISIBLE,
+	OA_TEXT_ENDS,
+	OA_TEXT_ENCODING
+} OaTextRule;
+
+extern OaTextRule oa_check_name_characters(const char *utf8, int length);
+extern OaTextRule oa_check_uid_characters(const char *utf8, int length);
+
 /* name_text.c: arguments, and the text that people choose */
 #define OA_KEY_NAME_MAX	64		/* characters, after trimming */
 #define OA_ORG_NAME_MAX	100
 #define OA_REASON_MAX	200
 #define OA_UID_MAX		128		/* Firebase's own limit */
+#define OA_NAME_BYTES_MAX	8192	/* of one in SQL, with spaces around it */
 #define OA_PROJECT_ID_MAX	100 /* bytes; Google's have 30, or a domain more */
 
 extern void oa_require_argument(FunctionCallInfo fcinfo, int n,
 								const char *what);
 extern text *oa_text_argument(FunctionCallInfo fcinfo, int n,
 							  const char *what);
+extern bool oa_bounded_argument(FunctionCallInfo fcinfo, int n, int max,
+								const char **bytes, int *length);
+extern text *oa_name_argument(FunctionCallInfo fcinfo, int n,
+							  const char *what, int max_characters);
 extern text *oa_reason_argument(FunctionCallInfo fcinfo, int n);
-typedef enum OaNameRule
-{
-	OA_NAME_LENGTH, OA_NAME_CONTROL_CHARACTER
-} OaNameRule;
-
-extern text *oa_trim_name(text *name, int max_characters, OaNameRule *broken);
-extern text *oa_check_name(text *name, const char *what, int max_characters);
-extern void oa_check_uid(text *uid);
+extern text *oa_uid_argument(FunctionCallInfo fcinfo, int n);
+extern const char *oa_text_rule(OaTextRule rule, int max_characters);
+extern text *oa_trim_name(text *name, int max_characters, OaTextRule *broken);
+extern text *oa_check_name(Datum name, const char *what, int max_characters);
+extern OaTextRule oa_check_uid(text *uid);
 
 /* cache.c: per-backend caches that a change of the tables empties */
 typedef struct OaCache OaCache;
@@ -207,13 +225,22 @@ extern void oa_audit(const char *action, text *org_id, text *key_id,
 extern void oa_secrecy_begin(ErrorContextCallback *callback);
 extern void oa_secrecy_end(ErrorContextCallback *callback);
 
-/* client_addr.c: where a request comes from */
+/* Where a request comes from. */
 typedef struct OaClientAddr
 {
 	uint8		family;			/* 4 or 6; 0 if it is not known */
 	uint8		bytes[8];		/* an IPv4 address, or the first half of IPv6 */
 } OaClientAddr;
 
+/* client_addr_text.c: as text, and in full */
+extern void oa_set_ipv4(OaClientAddr *addr, const void *bytes);
+extern void oa_set_ipv6(OaClientAddr *addr, const void *bytes);
+extern bool oa_find_from_right(const char *list, int n, const char **start,
+							   int *length);
+extern void oa_parse_client_addr(const char *value, int length,
+								 OaClientAddr *addr);
+
+/* client_addr.c: of a session, and in SQL */
 extern const OaClientAddr *oa_session_client_addr(void);
 extern Datum oa_client_addr_datum(const OaClientAddr *addr);
 
@@ -545,6 +572,8 @@ typedef struct OaJsonNode
 	uint16		count;			/* of an object, its members */
 } OaJsonNode;
 
+extern const char *oa_json_parse_value(const char *json, int length,
+									   OaJsonNode *nodes, int capacity);
 extern const char *oa_json_parse(const char *json, int length,
 								 OaJsonNode *nodes, int capacity);
 extern const OaJsonNode *oa_json_member(const char *json,
@@ -554,6 +583,7 @@ extern const OaJsonNode *oa_json_member(const char *json,
 extern double oa_json_number(const char *json, const OaJsonNode *node);
 
 /* json_string.c: the strings in it */
+extern int	oa_utf8_length(const unsigned char *at, const unsigned char *end);
 extern const char *oa_json_skip_string(const unsigned char **at,
 									   const unsigned char *end,
 									   bool *escaped);
@@ -565,10 +595,14 @@ extern uint32 oa_json_hash(const char *json, const OaJsonNode *node);
 extern int	oa_json_unescape(const char *json, const OaJsonNode *node,
 							 char *out);
 
-/* claims.c: what a token says, in the server's encoding and types */
-extern bool oa_utf8_to_server(const char *utf8, int length, text **result);
-extern bool oa_json_to_text(const char *json, const OaJsonNode *node,
-							text **result);
+/* encoding.c: between the server's encoding and UTF-8, without errors */
+extern char *oa_server_to_utf8(const char *bytes, int length,
+							   int *utf8_length);
+extern bool oa_utf8_to_server(const char **bytes, int *length);
+extern text *oa_utf8_to_text(const char *utf8, int length);
+extern text *oa_json_to_text(const char *json, const OaJsonNode *node);
+
+/* claims.c: what a token says, as jsonb */
 extern Jsonb *oa_json_to_jsonb(const char *json,
 							   const OaJsonNode *nodes);
 
@@ -797,26 +831,35 @@ extern void oa_sign_up_org(text *org_id, text *uid);
 typedef enum OaProblem
 {
 	OA_NO_PROBLEM,
-	OA_NOT_FOUND, OA_METHOD_NOT_ALLOWED, OA_UNSUPPORTED_MEDIA_TYPE,
-	OA_PAYLOAD_TOO_LARGE, OA_MISSING_CREDENTIALS, OA_TWO_CREDENTIALS,
-	OA_INVALID_API_KEY, OA_INVALID_TOKEN, OA_EXPIRED_TOKEN,
-	OA_AUTH_UNAVAILABLE, OA_INVALID_JSON, OA_INVALID_REQUEST,
-	OA_INVALID_PARAMETER, OA_ORGANIZATION_NOT_FOUND, OA_KEY_NOT_FOUND,
-	OA_ALREADY_SIGNED_UP, OA_ORG_LIMIT_REACHED, OA_API_ACCESS_DISABLED,
-	OA_KEY_LIMIT_REACHED, OA_SERVICE_UNAVAILABLE
+	OA_PATH_TOO_LONG, OA_NOT_FOUND, OA_METHOD_NOT_ALLOWED,
+	OA_UNREADABLE_HEADERS, OA_UNSUPPORTED_MEDIA_TYPE, OA_PAYLOAD_TOO_LARGE,
+	OA_MISSING_CREDENTIALS, OA_TWO_CREDENTIALS, OA_INVALID_API_KEY,
+	OA_INVALID_TOKEN, OA_EXPIRED_TOKEN, OA_AUTH_UNAVAILABLE, OA_INVALID_JSON,
+	OA_NOT_AN_OBJECT, OA_NOT_ONE_ORG, OA_INVALID_PARAMETER,
+	OA_ORGANIZATION_NOT_FOUND, OA_KEY_NOT_FOUND, OA_ALREADY_SIGNED_UP,
+	OA_ORG_LIMIT_REACHED, OA_API_ACCESS_DISABLED, OA_KEY_LIMIT_REACHED,
+	OA_SERVICE_UNAVAILABLE
 } OaProblem;
 
 typedef struct OaProblemText
 {
 	int			status;			/* HTTP */
 	const char *code;
-	const char *message;
+	const char *message;		/* NULL: what is wrong with the parameter */
 	const char *challenge;		/* WWW-Authenticate, or NULL */
 	const char *retry_after;	/* seconds, or NULL */
 	int			sqlstate;		/* where a SQL function has the problem too */
 } OaProblemText;
 
+/* What is wrong with a parameter, for OA_INVALID_PARAMETER. */
+typedef struct OaFault
+{
+	const char *param;			/* its name */
+	const char *rule;			/* the end of a sentence that begins with it */
+} OaFault;
+
 extern const OaProblemText *oa_problem_text(OaProblem problem);
+extern const char *oa_problem_message(OaProblem problem, const OaFault *fault);
 
 /* signup.c: what members of an org may do */
 typedef struct OaSignup
@@ -838,13 +881,15 @@ typedef struct OaOrgKey
 } OaOrgKey;
 
 extern OaProblem oa_signup(const OaSignup *signup, OaOrgKey *result,
-						   const char **param);
+						   OaFault *fault);
 extern OaProblem oa_create_key(text *uid, text *org_id, text *name,
 							   OaOrgKey *result);
 extern bool oa_is_member(text *org_id, text *uid);
 
-/* http_message.c: what HTTP adds around an endpoint */
-#define OA_BODY_MAX (16 * 1024)
+/* A request and a response, as http_request.c and postgrest.c make them. */
+#define OA_PATH_MAX		8192	/* bytes, with the query */
+#define OA_HEADERS_MAX	(256 * 1024)	/* more than HTTP layers let through */
+#define OA_BODY_MAX		(16 * 1024)
 
 typedef struct OaRequest
 {
@@ -854,17 +899,17 @@ typedef struct OaRequest
 	text	   *org_id;			/* from the path, or NULL */
 	text	   *key_id;
 	const char *query;			/* behind the path's "?", or NULL; else: */
-	char	   *since;			/* parameters that are decoded already */
-	char	   *until;
+	const char *since;			/* parameters that are decoded already */
+	const char *until;
 	const char *body;			/* in UTF-8, terminated; or NULL */
-	int			body_length;
+	bool		is_json;		/* is that JSON of whatever kind? */
 	const OaJsonNode *members;	/* of the body; NULL if it is no object */
 } OaRequest;
 
 typedef struct OaResponse
 {
 	OaProblem	problem;
-	const char *param;			/* the member at fault, or NULL */
+	OaFault		fault;			/* for OA_INVALID_PARAMETER */
 	const char *allow;			/* methods, for OA_METHOD_NOT_ALLOWED */
 	int			status;
 	StringInfoData body;		/* JSON in the server's encoding, or empty */
@@ -872,49 +917,71 @@ typedef struct OaResponse
 
 /* Note what is wrong with the request.  Returns false, for checks to return. */
 static inline bool
-oa_refuse(OaResponse *response, OaProblem problem, const char *param)
+oa_refuse(OaResponse *response, OaProblem problem)
 {
 	response->problem = problem;
-	response->param = param;
 	return false;
 }
 
+/* The same for a parameter; "rule" is described at OaFault. */
+static inline bool
+oa_refuse_parameter(OaResponse *response, const char *param, const char *rule)
+{
+	response->fault.param = param;
+	response->fault.rule = rule;
+	return oa_refuse(response, OA_INVALID_PARAMETER);
+}
+
+/* http_headers.c: the headers of a request */
 typedef struct OaHeaders
 {
 	char	   *json;			/* an object in UTF-8 */
 	OaJsonNode *nodes;
 } OaHeaders;
 
-typedef void (*OaHeaderCallback) (const char *name, const char *value,
-								  void *argument);
-
-extern bool oa_read_headers(text *json, OaHeaders *headers);
+extern bool oa_read_headers(const char *json, int length, OaHeaders *headers);
 extern bool oa_read_header(const OaHeaders *headers, const char *name,
 						   char **value);
 extern OaProblem oa_read_bearer(const OaHeaders *headers, OaRequest *request);
-extern void oa_read_body(text *body, OaRequest *request);
-extern void oa_response_init(OaResponse *response);
-extern void oa_write_problem(OaResponse *response);
-extern void oa_each_response_header(const OaResponse *response,
-									OaHeaderCallback callback, void *argument);
 
 /* client_addr.c, of HTTP */
 extern const OaClientAddr *oa_read_client_addr(const OaHeaders *headers);
 
 /* request_body.c: what a request's object says */
-extern void oa_parse_body(OaRequest *request);
+extern void oa_read_body(const char *body, int length, bool is_utf8,
+						 OaRequest *request);
 extern bool oa_require_object(const OaRequest *request, OaResponse *response);
 extern const OaJsonNode *oa_find_member(const OaRequest *request,
 										const char *name);
-extern bool oa_read_text(const OaRequest *request, OaResponse *response,
-						 const char *name, text **value);
+extern bool oa_read_reference(const OaRequest *request, OaResponse *response,
+							  const char *name, text **value);
 extern bool oa_read_name(const OaRequest *request, OaResponse *response,
 						 const char *name, int max_characters, text **value);
 
-/* query_string.c: parameters, and times in them */
-extern bool oa_query_parameter(const char *query, const char *name,
-							   char **value);
-extern bool oa_parse_time(const char *text, TimestampTz *time);
+/* query_string.c: parameters */
+typedef enum OaQueryResult
+{
+	OA_QUERY_ABSENT,
+	OA_QUERY_FOUND,
+	OA_QUERY_TWICE,
+	OA_QUERY_NOT_DECODABLE,		/* its value */
+	OA_QUERY_NOT_PRINTABLE		/* the query as a whole */
+} OaQueryResult;
+
+extern OaQueryResult oa_query_parameter(const char *query, const char *name,
+										char *value);
+
+/* rfc3339.c: times in them */
+extern bool oa_parse_time(const char *time_text, TimestampTz *time);
+
+/* http_message.c: what HTTP adds around an endpoint's answer */
+typedef void (*OaHeaderCallback) (const char *name, const char *value,
+								  void *argument);
+
+extern void oa_response_init(OaResponse *response);
+extern void oa_write_problem(OaResponse *response);
+extern void oa_each_response_header(const OaResponse *response,
+									OaHeaderCallback callback, void *argument);
 
 /* response_json.c: the JSON of responses */
 extern void oa_begin_object(StringInfo json);

@@ -28,6 +28,9 @@
 /* PostgREST takes message and detail of such an error as JSON. */
 #define ERRCODE_POSTGREST MAKE_SQLSTATE('P','G','R','S','T')
 
+/* In the place of the number of the argument that is the body. */
+#define NO_BODY (-1)
+
 PG_FUNCTION_INFO_V1(overten_api_authenticate_request);
 PG_FUNCTION_INFO_V1(overten_api_signup);
 PG_FUNCTION_INFO_V1(overten_api_create_api_key);
@@ -44,12 +47,13 @@ read_headers(OaHeaders *headers)
 
 	if (json == NULL || *json == '\0')
 		json = "{}";
-	return oa_read_headers(cstring_to_text(json), headers);
+	return strlen(json) <= OA_HEADERS_MAX &&
+		oa_read_headers(json, (int) strlen(json), headers);
 }
 
 /*
  * An id: the header's, else the body's member of that name, else the argument,
- * else one that nothing has.
+ * else one that nothing has, as where the database's encoding cannot hold it.
  */
 static text *
 read_id(const OaHeaders *headers, const char *header, const OaRequest *request,
@@ -57,45 +61,56 @@ read_id(const OaHeaders *headers, const char *header, const OaRequest *request,
 {
 	char	   *value;
 	const OaJsonNode *node;
-	text	   *id;
+	text	   *id = argument;
 
 	if (oa_read_header(headers, header, &value) && value != NULL)
-		return cstring_to_text(value);
-
-	node = oa_find_member(request, member);
-	if (node != NULL && node->type == OA_JSON_STRING &&
-		oa_json_to_text(request->body, node, &id))
-		return id;
-	return argument != NULL ? argument : cstring_to_text("");
+		id = oa_utf8_to_text(value, (int) strlen(value));
+	else
+	{
+		node = oa_find_member(request, member);
+		if (node != NULL && node->type == OA_JSON_STRING)
+			id = oa_json_to_text(request->body, node);
+	}
+	return id != NULL ? id : cstring_to_text("");
 }
 
-/* Answer a request to one endpoint, in which the arguments are already. */
+/*
+ * Answer a request to one endpoint.  Its body is the nth argument, unless n is
+ * NO_BODY; other arguments are in the request already.
+ */
 static void
-handle(OaEndpoint endpoint, text *body, OaRequest *request,
-	   OaResponse *response)
+handle(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
+	   OaRequest *request, OaResponse *response)
 {
 	OaHeaders	headers;
+	const char *body = "";
 	char	   *query;
+	int			length = 0;
 
 	oa_response_init(response);
-	if (!read_headers(&headers))
+	if (!read_headers(&headers) ||
+		!oa_read_header(&headers, "x-overten-query", &query))
 	{
-		response->problem = OA_TWO_CREDENTIALS;
+		response->problem = OA_UNREADABLE_HEADERS;
 		return;
 	}
-
-	oa_read_body(body, request);
-	if (request->body_length > OA_BODY_MAX)
+	if (query != NULL && strlen(query) > OA_PATH_MAX)
+	{
+		response->problem = OA_PATH_TOO_LONG;
+		return;
+	}
+	if (n != NO_BODY &&
+		!oa_bounded_argument(fcinfo, n, OA_BODY_MAX, &body, &length))
 	{
 		response->problem = OA_PAYLOAD_TOO_LARGE;
 		return;
 	}
+	oa_read_body(body, length, false, request);
 	request->org_id = read_id(&headers, "x-overten-org-id", request, "org_id",
 							  request->org_id);
 	request->key_id = read_id(&headers, "x-overten-key-id", request, "key_id",
 							  request->key_id);
-	if (oa_read_header(&headers, "x-overten-query", &query))
-		request->query = query;
+	request->query = query;
 
 	request->client = oa_read_client_addr(&headers);
 	response->problem = oa_read_bearer(&headers, request);
@@ -124,14 +139,15 @@ set_local(const char *name, const char *value)
 
 /* Run an endpoint, and return its answer in PostgREST's way. */
 static Datum
-answer(OaEndpoint endpoint, text *body, OaRequest *request)
+answer(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
+	   OaRequest *request)
 {
 	ErrorContextCallback secrecy;
 	OaResponse	response;
 	StringInfoData headers;
 
 	oa_secrecy_begin(&secrecy);
-	handle(endpoint, body, request, &response);
+	handle(endpoint, fcinfo, n, request, &response);
 	oa_write_problem(&response);
 
 	initStringInfo(&headers);
@@ -166,7 +182,8 @@ raise_problem(const OaResponse *response)
 
 	initStringInfo(&message);
 	appendStringInfo(&message, "{\"code\":\"%s\",\"message\":", text->code);
-	escape_json(&message, text->message);
+	escape_json(&message,
+				oa_problem_message(response->problem, &response->fault));
 	appendStringInfoChar(&message, '}');
 
 	initStringInfo(&detail);
@@ -182,18 +199,29 @@ raise_problem(const OaResponse *response)
 			 errdetail_internal("%s", detail.data)));
 }
 
-/* An argument that may be NULL, as text. */
-static text *
-argument(FunctionCallInfo fcinfo, int n)
-{
-	return PG_ARGISNULL(n) ? NULL : PG_GETARG_TEXT_PP(n);
-}
-
-/* The same as a string. */
+/*
+ * An argument that takes the place of a part of the path, or NULL.  One that is
+ * longer than a path is neither an id nor a time; nor is an empty one.
+ */
 static char *
 string_argument(FunctionCallInfo fcinfo, int n)
 {
-	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
+	const char *bytes;
+	int			length;
+
+	if (PG_ARGISNULL(n))
+		return NULL;
+	return oa_bounded_argument(fcinfo, n, OA_PATH_MAX, &bytes, &length) ?
+		pnstrdup(bytes, length) : "";
+}
+
+/* The same as text. */
+static text *
+text_argument(FunctionCallInfo fcinfo, int n)
+{
+	char	   *string = string_argument(fcinfo, n);
+
+	return string != NULL ? cstring_to_text(string) : NULL;
 }
 
 /* overten_api.signup(json) returns json */
@@ -202,7 +230,7 @@ overten_api_signup(PG_FUNCTION_ARGS)
 {
 	OaRequest	request = {0};
 
-	return answer(oa_endpoint_signup, argument(fcinfo, 0), &request);
+	return answer(oa_endpoint_signup, fcinfo, 0, &request);
 }
 
 /* overten_api.create_api_key(json) returns json */
@@ -211,16 +239,16 @@ overten_api_create_api_key(PG_FUNCTION_ARGS)
 {
 	OaRequest	request = {0};
 
-	return answer(oa_endpoint_create_key, argument(fcinfo, 0), &request);
+	return answer(oa_endpoint_create_key, fcinfo, 0, &request);
 }
 
 /* overten_api.list_api_keys(org_id text) returns json */
 Datum
 overten_api_list_api_keys(PG_FUNCTION_ARGS)
 {
-	OaRequest	request = {.org_id = argument(fcinfo, 0)};
+	OaRequest	request = {.org_id = text_argument(fcinfo, 0)};
 
-	return answer(oa_endpoint_list_keys, NULL, &request);
+	return answer(oa_endpoint_list_keys, fcinfo, NO_BODY, &request);
 }
 
 /*
@@ -231,13 +259,13 @@ Datum
 overten_api_key_usage(PG_FUNCTION_ARGS)
 {
 	OaRequest	request = {
-		.org_id = argument(fcinfo, 0),
-		.key_id = argument(fcinfo, 1),
+		.org_id = text_argument(fcinfo, 0),
+		.key_id = text_argument(fcinfo, 1),
 		.since = string_argument(fcinfo, 2),
 		.until = string_argument(fcinfo, 3),
 	};
 
-	return answer(oa_endpoint_key_usage, NULL, &request);
+	return answer(oa_endpoint_key_usage, fcinfo, NO_BODY, &request);
 }
 
 /* overten_api.verify() returns json */
@@ -246,7 +274,7 @@ overten_api_verify(PG_FUNCTION_ARGS)
 {
 	OaRequest	request = {0};
 
-	return answer(oa_endpoint_verify, NULL, &request);
+	return answer(oa_endpoint_verify, fcinfo, NO_BODY, &request);
 }
 
 /* overten_api.revoke_api_key(json) returns void */
@@ -258,7 +286,7 @@ overten_api_revoke_api_key(PG_FUNCTION_ARGS)
 	OaResponse	response;
 
 	oa_secrecy_begin(&secrecy);
-	handle(oa_endpoint_revoke_key, argument(fcinfo, 0), &request, &response);
+	handle(oa_endpoint_revoke_key, fcinfo, 0, &request, &response);
 	if (response.problem != OA_NO_PROBLEM)
 		raise_problem(&response);
 	set_local("response.status", "204");
@@ -279,7 +307,7 @@ authenticate(void)
 
 	oa_forget_identity();
 	if (!read_headers(&headers))
-		return OA_TWO_CREDENTIALS;
+		return OA_UNREADABLE_HEADERS;
 
 	problem = oa_read_bearer(&headers, &request);
 	if (problem == OA_MISSING_CREDENTIALS)

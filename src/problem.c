@@ -2,10 +2,13 @@
  * problem.c
  *		What can be wrong with a request: the fixed answers, in HTTP and in SQL.
  *
- * Each problem has one status, code and message for whoever has it, so that
- * no answer tells more than another.  None repeats anything of the request.
+ * Each problem has one status, code and message, whoever asks, so that no
+ * answer tells more than another.  None repeats anything of the request: the
+ * message about a parameter says which rule is broken.
  */
 #include "postgres.h"
+
+#include "utils/builtins.h"
 
 #include "overten_auth.h"
 
@@ -13,6 +16,10 @@
 #define CHALLENGE_INVALID	CHALLENGE ", error=\"invalid_token\""
 
 static const OaProblemText problems[] = {
+	[OA_PATH_TOO_LONG] = {
+		400, "invalid_request",
+		"The path with its query must not have more than 8192 bytes."
+	},
 	[OA_NOT_FOUND] = {
 		404, "not_found",
 		"There is no such endpoint."
@@ -20,6 +27,10 @@ static const OaProblemText problems[] = {
 	[OA_METHOD_NOT_ALLOWED] = {
 		405, "method_not_allowed",
 		"This endpoint does not take this method."
+	},
+	[OA_UNREADABLE_HEADERS] = {
+		400, "invalid_request",
+		"The headers must be at most 256 strings, each with a name of its own, and 256 kB in all."
 	},
 	[OA_UNSUPPORTED_MEDIA_TYPE] = {
 		415, "unsupported_media_type",
@@ -62,14 +73,18 @@ static const OaProblemText problems[] = {
 		400, "invalid_json",
 		"The body is not valid JSON."
 	},
-	[OA_INVALID_REQUEST] = {
+	[OA_NOT_AN_OBJECT] = {
 		400, "invalid_request",
-		"The body must be an object, and a sign-up has either org_name or existing_org_id.",
+		"The body must be a JSON object."
+	},
+	[OA_NOT_ONE_ORG] = {
+		400, "invalid_request",
+		"A sign-up has either org_name or existing_org_id, and not both.",
 		.sqlstate = ERRCODE_INVALID_PARAMETER_VALUE
 	},
 	[OA_INVALID_PARAMETER] = {
 		400, "invalid_parameter",
-		"A parameter is not valid.",
+		NULL,
 		.sqlstate = ERRCODE_INVALID_PARAMETER_VALUE
 	},
 	[OA_ORGANIZATION_NOT_FOUND] = {
@@ -114,4 +129,14 @@ oa_problem_text(OaProblem problem)
 {
 	Assert(problem > OA_NO_PROBLEM && problem < lengthof(problems));
 	return &problems[problem];
+}
+
+/* What the answer says to people. */
+const char *
+oa_problem_message(OaProblem problem, const OaFault *fault)
+{
+	const char *message = oa_problem_text(problem)->message;
+
+	return message != NULL ? message :
+		psprintf("%s %s.", fault->param, fault->rule);
 }

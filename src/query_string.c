@@ -1,15 +1,15 @@
 /*
  * query_string.c
- *		The parameters of a request's query string, and times in them.
+ *		The parameters of a request's query string.
  *
  * Names and values are percent-decoded (RFC 3986, 2.1).  A plus sign is one:
  * this is no form, and the offset of a time has it.  Parameters that nobody
  * asks for are ignored, whatever they are; one that is asked for must be there
  * once, and decode.
+ *
+ * Nothing in this file allocates or raises: test/fuzz runs it by itself.
  */
 #include "postgres.h"
-
-#include "utils/datetime.h"
 
 #include "overten_auth.h"
 
@@ -23,33 +23,55 @@ hex_digit(char c)
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Decode a name or a value; NULL if it cannot be, or would hold a NUL. */
-static char *
-percent_decode(const char *text, size_t length)
+/*
+ * Decode one character and step *text behind it.  0 at the end, -1 if it cannot
+ * be decoded or is a NUL.
+ */
+static int
+next_character(const char **text, const char *end)
 {
-	char	   *decoded = palloc(length + 1);
-	size_t		n = 0;
+	int			high;
+	int			low;
 
-	for (size_t i = 0; i < length; i++)
+	if (*text == end)
+		return 0;
+	if (**text !='%')
+		return (unsigned char) *(*text) ++;
+	if (end - *text <3)
+		return -1;
+	high = hex_digit((*text)[1]);
+	low = hex_digit((*text)[2]);
+	if (high < 0 || low < 0 || (high | low) == 0)
+		return -1;
+	*text +=3;
+	return high << 4 | low;
+}
+
+/* Does a name decode to this text? */
+static bool
+decodes_to(const char *name, const char *end, const char *expected)
+{
+	for (;;)
 	{
-		char		c = text[i];
+		int			c = next_character(&name, end);
 
-		if (c == '%')
-		{
-			int			high = i + 2 < length ? hex_digit(text[i + 1]) : -1;
-			int			low = i + 2 < length ? hex_digit(text[i + 2]) : -1;
-
-			if (high < 0 || low < 0)
-				return NULL;
-			c = (char) (high << 4 | low);
-			i += 2;
-		}
-		if (c == '\0')
-			return NULL;
-		decoded[n++] = c;
+		if (c != (unsigned char) *expected++)
+			return false;
+		if (c == 0)
+			return true;
 	}
-	decoded[n] = '\0';
-	return decoded;
+}
+
+/* Decode a value, and add a NUL.  False if it cannot be decoded. */
+static bool
+decode(const char *encoded, const char *end, char *value)
+{
+	int			c;
+
+	while ((c = next_character(&encoded, end)) > 0)
+		*value++ = (char) c;
+	*value = '\0';
+	return c == 0;
 }
 
 /* Has a query only the characters that a URI can have? */
@@ -65,139 +87,33 @@ is_printable(const char *query)
 }
 
 /*
- * Find a parameter's value, NULL if there is none.  False if it is there more
- * than once or does not decode, or the query is none of a URI: then it could
- * be there in any form.
+ * Find a parameter and decode its value, which is not longer than the query.
+ * Where a character is none of a URI, the parameter could be there in any form.
  */
-bool
-oa_query_parameter(const char *query, const char *name, char **value)
+OaQueryResult
+oa_query_parameter(const char *query, const char *name, char *value)
 {
-	*value = NULL;
+	OaQueryResult result = OA_QUERY_ABSENT;
+
 	if (!is_printable(query))
-		return false;
+		return OA_QUERY_NOT_PRINTABLE;
 
-	while (*query != '\0')
+	for (;;)
 	{
-		size_t		length = strcspn(query, "&");
-		size_t		name_length = Min(strcspn(query, "="), length);
-		char	   *decoded = percent_decode(query, name_length);
+		const char *end = query + strcspn(query, "&");
+		const char *equals = memchr(query, '=', end - query);
+		const char *name_end = equals != NULL ? equals : end;
 
-		if (decoded != NULL && strcmp(decoded, name) == 0)
+		if (decodes_to(query, name_end, name))
 		{
-			const char *rest = query + name_length;
-
-			if (*value != NULL)
-				return false;
-			*value = name_length == length ? pstrdup("") :
-				percent_decode(rest + 1, length - name_length - 1);
-			if (*value == NULL)
-				return false;
+			if (result != OA_QUERY_ABSENT)
+				return OA_QUERY_TWICE;
+			if (!decode(equals != NULL ? equals + 1 : end, end, value))
+				return OA_QUERY_NOT_DECODABLE;
+			result = OA_QUERY_FOUND;
 		}
-		query += length;
-		if (*query == '&')
-			query++;
+		if (*end == '\0')
+			return result;
+		query = end + 1;
 	}
-	return true;
-}
-
-/*
- * Read so many digits, as a number from "low" to "high", and what has to
- * follow them.
- */
-static bool
-read_digits(const char **text, int digits, int low, int high,
-			const char *follows, int *number)
-{
-	*number = 0;
-	for (int i = 0; i < digits; i++)
-	{
-		char		c = *(*text) ++;
-
-		if (c < '0' || c > '9')
-			return false;
-		*number = *number * 10 + (c - '0');
-	}
-	if (*follows != '\0')
-	{
-		char		c = *(*text) ++;
-
-		if (c == '\0' || strchr(follows, c) == NULL)
-			return false;
-	}
-	return *number >= low && *number <= high;
-}
-
-/* Read a fraction of a second, if there is one; digits beyond 6 are dropped. */
-static bool
-read_fraction(const char **text, int64 *microseconds)
-{
-	int64		unit = USECS_PER_SEC / 10;
-
-	*microseconds = 0;
-	if (**text !='.')
-		return true;
-
-	(*text) ++;
-	if (**text <'0' || **text >'9')
-		return false;
-	for (; **text >='0' && **text <='9'; (*text) ++)
-	{
-		*microseconds += (**text -'0') *unit;
-		unit /= 10;
-	}
-	return true;
-}
-
-/* Read an offset from UTC, Z or +hh:mm or -hh:mm, which ends the text. */
-static bool
-read_offset(const char *text, int64 *microseconds)
-{
-	char		sign = *text ++;
-	int			hours;
-	int			minutes;
-
-	*microseconds = 0;
-	if (sign == 'Z' || sign == 'z')
-		return *text == '\0';
-	if ((sign != '+' && sign != '-') ||
-		!read_digits(&text, 2, 0, 23, ":", &hours) ||
-		!read_digits(&text, 2, 0, 59, "", &minutes))
-		return false;
-	*microseconds = (hours * INT64CONST(60) + minutes) * USECS_PER_MINUTE;
-	if (sign == '-')
-		*microseconds = -*microseconds;
-	return *text == '\0';
-}
-
-/*
- * Parse a time as RFC 3339, 5.6 has it, such as 2026-04-17T11:20:00.5+02:00.
- * A leap second counts as the first second of the next minute.
- */
-bool
-oa_parse_time(const char *text, TimestampTz *time)
-{
-	int			year,
-				month,
-				day,
-				hour,
-				minute,
-				second;
-	int64		fraction,
-				offset;
-
-	if (!read_digits(&text, 4, 0, 9999, "-", &year) ||
-		!read_digits(&text, 2, 1, 12, "-", &month) ||
-		!read_digits(&text, 2, 1, day_tab[isleap(year)][month - 1], "Tt",
-					 &day) ||
-		!read_digits(&text, 2, 0, 23, ":", &hour) ||
-		!read_digits(&text, 2, 0, 59, ":", &minute) ||
-		!read_digits(&text, 2, 0, 60, "", &second) ||
-		!read_fraction(&text, &fraction) ||
-		!read_offset(text, &offset))
-		return false;
-
-	*time = (date2j(year, month, day) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY +
-		((hour * INT64CONST(60) + minute) * 60 + second) * USECS_PER_SEC +
-		fraction - offset;
-	return true;
 }

@@ -12,29 +12,41 @@
 
 #include "overten_auth.h"
 
-/* Parse a request's body.  What is no object leaves it without members. */
-void
-oa_parse_body(OaRequest *request)
+/* A copy of bytes, among which NULs may be, with a NUL behind it. */
+static char *
+copy_bytes(const char *bytes, int length)
 {
-	int			capacity = OA_JSON_NODES(request->body_length);
-	OaJsonNode *nodes = palloc(capacity * sizeof(OaJsonNode));
+	char	   *copy = memcpy(palloc(length + 1), bytes, length);
 
-	if (oa_json_parse(request->body, request->body_length, nodes,
-					  capacity) == NULL)
-		request->members = nodes;
+	copy[length] = '\0';
+	return copy;
 }
 
-/* Is a text JSON of whatever kind?  As the member of an object, it parses. */
-static bool
-is_json(const char *text, int length)
+/*
+ * Take over a body, in UTF-8 or in the server's encoding; an empty one is none.
+ * One that has no equivalent in UTF-8 is no JSON.
+ */
+void
+oa_read_body(const char *body, int length, bool is_utf8, OaRequest *request)
 {
-	char	   *wrapped = psprintf("{\"\":%s}", text);
-	int			wrapped_length = length + 5;
-	int			capacity = OA_JSON_NODES(wrapped_length);
+	int			capacity;
+	OaJsonNode *nodes;
 
-	return oa_json_parse(wrapped, wrapped_length,
-						 palloc(capacity * sizeof(OaJsonNode)),
-						 capacity) == NULL;
+	if (length == 0)
+		return;
+	if (is_utf8)
+		request->body = copy_bytes(body, length);
+	else
+		request->body = oa_server_to_utf8(body, length, &length);
+	if (request->body == NULL)
+		return;
+
+	capacity = OA_JSON_NODES(length);
+	nodes = palloc(capacity * sizeof(OaJsonNode));
+	request->is_json = oa_json_parse_value(request->body, length, nodes,
+										   capacity) == NULL;
+	if (request->is_json && nodes[0].type == OA_JSON_OBJECT)
+		request->members = nodes;
 }
 
 /* Refuse a request whose body is not an object. */
@@ -43,9 +55,8 @@ oa_require_object(const OaRequest *request, OaResponse *response)
 {
 	if (request->members != NULL)
 		return true;
-	return oa_refuse(response, request->body != NULL &&
-					 is_json(request->body, request->body_length) ?
-					 OA_INVALID_REQUEST : OA_INVALID_JSON, NULL);
+	return oa_refuse(response, request->is_json ?
+					 OA_NOT_AN_OBJECT : OA_INVALID_JSON);
 }
 
 /* A member of the body, or NULL if there is none or it is null. */
@@ -61,32 +72,56 @@ oa_find_member(const OaRequest *request, const char *name)
 	return node != NULL && node->type == OA_JSON_NULL ? NULL : node;
 }
 
-/* A member that is a string, if it is there. */
-bool
-oa_read_text(const OaRequest *request, OaResponse *response, const char *name,
-			 text **value)
+/*
+ * Read a member that is a string, if it is there.  *found is NULL if it is not.
+ */
+static bool
+find_string(const OaRequest *request, OaResponse *response, const char *name,
+			const OaJsonNode **found)
 {
-	const OaJsonNode *node = oa_find_member(request, name);
-
-	*value = NULL;
-	if (node == NULL ||
-		(node->type == OA_JSON_STRING &&
-		 oa_json_to_text(request->body, node, value)))
-		return true;
-	return oa_refuse(response, OA_INVALID_PARAMETER, name);
+	*found = oa_find_member(request, name);
+	return *found == NULL || (*found)->type == OA_JSON_STRING ||
+		oa_refuse_parameter(response, name, "must be a string");
 }
 
-/* A member that is a name, if it is there. */
+/*
+ * A member that is the name of something that exists, if it is there.  Where the
+ * database's encoding cannot hold it, nothing has that name, nor an empty one.
+ */
+bool
+oa_read_reference(const OaRequest *request, OaResponse *response,
+				  const char *name, text **value)
+{
+	const OaJsonNode *node;
+
+	*value = NULL;
+	if (!find_string(request, response, name, &node))
+		return false;
+	if (node != NULL)
+		*value = oa_json_to_text(request->body, node);
+	if (node != NULL && *value == NULL)
+		*value = cstring_to_text("");
+	return true;
+}
+
+/* A member that is a name to be stored, if it is there. */
 bool
 oa_read_name(const OaRequest *request, OaResponse *response, const char *name,
 			 int max_characters, text **value)
 {
-	OaNameRule	broken;
+	OaTextRule	broken = OA_TEXT_ENCODING;
+	const OaJsonNode *node;
 
-	if (!oa_read_text(request, response, name, value))
+	*value = NULL;
+	if (!find_string(request, response, name, &node))
 		return false;
-	if (*value == NULL)
+	if (node == NULL)
 		return true;
-	*value = oa_trim_name(*value, max_characters, &broken);
-	return *value != NULL || oa_refuse(response, OA_INVALID_PARAMETER, name);
+
+	*value = oa_json_to_text(request->body, node);
+	if (*value != NULL)
+		*value = oa_trim_name(*value, max_characters, &broken);
+	return *value != NULL ||
+		oa_refuse_parameter(response, name,
+							oa_text_rule(broken, max_characters));
 }

@@ -62,7 +62,8 @@ make_row(const OaDocumentKey *key, TimestampTz not_after)
 {
 	OaSigningKeyRow *row = palloc(sizeof(OaSigningKeyRow));
 
-	if (!oa_utf8_to_server(key->kid, key->kid_length, &row->kid))
+	row->kid = oa_utf8_to_text(key->kid, key->kid_length);
+	if (row->kid == NULL)
 		refuse_document("A key id has a character that the database's encoding has not.");
 	row->public_key = palloc(VARHDRSZ + key->public_key_length);
 	SET_VARSIZE(row->public_key, VARHDRSZ + key->public_key_length);

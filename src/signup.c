@@ -148,18 +148,26 @@ has_all_orgs(text *uid)
 	return oa_statement_bool(0, 1);
 }
 
+/* Say which rule a tier breaks. */
+static OaProblem
+wrong_tier(OaFault *fault, const char *rule)
+{
+	fault->param = "tier";
+	fault->rule = rule;
+	return OA_INVALID_PARAMETER;
+}
+
 /* Can a new org be made for this person, on this tier? */
 static OaProblem
-check_new_org(const OaSignup *signup, const char **param)
+check_new_org(const OaSignup *signup, OaFault *fault)
 {
 	OaProblem	problem = OA_NO_PROBLEM;
 	bool		self_service;
 	int			level = oa_statements_begin();
 
-	*param = "tier";
 	if (signup->tier != NULL &&
 		!(oa_find_tier(signup->tier, &self_service) && self_service))
-		problem = OA_INVALID_PARAMETER;
+		problem = wrong_tier(fault, "must be one that customers may choose");
 	else if (has_all_orgs(signup->uid))
 		problem = OA_ORG_LIMIT_REACHED;
 	oa_statements_end(level);
@@ -168,22 +176,21 @@ check_new_org(const OaSignup *signup, const char **param)
 
 /* Can this org of the person's be signed up?  Locks it. */
 static OaProblem
-check_existing_org(const OaSignup *signup, LockedOrg *org, const char **param)
+check_existing_org(const OaSignup *signup, LockedOrg *org, OaFault *fault)
 {
 	OaProblem	problem = OA_NO_PROBLEM;
 	bool		self_service;
 	int			level = oa_statements_begin();
 
-	*param = "tier";
 	if (signup->tier != NULL && !oa_find_tier(signup->tier, &self_service))
-		problem = OA_INVALID_PARAMETER;
+		problem = wrong_tier(fault, "must be one that exists");
 	else if (!lock_org(signup->existing_org_id, signup->uid, org))
 		problem = OA_ORGANIZATION_NOT_FOUND;
 	else if (signup->tier != NULL &&
 			 !DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID,
 												   PointerGetDatum(signup->tier),
 												   PointerGetDatum(org->tier))))
-		problem = OA_INVALID_PARAMETER;
+		problem = wrong_tier(fault, "must be the organization's own, or left out");
 	else if (org->signed_up)
 		problem = OA_ALREADY_SIGNED_UP;
 	else if (org->suspended)
@@ -225,22 +232,22 @@ describe_org(text *org_id, const LockedOrg *org, OaOrgKey *result)
 /*
  * Sign a person up: make an org, or switch API access on for one that the
  * person belongs to, and mint its first key.  Names have been checked by the
- * caller.  Returns a problem and, for OA_INVALID_PARAMETER, sets "param"; then
+ * caller.  Returns a problem and, for OA_INVALID_PARAMETER, the fault; then
  * nothing has been written.
  */
 OaProblem
-oa_signup(const OaSignup *signup, OaOrgKey *result, const char **param)
+oa_signup(const OaSignup *signup, OaOrgKey *result, OaFault *fault)
 {
 	OaProblem	problem;
 	LockedOrg	org;
 	TimestampTz created_at;
 
 	if ((signup->org_name == NULL) == (signup->existing_org_id == NULL))
-		return OA_INVALID_REQUEST;
+		return OA_NOT_ONE_ORG;
 
 	if (signup->org_name != NULL)
 	{
-		problem = check_new_org(signup, param);
+		problem = check_new_org(signup, fault);
 		if (problem != OA_NO_PROBLEM)
 			return problem;
 
@@ -255,7 +262,7 @@ oa_signup(const OaSignup *signup, OaOrgKey *result, const char **param)
 	}
 	else
 	{
-		problem = check_existing_org(signup, &org, param);
+		problem = check_existing_org(signup, &org, fault);
 		if (problem != OA_NO_PROBLEM)
 			return problem;
 
@@ -311,7 +318,7 @@ overten_signup(PG_FUNCTION_ARGS)
 	OaSignup	signup;
 	OaOrgKey	org_key;
 	OaProblem	problem;
-	const char *param;
+	OaFault		fault;
 	TupleDesc	descriptor;
 	Datum		values[9];
 	bool		nulls[9] = {false};
@@ -320,30 +327,20 @@ overten_signup(PG_FUNCTION_ARGS)
 		descriptor->natts != lengthof(values))
 		elog(ERROR, "unexpected result type of overten_signup");
 
-	signup.uid = oa_text_argument(fcinfo, 0, "uid");
-	oa_check_uid(signup.uid);
-	signup.org_name = optional_argument(fcinfo, 1);
-	if (signup.org_name != NULL)
-		signup.org_name = oa_check_name(signup.org_name, "org name",
-										OA_ORG_NAME_MAX);
+	signup.uid = oa_uid_argument(fcinfo, 0);
+	signup.org_name = PG_ARGISNULL(1) ? NULL :
+		oa_check_name(PG_GETARG_DATUM(1), "org name", OA_ORG_NAME_MAX);
 	signup.existing_org_id = optional_argument(fcinfo, 2);
 	signup.tier = optional_argument(fcinfo, 3);
-	signup.key_name = oa_text_argument(fcinfo, 4, "key name");
-	signup.key_name = oa_check_name(signup.key_name, "key name",
-									OA_KEY_NAME_MAX);
+	signup.key_name = oa_name_argument(fcinfo, 4, "key name", OA_KEY_NAME_MAX);
 
-	problem = oa_signup(&signup, &org_key, &param);
+	problem = oa_signup(&signup, &org_key, &fault);
 	if (problem != OA_NO_PROBLEM)
-	{
-		const OaProblemText *text = oa_problem_text(problem);
-
 		ereport(ERROR,
-				(errcode(text->sqlstate),
+				(errcode(oa_problem_text(problem)->sqlstate),
 				 errmsg("could not sign up"),
-				 errdetail_internal("%s", text->message),
-				 problem == OA_INVALID_PARAMETER ?
-				 errhint("Check the argument \"%s\".", param) : 0));
-	}
+				 errdetail_internal("%s",
+									oa_problem_message(problem, &fault))));
 
 	values[0] = PointerGetDatum(org_key.org_id);
 	values[1] = PointerGetDatum(org_key.org_name);

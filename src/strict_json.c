@@ -1,10 +1,10 @@
 /*
  * strict_json.c
- *		Reads one JSON object, and refuses all that parsers disagree about.
+ *		Reads JSON, and refuses all that parsers disagree about.
  *
  * A signed token is only as clear as its JSON: where two readers take the
  * same bytes for different things, a claim can be smuggled past one of them.
- * So this reader wants RFC 8259 to the letter and a little more: one object
+ * So this reader wants RFC 8259 to the letter and a little more: one value
  * and nothing after it, valid UTF-8 without a byte order mark (RFC 7515
  * section 5.2, RFC 3629), no member name twice however it is escaped (RFC 7515
  * section 4, RFC 7519 section 4), no NUL and no lone surrogate in any string,
@@ -298,12 +298,13 @@ read_value(Parser *parser)
 }
 
 /*
- * Parse a JSON object into nodes[0 .. capacity - 1]; OA_JSON_NODES(length) are
+ * Parse any JSON value into nodes[0 .. capacity - 1]; OA_JSON_NODES(length) are
  * enough for any.  json[length] must be a NUL.  Returns NULL, or the rule that
  * is broken, as a sentence that repeats nothing of the text.
  */
 const char *
-oa_json_parse(const char *json, int length, OaJsonNode *nodes, int capacity)
+oa_json_parse_value(const char *json, int length, OaJsonNode *nodes,
+					int capacity)
 {
 	Parser		parser;
 
@@ -316,8 +317,6 @@ oa_json_parse(const char *json, int length, OaJsonNode *nodes, int capacity)
 	parser.depth = 0;
 
 	skip_space(&parser);
-	if (*parser.at != '{')
-		return "The JSON is not an object.";
 	do
 	{
 		const char *problem = read_value(&parser);
@@ -328,8 +327,19 @@ oa_json_parse(const char *json, int length, OaJsonNode *nodes, int capacity)
 
 	skip_space(&parser);
 	if (parser.at != parser.end)
-		return "The JSON does not end with its object.";
+		return "The JSON does not end with its value.";
 	return NULL;
+}
+
+/* The same, but it must be an object. */
+const char *
+oa_json_parse(const char *json, int length, OaJsonNode *nodes, int capacity)
+{
+	const char *problem = oa_json_parse_value(json, length, nodes, capacity);
+
+	if (problem == NULL && nodes[0].type != OA_JSON_OBJECT)
+		return "The JSON is not an object.";
+	return problem;
 }
 
 /* The value of a member of an object, by a name in ASCII; NULL if none. */

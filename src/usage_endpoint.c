@@ -14,20 +14,50 @@
 #define PERIOD_MAX (31 * USECS_PER_DAY)
 
 /*
+ * Find a parameter of the query; *value is NULL if there is none.
+ */
+static bool
+find_parameter(const OaRequest *request, OaResponse *response,
+			   const char *name, const char **value)
+{
+	char	   *decoded = palloc(strlen(request->query) + 1);
+
+	*value = NULL;
+	switch (oa_query_parameter(request->query, name, decoded))
+	{
+		case OA_QUERY_ABSENT:
+			break;
+		case OA_QUERY_FOUND:
+			*value = decoded;
+			break;
+		case OA_QUERY_TWICE:
+			return oa_refuse_parameter(response, name, "must be given once");
+		case OA_QUERY_NOT_DECODABLE:
+			return oa_refuse_parameter(response, name,
+									   "must be percent-encoded, without NUL");
+		case OA_QUERY_NOT_PRINTABLE:
+			return oa_refuse_parameter(response, name,
+									   "must be in a query string of visible ASCII characters");
+	}
+	return true;
+}
+
+/*
  * Read a time: a parameter of the query or, where another layer has taken that
  * apart, what it has given us.  "given" says whether there is one.
  */
 static bool
 read_time(const OaRequest *request, OaResponse *response, const char *name,
-		  char *value, bool *given, TimestampTz *time)
+		  const char *value, bool *given, TimestampTz *time)
 {
 	if (request->query != NULL &&
-		!oa_query_parameter(request->query, name, &value))
-		return oa_refuse(response, OA_INVALID_PARAMETER, name);
+		!find_parameter(request, response, name, &value))
+		return false;
 
 	*given = value != NULL;
 	return !*given || oa_parse_time(value, time) ||
-		oa_refuse(response, OA_INVALID_PARAMETER, name);
+		oa_refuse_parameter(response, name,
+							"must be a date, a time and an offset, as in 2026-04-17T11:20:00Z (RFC 3339)");
 }
 
 /* Read the period that is asked about. */
@@ -44,9 +74,12 @@ read_period(const OaRequest *request, OaResponse *response, OaPeriod *period)
 		return false;
 
 	oa_complete_period(period, has_since, has_until);
-	return (period->since <= period->until &&
-			period->until - period->since <= PERIOD_MAX) ||
-		oa_refuse(response, OA_INVALID_PARAMETER, "since");
+	if (period->since > period->until)
+		return oa_refuse_parameter(response, "since",
+								   "must not be later than until, which is now unless given");
+	return period->until - period->since <= PERIOD_MAX ||
+		oa_refuse_parameter(response, "since",
+							"must not be more than 31 days before until, which is now unless given");
 }
 
 /* Append one hour and address. */
@@ -98,7 +131,7 @@ oa_endpoint_key_usage(const OaRequest *request, OaResponse *response)
 	if (!oa_key_usage(request->org_id, request->key_id, &period, append_usage,
 					  json))
 	{
-		oa_refuse(response, OA_KEY_NOT_FOUND, NULL);
+		oa_refuse(response, OA_KEY_NOT_FOUND);
 		return;
 	}
 	appendStringInfoString(json, "],\"anomalies\":[");

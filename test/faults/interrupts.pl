@@ -33,7 +33,7 @@ ask($node, "SELECT overten_load_signing_keys('$document')");
 my $org = create_org($node, 'Interrupted');
 my ($secret, $key) = mint($node, $org);
 my ($hex, $token) = (ask($node, "SELECT encode(sha256('$secret'), 'hex')"), surface_token('ada'));
-ask($node, "SELECT overten_set_api_access('$org', true), overten_add_member('$org', 'ada'),
+ask($node, "SELECT overten_set_api_access('$org', true), overten_add_member('$org', 'ada'), overten_add_member('$org', 'zoe'),
 	overten_rotate_webhook_secret('$org', '1 day')");
 my $by_key = qq({"authorization": "Bearer $secret"});
 my $by_token = qq({"authorization": "Bearer $token", "x-overten-org-id": "$org", "x-overten-key-id": "$key"});
@@ -77,6 +77,8 @@ my %calls = (
 	'overten_auth.master_key_ids()' => 'SELECT overten_auth.master_key_ids()',
 	'overten_handle_request(text,text,json,text)' =>
 	  "SELECT 1 / (status = 200)::int FROM overten_handle_request('GET', '/api/v1/verify', '$by_key', NULL)",
+	'overten_handle_request(text,text,json,bytea)' =>
+	  "SELECT 1 / (status = 200)::int FROM overten_handle_request('GET', '/api/v1/verify', '$by_key', NULL::bytea)",
 	'overten_api.signup(json)' => $request->($by_token, q(overten_api.signup('{"org_name": "Signed up"}'))),
 	'overten_api.create_api_key(json)' => $request->($by_token, q(overten_api.create_api_key('{"name": "x"}'))),
 	'overten_api.list_api_keys(text)' => $request->($by_token, "overten_api.list_api_keys('$org')"),

@@ -22,6 +22,7 @@ const ajv = new Ajv({ strict: false, validateFormats: false, allErrors: true });
 ajv.addSchema({ $id: 'openapi', ...document });
 
 const BEFORE_THE_REQUEST_IS_KNOWN = ['408', '431'];
+const LONGEST_PATH = 8192;
 const problems = new Set();
 const unseen = new Set();
 
@@ -71,7 +72,7 @@ function check({ method, path, status, headers, sent, body }) {
     operation.method === asked && operation.pattern.test(path.split('?')[0]));
 
   if (found === undefined) {
-    return status === 404 || status === 405
+    return status === 404 || status === 405 || status === 400 && path.length > LONGEST_PATH
       ? complaints('/components/schemas/Error', body === '' ? { error: { code: '', message: '' } } : JSON.parse(body))
       : [`status ${status} of what is not described`];
   }

@@ -36,14 +36,19 @@ END
 $$;
 \pset null '-'
 
--- Unknown routes, methods, media types and sizes come first, whoever asks.
+-- Paths that are too long, unknown routes, methods, media types and sizes come
+-- first, whoever asks.
+SELECT length(path), length(query), method, r.status, r.body
+FROM (VALUES ('GET', '/' || repeat('x', 8185), ''), ('GET', '/verify', '?' || repeat('&', 8178)), ('GET', '/verify', '?' || repeat('&', 8177)),
+	('DELETE', '/organizations/x/api-keys/' || repeat('y', 8192), ''), ('x', '/' || repeat('x', 1000000), '')) v (method, path, query),
+	LATERAL overten_handle_request(method, '/api/v1' || path || query, '{}', NULL) r;
 SELECT path, status, code, headers
 FROM (VALUES (''), ('/'), ('/verify/'), ('/Verify'), ('/verify/x'), ('//verify'),
 	('/organizations'), ('/organizations//api-keys'), ('/organizations/x'),
 	('/organizations/x/api-keys/'), ('/organizations/x/api-keys/y/z'),
 	('/organizations/x/api-keys//usage'), ('/organizations/x/api-keys/y/usage/'), ('/organizations/x/api-keys/y/usage/z'),
 	('/organizations/x%2Fapi-keys'), ('/../v1/verify'), ('/verify#x'),
-	('/signup;x'), ('/' || repeat('x', 10240))) v (path),
+	('/signup;x'), ('/' || repeat('x', 8184))) v (path),
 	LATERAL pg_temp.ask('GET', path, NULL)
 WHERE status <> 404 OR code <> 'not_found' OR headers IS NOT NULL;
 SELECT method, path, status, code, headers
@@ -79,6 +84,12 @@ FROM (VALUES
 SELECT status, body FROM overten_handle_request('GET', '/api/v1/verify',
 	'{"authorization": "Bearer x", "authorization": "Bearer x"}', NULL);
 SELECT status, body FROM overten_handle_request('GET', '/api/v1/verify', '[]', NULL);
+-- At most 256 of them, and 256 kB.
+SELECT n, status, code
+FROM (VALUES (256), (257)) v (n), LATERAL (SELECT json_object_agg('x-' || i, 'y') AS headers FROM generate_series(2, n) i) h,
+	LATERAL pg_temp.ask('GET', '/verify', 'x', NULL, headers::jsonb);
+SELECT n, status, code
+FROM (VALUES (260000), (270000)) v (n), LATERAL pg_temp.ask('GET', '/verify', 'x', NULL, jsonb_build_object('x', repeat('y', n)));
 
 -- No project, no keys, neither: unavailable, whatever the token.
 SELECT status, code, headers FROM pg_temp.ask('POST', '/signup', 'x', '{}');
@@ -97,7 +108,7 @@ SELECT status, code FROM pg_temp.ask('GET', '/verify', :'ada_token');
 -- The body.
 SELECT request, status, code, param
 FROM (VALUES (''), ('not JSON'), ('{"org_name": "x"'), ('{"org_name": "x"} y'), ('{"org_name": "x", "org_name": "y"}'),
-	('[]'), ('"x"'), ('1'), ('null'), ('{}'), ('{"org_name": "x", "existing_org_id": "y"}'),
+	('[]'), ('"x"'), ('1'), ('null'), ('1,"a":2'), ('1},{"a":2'), ('[1],[2]'), ('{}'), ('{"org_name": "x", "existing_org_id": "y"}'),
 	('{"org_name": null, "existing_org_id": null}'),
 	('{"org_name": 1}'), ('{"org_name": ["x"]}'), ('{"org_name": ""}'), ('{"org_name": "  "}'),
 	('{"org_name": "a\nb"}'), ('{"org_name": "a\u0085b"}'), ('{"org_name": "a\u0000b"}'), ('{"org_name": "\ud800"}'),
@@ -105,12 +116,40 @@ FROM (VALUES (''), ('not JSON'), ('{"org_name": "x"'), ('{"org_name": "x"} y'), 
 	('{"org_name": "x", "tier": 1}'), ('{"org_name": "x", "tier": "gold"}'), ('{"org_name": "x", "tier": "pro"}'),
 	('{"org_name": "x", "tier": ""}'), ('{"org_name": "x", "key_name": {}}'), ('{"org_name": "x", "key_name": ""}')) v (request),
 	LATERAL pg_temp.ask('POST', '/signup', :'ada_token', request);
+-- What is wrong is said as a rule, without what the client sent.
+SELECT request, body::json #>> '{error,message}' AS message
+FROM (VALUES ('['), ('[]'), ('{}'), ('{"org_name": "x", "existing_org_id": "y"}'), ('{"org_name": 1}'), ('{"org_name": ""}'), ('{"org_name": "  "}'),
+	('{"org_name": "a\nb"}'), ('{"org_name": "a\u2028b"}'), ('{"org_name": "a\u202eb"}'), ('{"org_name": "\u200b"}'), ('{"org_name": "\ufdd0"}'),
+	('{"existing_org_id": 1}'), ('{"org_name": "x", "tier": 1}'), ('{"org_name": "x", "tier": "gold"}'), ('{"org_name": "x", "tier": "pro"}'),
+	('{"existing_org_id": "x", "tier": "gold"}'), ('{"org_name": "x", "key_name": ""}')) v (request),
+	LATERAL pg_temp.ask('POST', '/signup', :'ada_token', request);
+SELECT request, body::json #>> '{error,message}' AS message
+FROM (VALUES ('['), ('[]'), ('{"name": {}}'), (format('{"name": "%s"}', repeat('é', 65)))) v (request),
+	LATERAL pg_temp.ask('POST', '/organizations/x/api-keys', :'ada_token', request);
+SELECT query, body::json #>> '{error,message}' AS message
+FROM (VALUES ('since=2026-04-17'), ('since='), ('until=x'), ('since=2026-04-17T11:20:00Z&since=x'), ('until=%zz'), ('x=é'),
+	('since=2026-05-01T00:00:00Z&until=2026-04-30T00:00:00Z'), ('since=2026-05-01T00:00:00Z&until=2026-06-01T00:00:01Z')) v (query),
+	LATERAL pg_temp.ask('GET', '/organizations/x/api-keys/y/usage?' || query, :'ada_token');
 SELECT what, status, code, param
 FROM (VALUES ('org_name of 101', json_build_object('org_name', repeat('é', 101))),
 	('key_name of 65', json_build_object('org_name', 'x', 'key_name', repeat('é', 65)))) v (what, request),
 	LATERAL pg_temp.ask('POST', '/signup', :'ada_token', request::text);
 SELECT status, code FROM pg_temp.ask('POST', '/signup', :'ada_token', repeat('[', 10000));
 SELECT count(*) FROM overten_auth.orgs;
+
+-- A body of bytes need not be text.
+SELECT what, r.status, r.body::json #>> '{error,code}' AS code
+FROM (VALUES ('none', NULL), ('empty', ''), ('a NUL', '{"org_name": "a'::bytea || '\x00' || '"}'), ('an object, then a NUL', '{}\000'),
+	('no UTF-8', '{"org_name": "a'::bytea || '\xff' || '"}'), ('a surrogate', '{"x": "'::bytea || '\xeda080' || '"}'),
+	('half a character', '{"x": "'::bytea || '\xc3' || '"}'), ('a byte order mark', '\xefbbbf'::bytea || '{}'),
+	('an array', '[]'), ('a value and more', '1,"a":2'), ('an empty object', '{}'),
+	('16 kB', convert_to(repeat(' ', 16384), 'UTF8')), ('more', convert_to(repeat(' ', 16385), 'UTF8'))) v (what, body),
+	LATERAL overten_handle_request('POST', '/api/v1/signup',
+		json_build_object('authorization', 'Bearer ' || :'ada_token', 'content-type', 'application/json'), v.body) r;
+SELECT r.status, r.body::json #>> '{error,param}' AS param FROM overten_handle_request('POST', '/api/v1/signup',
+	json_build_object('authorization', 'Bearer ' || :'ada_token', 'content-type', 'application/json'), convert_to('{"org_name": "é"}', 'LATIN1')) r;
+SELECT r.status, r.body::json #>> '{error,param}' AS param FROM overten_handle_request('POST', '/api/v1/signup',
+	json_build_object('authorization', 'Bearer ' || :'ada_token', 'content-type', 'application/json'), convert_to('{"org_name": "é", "tier": "gold"}', 'UTF8')) r;
 
 -- Signing up, with a new org.  Unknown members are ignored.
 SELECT status, headers, body FROM pg_temp.ask('POST', '/signup', :'ada_token',
@@ -264,7 +303,7 @@ FROM (VALUES
 	('?since=2026-01-01T00:00:61Z'), ('?since=2026-01-01T00:00:00+24:00'), ('?since=2026-01-01T00:00:00+0200'), ('?since=2026-01-01T00:00:00+02'),
 	('?since=2026-01-01T00:00:00+02:60'), ('?since=-001-01-01T00:00:00Z'), ('?since=12026-01-01T00:00:00Z'), ('?since=２026-01-01T00:00:00Z'),
 	('?since=2026-01-01T00:00:00Z&since=2026-01-01T00:00:00Z'), ('?since=&since='), ('?since=2026-01-01T00:00:00Z&%73ince=x'),
-	('?until=x'), ('?until=x&since=x'), ('?until=&until='), ('?until=2026-01-01T00:00:00'), ('?x=é'), ('?x y'), ('?since=' || repeat('1', 10000)),
+	('?until=x'), ('?until=x&since=x'), ('?until=&until='), ('?until=2026-01-01T00:00:00'), ('?x=é'), ('?x y'), ('?since=' || repeat('1', 5000)),
 	('?since=9999-12-31T23:59:59.999999999999999999Z'), ('?until=0000-01-01T00:00:00%2B23:59'), ('?until=0000-01-01T00:00:00z'),
 	('?since=2024-02-29t23:59:60-00:00&until=2024-03-01T00:00:00Z'), ('?since=2024-02-29T23:59:60.000001Z&until=2024-03-01T00:00:00Z'),
 	('?since=2026-05-01T00:00:00Z&until=2026-04-30T23:59:59Z'),
@@ -326,6 +365,10 @@ ROLLBACK;
 -- By SQL, the same refusals are errors.
 \set VERBOSITY sqlstate
 SELECT overten_signup('ada', 'x', 'y');
+\set VERBOSITY default
+SELECT overten_signup('ada', 'x', tier => 'pro');
+SELECT overten_signup('ada');
+\set VERBOSITY sqlstate
 SELECT overten_signup('ada', 'x', tier => 'pro');
 SELECT overten_signup('ada', '');
 SELECT overten_signup('ada', existing_org_id => 'org_nobody');
@@ -337,6 +380,7 @@ SELECT overten_signup('carol', 'x', key_name => NULL);
 SELECT overten_handle_request(NULL, '/', '{}', '');
 SELECT overten_handle_request('GET', NULL, '{}', '');
 SELECT overten_handle_request('GET', '/api/v1/verify', 'x', '');
+SELECT status FROM overten_handle_request('GET', '/api/v1/verify', NULL, NULL);
 SELECT org_name, tier, name FROM overten_signup('carol', 'Carol');
 
 -- For PostgREST: the request in settings, and so the answer.
@@ -363,10 +407,17 @@ SELECT overten_api.key_usage(key_id => 'key_nobody', since => '2026-05-01T00:00:
 SELECT set_config('request.headers', json_build_object('x-overten-authorization', 'Bearer ' || :'ada_token', 'x-overten-org-id', :'org')::text, true) \gset
 SELECT overten_api.create_api_key('{"name": "x"}') #>> '{error,code}' AS code, overten_api.signup('{}') #>> '{error,code}' AS code;
 SELECT overten_api.signup('{"org_name": "x", "org_name": "y"}') #>> '{error,code}' AS code;
+SELECT overten_api.create_api_key('[]') #>> '{error,message}' AS message, overten_api.signup('{"org_name": ""}') #>> '{error,message}' AS message;
+SELECT overten_api.key_usage(key_id => repeat('x', 10000)) #>> '{error,code}' AS code, overten_api.key_usage(key_id => :'key', since => repeat('x', 10000)) #>> '{error,param}' AS param;
 SELECT current_setting('response.status') AS status;
 SAVEPOINT s;
 SELECT overten_api.revoke_api_key('{"key_id": "key_nobody"}');
 ROLLBACK TO s;
+SELECT set_config('request.headers', '{"x-overten-authorization": 1}', true) \gset
+SELECT overten_api.revoke_api_key('{"key_id": "key_nobody"}');
+ROLLBACK TO s;
+SELECT set_config('request.headers', json_build_object('x-overten-authorization', 'Bearer ' || :'ada_token', 'x-overten-query', repeat('&', 8193))::text, true) \gset
+SELECT overten_api.key_usage(:'carols', :'carols_key') #>> '{error,message}' AS message;
 SELECT set_config('request.headers', json_build_object('x-overten-authorization', 'Bearer ' || :'bob_token')::text, true) \gset
 SELECT overten_api.revoke_api_key(json_build_object('org_id', :'bobs', 'key_id', :'bobs_key'));
 SELECT current_setting('response.status') AS status, current_setting('response.headers') AS headers;

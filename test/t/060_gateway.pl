@@ -204,7 +204,7 @@ is_deeply(
 	'200 connections over two of pgbouncer');
 
 # No answer without the privilege, and nothing told of why.
-ask($node, 'REVOKE EXECUTE ON FUNCTION overten_handle_request(text, text, json, text) FROM overten_gateway');
+ask($node, 'REVOKE EXECUTE ON FUNCTION overten_handle_request(text, text, json, bytea) FROM overten_gateway');
 my $denied = request($gateway->{url}, 'GET', '/api/v1/verify', [$bearer]);
 is(summary($denied), '500 internal_error', 'a gateway without its privilege');
 unlike($denied->{body}, qr/permission|overten_handle/, 'does not say so to clients');

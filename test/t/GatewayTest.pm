@@ -458,9 +458,10 @@ sub matrix
 		[ 'an encoded slash in an id', '404 organization_not_found', 'GET', $on->('a%2Fb'), [$ada] ],
 		[ 'line breaks in an id', '404 organization_not_found', 'GET', $on->('a%0d%0aX-Overten-Key-Id:%20x'), [$ada] ],
 		[ '.. in the place of an id', '404 organization_not_found', 'GET', $on->('..'), [$ada] ],
-		[ '10 kB of path', '404 not_found', 'GET', "$api/" . 'x' x 10240 ],
-		[ '10 kB of id', '404 organization_not_found', 'GET', $on->('x' x 10240), [$ada] ],
-		[ '10 kB of query', '200', 'GET', "$api/verify?" . 'x' x 10240, [$good] ],
+		[ '10 kB of path', '400 invalid_request', 'GET', "$api/" . 'x' x 10240 ],
+		[ '10 kB of id', '400 invalid_request', 'GET', $on->('x' x 10240), [$ada] ],
+		[ '8 kB of query', '200', 'GET', "$api/verify?" . '&' x 8176, [$good] ],
+		[ '10 kB of query', '400 invalid_request', 'GET', "$api/verify?" . 'x' x 10240, [$good] ],
 		[ 'POST /verify', '405 method_not_allowed', 'POST', "$api/verify" ],
 		[ 'GET /signup', '405 method_not_allowed', 'GET', "$api/signup" ],
 		[ 'HEAD /signup', '405', 'HEAD', "$api/signup" ],
@@ -560,7 +561,7 @@ sub matrix
 		[ 'since with a NUL', '400 invalid_parameter since', 'GET', "$usage?since=2026-04-17T11:20:00Z%00", [$ada] ],
 		[ 'more than 31 days', '400 invalid_parameter since', 'GET', "$usage?since=2026-05-01T00:00:00Z&until=2026-06-01T00:00:01Z", [$ada] ],
 		[ 'until before since', '400 invalid_parameter since', 'GET', "$usage?since=2026-05-01T00:00:00Z&until=2026-04-01T00:00:00Z", [$ada] ],
-		[ '10 kB of since', '400 invalid_parameter since', 'GET', "$usage?since=" . '1' x 10240, [$ada] ],
+		[ '10 kB of since', '400 invalid_request', 'GET', "$usage?since=" . '1' x 10240, [$ada] ],
 		[ 'a bad time for an unknown org', '400 invalid_parameter since', 'GET', $on->('x') . '/y/usage?since=x', [$ada] ],
 
 		# orgs and keys that are not the caller's

@@ -156,6 +156,7 @@ sub surface
 
 	  $headers->('by_token', ':token'), $headers->('by_key', ':secret'),
 	  $handle->(200, 'GET', "'/api/v1/verify'", ':by_key', 'NULL'),
+	  $handle->(200, 'GET', "'/api/v1/verify'", ':by_key', 'NULL::pg_catalog.bytea'),
 	  $handle->(201, 'POST', $api, ':by_token', q('{"name":"over HTTP"}')),
 	  $handle->(200, 'GET', $api, ':by_token', 'NULL'),
 	  $handle->(401, 'GET', $api, ':by_key', 'NULL'),
