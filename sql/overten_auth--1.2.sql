@@ -503,7 +503,7 @@ CREATE FUNCTION @extschema@.overten_remove_member(org_id text, uid text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_remove_member FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_remove_member IS
-'Undoes overten_add_member; keys that the person minted stay. True if that changed anything. Errors: 42704 no such org; 22023 the uid; 22004 NULL.';
+'Undoes overten_add_member; keys that the person minted stay. True if that changed anything. Errors: 42704 no such org; 55000 the person is the last member of an org that has active keys and is not suspended; 22023 the uid; 22004 NULL.';
 
 CREATE FUNCTION @extschema@.overten_list_orgs(uid text)
 	RETURNS TABLE (

@@ -69,7 +69,8 @@ oa_is_member(text *org_id, text *uid)
 
 /*
  * Lock an org of a person.  False if there is none, or it is another's: orgs
- * is not looked at then, so that the time does not tell which.
+ * is not looked at then, so that the time does not tell which.  Who has waited
+ * for the lock may have been removed meanwhile.
  */
 static bool
 lock_org(text *org_id, text *uid, LockedOrg *org)
@@ -95,7 +96,7 @@ lock_org(text *org_id, text *uid, LockedOrg *org)
 	org->webhook_secret_sealed = (bytea *) oa_statement_text(0, 3);
 	org->signed_up = oa_statement_bool(0, 4);
 	org->suspended = oa_statement_bool(0, 5);
-	return true;
+	return is_member(org_id, uid);
 }
 
 /* Has an org that is locked as many keys as it can have? */

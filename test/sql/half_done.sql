@@ -97,7 +97,7 @@ BEGIN
 			number := number + 1;
 			uid := 'person' || number;
 			org := (overten_create_org('Org ' || number)).org_id;
-			PERFORM overten_add_member(org, uid);
+			PERFORM overten_add_member(org, uid), overten_add_member(org, 'another');
 			SELECT m.key_id, ARRAY[m.secret] INTO key, secrets FROM overten_mint_key(org) m;
 			secrets := secrets || (overten_mint_key(org)).secret;
 			IF o.name = 'reseal' THEN

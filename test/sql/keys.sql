@@ -127,7 +127,7 @@ SELECT overten_set_api_access(NULL, true);
 
 -- Members
 SELECT overten_add_member(:'acme_org_id', 'ada'), overten_add_member(:'acme_org_id', 'ada');
-SELECT overten_add_member(:'other_org_id', 'ada');
+SELECT overten_add_member(:'other_org_id', 'ada'), overten_add_member(:'other_org_id', 'bob');
 SELECT name, tier, api_access_since IS NOT NULL AS signed_up, suspended_at FROM overten_list_orgs('ada');
 SELECT overten_remove_member(:'other_org_id', 'ada'), overten_remove_member(:'other_org_id', 'ada');
 SELECT name FROM overten_list_orgs('ada');

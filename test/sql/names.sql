@@ -1,5 +1,5 @@
 --
--- names: the text that people choose
+-- names: the text that people choose, and who may leave an org
 --
 CREATE EXTENSION overten_auth;
 SELECT org_id AS org FROM overten_create_org('Names') \gset
@@ -76,5 +76,24 @@ SELECT what, pg_temp.try('SELECT overten_revoke_all($2, $1)', text) FROM (VALUES
 SELECT what, pg_temp.outcome('uid', text) AS uid
 FROM (VALUES ('128', repeat('é', 128)), ('129', repeat('é', 129)), ('within', 'a b'), ('a space before', ' ada'), ('a space behind', 'ada '), ('a line feed behind', E'ada\n'),
 	('00A0 before', U&'\00a0ada'), ('200B behind', U&'ada\200b'), ('FEFF before', U&'\feffada'), ('FE0F behind', '❤️'), ('an emoji', '🔑'), ('1 MB', repeat('x', 1000000))) v (what, text);
+
+-- The last member of an org with active keys stays.
+SELECT org_id AS club FROM overten_create_org('Club') \gset
+SELECT overten_add_member(:'club', 'ada'), overten_remove_member(:'club', 'ada') AS without_keys;
+SELECT overten_add_member(:'club', 'ada'), overten_add_member(:'club', 'bob');
+SELECT key_id AS club_key FROM overten_mint_key(:'club') \gset
+SELECT overten_remove_member(:'club', 'ada') AS not_the_last;
+SELECT overten_remove_member(:'club', 'ada') AS no_member;
+SELECT overten_remove_member(:'club', 'bob');
+SELECT overten_add_member(:'club', 'bob') AS was_removed;
+BEGIN;
+SELECT overten_set_api_access(:'club', false), overten_remove_member(:'club', 'bob') AS suspended;
+ROLLBACK;
+BEGIN;
+SELECT overten_add_member(:'club', 'eve'), overten_remove_member(:'club', 'bob') AS replaced;
+ROLLBACK;
+SELECT overten_revoke_all(:'club'), overten_remove_member(:'club', 'bob') AS all_revoked;
+SELECT overten_remove_member('org_nobody', 'ada');
+SELECT action, uid, detail FROM overten_auth.audit_log WHERE org_id = :'club' AND action ~ 'member' ORDER BY at;
 
 DROP EXTENSION overten_auth;

@@ -174,7 +174,7 @@ FROM unnest(ARRAY[100, 99, 98, 2]) ago, LATERAL (SELECT date_trunc('hour', now()
 SELECT accepted, refused FROM overten_key_usage(:'hostile_org_id', :'hostile_key_id');
 SELECT name, accepted, refused FROM overten_org_usage(:'hostile_org_id', now() - interval '1 day', now());
 SELECT kind, client_addr, observed, expected FROM overten_key_anomalies(:'hostile_org_id', :'hostile_key_id');
-SELECT overten_remove_member(:'hostile_org_id', 'ada'), overten_revoke_key(:'hostile_org_id', :'hostile_key_id');
+SELECT overten_revoke_key(:'hostile_org_id', :'hostile_key_id'), overten_remove_member(:'hostile_org_id', 'ada');
 SELECT overten_verify_key(:'hostile_secret') IS NULL AS refused;
 SELECT length(overten_rotate_webhook_secret(:'hostile_org_id')) AS rotated,
 	   length(overten_sign_webhook(:'hostile_org_id', 'msg_1', 1, 'text')) AS signed, overten_reseal();
