@@ -539,7 +539,7 @@ CREATE FUNCTION @extschema@.overten_sign_webhook(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_sign_webhook(text, text, int8, text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_sign_webhook(text, text, int8, text) IS
-'The header webhook-signature of Standard Webhooks for a message with these webhook-id, webhook-timestamp (seconds since 1970) and body, which is signed in UTF-8: v1, and the base64 of the HMAC-SHA256; two of them, separated by a space, during the grace of a rotation. Errors: 42704 no such org; 22023 message_id has not 1 to 256 printable ASCII characters without spaces and dots, or the time is negative; 22004 NULL; 55000 the secret does not open.';
+'The header webhook-signature of Standard Webhooks for a message with these webhook-id, webhook-timestamp (seconds since 1970) and body, which is signed in UTF-8: v1, and the base64 of the HMAC-SHA256; two of them, separated by a space, during the grace of a rotation. Errors: 42704 no such org; 22023 message_id has not 1 to 256 printable ASCII characters without spaces and dots, the time is negative or more than 100 years from now, or the body has more than 16 MB; 22004 NULL; 55000 the secret does not open.';
 
 CREATE FUNCTION @extschema@.overten_sign_webhook(
 	org_id text,

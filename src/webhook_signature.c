@@ -14,10 +14,13 @@
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 #include "overten_auth.h"
 
 #define MESSAGE_ID_MAX	256		/* bytes */
+#define BODY_MAX		(16 * 1024 * 1024)	/* far more than receivers take */
+#define CENTURY			INT64CONST(3155760000)	/* seconds */
 #define SECRET_PREFIX	"whsec_"
 #define SIGNATURE_LEN	32		/* SHA-256 */
 
@@ -116,6 +119,41 @@ append_signature(StringInfo list, text *org_id, bytea *sealed, bytea *message)
 	return true;
 }
 
+/* Raise 22023 if a time cannot be the message's, such as one in milliseconds. */
+static void
+check_time(int64 seconds)
+{
+	int64		now = timestamptz_to_time_t(GetCurrentTimestamp());
+
+	if (seconds < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("timestamp must not be negative")));
+	if (seconds < now - CENTURY || seconds > now + CENTURY)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("timestamp must be within 100 years of now"),
+				 errdetail("It is in seconds since 1970."),
+				 errhint("Divide milliseconds by 1000.")));
+}
+
+/*
+ * The body, which must not be NULL.  Raises 22023 if it is so long that it would
+ * take a while to sign it, in which nothing could be cancelled.
+ */
+static const char *
+body_argument(FunctionCallInfo fcinfo, int *length)
+{
+	const char *bytes;
+
+	oa_require_argument(fcinfo, 3, "body");
+	if (!oa_bounded_argument(fcinfo, 3, BODY_MAX, &bytes, length))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("body must not have more than %d bytes", BODY_MAX)));
+	return bytes;
+}
+
 /* Sign a message whose body is these bytes. */
 static Datum
 sign(FunctionCallInfo fcinfo, const char *body, int body_length)
@@ -129,10 +167,7 @@ sign(FunctionCallInfo fcinfo, const char *body, int body_length)
 
 	check_message_id(message_id);
 	oa_require_argument(fcinfo, 2, "timestamp");
-	if (PG_GETARG_INT64(2) < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("timestamp must not be negative")));
+	check_time(PG_GETARG_INT64(2));
 
 	/* A string buffer that begins with a varlena header is a bytea. */
 	initStringInfo(&message);
@@ -164,14 +199,13 @@ sign(FunctionCallInfo fcinfo, const char *body, int body_length)
  *
  * The value of the header webhook-signature.  The time is in seconds since
  * 1970, as the header webhook-timestamp has it; the body is signed in UTF-8.
- * Errors: 22004, 22023, 42704, 55000 the secret cannot be unsealed.
+ * Errors: 22004, 22023 the id, the time or the body's length, 42704, 55000 the secret cannot be unsealed.
  */
 Datum
 overten_sign_webhook(PG_FUNCTION_ARGS)
 {
-	text	   *body = oa_text_argument(fcinfo, 3, "body");
-	const char *bytes = VARDATA_ANY(body);
-	int			length = VARSIZE_ANY_EXHDR(body);
+	int			length;
+	const char *bytes = body_argument(fcinfo, &length);
 	char	   *utf8 = pg_server_to_any(bytes, length, PG_UTF8);
 
 	return sign(fcinfo, utf8, utf8 == bytes ? length : (int) strlen(utf8));
@@ -181,9 +215,8 @@ overten_sign_webhook(PG_FUNCTION_ARGS)
 Datum
 overten_sign_webhook_bytes(PG_FUNCTION_ARGS)
 {
-	bytea	   *body;
+	int			length;
+	const char *bytes = body_argument(fcinfo, &length);
 
-	oa_require_argument(fcinfo, 3, "body");
-	body = PG_GETARG_BYTEA_PP(3);
-	return sign(fcinfo, VARDATA_ANY(body), VARSIZE_ANY_EXHDR(body));
+	return sign(fcinfo, bytes, length);
 }

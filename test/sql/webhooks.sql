@@ -68,8 +68,8 @@ SELECT overten_sign_webhook(:'org_id', 'msg_1', 1674087231, '{"é": "✓"}')
 	   = signature(:'webhook_secret', 'msg_1.1674087231.{"é": "✓"}') AS text,
 	   overten_sign_webhook(:'org_id', 'msg_1', 0, '\x6100ff'::bytea)
 	   = 'v1,' || encode(hmac('msg_1.0.'::bytea || '\x6100ff', decode(substr(:'webhook_secret', 7), 'base64'), 'sha256'), 'base64') AS bytes,
-	   overten_sign_webhook(:'org_id', 'msg_1', 9223372036854775807, '')
-	   = signature(:'webhook_secret', 'msg_1.9223372036854775807.') AS empty;
+	   overten_sign_webhook(:'org_id', 'msg_1', 4102444800, '')
+	   = signature(:'webhook_secret', 'msg_1.4102444800.') AS empty;
 SELECT signature('whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw', 'msg_p5jXN8AQM9LWM0D4loKWxJek.1614265330.{"test": 2432232314}');
 BEGIN READ ONLY;
 SELECT overten_sign_webhook(:'org_id', 'msg_1', 1, 'b') = signature(:'webhook_secret', 'msg_1.1.b') AS read_only;
@@ -181,6 +181,14 @@ SELECT overten_sign_webhook(:'org_id', 'msg_1', NULL, 'b');
 SELECT overten_sign_webhook(:'org_id', 'msg_1', 1, NULL::text);
 SELECT overten_sign_webhook(:'org_id', 'msg_1', 1, NULL::bytea);
 SELECT overten_sign_webhook(:'org_id', 'msg_1', -1, 'b');
+SELECT overten_sign_webhook(:'org_id', 'msg_1', 9223372036854775807, 'b');
+SELECT overten_sign_webhook(:'org_id', 'msg_1', extract(epoch FROM now() + interval '101 years')::bigint, 'b');
+SELECT overten_sign_webhook(:'org_id', 'msg_1', extract(epoch FROM now() + interval '99 years')::bigint, 'b') IS NOT NULL AS signed;
+SELECT length(overten_sign_webhook(:'org_id', 'msg_1', 1, repeat('x', 16 * 1024 * 1024))) > 0 AS signed;
+SELECT overten_sign_webhook(:'org_id', 'msg_1', 1, repeat('x', 16 * 1024 * 1024 + 1));
+\set VERBOSITY default
+SELECT overten_sign_webhook(:'org_id', 'msg_1', 1700000000000, 'b');
+\set VERBOSITY terse
 SELECT left(id, 1) AS id, length(id), overten_sign_webhook(:'org_id', id, 1, 'b') IS NOT NULL AS signed
 FROM unnest(ARRAY['!', '~', repeat('x', 256)]) id;
 SELECT overten_sign_webhook(:'org_id', '', 1, 'b');
