@@ -385,7 +385,7 @@ CREATE FUNCTION @extschema@.overten_import_keys(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_import_keys FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_import_keys IS
-'overten_import_key for many keys, all or none: arrays with one value for each, as array_agg() makes them from a staging table. Returns how many were imported. Errors as there, with the row in the context, counted from 1; 22023 the arrays differ in length; 22004 one is NULL that is not created_at.';
+'overten_import_key for many keys, all or none: arrays with one value for each, as array_agg() makes them from a staging table. Returns how many were imported. Errors as there, with the row in the context, counted from 1; 22023 the arrays differ in length, or have more than 10 million values; 22004 one is NULL that is not created_at.';
 
 
 /* The history of keys */

@@ -18,6 +18,7 @@
 #include "access/detoast.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -25,7 +26,8 @@
 
 #include "overten_auth.h"
 
-#define BATCH_ROWS 10000
+#define BATCH_ROWS	10000
+#define KEYS_MAX	(10 * 1000 * 1000)	/* in one call */
 
 /* The columns of an import, and the parameters of its statements. */
 enum
@@ -222,6 +224,7 @@ import_keys(Import *import)
 
 		for (int i = 0; i < count; i++)
 		{
+			CHECK_FOR_INTERRUPTS();
 			import->row = first + i;
 			check_row(import);
 		}
@@ -290,6 +293,7 @@ overten_import_keys(PG_FUNCTION_ARGS)
 	oa_secrecy_begin(&secrecy);
 	for (int column = 0; column < GIVEN_COLUMNS; column++)
 	{
+		ArrayType  *array;
 		int			count;
 
 		if (column == CREATED_AT && PG_ARGISNULL(column))
@@ -300,13 +304,18 @@ overten_import_keys(PG_FUNCTION_ARGS)
 			break;
 		}
 		oa_require_argument(fcinfo, column, columns[column].plural);
-		deconstruct_array(PG_GETARG_ARRAYTYPE_P(column), columns[column].type,
-						  columns[column].length, columns[column].by_value,
-						  columns[column].align, &import.values[column],
-						  &import.nulls[column], &count);
+		array = PG_GETARG_ARRAYTYPE_P(column);
+		count = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
+		if (count > KEYS_MAX)
+			refuse("the arrays must not have more than 10 million values");
 		if (column > 0 && count != import.count)
 			refuse("the arrays must have one value for each key");
 		import.count = count;
+		deconstruct_array(array, columns[column].type,
+						  columns[column].length, columns[column].by_value,
+						  columns[column].align, &import.values[column],
+						  &import.nulls[column], &count);
+		CHECK_FOR_INTERRUPTS();
 	}
 	import.values[KEY_ID] = palloc(import.count * sizeof(Datum));
 

@@ -8,16 +8,21 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/timestamp.h"
 
 #include "overten_auth.h"
 
-/* Begin an object, which may be one of an array. */
+/*
+ * Begin an object, which may be one of an array.  An array can be long, so here
+ * its writing can be cancelled.
+ */
 void
 oa_begin_object(StringInfo json)
 {
+	CHECK_FOR_INTERRUPTS();
 	if (json->len > 0 && json->data[json->len - 1] == '}')
 		appendStringInfoChar(json, ',');
 	appendStringInfoChar(json, '{');

@@ -203,5 +203,8 @@ oa_statement_return_rows(FunctionCallInfo fcinfo)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 
 	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
 		tuplestore_puttuple(rsinfo->setResult, SPI_tuptable->vals[i]);
+	}
 }

@@ -1,7 +1,8 @@
 
 # Timeouts and cancels at random moments of every function, and flushes that
 # fail: nothing is left half done, no lock and no snapshot is left behind, and no
-# use is lost.  pg_regress has one session at a time and no worker.
+# use is lost.  The largest input keeps no function from being cancelled in time.
+# pg_regress has one session at a time and no worker.
 
 use strict;
 use warnings FATAL => 'all';
@@ -230,6 +231,66 @@ foreach my $place ('before signing_keys', 'after signing_keys', 'before audit_lo
 	ask($node, 'ALTER DATABASE postgres RESET test.fail');
 }
 is(ask($node, 'SELECT overten_refresh_signing_keys()'), 1, 'then it succeeds');
+
+
+# Whatever the size of its input, a call ends in time: by itself or with
+# statement_timeout, whose 300 ms the machine may stretch.
+
+my $sized = $node->background_psql('postgres', on_error_stop => 0);
+$sized->set_query_timer_restart;
+ask($sized, <<"EOQ");
+CREATE TEMP TABLE given AS SELECT
+	json_build_object('authorization', 'Bearer $token', 'content-type', 'application/json', 'x-overten-org-id', '$org', 'x-overten-key-id', '$key') AS headers,
+	'/api/v1/organizations/$org/api-keys' AS keys,
+	repeat('&', 800000) AS query, repeat(' ', 100000000) AS spaces, repeat('x', 100000000) AS letters,
+	('"' || repeat('x', 100000000) || '"')::json AS long_string,
+	(SELECT '{"keys":[' || string_agg('{}', ',') || ']}' FROM generate_series(1, 87000))::json AS empty_keys,
+	(SELECT '{"keys":[' || string_agg(json_build_object('kty', 'RSA', 'kid', i, 'e', 'AQAB', 'n', repeat('_', 2700))::text, ',') || ']}' FROM generate_series(1, 90) i)::json AS large_keys;
+INSERT INTO overten_auth.key_usage
+SELECT '$key', hour, ('10.0.0.' || i)::inet, 1, 0, hour, hour
+FROM generate_series(date_trunc('hour', now()) - interval '700 hours', now() - interval '1 hour', interval '1 hour') hour, generate_series(1, 60) i;
+SELECT overten_add_member('$org', 'ada'), overten_set_api_access('$org', true);
+EOQ
+my $request = sub { return "SELECT status FROM given, overten_handle_request($_[0])" };
+my %largest = (
+	'800 kB of query' => $request->("'GET', keys || '/$key/usage?' || query, headers, NULL"),
+	'8 kB of query' => $request->("'GET', keys || '/$key/usage?' || left(query, 8000), headers, NULL"),
+	'100 MB of path' => $request->("'GET', '/api/v1/' || letters, headers, NULL"),
+	'100 MB of method' => $request->("letters, '/api/v1/verify', headers, NULL"),
+	'100 MB of body' => $request->("'POST', '/api/v1/signup', headers, letters"),
+	'100 MB of bytes' => $request->("'POST', '/api/v1/signup', headers, letters::bytea"),
+	'16 kB of members' => $request->("'POST', '/api/v1/signup', headers, (SELECT '{' || string_agg(format('\"\\u0061%s\":{}', i), ',') || '}' FROM generate_series(1, 256) i)"),
+	'16 kB of brackets' => $request->("'POST', '/api/v1/signup', headers, repeat('[', 16384)"),
+	'10 MB of header' => $request->("'GET', '/api/v1/verify', json_build_object('authorization', left(letters, 10000000)), NULL"),
+	'250 kB of addresses' => 'SET overten_auth.trust_forwarded_for = 100; ' . $request->("'GET', '/api/v1/verify', json_build_object('authorization', 'Bearer x', 'x-forwarded-for', repeat(',', 250000)), NULL"),
+	'a long history over HTTP' => $request->("'GET', keys || '/$key/usage?since=' || to_char(timezone('UTC', now() - interval '30 days'), 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), headers, NULL"),
+	'a long history' => "SELECT count(*) FROM overten_key_usage('$org', '$key', now() - interval '30 days')",
+	'800 kB of query for PostgREST' => q{SELECT set_config('request.headers', (headers::jsonb || jsonb_build_object('x-overten-query', query))::text, false) IS NULL FROM given; SELECT overten_api.key_usage() ->> 'error'},
+	'100 MB of arguments for PostgREST' => q{SELECT set_config('request.headers', headers::text, false) IS NULL FROM given; SELECT overten_api.key_usage(letters, letters, letters, letters) ->> 'error' FROM given},
+	'100 MB of body for PostgREST' => q{SELECT overten_api.signup(long_string) ->> 'error' FROM given},
+	'100 MB of spaces as a name' => "SELECT overten_mint_key('$org', spaces) FROM given",
+	'100 MB of spaces as the name of an org' => 'SELECT overten_create_org(spaces) FROM given',
+	'100 MB of spaces as a reason' => "SELECT overten_revoke_all('$org', spaces) FROM given",
+	'100 MB of uid' => "SELECT overten_add_member('$org', letters) FROM given",
+	'100 MB of key' => 'SELECT count(key_id) FROM given, overten_verify_key(letters)',
+	'100 MB of token' => 'SELECT overten_verify_firebase_jwt(letters) FROM given',
+	'16 kB of token' => "SELECT overten_verify_firebase_jwt(repeat('eyJhIjp7', 1000) || '.' || repeat('eyJhIjp7', 1000) || '.x')",
+	'100 MB of webhook' => "SELECT overten_sign_webhook('$org', 'msg', 1, letters) FROM given",
+	'16 MB of webhook' => "SELECT overten_sign_webhook('$org', 'msg', 1, left(letters, 16000000)) FROM given",
+	'87,000 keys without a form' => 'SELECT overten_load_signing_keys(empty_keys) FROM given',
+	'90 keys of 16 kbit' => 'SELECT overten_load_signing_keys(large_keys) FROM given',
+	'100 MB of document' => 'SELECT overten_load_signing_keys(long_string) FROM given',
+	'300,000 keys to import' => "SELECT overten_import_keys(array_agg('$org'::text), array_agg('x'::text), array_agg(sha256(i::text::bytea)), array_agg('sk_live_0000'::text)) FROM generate_series(1, 300000) i");
+foreach my $name (sort keys %largest)
+{
+	my $begun = time;
+
+	$sized->query("SET statement_timeout = '300ms'; $largest{$name}; SET statement_timeout = 0; ROLLBACK");
+	cmp_ok(time - $begun, '<', 5, "$name ends in time");
+	note($sized->{stderr}) if $sized->{stderr} ne '';
+	$sized->{stderr} = '';
+}
+$sized->quit;
 
 $node->stop;
 done_testing();
