@@ -607,7 +607,7 @@ CREATE FUNCTION @extschema@.overten_load_signing_keys(keys json)
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_load_signing_keys FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_load_signing_keys IS
-'Replaces the keys that Firebase ID tokens are checked with by those of a document, in all sessions from the commit on, and returns how many there are: Google''s X.509 certificates by key id, or a JWK set. Keys from certificates expire with them, those of a JWK set do not. Errors: 22023 something in the document is not usable, and the old keys stay; 40001 another transaction has loaded keys.';
+'Replaces the keys that Firebase ID tokens are checked with by those of a document, in all sessions from the commit on, and returns how many there are: Google''s X.509 certificates by key id, or a JWK set. Keys that cannot be used are skipped, and a NOTICE counts them by reason. Keys from certificates expire with them, those of a JWK set do not. Errors: 22023 the document, or no key in it, is usable, and the old keys stay; 40001 another transaction has loaded keys.';
 
 CREATE FUNCTION @extschema@.overten_refresh_signing_keys() RETURNS int4
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';

@@ -3,9 +3,12 @@
  *		Reads the documents in which Google publishes its signing keys.
  *
  * There are two forms with the same keys in them: an object of PEM
- * certificates by key id, and a JWK set (RFC 7517).  Whoever can load a key
- * decides who gets in, so one thing in a document that cannot be used makes
- * all of it unusable: half a set would lock out those who sign with the rest.
+ * certificates by key id, and a JWK set (RFC 7517).  A key that is not for us is
+ * skipped and counted, as RFC 7517 section 5 asks for: of another type, for
+ * another use, too weak, expired, or with an id that another one has, too.  What
+ * is damaged, or was never meant to be published, makes all of the document
+ * unusable, and the old keys stay: half a set would lock out those who sign with
+ * the rest.
  *
  * A certificate's own signature is not looked at, since there is no chain to
  * follow: that the document came from Google is for TLS to say when it is
@@ -46,44 +49,94 @@ typedef struct Document
 	OaKeyDocument *keys;
 } Document;
 
-/* Check a modulus and an exponent; NULL, or what is wrong. */
+/* Skip a key, and count it.  Returns NULL, as the document can be used. */
 static const char *
-check_numbers(const BIGNUM *modulus, const BIGNUM *exponent)
+skip(Document *document, OaKeyFlaw flaw)
 {
-	if (BN_num_bits(modulus) < RSA_BITS_MIN)
-		return "An RSA key has less than 2048 bits.";
-	if (BN_num_bits(modulus) > RSA_BITS_MAX)
-		return "An RSA key has more than 16384 bits.";
-	if (!BN_is_odd(modulus))
-		return "An RSA key has an even modulus.";
-
-	/* RFC 8017 section 3.1 */
-	if (!BN_is_odd(exponent) || BN_is_one(exponent))
-		return "An RSA key's exponent is not an odd number of at least 3.";
-	if (BN_num_bits(exponent) > RSA_EXPONENT_BITS)
-		return "An RSA key's exponent has more than 64 bits.";
+	document->keys->skipped[flaw]++;
 	return NULL;
 }
 
-/*
- * Can a token's signature be checked with this key?  NULL, or the reason why
- * not, as a sentence.
- */
-const char *
+/* What is wrong with a modulus and an exponent? */
+static OaKeyFlaw
+check_numbers(const BIGNUM *modulus, const BIGNUM *exponent)
+{
+	if (BN_num_bits(modulus) < RSA_BITS_MIN)
+		return OA_FLAW_WEAK;
+	if (BN_num_bits(modulus) > RSA_BITS_MAX || !BN_is_odd(modulus))
+		return OA_FLAW_UNSOUND;
+
+	/* RFC 8017 section 3.1 */
+	if (!BN_is_odd(exponent) || BN_is_one(exponent) ||
+		BN_num_bits(exponent) > RSA_EXPONENT_BITS)
+		return OA_FLAW_UNSOUND;
+	return OA_NO_FLAW;
+}
+
+/* Why can a token's signature not be checked with this key, if it cannot? */
+OaKeyFlaw
 oa_check_signing_key(EVP_PKEY *key)
 {
 	BIGNUM	   *modulus = NULL;
 	BIGNUM	   *exponent = NULL;
-	const char *problem = "A key is not an RSA key.";
+	OaKeyFlaw	flaw = OA_FLAW_TYPE;
 
 	/* RSA-PSS keys have a type of their own, and are not for RS256. */
 	if (EVP_PKEY_get_base_id(key) == EVP_PKEY_RSA &&
 		EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_N, &modulus) == 1 &&
 		EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_E, &exponent) == 1)
-		problem = check_numbers(modulus, exponent);
+		flaw = check_numbers(modulus, exponent);
 	BN_free(modulus);
 	BN_free(exponent);
-	return problem;
+	return flaw;
+}
+
+/*
+ * Copy a key id, a member's name or a string, into a key.  False if no token can
+ * name it.
+ */
+static bool
+read_kid(const Document *document, const OaJsonNode *kid, OaDocumentKey *key)
+{
+	char		unescaped[6 * OA_KID_MAX];
+
+	/* The text may be escaped, so that it is shorter than it looks. */
+	if (kid->length > sizeof(unescaped))
+		return false;
+	key->kid_length = oa_json_unescape(document->text, kid, unescaped);
+	if (key->kid_length < 1 || key->kid_length > OA_KID_MAX)
+		return false;
+	memcpy(key->kid, unescaped, key->kid_length);
+	return true;
+}
+
+/* Seconds since 1970 of a time; false if it cannot be read. */
+static bool
+read_time(const ASN1_TIME *time, int64 *seconds_since_1970)
+{
+	ASN1_TIME  *epoch = ASN1_TIME_set(NULL, 0);
+	int			days = 0;
+	int			seconds = 0;
+	bool		ok = epoch != NULL &&
+	ASN1_TIME_diff(&days, &seconds, epoch, time) == 1;
+
+	ASN1_TIME_free(epoch);
+	*seconds_since_1970 = (int64) days * 86400 + seconds;
+	return ok;
+}
+
+/* Does an earlier key have this one's id?  Then that one does not count, either. */
+static bool
+is_duplicate(OaKeyDocument *keys, const OaDocumentKey *key)
+{
+	for (int i = 0; i < keys->count; i++)
+		if (keys->keys[i].kid_length == key->kid_length &&
+			memcmp(keys->keys[i].kid, key->kid, key->kid_length) == 0)
+		{
+			keys->keys[i].duplicate = true;
+			return true;
+		}
+	return false;
 }
 
 /* Add a key to the set, under a member's name or a string for its id. */
@@ -93,47 +146,22 @@ add_key(Document *document, const OaJsonNode *kid, EVP_PKEY *public_key,
 {
 	OaKeyDocument *keys = document->keys;
 	OaDocumentKey *key = &keys->keys[keys->count];
-	const char *problem = oa_check_signing_key(public_key);
+	OaKeyFlaw	flaw = oa_check_signing_key(public_key);
 
-	if (problem != NULL)
-		return problem;
+	if (flaw != OA_NO_FLAW)
+		return skip(document, flaw);
 	if (keys->count == OA_SIGNING_KEYS_MAX)
 		return "There are more than 64 keys.";
+	if (!read_kid(document, kid, key))
+		return skip(document, OA_FLAW_ID);
+	if (is_duplicate(keys, key))
+		return skip(document, OA_FLAW_DUPLICATE);
 
-	/* The text may be escaped, so that it is shorter than it looks. */
-	if (kid->length > 6 * OA_KID_MAX)
-		return "A key id has more than 256 bytes.";
-	else
-	{
-		char		unescaped[6 * OA_KID_MAX];
-
-		key->kid_length = oa_json_unescape(document->text, kid, unescaped);
-		if (key->kid_length > OA_KID_MAX)
-			return "A key id has more than 256 bytes.";
-		memcpy(key->kid, unescaped, key->kid_length);
-	}
-	if (key->kid_length == 0)
-		return "A key id is empty.";
-	for (int i = 0; i < keys->count; i++)
-		if (keys->keys[i].kid_length == key->kid_length &&
-			memcmp(keys->keys[i].kid, key->kid, key->kid_length) == 0)
-			return "Two keys have the same id.";
-
+	key->duplicate = false;
 	key->expires = not_after != NULL;
 	key->expires_at = 0;
-	if (not_after != NULL)
-	{
-		ASN1_TIME  *epoch = ASN1_TIME_set(NULL, 0);
-		int			days = 0;
-		int			seconds = 0;
-		bool		ok = epoch != NULL &&
-		ASN1_TIME_diff(&days, &seconds, epoch, not_after) == 1;
-
-		ASN1_TIME_free(epoch);
-		if (!ok)
-			return "A certificate's validity cannot be read.";
-		key->expires_at = (int64) days * 86400 + seconds;
-	}
+	if (not_after != NULL && !read_time(not_after, &key->expires_at))
+		return "A certificate's validity cannot be read.";
 
 	key->public_key = NULL;
 	key->public_key_length = i2d_PUBKEY(public_key, &key->public_key);
@@ -143,8 +171,27 @@ add_key(Document *document, const OaJsonNode *kid, EVP_PKEY *public_key,
 	return NULL;
 }
 
+/* Take the keys out that later ones have the id of. */
+static void
+skip_duplicates(OaKeyDocument *keys)
+{
+	int			count = 0;
+
+	for (int i = 0; i < keys->count; i++)
+	{
+		if (!keys->keys[i].duplicate)
+		{
+			keys->keys[count++] = keys->keys[i];
+			continue;
+		}
+		OPENSSL_free(keys->keys[i].public_key);
+		keys->skipped[OA_FLAW_DUPLICATE]++;
+	}
+	keys->count = count;
+}
+
 /* Is a certificate valid now? */
-static const char *
+static OaKeyFlaw
 check_validity(const Document *document, const X509 *certificate)
 {
 	const ASN1_TIME *not_before = X509_get0_notBefore(certificate);
@@ -154,10 +201,10 @@ check_validity(const Document *document, const X509 *certificate)
 
 	/* X509_cmp_time() says 0 for a time that it cannot read. */
 	if (X509_cmp_time(not_before, &soon) >= 0)
-		return "A certificate is not valid yet.";
+		return OA_FLAW_EARLY;
 	if (X509_cmp_time(not_after, &now) <= 0)
-		return "A certificate has expired.";
-	return NULL;
+		return OA_FLAW_EXPIRED;
+	return OA_NO_FLAW;
 }
 
 /* Is this all of a text, but for white space at its end? */
@@ -204,10 +251,10 @@ add_certificate(Document *document, const OaJsonNode *kid, const char *pem,
 		problem = "Something follows a certificate.";
 	else
 	{
-		problem = check_validity(document, certificate);
-		if (problem == NULL)
-			problem = add_key(document, kid, key,
-							  X509_get0_notAfter(certificate));
+		OaKeyFlaw	flaw = check_validity(document, certificate);
+
+		problem = flaw != OA_NO_FLAW ? skip(document, flaw) :
+			add_key(document, kid, key, X509_get0_notAfter(certificate));
 	}
 	X509_free(certificate);
 	BIO_free(bio);
@@ -293,20 +340,21 @@ add_numbers(Document *document, const OaJsonNode *jwk, const OaJsonNode *kid)
 {
 	BIGNUM	   *modulus = read_jwk_number(document, jwk, "n");
 	BIGNUM	   *exponent = read_jwk_number(document, jwk, "e");
-	const char *problem;
+	EVP_PKEY   *key = NULL;
+	OaKeyFlaw	flaw = OA_FLAW_MALFORMED;
+	const char *problem = NULL;
 
-	if (modulus == NULL || exponent == NULL)
-		problem = "A JWK's \"n\" or \"e\" is missing or malformed.";
+	if (modulus != NULL && exponent != NULL)
+		flaw = check_numbers(modulus, exponent);
+	if (flaw != OA_NO_FLAW)
+		problem = skip(document, flaw);
 	else
-		problem = check_numbers(modulus, exponent);
-	if (problem == NULL)
 	{
-		EVP_PKEY   *key = make_key(modulus, exponent);
-
-		problem = key == NULL ? "A JWK's key cannot be used." :
+		key = make_key(modulus, exponent);
+		problem = key == NULL ? skip(document, OA_FLAW_UNSOUND) :
 			add_key(document, kid, key, NULL);
-		EVP_PKEY_free(key);
 	}
+	EVP_PKEY_free(key);
 	BN_free(modulus);
 	BN_free(exponent);
 	return problem;
@@ -323,6 +371,24 @@ is_absent_or(const Document *document, const OaJsonNode *jwk,
 	return node == NULL || oa_json_equals(document->text, node, expected);
 }
 
+/* Is the member "key_ops" missing, or a list with "verify" in it? */
+static bool
+may_verify(const Document *document, const OaJsonNode *jwk)
+{
+	const OaJsonNode *nodes = document->nodes;
+	const OaJsonNode *list = oa_json_member(document->text, nodes, jwk,
+											"key_ops");
+
+	if (list == NULL)
+		return true;
+	if (list->type != OA_JSON_ARRAY)
+		return false;
+	for (int i = list - nodes + 1; i < list->next; i = nodes[i].next)
+		if (oa_json_equals(document->text, &nodes[i], "verify"))
+			return true;
+	return false;
+}
+
 /* Add a key from one JWK. */
 static const char *
 add_jwk(Document *document, const OaJsonNode *jwk)
@@ -332,20 +398,21 @@ add_jwk(Document *document, const OaJsonNode *jwk)
 
 	if (jwk->type != OA_JSON_OBJECT)
 		return "A member of \"keys\" is not an object.";
-	kty = oa_json_member(document->text, document->nodes, jwk, "kty");
-	kid = oa_json_member(document->text, document->nodes, jwk, "kid");
-
-	if (kty == NULL || !oa_json_equals(document->text, kty, "RSA"))
-		return "A JWK is not an RSA key.";
-	if (kid == NULL || kid->type != OA_JSON_STRING)
-		return "A JWK has no key id.";
-	/* RFC 7517 sections 4.2 and 4.4 */
-	if (!is_absent_or(document, jwk, "alg", "RS256"))
-		return "A JWK is for another algorithm than RS256.";
-	if (!is_absent_or(document, jwk, "use", "sig"))
-		return "A JWK is not for signatures.";
 	if (oa_json_member(document->text, document->nodes, jwk, "d") != NULL)
 		return "A JWK holds a private key.";
+
+	kty = oa_json_member(document->text, document->nodes, jwk, "kty");
+	kid = oa_json_member(document->text, document->nodes, jwk, "kid");
+	if (kty == NULL || !oa_json_equals(document->text, kty, "RSA"))
+		return skip(document, OA_FLAW_TYPE);
+	/* RFC 7517 sections 4.2, 4.3 and 4.4 */
+	if (!is_absent_or(document, jwk, "use", "sig") ||
+		!may_verify(document, jwk))
+		return skip(document, OA_FLAW_USE);
+	if (!is_absent_or(document, jwk, "alg", "RS256"))
+		return skip(document, OA_FLAW_ALG);
+	if (kid == NULL || kid->type != OA_JSON_STRING)
+		return skip(document, OA_FLAW_ID);
 	return add_numbers(document, jwk, kid);
 }
 
@@ -368,7 +435,7 @@ read_jwk_set(Document *document, const OaJsonNode *keys)
 /*
  * Read a document, with "nodes" for OA_JSON_NODES(length) and a NUL behind the
  * text.  Returns NULL, or what is wrong with it.  Either way the caller gives
- * the keys back with oa_free_key_document().
+ * the keys back with oa_free_key_document(), and may say what was skipped.
  */
 const char *
 oa_parse_key_document(const char *text, int length, OaJsonNode *nodes,
@@ -385,6 +452,7 @@ oa_parse_key_document(const char *text, int length, OaJsonNode *nodes,
 	document.skew = skew;
 	document.keys = keys;
 	keys->count = 0;
+	memset(keys->skipped, 0, sizeof(keys->skipped));
 	problem = oa_json_parse(text, length, nodes, OA_JSON_NODES(length));
 	if (problem != NULL)
 		return problem;
@@ -394,12 +462,50 @@ oa_parse_key_document(const char *text, int length, OaJsonNode *nodes,
 		problem = read_jwk_set(&document, set);
 	else
 		problem = read_certificates(&document);
+	skip_duplicates(keys);
 	if (problem == NULL && keys->count == 0)
-		problem = "There is no key in it.";
+		problem = "There is no usable key in it.";
 
 	/* The server's own TLS must not find our errors. */
 	ERR_clear_error();
 	return problem;
+}
+
+/*
+ * Say which keys of a document were skipped, such as "no RSA key (2), expired
+ * (1)", and return how many.
+ */
+int
+oa_describe_skipped(const OaKeyDocument *document, char *text, int size)
+{
+	static const char *const flaws[] = {
+		[OA_FLAW_TYPE] = "no RSA key",
+		[OA_FLAW_USE] = "not for signatures",
+		[OA_FLAW_ALG] = "not for RS256",
+		[OA_FLAW_ID] = "no usable id",
+		[OA_FLAW_MALFORMED] = "malformed numbers",
+		[OA_FLAW_WEAK] = "less than 2048 bits",
+		[OA_FLAW_UNSOUND] = "unsound numbers",
+		[OA_FLAW_EARLY] = "not valid yet",
+		[OA_FLAW_EXPIRED] = "expired",
+		[OA_FLAW_DUPLICATE] = "same id",
+	};
+	int			total = 0;
+	int			length = 0;
+
+	text[		0] = '\0';
+
+	for (int flaw = 0; flaw < OA_KEY_FLAWS; flaw++)
+	{
+		if (document->skipped[flaw] == 0)
+			continue;
+		total += document->skipped[flaw];
+		if (length < size)
+			length += snprintf(text +length, size - length, "%s%s (%d)",
+							   length > 0 ? ", " : "", flaws[flaw],
+							   document->skipped[flaw]);
+	}
+	return total;
 }
 
 /* Give the memory of the keys back. */

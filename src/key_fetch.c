@@ -70,21 +70,26 @@ check_status(int status, char *outcome)
 	return false;
 }
 
-/* Can a document be used?  NULL, or why not. */
-static const char *
-check_document(const char *text, int length)
+/* Can a document be used?  If not, the outcome says why. */
+static bool
+check_document(const char *text, int length, char *outcome)
 {
 	OaKeyDocument *document = palloc0(sizeof(OaKeyDocument));
 	OaJsonNode *nodes = palloc(OA_JSON_NODES(length) * sizeof(OaJsonNode));
+	char		skipped[OA_SKIPPED_MAX];
 	const char *problem;
 
 	problem = oa_parse_key_document(text, length, nodes,
 									timestamptz_to_time_t(GetCurrentTimestamp()),
 									oa_clock_skew, document);
+	if (problem != NULL)
+		snprintf(outcome, OA_OUTCOME_MAX,
+				 oa_describe_skipped(document, skipped, sizeof(skipped)) > 0 ?
+				 "%s Skipped: %s." : "%s", problem, skipped);
 	oa_free_key_document(document);
 	pfree(document);
 	pfree(nodes);
-	return problem;
+	return problem == NULL;
 }
 
 /* Judge what the command printed, which has a NUL behind it. */
@@ -108,8 +113,9 @@ read_answer(char *printed, int length, OaKeyFetch *fetch)
 		}
 		if (fetch->length > OA_KEY_DOCUMENT_MAX)
 			problem = "The document has more than 256 kB.";
-		else
-			problem = check_document(printed + answer.body, fetch->length);
+		else if (!check_document(printed + answer.body, fetch->length,
+								 fetch->outcome))
+			return false;
 	}
 	if (problem != NULL)
 	{

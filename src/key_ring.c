@@ -76,7 +76,7 @@ parse_key(OaHeldKey *held)
 
 	held->key = d2i_PUBKEY(NULL, &at, end - at);
 	if (held->key != NULL && at == end &&
-		oa_check_signing_key(held->key) == NULL)
+		oa_check_signing_key(held->key) == OA_NO_FLAW)
 		held->context = make_context(held->key);
 	ERR_clear_error();
 }

@@ -212,6 +212,7 @@ typedef struct Load
 {
 	const OaKeyFetch *fetch;
 	int			count;			/* -1: the extension is not there */
+	char		skipped[OA_SKIPPED_MAX];	/* keys that are not among them */
 } Load;
 
 /* Bring what was fetched into the tables, in a transaction. */
@@ -228,7 +229,7 @@ load(void *argument)
 		load->count = -1;
 	else if (fetch->document != NULL)
 		load->count = oa_load_signing_keys(fetch->document, fetch->length,
-										   not_after);
+										   not_after, load->skipped);
 	else
 		load->count = oa_extend_signing_keys(not_after);
 	oa_worker_commit();
@@ -256,9 +257,11 @@ try_to_load(OaKeyFetch *fetch)
 				"The answer says that nothing has changed, but there are no keys.",
 				OA_OUTCOME_MAX);
 	else
-		snprintf(fetch->outcome, OA_OUTCOME_MAX, "%d %s%s.", job.count,
+		snprintf(fetch->outcome, OA_OUTCOME_MAX, "%d %s%s.%s%s%s", job.count,
 				 job.count == 1 ? "key" : "keys",
-				 fetch->document != NULL ? "" : ", unchanged");
+				 fetch->document != NULL ? "" : ", unchanged",
+				 job.skipped[0] != '\0' ? " Skipped: " : "", job.skipped,
+				 job.skipped[0] != '\0' ? "." : "");
 	return job.count > 0;
 }
 

@@ -622,6 +622,16 @@ extern const char *oa_jwt_claim(OaJwt *jwt, const char *name);
 
 struct evp_pkey_st;
 
+/* Why a key of a document is skipped. */
+typedef enum OaKeyFlaw
+{
+	OA_NO_FLAW,
+	OA_FLAW_TYPE, OA_FLAW_USE, OA_FLAW_ALG, OA_FLAW_ID, OA_FLAW_MALFORMED,
+	OA_FLAW_WEAK, OA_FLAW_UNSOUND, OA_FLAW_EARLY, OA_FLAW_EXPIRED,
+	OA_FLAW_DUPLICATE,
+	OA_KEY_FLAWS
+} OaKeyFlaw;
+
 typedef struct OaDocumentKey
 {
 	char		kid[OA_KID_MAX];	/* UTF-8, without a NUL */
@@ -629,6 +639,7 @@ typedef struct OaDocumentKey
 	unsigned char *public_key;	/* SubjectPublicKeyInfo in DER, malloc'ed */
 	int			public_key_length;
 	bool		expires;
+	bool		duplicate;		/* has a later key the same id? */
 	int64		expires_at;		/* seconds since 1970 */
 } OaDocumentKey;
 
@@ -636,13 +647,18 @@ typedef struct OaKeyDocument
 {
 	int			count;
 	OaDocumentKey keys[OA_SIGNING_KEYS_MAX];
+	int			skipped[OA_KEY_FLAWS];	/* keys, by reason */
 } OaKeyDocument;
+
+#define OA_SKIPPED_MAX			120 /* bytes of a description that are kept */
 
 extern const char *oa_parse_key_document(const char *text, int length,
 										 OaJsonNode *nodes, int64 now,
 										 int64 skew, OaKeyDocument *document);
+extern int	oa_describe_skipped(const OaKeyDocument *document, char *text,
+								int size);
 extern void oa_free_key_document(OaKeyDocument *document);
-extern const char *oa_check_signing_key(struct evp_pkey_st *key);
+extern OaKeyFlaw oa_check_signing_key(struct evp_pkey_st *key);
 
 /* key_answer.c: the HTTP answer in which such a document comes */
 #define OA_ANSWER_HEADER_MAX	(16 * 1024)
@@ -693,7 +709,7 @@ extern bool oa_fetch_keys(const char *command, OaKeyFetch *fetch);
 
 /* signing_keys.c: the set of signing keys */
 extern int	oa_load_signing_keys(const char *utf8, int length,
-								 TimestampTz not_after);
+								 TimestampTz not_after, char *skipped);
 extern int	oa_extend_signing_keys(TimestampTz not_after);
 extern int	oa_count_signing_keys(TimestampTz *last_expires_at);
 

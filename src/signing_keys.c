@@ -2,10 +2,10 @@
  * signing_keys.c
  *		Replaces the set of signing keys by the one in a published document.
  *
- * Whoever can put a key here can make tokens for anybody, so the set is taken
- * as a whole or not at all: a document with anything unusable in it is an
- * error, and the old set stays.  Keys that the new set does not hold stop
- * working in all sessions with the commit.
+ * Whoever can put a key here can make tokens for anybody.  What a document has to
+ * be, and which of its keys are skipped, key_document.c says; one that cannot be
+ * used is an error, and the old set stays.  Keys that the new set does not hold
+ * stop working in all sessions with the commit.
  *
  * One load runs at a time, readers go on.  The old set is read under the
  * latest snapshot, since that of a REPEATABLE READ transaction may miss what
@@ -46,17 +46,22 @@ timestamp_of(int64 seconds)
 			(int64) SECS_PER_DAY) * USECS_PER_SEC;
 }
 
+/* "skipped" says which keys were, or is empty. */
 static void
-refuse_document(const char *problem)
+refuse_document(const char *problem, const char *skipped)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("signing keys document is not usable"),
-			 errdetail_internal("%s", problem),
+			 errdetail_internal(skipped[0] != '\0' ? "%s Skipped: %s." : "%s",
+								problem, skipped),
 			 errhint("The signing keys are as they were.")));
 }
 
-/* A key of a document as a row that is not used after a time. */
+/*
+ * A key of a document as a row that is not used after a time.  NULL if the
+ * server's encoding cannot hold its id, which no token can name then.
+ */
 static OaSigningKeyRow *
 make_row(const OaDocumentKey *key, TimestampTz not_after)
 {
@@ -64,7 +69,7 @@ make_row(const OaDocumentKey *key, TimestampTz not_after)
 
 	row->kid = oa_utf8_to_text(key->kid, key->kid_length);
 	if (row->kid == NULL)
-		refuse_document("A key id has a character that the database's encoding has not.");
+		return NULL;
 	row->public_key = palloc(VARHDRSZ + key->public_key_length);
 	SET_VARSIZE(row->public_key, VARHDRSZ + key->public_key_length);
 	memcpy(VARDATA(row->public_key), key->public_key, key->public_key_length);
@@ -75,9 +80,31 @@ make_row(const OaDocumentKey *key, TimestampTz not_after)
 	return row;
 }
 
-/* Parse a document into a list of rows, or raise. */
+/* The usable keys of a document that has been parsed, as rows. */
 static List *
-parse(const char *text, int length, TimestampTz not_after)
+make_rows(OaKeyDocument *document, TimestampTz not_after)
+{
+	List	   *rows = NIL;
+
+	for (int i = 0; i < document->count; i++)
+	{
+		OaSigningKeyRow *row = make_row(&document->keys[i], not_after);
+
+		if (row != NULL)
+			rows = lappend(rows, row);
+		else
+			document->skipped[OA_FLAW_ID]++;
+	}
+	return rows;
+}
+
+/*
+ * Parse a document into a list of rows, or raise.  "skipped", of OA_SKIPPED_MAX
+ * bytes, says which keys were skipped; *count_skipped is how many.
+ */
+static List *
+parse(const char *text, int length, TimestampTz not_after, char *skipped,
+	  int *count_skipped)
 {
 	OaKeyDocument *document = palloc0(sizeof(OaKeyDocument));
 	OaJsonNode *nodes = palloc(OA_JSON_NODES(length) * sizeof(OaJsonNode));
@@ -89,10 +116,14 @@ parse(const char *text, int length, TimestampTz not_after)
 		const char *problem = oa_parse_key_document(text, length, nodes, now,
 													oa_clock_skew, document);
 
+		if (problem == NULL)
+			rows = make_rows(document, not_after);
+		*count_skipped = oa_describe_skipped(document, skipped,
+											 OA_SKIPPED_MAX);
+		if (problem == NULL && rows == NIL)
+			problem = "There is no usable key in it.";
 		if (problem != NULL)
-			refuse_document(problem);
-		for (int i = 0; i < document->count; i++)
-			rows = lappend(rows, make_row(&document->keys[i], not_after));
+			refuse_document(problem, skipped);
 	}
 	PG_FINALLY();
 	{
@@ -234,12 +265,16 @@ replace(List *rows, bool fetched)
 /*
  * Make the keys of a document that was fetched, and was good then, the signing
  * keys, none of them for longer than not_after.  Returns how many there are;
- * raises as overten_load_signing_keys() does.
+ * "skipped", of OA_SKIPPED_MAX bytes, says which were not taken.  Raises as
+ * overten_load_signing_keys() does.
  */
 int
-oa_load_signing_keys(const char *utf8, int length, TimestampTz not_after)
+oa_load_signing_keys(const char *utf8, int length, TimestampTz not_after,
+					 char *skipped)
 {
-	List	   *rows = parse(utf8, length, round_end(not_after));
+	int			count_skipped;
+	List	   *rows = parse(utf8, length, round_end(not_after), skipped,
+							 &count_skipped);
 
 	replace(rows, true);
 	return list_length(rows);
@@ -312,8 +347,8 @@ oa_count_signing_keys(TimestampTz *last_expires_at)
  *
  * Makes the keys of a document, an object of PEM certificates by key id or a
  * JWK set, the signing keys, and returns how many there are.  A certificate's
- * key expires with it, a JWK does not.  Raises 22023 if anything in the
- * document is not usable, 40001 in a transaction above READ COMMITTED whose
+ * key expires with it, a JWK does not.  A NOTICE counts the keys that were
+ * skipped.  Raises 22023 if the document is not usable, 40001 in a transaction above READ COMMITTED whose
  * snapshot is older than the set.
  */
 Datum
@@ -323,6 +358,8 @@ overten_load_signing_keys(PG_FUNCTION_ARGS)
 	text	   *document;
 	char	   *server_text;
 	char	   *utf8;
+	char		skipped[OA_SKIPPED_MAX];
+	int			count_skipped;
 	List	   *rows;
 
 	/* A document may hold a private key by mistake. */
@@ -332,13 +369,18 @@ overten_load_signing_keys(PG_FUNCTION_ARGS)
 	/* Real ones have about 5 kB.  Looked at before it is detoasted. */
 	if (toast_raw_datum_size(PG_GETARG_DATUM(0)) >
 		OA_KEY_DOCUMENT_MAX + VARHDRSZ)
-		refuse_document("It has more than 256 kB.");
+		refuse_document("It has more than 256 kB.", "");
 
 	document = PG_GETARG_TEXT_PP(0);
 	server_text = text_to_cstring(document);
 	utf8 = pg_server_to_any(server_text, strlen(server_text), PG_UTF8);
-	rows = parse(utf8, strlen(utf8), DT_NOEND);
+	rows = parse(utf8, strlen(utf8), DT_NOEND, skipped, &count_skipped);
 	replace(rows, false);
+	if (count_skipped > 0)
+		ereport(NOTICE,
+				(errmsg("signing keys that cannot be used were skipped: %d",
+						count_skipped),
+				 errdetail_internal("Skipped: %s.", skipped)));
 	oa_secrecy_end(&secrecy);
 	PG_RETURN_INT32(list_length(rows));
 }

@@ -40,7 +40,7 @@ LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 			EVP_PKEY   *parsed = d2i_PUBKEY(NULL, &der,
 											key->public_key_length);
 
-			if (parsed == NULL || oa_check_signing_key(parsed) != NULL ||
+			if (parsed == NULL || oa_check_signing_key(parsed) != OA_NO_FLAW ||
 				key->kid_length < 1 || key->kid_length > OA_KID_MAX)
 				abort();
 			EVP_PKEY_free(parsed);

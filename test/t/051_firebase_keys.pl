@@ -115,8 +115,6 @@ my %bad = (
 	'nested' => json({ a => { b => $valid } }), 'list of PEMs' => json([$valid]),
 	'expired' => json({ a => certificate($key, from => '20200101000000Z', to => '20210101000000Z') }),
 	'not yet valid' => json({ a => certificate($key, from => '20900101000000Z') }),
-	'one good, one expired' => json({ a => $valid,
-			b => certificate($key, from => '20200101000000Z', to => '20210101000000Z') }),
 	'EC certificate' => json({ a => certificate($ec) }),
 	'weak certificate' => json({ a => certificate($weak) }),
 	'RSA of 2047 bits' => jwk_set(jwk($key, 'a', n => b64(pack 'H*', '7f' . 'ff' x 255))),
@@ -130,8 +128,11 @@ my %bad = (
 	'kid with NUL' => '{"a\u0000":' . json($valid) . '}',
 	'EC key' => jwk_set({ kty => 'EC', crv => 'P-256', x => 'AA', y => 'AA', kid => 'a' }),
 	'symmetric key' => jwk_set({ kty => 'oct', k => 'c2VjcmV0', kid => 'a', alg => 'HS256' }),
-	'one good, one EC' => jwk_set($good_jwk, { kty => 'EC', kid => 'b' }),
 	'private JWK' => jwk_set({ %$good_jwk, d => 'AQAB' }),
+	'one good, one private' => jwk_set($good_jwk, { %{ jwk($next, 'b') }, d => 'AQAB' }),
+	'one good, one private of another type' => jwk_set($good_jwk, { kty => 'OKP', kid => 'b', d => 'AA' }),
+	'one good, one that is no object' => jwk_set($good_jwk, 'x'),
+	'one good, 65 others' => jwk_set($good_jwk, map { jwk($key, "k$_") } 1 .. 65),
 	'weak JWK' => jwk_set(jwk($weak, 'a')),
 	'kty in small letters' => jwk_set(jwk($key, 'a', kty => 'rsa')),
 	'kty missing' => jwk_set(jwk($key, 'a', kty => undef)),
@@ -158,6 +159,41 @@ for my $name (sort keys %bad)
 	like(load($bad{$name}), qr/^(22023|22P02|22P05) /, "refused: $name");
 }
 is($node->safe_psql('postgres', $state), $before, 'none of them changed anything');
+
+# Keys that are not for us are skipped, and the others loaded.
+my ($expired, $early) = (certificate($key, from => '20200101000000Z', to => '20210101000000Z'), certificate($key, from => '20900101000000Z'));
+my $other_kinds = [
+	{ kty => 'EC', crv => 'P-256', x => 'AA', y => 'AA', kid => 'ec', use => 'sig', alg => 'ES256' },
+	{ kty => 'OKP', crv => 'Ed25519', x => 'AA', kid => 'okp' }, { kty => 'oct', k => 'AA', kid => 'oct' }, { kty => 'new', kid => 'n' }, {} ];
+my $unsound = jwk($key, 'u', n => b64("\xff" x 255 . "\xfe"));
+foreach my $case (
+	[ 'other types', jwk_set($good_jwk, @$other_kinds), 'a', 'no RSA key (5)' ],
+	[ 'other uses', jwk_set(jwk($next, 'b', use => 'enc'), $good_jwk, jwk($next, 'c', key_ops => ['encrypt']), jwk($next, 'd', key_ops => 'verify')), 'a', 'not for signatures (3)' ],
+	[ 'other algorithms', jwk_set(jwk($next, 'b', alg => 'RS512'), jwk($next, 'c', alg => 'PS256'), $good_jwk), 'a', 'not for RS256 (2)' ],
+	[ 'ids that cannot be used', jwk_set(jwk($next, undef), jwk($next, ''), jwk($next, 5), jwk($next, 'k' x 257), $good_jwk), 'a', 'no usable id (4)' ],
+	[ 'numbers', jwk_set(jwk($next, 'b', n => undef), jwk($next, 'c', e => 'AQ=='), $good_jwk, jwk($weak, 'd'), $unsound, jwk($next, 'f', e => 'AQ')),
+		'a', 'malformed numbers (2), less than 2048 bits (1), unsound numbers (2)' ],
+	[ 'certificates', json({ a => $valid, b => $expired, c => $early, d => certificate($ec), e => certificate($weak), '' => $valid }), 'a',
+		'no RSA key (1), no usable id (1), less than 2048 bits (1), not valid yet (1), expired (1)' ],
+	[ 'one id twice', jwk_set($good_jwk, jwk($next, 'b'), jwk($key, 'b')), 'a', 'same id (2)' ],
+	[ 'one id three times', jwk_set(jwk($key, 'b'), jwk($next, 'b'), $good_jwk, jwk($key, 'b')), 'a', 'same id (3)' ],
+	[ 'one id, escaped', jwk_set(jwk($key, 'b'), $good_jwk, jwk($next, 'c')) =~ s/"c"/"\\u0062"/r, 'a', 'same id (2)' ],
+	[ 'one id of keys of two types', jwk_set({ kty => 'EC', kid => 'a' }, $good_jwk), 'a', 'no RSA key (1)' ],
+	[ 'one id of a weak key, too', jwk_set(jwk($weak, 'a'), $good_jwk), 'a', 'less than 2048 bits (1)' ],
+	[ 'nothing', jwk_set($good_jwk), 'a', undef ])
+{
+	my ($what, $given, $kids, $skipped) = @$case;
+
+	load(jwk_set(jwk($next, 'before')));
+	my (undef, $kids_then, $notice) = $node->psql('postgres', "SELECT overten_load_signing_keys(\$d\$$given\$d\$) \\g /dev/null\n"
+		  . "SELECT string_agg(kid, ',' ORDER BY kid) FROM overten_auth.signing_keys");
+	is($kids_then, $kids, "skipped: $what");
+	my $total = 0;
+	$total += $_ foreach ($skipped // '') =~ /\((\d+)\)/g;
+	is(join("\n", $notice =~ /(?:NOTICE|DETAIL):  (.*)/g), $skipped ? "signing keys that cannot be used were skipped: $total\nSkipped: $skipped." : '', 'and said');
+}
+like(load(jwk_set(@$other_kinds, jwk($weak, 'w'))), qr/^22023 There is no usable key in it\. Skipped: no RSA key \(5\), less than 2048 bits \(1\)\.$/, 'nothing is left');
+is(load(jwk_set((map { jwk($key, "k$_") } 1 .. 64), map { jwk($weak, "w$_") } 1 .. 20)), 64, '64 keys and others');
 is(load(jwk_set(map { jwk($key, "k$_") } 1 .. 64)), 64, '64 keys');
 is($node->safe_psql('postgres', "SELECT count(*) FROM overten_auth.audit_log WHERE action = 'load_signing_keys' AND detail = '64'"),
 	1, 'audited');

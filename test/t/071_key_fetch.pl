@@ -206,11 +206,10 @@ my %wrong = (
 	'gzip bomb, unpacked' => [ curl('/bomb', 'good', options => '--compressed'), qr/printed too much|exited with 63/ ],
 	'HTML' => [ curl("/text?body=<html>$private</html>"), qr/55000 / ],
 	'nothing' => [ curl('/text?body='), qr/55000 / ],
-	'{}' => [ curl('/text?body={}', 'good', options => '--globoff'), qr/There is no key in it\./ ],
-	'EC' => [ curl('/file?name=ec.json'), qr/A key is not an RSA key\./ ],
-	'weak' => [ curl('/file?name=weak.json'), qr/less than 2048 bits/ ],
-	'one of two unusable' => [ curl('/file?name=half.json'), qr/not an RSA key/ ],
-	'expired keys' => [ curl('/file?name=expired.json'), qr/A certificate has expired\./ ],
+	'{}' => [ curl('/text?body={}', 'good', options => '--globoff'), qr/There is no usable key in it\./ ],
+	'EC' => [ curl('/file?name=ec.json'), qr/There is no usable key in it\. Skipped: no RSA key \(1\)\./ ],
+	'weak' => [ curl('/file?name=weak.json'), qr/Skipped: less than 2048 bits \(1\)\./ ],
+	'expired keys' => [ curl('/file?name=expired.json'), qr/Skipped: expired \(1\)\./ ],
 	'no header' => [ curl('/keys') =~ s/--include//r, qr/does not begin with an HTTP status line/ ],
 	'not found' => [ 'no-such-program', qr/exited with 127 \(not found\)/ ],
 	'not to be executed' => [ "$dir/keys.json", qr/exited with 126 \(not executable\)/ ],
@@ -245,6 +244,12 @@ ok($node->poll_query_until('postgres', "SELECT outcome('$token') = '55000'"), 't
 is(status('signing_keys'), 0, 'the status says so');
 is(refresh(curl('/keys')), 1, 'fetched at last');
 is_good($token, 'and used');
+
+# A key that cannot be used is skipped, and counted.
+is(refresh(curl('/file?name=half.json')), 1, 'one of two keys');
+is(status('fetch_outcome'), '1 key. Skipped: no RSA key (1).', 'says the status');
+is(refresh(curl('/keys')), 1, 'fetched again');
+is(status('fetch_outcome'), '1 key.', 'without a word of that');
 
 # What the command finds, and what the log has of its words.
 like(refresh("{ ls /proc/self/fd; cat | wc -c; grep -E 'SigBlk|SigIgn' /proc/self/status; cut -d' ' -f5 /proc/self/stat; echo \$\$; ls postmaster.pid; } >$dir/found; exit 9"),
