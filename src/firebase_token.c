@@ -41,7 +41,9 @@ typedef struct AcceptedToken
 	TimestampTz expires_at;
 	TimestampTz not_before;
 	TimestampTz key_expires_at;
-	char		project_id[OA_PROJECT_ID_MAX + 1];	/* that it is for */
+	char		project_id[OA_FIREBASE_ID_MAX + 1]; /* the settings that it
+													 * was */
+	char		tenant[OA_FIREBASE_ID_MAX + 1]; /* checked with */
 	Size		length;			/* of the row */
 	HeapTupleHeaderData row;	/* the result; continues to that length */
 } AcceptedToken;
@@ -74,18 +76,6 @@ prepare(void)
 	tokens_cache = oa_cache_create("tokens");
 	result_descriptor = BlessTupleDesc(descriptor);
 	MemoryContextSwitchTo(caller);
-}
-
-/* A member of the payload's "firebase" object, or NULL. */
-static const OaJsonNode *
-firebase_claim(const OaToken *token, const char *name)
-{
-	const OaJsonNode *firebase = oa_token_claim(token, "firebase");
-
-	if (firebase == NULL || firebase->type != OA_JSON_OBJECT)
-		return NULL;
-	return oa_json_member(token->payload.text, token->payload.nodes,
-						  firebase, name);
 }
 
 /*
@@ -134,10 +124,10 @@ make_row(const OaToken *token)
 				  &nulls[RESULT_EMAIL]) ||
 		!set_text(token, oa_token_claim(token, "name"), &values[RESULT_NAME],
 				  &nulls[RESULT_NAME]) ||
-		!set_text(token, firebase_claim(token, "sign_in_provider"),
+		!set_text(token, oa_firebase_claim(token, "sign_in_provider"),
 				  &values[RESULT_SIGN_IN_PROVIDER],
 				  &nulls[RESULT_SIGN_IN_PROVIDER]) ||
-		!set_text(token, firebase_claim(token, "tenant"),
+		!set_text(token, oa_firebase_claim(token, "tenant"),
 				  &values[RESULT_TENANT], &nulls[RESULT_TENANT]))
 		return NULL;
 	claims = oa_json_to_jsonb(token->payload.text, token->payload.nodes);
@@ -196,6 +186,7 @@ remember(const OaToken *token, HeapTuple row, const uint8 *digest)
 	accepted->key_expires_at = oa_held_key_expires_at(token->key);
 	strlcpy(accepted->project_id, oa_firebase_project_id,
 			sizeof(accepted->project_id));
+	strlcpy(accepted->tenant, oa_firebase_tenant, sizeof(accepted->tenant));
 	accepted->length = row->t_len;
 	memcpy(&accepted->row, row->t_data, row->t_len);
 	oa_cache_store(tokens_cache, digest, accepted, size,
@@ -291,6 +282,7 @@ oa_verify_token(const char *token, int length, OaIdentity *identity)
 	}
 	if (accepted != NULL &&
 		(strcmp(accepted->project_id, oa_firebase_project_id) != 0 ||
+		 strcmp(accepted->tenant, oa_firebase_tenant) != 0 ||
 		 accepted->key_expires_at <= now ||
 		 accepted->not_before > now + oa_skew()))
 		accepted = NULL;

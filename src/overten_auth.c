@@ -39,6 +39,13 @@ bool		oa_verify_on_standby = false;
 char	   *oa_firebase_project_id = NULL;
 
 /*
+ * The tenant of Identity Platform whose people are accepted: '' for those of
+ * none, '*' for all.  Each tenant has uids of its own, so that two people may
+ * have the same one: set '*' only where the application tells tenants apart.
+ */
+char	   *oa_firebase_tenant = NULL;
+
+/*
  * By how much the clock of this machine and that of whoever signs may differ:
  * raise it where tokens are refused because they seem to come from the future.
  * A token is then also accepted that long after it has expired.
@@ -105,22 +112,22 @@ char	   *oa_master_key_file = NULL;
 
 PGDLLEXPORT void _PG_init(void);
 
-/* A project id is printable ASCII, and short enough for the token cache. */
+/* An id of Google's is printable ASCII, and short enough for the token cache. */
 static bool
-check_project_id(char **newval, void **extra, GucSource source)
+check_firebase_id(char **newval, void **extra, GucSource source)
 {
 	const char *id = *newval;
 
-	if (strlen(id) > OA_PROJECT_ID_MAX)
+	if (strlen(id) > OA_FIREBASE_ID_MAX)
 	{
-		GUC_check_errdetail("A Firebase project id has at most %d characters.",
-							OA_PROJECT_ID_MAX);
+		GUC_check_errdetail("An id of Firebase has at most %d characters.",
+							OA_FIREBASE_ID_MAX);
 		return false;
 	}
 	for (; *id != '\0'; id++)
 		if (*id <= ' ' || *id > '~')
 		{
-			GUC_check_errdetail("A Firebase project id has no spaces, and only ASCII characters.");
+			GUC_check_errdetail("An id of Firebase has no spaces, and only ASCII characters.");
 			return false;
 		}
 	return true;
@@ -208,7 +215,15 @@ _PG_init(void)
 							   &oa_firebase_project_id,
 							   "",
 							   PGC_SUSET, 0,
-							   check_project_id, NULL, NULL);
+							   check_firebase_id, NULL, NULL);
+
+	DefineCustomStringVariable("overten_auth.firebase_tenant",
+							   "Sets the Identity Platform tenant whose ID tokens are accepted.",
+							   "Empty means tokens without a tenant, * any.",
+							   &oa_firebase_tenant,
+							   "",
+							   PGC_SUSET, 0,
+							   check_firebase_id, NULL, NULL);
 
 	DefineCustomIntVariable("overten_auth.clock_skew",
 							"Sets by how much the clocks of token issuers may differ from this one.",

@@ -34,6 +34,7 @@ extern int	oa_cache_entries;
 extern bool oa_record_use_without_preload;
 extern bool oa_verify_on_standby;
 extern char *oa_firebase_project_id;
+extern char *oa_firebase_tenant;
 extern int	oa_clock_skew;
 extern int	oa_max_keys_per_org;
 extern int	oa_max_keys_total_per_org;
@@ -84,7 +85,7 @@ extern OaTextRule oa_check_uid_characters(const char *utf8, int length);
 #define OA_REASON_MAX	200
 #define OA_UID_MAX		128		/* Firebase's own limit */
 #define OA_NAME_BYTES_MAX	8192	/* of one in SQL, with spaces around it */
-#define OA_PROJECT_ID_MAX	100 /* bytes; Google's have 30, or a domain more */
+#define OA_FIREBASE_ID_MAX	100 /* bytes; Google's have 30, or a domain more */
 
 extern void oa_require_argument(FunctionCallInfo fcinfo, int n,
 								const char *what);
@@ -765,6 +766,8 @@ extern const OaJsonNode *oa_token_header(const OaToken *token,
 										 const char *name);
 extern const OaJsonNode *oa_token_claim(const OaToken *token,
 										const char *name);
+extern const OaJsonNode *oa_firebase_claim(const OaToken *token,
+										   const char *name);
 extern bool oa_token_time(const OaToken *token, const OaJsonNode *node,
 						  TimestampTz *time);
 

@@ -61,6 +61,18 @@ oa_token_claim(const OaToken *token, const char *name)
 						  token->payload.nodes, name);
 }
 
+/* A member of the payload's "firebase" object, or NULL. */
+const OaJsonNode *
+oa_firebase_claim(const OaToken *token, const char *name)
+{
+	const OaJsonNode *firebase = oa_token_claim(token, "firebase");
+
+	if (firebase == NULL || firebase->type != OA_JSON_OBJECT)
+		return NULL;
+	return oa_json_member(token->payload.text, token->payload.nodes,
+						  firebase, name);
+}
+
 /*
  * A NumericDate (RFC 7519 section 2: a JSON number, fractions allowed) as a
  * timestamp.  False if it is no number, or none that a timestamp can hold.
@@ -108,6 +120,20 @@ read_json_segment(OaToken *token, const OaTokenSegment *segment,
 }
 
 /*
+ * Refuse a token without a signature (RFC 7515 appendix A.5), as the emulator of
+ * Firebase makes them.
+ */
+static bool
+refuse_unsigned(OaToken *token)
+{
+	const OaJsonNode *alg = oa_token_header(token, "alg");
+
+	if (alg != NULL && oa_json_equals(token->header.text, alg, "none"))
+		return oa_refuse_token(token, "It is not signed (alg none). Tokens of the Firebase emulator are never accepted.");
+	return oa_refuse_token(token, "Its signature is empty.");
+}
+
+/*
  * Open a token: RFC 7515 sections 2, 3.1 and 5.2, RFC 7519 section 7.2.
  *
  * True if it is in the form that they ask for.  The token is then open until
@@ -138,6 +164,8 @@ oa_open_token(OaToken *token, const char *text, int length)
 												  token->signature);
 	if (token->signature_length < 0)
 		return oa_refuse_token(token, "A segment is not canonical base64url.");
+	if (token->signature_length == 0)
+		return refuse_unsigned(token);
 	token->text = text;
 	token->signed_length = signature->text -1 - text;
 

@@ -56,7 +56,7 @@ check_kind(OaToken *token)
 		equals(iss, "accounts.google.com"))
 		return oa_refuse_token(token, "It is a Google ID token, not a Firebase ID token.");
 	if (alg != NULL && pg_strcasecmp(alg, "none") == 0)
-		return oa_refuse_token(token, "It is not signed. Tokens of the Firebase emulator are never accepted.");
+		return oa_refuse_token(token, "Its alg is none. Tokens of the Firebase emulator are never accepted.");
 	return true;
 }
 
@@ -130,6 +130,25 @@ check_names(OaToken *token)
 }
 
 /*
+ * The rule of the tenant.  Google has the SDKs compare it where they verify for
+ * one; a tenant that is no string is none that could be meant.
+ */
+static bool
+check_tenant(OaToken *token)
+{
+	const OaJsonNode *tenant = oa_firebase_claim(token, "tenant");
+
+	if (strcmp(oa_firebase_tenant, "*") == 0)
+		return true;
+	if (oa_firebase_tenant[0] == '\0')
+		return tenant == NULL ||
+			oa_refuse_token(token, "It is of an Identity Platform tenant, and overten_auth.firebase_tenant names none.");
+	return (tenant != NULL &&
+			oa_json_equals(token->payload.text, tenant, oa_firebase_tenant)) ||
+		oa_refuse_token(token, "Its tenant is not the configured one.");
+}
+
+/*
  * How far the clock of whoever signed may be from ours, in the unit of
  * timestamps.
  */
@@ -188,7 +207,7 @@ bool
 oa_check_token(OaToken *token)
 {
 	return check_kind(token) && check_header(token) && check_names(token) &&
-		check_times(token);
+		check_tenant(token) && check_times(token);
 }
 
 /* Find the key that a token names, and check the signature with it. */

@@ -118,8 +118,9 @@ oa_base64url_encode(const unsigned char *bytes, int length, char *text)
 
 /*
  * Find the three segments of a token in compact serialization, RFC 7515
- * section 7.1.  False unless there are exactly three and none is empty; what
- * they are made of is for oa_base64url_decode() to say.
+ * section 7.1.  False unless there are exactly three, of which only the last may
+ * be empty, as that of an unsigned token is; what they are made of is for
+ * oa_base64url_decode() to say.
  */
 bool
 oa_split_token(const char *token, int length, OaTokenSegment *segments)
@@ -130,8 +131,9 @@ oa_split_token(const char *token, int length, OaTokenSegment *segments)
 	{
 		const char *dot = memchr(token + start, '.', length - start);
 		int			end = dot ? dot - token : length;
+		bool		last = i == OA_TOKEN_SEGMENTS - 1;
 
-		if (end == start || (dot == NULL) != (i == OA_TOKEN_SEGMENTS - 1))
+		if ((end == start && !last) || (dot == NULL) != last)
 			return false;
 		segments[i].text = token + start;
 		segments[i].length = end - start;

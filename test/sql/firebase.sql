@@ -8,13 +8,14 @@ SELECT overten_verify_firebase_jwt(NULL) IS NULL AS null_in_null_out;
 
 -- The settings are a superuser's.
 SELECT name, setting, unit, min_val, max_val, context FROM pg_settings
-WHERE name IN ('overten_auth.firebase_project_id', 'overten_auth.clock_skew') ORDER BY name;
+WHERE name IN ('overten_auth.firebase_project_id', 'overten_auth.firebase_tenant', 'overten_auth.clock_skew') ORDER BY name;
 \set VERBOSITY sqlstate
 SET overten_auth.clock_skew = 301;
 SET overten_auth.clock_skew = -1;
 \set VERBOSITY default
 SET overten_auth.firebase_project_id = 'demo project';
 SET overten_auth.firebase_project_id = 'x23456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012';
+SET overten_auth.firebase_tenant = 'a tenant';
 SET overten_auth.firebase_project_id = 'demo-project';
 
 -- Without keys, "invalid" would be wrong to say of anything.
@@ -31,6 +32,8 @@ SELECT overten_verify_firebase_jwt('');
 SELECT overten_verify_firebase_jwt('a.b');
 SELECT overten_verify_firebase_jwt('a.b.c');
 SELECT overten_verify_firebase_jwt('e30.e30.');
+-- So the emulator makes them.
+SELECT overten_verify_firebase_jwt('eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.e30.');
 SELECT overten_verify_firebase_jwt('e30.e30.AA');
 SELECT overten_verify_firebase_jwt('e30.e31.AA');
 SELECT overten_verify_firebase_jwt('e30=.e30.AA');

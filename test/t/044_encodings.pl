@@ -213,6 +213,13 @@ foreach my $encoding (sort keys %encodings)
 		"$encoding: what it lacks is refused where it would be stored");
 }
 
+# A uid that no SQL function takes could not be removed as a member.
+is( ask([ $node, 'utf8' ], join ';', map {
+			"SELECT status FROM overten_handle_request('POST', '/api/v1/signup',
+				json_build_object('authorization', 'Bearer ' || '" . token($signing_key, header(), claims(sub => $_)) . "', 'content-type', 'application/json'), '{\"org_name\":\"a\"}')"
+		} 'ada ', "a\nb", "\x{202e}ada", "\x{e9}da"),
+	"401\n401\n401\n201", 'a token with such a uid is refused over HTTP');
+
 # At random, of the characters, bytes and escape sequences that it goes by.
 my $seed = int(rand 1_000_000_000);
 srand $seed;

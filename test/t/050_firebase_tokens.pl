@@ -20,6 +20,7 @@ my $node = PostgreSQL::Test::Cluster->new('tokens');
 $node->init;
 $node->append_conf('postgresql.conf', <<CONF);
 overten_auth.firebase_project_id = '${\PROJECT}'
+overten_auth.firebase_tenant = '*'
 log_statement = none
 log_min_error_statement = error
 log_error_verbosity = verbose
@@ -609,10 +610,46 @@ cmp_ok($count, '>', 9 * @cases, 'and these are nearly all, ten times');
 my @kinds = (
 	[ $custom, qr/custom token/ ], [ $legacy, qr/legacy custom token/ ],
 	[ $cookie, qr/session cookie/ ], [ $app_check, qr/App Check/ ],
-	[ $google, qr/Google ID token/ ], [ $emulator, qr/three segments/ ],
+	[ $google, qr/Google ID token/ ], [ $emulator, qr/not signed \(alg none\)\. Tokens of the Firebase emulator are never accepted/ ],
+	[ "$h.$p.", qr/signature is empty/ ], [ '..', qr/three segments/ ], [ "$h..$s", qr/three segments/ ],
 	[ "${emulator}AA", qr/emulator/ ]);
 like($node->safe_psql('postgres', "SELECT outcome('$_->[0]')"), $_->[1], "says so: $_->[1]")
   for @kinds;
+
+# Tenants.  A session that has accepted a token by one setting refuses it by
+# another, and the other way round.
+my %of_tenant = (
+	none => token($key, header(), claims()),
+	a => token($key, header(), claims(firebase => { tenant => 'a', sign_in_provider => 'password' })),
+	A => token($key, header(), claims(firebase => { tenant => 'A' })),
+	escaped => token($key, header(), claims_json('"firebase":{"tenant":"\u0061"}', { firebase => undef })),
+	empty => token($key, header(), claims(firebase => { tenant => '' })),
+	star => token($key, header(), claims(firebase => { tenant => '*' })),
+	null => token($key, header(), claims(firebase => { tenant => undef })),
+	number => token($key, header(), claims(firebase => { tenant => 5 })),
+	list => token($key, header(), claims(firebase => { tenant => ['a'] })),
+	'no firebase' => token($key, header(), claims(firebase => undef)),
+	'elsewhere' => token($key, header(), claims(tenant => 'a')));
+my %accepted = (
+	'*' => [ sort keys %of_tenant ],
+	'' => [ 'elsewhere', 'no firebase', 'none' ],
+	'a' => [ 'a', 'escaped' ],
+	'A' => ['A'],
+	'5' => [],
+	'b' => []);
+my @settings = (sort(keys %accepted), reverse sort keys %accepted);
+my @by_setting = split /\n/, $node->safe_psql('postgres', join '', map {
+		my $setting = $_;
+		"SET overten_auth.firebase_tenant = '$setting';\n",
+		map { "SELECT outcome('$of_tenant{$_}') = 'ok';\n" } sort keys %of_tenant
+	} @settings);
+foreach my $setting (@settings)
+{
+	my @taken = grep { shift @by_setting eq 't' } sort keys %of_tenant;
+	is_deeply(\@taken, $accepted{$setting}, "tokens that are accepted with tenant '$setting'");
+}
+like($node->safe_psql('postgres', "SET overten_auth.firebase_tenant = '$_->[0]'; SELECT outcome('$of_tenant{$_->[1]}')"), $_->[2], "says so: $_->[2]")
+  for [ '', 'a', qr/^28000.*tenant, and overten_auth\.firebase_tenant names none/ ], [ 'a', 'none', qr/^28000.*tenant is not the configured one/ ];
 
 # What is returned.
 my $full = token($key, header(), claims(
