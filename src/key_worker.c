@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "common/pg_prng.h"
 #include "mb/pg_wchar.h"
@@ -211,6 +212,8 @@ leave(int code, Datum argument)
 typedef struct Load
 {
 	const OaKeyFetch *fetch;
+	const char *database;		/* that they are for, by name */
+	bool		renamed;		/* is this another one now? */
 	int			count;			/* -1: the extension is not there */
 	char		skipped[OA_SKIPPED_MAX];	/* keys that are not among them */
 } Load;
@@ -225,7 +228,12 @@ load(void *argument)
 
 	not_after = begun_at + fetch->max_age * USECS_PER_SEC + KEYS_GRACE;
 	oa_worker_begin();
-	if (!OidIsValid(get_extension_oid("overten_auth", true)))
+	/* While we are connected, it gets no other name. */
+	load->renamed = strcmp(get_database_name(MyDatabaseId),
+						   load->database) != 0;
+	if (load->renamed)
+		load->count = 0;
+	else if (!OidIsValid(get_extension_oid("overten_auth", true)))
 		load->count = -1;
 	else if (fetch->document != NULL)
 		load->count = oa_load_signing_keys(fetch->document, fetch->length,
@@ -237,9 +245,9 @@ load(void *argument)
 
 /* Load what was fetched; what came of it is the outcome. */
 static bool
-try_to_load(OaKeyFetch *fetch)
+try_to_load(OaDatabase *database, OaKeyFetch *fetch)
 {
-	Load		job = {.fetch = fetch};
+	Load		job = {.fetch = fetch,.database = database->name};
 	char		failure[OA_FAILURE_MAX];
 
 	fetch->said[0] = '\0';
@@ -249,7 +257,11 @@ try_to_load(OaKeyFetch *fetch)
 				 pg_mbcliplen(failure, strlen(failure), 120), failure);
 		return false;
 	}
-	if (job.count < 0)
+	if (job.renamed)
+		strlcpy(fetch->outcome,
+				"The database was renamed while they were fetched.",
+				OA_OUTCOME_MAX);
+	else if (job.count < 0)
 		strlcpy(fetch->outcome, "The database does not have the extension.",
 				OA_OUTCOME_MAX);
 	else if (job.count == 0)
@@ -296,7 +308,7 @@ bring_home(OaDatabase *database, OaKeyFetch *fetch)
 	pqsignal(SIGTERM, die);
 	if (ShutdownRequestPending)
 		proc_exit(0);
-	return try_to_load(fetch);
+	return try_to_load(database, fetch);
 }
 
 void

@@ -353,6 +353,22 @@ query('TRUNCATE overten_auth.signing_keys');
 $node->reload;
 ok($node->poll_query_until('postgres', 'SELECT signing_keys = 1 FROM overten_status()'), 'keys that are lost are fetched again');
 
+# A database that gets another name while its keys are fetched does not get them:
+# another one may be meant by the name now, and nobody looks after this one.
+$node->safe_psql('postgres', 'CREATE DATABASE other');
+$node->safe_psql('other', 'CREATE EXTENSION overten_auth CASCADE');
+command("sleep $nap[6] & until [ -e $dir/go ]; do sleep 0.1; done; kill \$!; " . curl('/keys'));
+$begin = log_size();
+$node->reload;
+wait_until('the command runs', sub { processes('sleep', $nap[6]) == 1 });
+$node->safe_psql('postgres', 'ALTER DATABASE other RENAME TO elsewhere');
+write_file('go', '');
+wait_until('the worker has seen it', sub { logged($begin) =~ /could not fetch signing keys for database "other"\n.*DETAIL:  The database (?:was renamed while they were fetched|does not exist any more)\./ });
+is($node->safe_psql('elsewhere', 'SELECT count(*) FROM overten_auth.signing_keys'), 0, 'keys are not for a database of another name');
+unlink "$dir/go";
+command(curl('/keys'));
+$node->safe_psql('postgres', 'DROP DATABASE elsewhere');
+
 # A command that does not end: while it runs, the database can be dropped; it
 # is killed with its children after 15 seconds.
 $node->safe_psql('postgres', 'CREATE DATABASE other');
