@@ -24,26 +24,26 @@ hex_digit(char c)
 }
 
 /*
- * Decode one character and step *text behind it.  0 at the end, -1 if it cannot
+ * Decode one character and step *at behind it.  0 at the end, -1 if it cannot
  * be decoded or is a NUL.
  */
 static int
-next_character(const char **text, const char *end)
+next_character(const char **at, const char *end)
 {
 	int			high;
 	int			low;
 
-	if (*text == end)
+	if (*at == end)
 		return 0;
-	if (**text !='%')
-		return (unsigned char) *(*text) ++;
-	if (end - *text <3)
+	if (**at != '%')
+		return (unsigned char) *(*at)++;
+	if (end - *at < 3)
 		return -1;
-	high = hex_digit((*text)[1]);
-	low = hex_digit((*text)[2]);
+	high = hex_digit((*at)[1]);
+	low = hex_digit((*at)[2]);
 	if (high < 0 || low < 0 || (high | low) == 0)
 		return -1;
-	*text +=3;
+	*at += 3;
 	return high << 4 | low;
 }
 
