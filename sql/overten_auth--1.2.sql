@@ -782,7 +782,7 @@ CREATE FUNCTION overten_api.authenticate_request() RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_authenticate_request';
 REVOKE ALL ON FUNCTION overten_api.authenticate_request FROM PUBLIC;
 COMMENT ON FUNCTION overten_api.authenticate_request IS
-'For db-pre-request before tables of your own: makes the API key of the request the identity, as overten_authenticate does; without a bearer, or with one that is no API key, there is none. Raises SQLSTATE PGRST like revoke_api_key: 401 invalid_api_key, 400 invalid_request for two credentials that differ, 503 service_unavailable on a standby that may not verify.';
+'For db-pre-request before tables of your own: makes the API key of the request the identity, as overten_authenticate does; without a bearer, or with one that is no API key, there is none. Raises SQLSTATE PGRST like revoke_api_key: 401 invalid_api_key, 400 invalid_request for two credentials that differ or headers that cannot be read, 503 service_unavailable on a standby that may not verify.';
 
 
 /*

@@ -87,9 +87,7 @@ is_flag_tag(uint32 c)
 	return (c >= 0xe0030 && c <= 0xe0039) || (c >= 0xe0061 && c <= 0xe007a);
 }
 
-/*
- * Read the character here, whose length in bytes is known.
- */
+/* The character here, of so many bytes. */
 static uint32
 code_point(const unsigned char *at, int length)
 {
