@@ -43,6 +43,7 @@ OBJS = \
 	src/key_command.o \
 	src/key_document.o \
 	src/key_fetch.o \
+	src/key_flaws.o \
 	src/key_request.o \
 	src/key_ring.o \
 	src/key_schedule.o \
@@ -53,6 +54,7 @@ OBJS = \
 	src/leaks.o \
 	src/master_key_file.o \
 	src/master_keys.o \
+	src/members.o \
 	src/name_text.o \
 	src/new_master_key.o \
 	src/orgs.o \

@@ -621,6 +621,7 @@ extern const char *oa_jwt_claim(OaJwt *jwt, const char *name);
 #define OA_SIGNING_KEYS_MAX		64
 #define OA_KID_MAX				256 /* bytes */
 
+struct bignum_st;
 struct evp_pkey_st;
 
 /* Why a key of a document is skipped. */
@@ -656,10 +657,16 @@ typedef struct OaKeyDocument
 extern const char *oa_parse_key_document(const char *text, int length,
 										 OaJsonNode *nodes, int64 now,
 										 int64 skew, OaKeyDocument *document);
+extern void oa_free_key_document(OaKeyDocument *document);
+
+/* key_flaws.c: which keys signatures can be checked with */
+#define OA_RSA_BITS_MAX			16384	/* OpenSSL's own limit */
+
+extern OaKeyFlaw oa_check_rsa_numbers(const struct bignum_st *modulus,
+									  const struct bignum_st *exponent);
+extern OaKeyFlaw oa_check_signing_key(struct evp_pkey_st *key);
 extern int	oa_describe_skipped(const OaKeyDocument *document, char *text,
 								int size);
-extern void oa_free_key_document(OaKeyDocument *document);
-extern OaKeyFlaw oa_check_signing_key(struct evp_pkey_st *key);
 
 /* key_answer.c: the HTTP answer in which such a document comes */
 #define OA_ANSWER_HEADER_MAX	(16 * 1024)
