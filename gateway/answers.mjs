@@ -39,7 +39,8 @@ const unreadable = {
     408, 'invalid_request', 'The request took too long to arrive.'),
 };
 const malformed = refusal(
-  400, 'invalid_request', 'The request is not valid HTTP.');
+  400, 'invalid_request',
+  'The request is not valid HTTP, or has more than one Authorization header.');
 
 export function unreadableRequest(errorCode) {
   return unreadable[errorCode] ?? malformed;

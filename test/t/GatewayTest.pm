@@ -25,7 +25,7 @@ use Time::HiRes qw(usleep);
 our @EXPORT = qw(create_api_node sign start_process stop_process start_gateway
   start_postgrest start_nginx request by_database check_exchange matrix
   prepare_matrix bytes rest_of free_port node_script
-  summary visible check_openapi);
+  summary visible check_openapi foreign_errors);
 
 my $project = 'overten-test';
 my $top = dirname(dirname(dirname(abs_path(__FILE__))));
@@ -136,11 +136,13 @@ sub start_gateway
 }
 
 # Start the server that follows PostgREST's contract, with gateway/postgrest.conf
-# but for the port, how long clients wait for a connection, and what is given.
+# but for the port, how long clients wait for a connection, and what is given.  Two
+# of that are no settings: the port, and the version that it is like.
 sub start_postgrest
 {
 	my ($node, $name, %settings) = @_;
-	my $port = free_port();
+	my $port = delete $settings{port} // free_port();
+	my $version = delete $settings{version} // 14;
 	my $conf = "$output/$name.conf";
 	my $host = $node->host;
 
@@ -156,7 +158,7 @@ sub start_postgrest
 
 	my $process = start_process($name,
 		{ PGRST_DB_URI => "postgres://overten_authenticator@/postgres?host=$host&port=" . $node->port },
-		'node', "$top/test/http/postgrest_contract.mjs", $conf);
+		'node', "$top/test/http/postgrest_contract.mjs", $conf, $version);
 	wait_until('the contract server listens',
 		sub { slurp_file($process->{out}) =~ /listening/ });
 	$process->{port} = $port;
@@ -217,6 +219,7 @@ sub request
 	  '<', \($body // ''), '>', \$stdout, '2>', \$stderr;
 	my $response = parse_response($stdout, $stderr);
 	note_exchange($method, $path, $body, $response) if $path =~ m{^/api/v1/};
+	note_error($base, $method, $path, $response);
 	return $response;
 }
 
@@ -243,6 +246,37 @@ sub check_openapi
 
 	PostgreSQL::Test::Utils::append_to_file($file, join("\n", @exchanges));
 	return node_script('check_openapi.mjs', $file);
+}
+
+# An error must be the API's own, whoever it comes from: PostgREST and nginx have
+# errors of other forms, which are kept here by where they came from.
+my %foreign;
+my $codes = join '|', qw(not_found method_not_allowed unsupported_media_type
+  payload_too_large missing_credentials invalid_request invalid_api_key
+  invalid_token expired_token auth_unavailable invalid_json invalid_parameter
+  organization_not_found key_not_found already_signed_up org_limit_reached
+  api_access_disabled key_limit_reached service_unavailable internal_error);
+
+sub note_error
+{
+	my ($base, $method, $path, $response) = @_;
+	my $status = $response->{status} // 0;
+	my %headers = %{ $response->{headers} };
+	my $is_own = join(' ', @{ $headers{'cache-control'} // [] }) eq 'no-store'
+	  && ($method eq 'HEAD' || $response->{body} =~
+		/^\{"error":\{"code":"(?:$codes)","message":"[^"]+"(?:,"param":"\w+")?\}\}$/)
+	  && join(' ', @{ $headers{'content-type'} // [] }) =~ /^(?:application\/json)?$/;
+
+	push @{ $foreign{$base} }, "$method $path: $status " . substr($response->{body}, 0, 200)
+	  unless $is_own || $status =~ /^20/;
+}
+
+# The errors from there that were not the API's own.
+sub foreign_errors
+{
+	my ($base) = @_;
+
+	return @{ $foreign{$base} // [] };
 }
 
 # The last response in a text, as 100 Continue may come before it.
@@ -276,7 +310,9 @@ sub bytes
 
 	$socket->syswrite($text);
 	$socket->shutdown(1) if $options{half};
-	return parse_response(rest_of($socket));
+	my $response = parse_response(rest_of($socket));
+	note_error("http://127.0.0.1:$port", $text =~ /^(\w+) (\S{1,80})/ ? ($1, $2) : ('?', '?'), $response);
+	return $response;
 }
 
 # All that still comes on a connection.
