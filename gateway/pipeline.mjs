@@ -10,7 +10,9 @@
 
 import pg from 'pg';
 
-export function openPipelines(size, options) {
+// Open "size" connections, each when it is first needed.  The SQL "setUp" is what each
+// begins with, and "life" how many milliseconds it is used.
+export function openPipelines(size, options, setUp, life) {
   const lanes = new Array(size);
   let turn = 0;
 
@@ -18,18 +20,38 @@ export function openPipelines(size, options) {
   // request.
   function open(number) {
     const client = new pg.Client({ ...options, pipeline: true });
-    const lane = { client, ready: client.connect(), corked: false };
+    const lane = { client, corked: false, closed: false, end: performance.now() + life };
     const leave = () => {
+      lane.closed = true;
       if (lanes[number] === lane) {
         lanes[number] = undefined;
       }
     };
 
+    lane.ready = client.connect().then(() => client.query(setUp));
+    lane.leave = leave;
     client.on('error', leave);
     client.on('end', leave);
     lane.ready.catch(leave);
     lanes[number] = lane;
     return lane;
+  }
+
+  // The next connection that a request can use.  One that is too old is left, and
+  // closed when it has answered what it carries.
+  async function choose() {
+    for (;;) {
+      turn = (turn + 1) % size;
+      const lane = lanes[turn] ?? open(turn);
+      await lane.ready;
+      if (performance.now() > lane.end && !lane.closed) {
+        lane.leave();
+        lane.client.end();
+      }
+      if (!lane.closed) {
+        return lane;
+      }
+    }
   }
 
   // Hold back what is written until all that has arrived has been looked at.
@@ -48,9 +70,7 @@ export function openPipelines(size, options) {
 
   return {
     async query(query) {
-      turn = (turn + 1) % size;
-      const lane = lanes[turn] ?? open(turn);
-      await lane.ready;
+      const lane = await choose();
       gather(lane);
       return lane.client.query(query);
     },
