@@ -37,9 +37,6 @@ export const malformed = refusal(
   400, 'invalid_request',
   'The request is not valid HTTP, or has more than one Authorization header.');
 
-export const methodNotAllowed = refusal(
-  405, 'method_not_allowed', 'This endpoint does not take this method.');
-
 // What node's HTTP parser refuses, by the code of its error.  A request that
 // it could not read has no headers to go by, so the connection is closed.
 const unreadable = {

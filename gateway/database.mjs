@@ -2,16 +2,15 @@
 //
 // The function is called in the extension's own schema, with the types of its
 // arguments: whoever may create schemas could put another of that name into one that
-// search_path finds first, and would get every credential.  A session's search_path
-// is set for the same reason, but a pooler may give a statement another session.
+// search_path finds first, and would get every credential.  Sessions set that, too, but
+// a pooler may give a statement another one.
 
 import pg from 'pg';
 
 import { answerOf } from './answers.mjs';
 import { explain, explainFound } from './diagnosis.mjs';
 import { openPipelines } from './pipeline.mjs';
-
-const SET_UP = 'SET search_path = pg_catalog, pg_temp';
+import { Session } from './session.mjs';
 
 // Where the extension is, and what this role may do there; "function" is NULL if the
 // one of these four arguments is not there.
@@ -78,10 +77,10 @@ export function openDatabase(settings, report) {
     ...options,
     max: settings.poolSize,
     maxLifetimeSeconds: settings.connectionLife / 1000,
-    onConnect: (client) => client.query(SET_UP),
+    Client: Session,
   });
   const pipelines = settings.pipelines > 0
-    ? openPipelines(settings.pipelines, options, SET_UP, settings.connectionLife) : undefined;
+    ? openPipelines(settings.pipelines, options, settings.connectionLife) : undefined;
   let prepares = settings.prepare;
   let statements = 0;
   let statement;

@@ -8,18 +8,18 @@
 // What waits on a connection waits for all before it.  That suits requests that
 // only read, and little, for they wait for nobody; others go through the pool.
 
-import pg from 'pg';
+import { Session } from './session.mjs';
 
-// Open "size" connections, each when it is first needed.  The SQL "setUp" is what each
-// begins with, and "life" how many milliseconds it is used.
-export function openPipelines(size, options, setUp, life) {
+// Open "size" connections, each when it is first needed, and each to be used for "life"
+// milliseconds.
+export function openPipelines(size, options, life) {
   const lanes = new Array(size);
   let turn = 0;
 
   // A connection that breaks fails what it carries, and is made anew by the next
   // request.
   function open(number) {
-    const client = new pg.Client({ ...options, pipeline: true });
+    const client = new Session({ ...options, pipeline: true });
     const lane = { client, corked: false, closed: false, end: performance.now() + life };
     const leave = () => {
       lane.closed = true;
@@ -28,7 +28,7 @@ export function openPipelines(size, options, setUp, life) {
       }
     };
 
-    lane.ready = client.connect().then(() => client.query(setUp));
+    lane.ready = client.connect();
     lane.leave = leave;
     client.on('error', leave);
     client.on('end', leave);

@@ -16,7 +16,7 @@ import http from 'node:http';
 
 import { openAccessLog, loggablePath } from './access_log.mjs';
 import {
-  authorized, healthy, internalError, malformed, methodNotAllowed, unavailable, unreadableRequest,
+  authorized, healthy, internalError, malformed, unavailable, unreadableRequest,
 } from './answers.mjs';
 import { isPassing, nameOf, openDatabase } from './database.mjs';
 import { Exchanges } from './exchanges.mjs';
@@ -192,7 +192,7 @@ server.on('clientError', (error, socket) => {
     refuse(socket, unreadableRequest(error.code), error.code);
   }
 });
-server.on('connect', (request, socket) => refuse(socket, methodNotAllowed));
+server.on('connect', (request, socket) => refuse(socket, malformed));
 
 // A connection on which nothing has come yet is not idle to node.
 const connections = new Set();
@@ -213,6 +213,8 @@ function stop(reason) {
   server.close(async () => {
     await database.close();
     say('stopped');
+    // Behind the last lines of the access log; what else goes on is of no use to anybody.
+    setImmediate(() => process.exit());
   });
   server.closeIdleConnections();
   for (const socket of connections) {

@@ -23,7 +23,7 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(create_api_node sign start_process stop_process start_gateway
-  start_postgrest start_nginx request by_database check_exchange matrix
+  start_postgrest start_nginx start_pgbouncer start_service request by_database check_exchange matrix
   prepare_matrix bytes rest_of free_port node_script
   summary visible check_openapi foreign_errors);
 
@@ -196,6 +196,49 @@ sub start_nginx
 	$process->{folder} = $folder;
 	wait_until('nginx listens',
 		sub { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port) });
+	return $process;
+}
+
+# Start the service of test/http/upstream.mjs; with the URL of a gateway it protects
+# itself by gateway/protect.mjs.
+sub start_service
+{
+	my ($name, @gateway) = @_;
+	my $process = start_process($name, {}, 'node', "$top/test/http/upstream.mjs", @gateway);
+
+	wait_until('the service listens', sub {
+		return slurp_file($process->{out}) =~ /listening on (\d+)/
+		  && ($process->{port} = $1);
+	});
+	return $process;
+}
+
+# Start pgbouncer before a node, in transaction mode, for the gateway.  Returns its
+# process, with the folder of its socket, and its port.
+sub start_pgbouncer
+{
+	my ($node, $name) = @_;
+	my $port = free_port();
+	my $folder = PostgreSQL::Test::Utils::tempdir_short;
+	my ($node_host, $node_port) = ($node->host, $node->port);
+
+	PostgreSQL::Test::Utils::append_to_file("$folder/pgbouncer.ini", <<"EOC");
+[databases]
+postgres = host=$node_host port=$node_port
+[pgbouncer]
+listen_addr =
+listen_port = $port
+unix_socket_dir = $folder
+auth_type = trust
+auth_file = $folder/users
+pool_mode = transaction
+default_pool_size = 2
+EOC
+	PostgreSQL::Test::Utils::append_to_file("$folder/users", qq("overten_gateway" ""\n));
+	local $ENV{PATH} = "$ENV{PATH}:/usr/sbin";
+	my $process = start_process($name, {}, 'pgbouncer', "$folder/pgbouncer.ini");
+	@{$process}{qw(folder port)} = ($folder, $port);
+	wait_until('pgbouncer listens', sub { -S "$folder/.s.PGSQL.$port" });
 	return $process;
 }
 
