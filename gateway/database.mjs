@@ -12,8 +12,11 @@ import { explain, explainFound } from './diagnosis.mjs';
 import { openPipelines } from './pipeline.mjs';
 import { Session } from './session.mjs';
 
-// Where the extension is, and what this role may do there; "function" is NULL if the
-// one of these four arguments is not there.
+// The types of the function's arguments.
+const ARGUMENTS = ['text', 'text', 'json', 'text'];
+
+// Where the extension is, and what this role may do there; "function" is NULL if there
+// is none with these arguments.
 const FIND = `
   SELECT n.nspname AS schema, p.oid AS function,
     pg_catalog.has_schema_privilege(n.oid, 'USAGE') AS usage,
@@ -22,7 +25,7 @@ const FIND = `
   JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace
   LEFT JOIN pg_catalog.pg_proc p ON p.pronamespace OPERATOR(pg_catalog.=) n.oid
     AND p.proname OPERATOR(pg_catalog.=) 'overten_handle_request'
-    AND p.proargtypes OPERATOR(pg_catalog.=) '25 25 114 25'::pg_catalog.oidvector
+    AND pg_catalog.oidvectortypes(p.proargtypes) OPERATOR(pg_catalog.=) '${ARGUMENTS.join(', ')}'
   WHERE e.extname OPERATOR(pg_catalog.=) 'overten_auth'`;
 
 // Conditions that pass by themselves, by class of SQLSTATE or in full: lost
@@ -102,8 +105,8 @@ export function openDatabase(settings, report) {
     const schema = pg.escapeIdentifier(rows[0].schema);
     return {
       name: `overten_handle_request_${statements}`,
-      text: `SELECT status, headers, body FROM ${schema}.overten_handle_request(
-        $1::pg_catalog.text, $2::pg_catalog.text, $3::pg_catalog.json, $4::pg_catalog.text)`,
+      text: `SELECT status, headers, body FROM ${schema}.overten_handle_request(${
+        ARGUMENTS.map((type, i) => `$${i + 1}::pg_catalog.${type}`).join(', ')})`,
     };
   }
 

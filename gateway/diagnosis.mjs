@@ -68,7 +68,7 @@ export function explainFound([found]) {
     return sentences(`${WHERE} has no extension overten_auth`, CREATE);
   }
   if (found.function === null) {
-    return sentences(`${WHERE} has no overten_handle_request(text, text, json, text)`,
+    return sentences(`${WHERE} has no overten_handle_request that takes what is to be asked`,
       'Update the extension there: ALTER EXTENSION overten_auth UPDATE');
   }
   if (!found.usage) {
