@@ -62,8 +62,9 @@ async function ask(gateway, headers, timeout) {
     const body = await answer.text();
     if (answer.status === 200) {
       const org = JSON.parse(body);
-      const known = [org.org_id, org.tier, org.key_prefix].map(encodeURIComponent);
-      return typeof org.org_id === 'string' ? { org, known } : { refusal: unavailable };
+      const told = [org.org_id, org.tier, org.key_prefix];
+      return told.every((value) => typeof value === 'string')
+        ? { org, known: told.map(encodeURIComponent) } : { refusal: unavailable };
     }
     return {
       refusal: REFUSALS.has(answer.status) ? {

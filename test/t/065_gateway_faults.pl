@@ -180,6 +180,25 @@ is(summary(told(200, "'{}'", $_, '/authorize')), '500 internal_error', "to /auth
   foreach 'NULL', "''", "'sk_live_secret'", "'null'", "'[]'", "'1'", "'{}'", "'{\"org_id\":\"a\",\"tier\":\"b\"}'",
   "'{\"org_id\":1,\"tier\":\"b\",\"key_prefix\":\"c\"}'", "'{\"org_id\":\"a\",\"tier\":\"\\ud800\",\"key_prefix\":\"c\"}'";
 
+# A service behind protect.mjs lives on, too, and lets nobody in.
+my $service = start_service('told_service', $gateway->{url});
+
+sub told_service
+{
+	my ($status, $headers, $body) = @_;
+
+	ask($node, "TRUNCATE told; INSERT INTO told VALUES ($status, $headers, $body)");
+	return summary(bytes($service->{port}, raw('GET / HTTP/1.1', $good, 'Connection: close')));
+}
+
+is(told_service(200, "'{}'", $_), '503 service_unavailable', "a service whose gateway answers $_")
+  foreach 'NULL', "''", "'x'", "'null'", "'[]'", "'1'", "'{}'", "'{\"org_id\":\"a\",\"tier\":\"b\"}'",
+  "'{\"org_id\":1,\"tier\":\"b\",\"key_prefix\":\"c\"}'", "'{\"org_id\":\"a\",\"tier\":\"\\ud800\",\"key_prefix\":\"c\"}'";
+is(told_service($_, "'{\"location\":\"/healthz\"}'", "'{}'"), '503 service_unavailable', "a service whose gateway answers with $_")
+  foreach 201, 204, 301, 404, 500;
+is(told_service(200, "'{}'", "'{\"org_id\":\"a\",\"tier\":\"b\",\"key_prefix\":\"c\"}'"), '200', 'one whose gateway knows the key');
+stop_process($service);
+
 # And if it were of other types, or none.
 foreach my $case (
 	[ 'TABLE (status text, headers text, body bytea)', "VALUES ('200', '{}', ''::bytea)" ],
