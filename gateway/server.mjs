@@ -26,7 +26,7 @@ import { readSettings } from './settings.mjs';
 const MAX_HEADER_SIZE = 32 * 1024;
 const LINGER_MS = 2000;
 
-// What was reported is not told again for so long.
+// How long what was reported is not told again.
 const REPORT_MS = 60_000;
 
 // Tell who runs the gateway.
@@ -41,13 +41,18 @@ function fail(message) {
 
 const reported = new Map();
 
+// Tell what is wrong, but not each time that it is met.
 function report(message) {
   const now = performance.now();
 
-  if (message !== undefined && !(now - reported.get(message) < REPORT_MS)) {
-    reported.set(message, now);
-    say(message);
+  if (message === undefined || now - reported.get(message) < REPORT_MS) {
+    return;
   }
+  if (reported.size > 100) {
+    reported.clear();
+  }
+  reported.set(message, now);
+  say(message);
 }
 
 let settings;

@@ -175,6 +175,7 @@ foreach my $file (glob("$nginx->{folder}/*.log"), @{$postgrest}{qw(out err)}, @{
 	unlike(slurp_file($file), qr/sk_live_\w|whsec_|eyJ|Bearer/, "no credential in $name");
 }
 my @lines = split /\n/, slurp_file("$nginx->{folder}/access.log");
+like(join("\n", @lines), qr{"method":"POST","path":"/api/v1/signup","status":$_,}, "a POST that was answered $_ is one there") foreach 201, 401, 413, 415;
 ok(@lines > 100 && !grep({ !eval { decode_json($_) } } @lines), 'the access log is JSON');
 is_deeply([ glob("$nginx->{folder}/client_temp/*") ], [], 'no body got into a file');
 

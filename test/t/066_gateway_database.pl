@@ -35,6 +35,7 @@ ask($node, <<'EOQ');
 CREATE DATABASE bare;
 CREATE DATABASE elsewhere;
 CREATE ROLE peer LOGIN;
+CREATE ROLE mapped LOGIN IN ROLE overten_gateway;
 CREATE ROLE scram LOGIN PASSWORD 'right';
 CREATE ROLE rejected LOGIN;
 CREATE ROLE nologin;
@@ -46,9 +47,12 @@ my $trusting = slurp_file($hba);
 unlink $hba;
 PostgreSQL::Test::Utils::append_to_file($hba, <<"EOC" . $trusting);
 local all peer peer
+local all mapped peer map=overten
 local all scram scram-sha-256
 local all rejected reject
 EOC
+my $user = getpwuid $<;
+PostgreSQL::Test::Utils::append_to_file($node->data_dir . '/pg_ident.conf', "overten $user mapped\n");
 $node->reload;
 # Another schema, which not everybody may look into.
 ask([ $node, 'elsewhere' ], 'CREATE SCHEMA "Keys"; CREATE EXTENSION overten_auth SCHEMA "Keys" CASCADE');
@@ -85,6 +89,11 @@ foreach my $case (
 	is(scalar(() = slurp_file($gateway->{err}) =~ /$said/g), 1, "$name: is told once");
 	unlike(slurp_file($gateway->{err}) . slurp_file($gateway->{out}), qr/sk_live_\w|wrong\b/, "$name: no secret is");
 }
+
+# As README says to put it in order.
+my $mapped = start_gateway($node, 'mapped', PGUSER => 'mapped');
+is(request($mapped->{url}, 'GET', '/readyz')->{status}, 200, 'peer with a map');
+stop_process($mapped);
 
 # What is put in order takes effect.
 my $moved = start_gateway($node, 'moved', PGDATABASE => 'elsewhere', %patience);
