@@ -260,10 +260,10 @@ run-test-faults: all test/faults/load test/faults/clock_shift.so
 run-demo: all $(GATEWAY)
 	@SERVER_CONF=test/demo.conf $(TEMP_INSTALL) test/with-server test/with-gateway test/demo
 
-# Ctrl-C is how this ends; only the last of these commands hears it, and then
-# the others clean up in their turn.
+# Ctrl-C or SIGTERM is how this ends: the last of these commands ends, and then the
+# others clean up in their turn.
 run-serve: all $(GATEWAY)
-	@trap '' INT; SERVER_CONF=test/demo.conf $(TEMP_INSTALL) test/with-server test/with-gateway test/serve
+	@exec env SERVER_CONF=test/demo.conf $(TEMP_INSTALL) test/with-server test/with-gateway test/serve
 
 run-bench: all $(GATEWAY) $(PEERS)
 	@PG_CONFIG='$(PG_CONFIG)' test/bench/all

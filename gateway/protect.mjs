@@ -3,52 +3,142 @@
 //   import http from 'node:http';
 //   import { protect } from './protect.mjs';
 //
-//   http.createServer(protect('http://127.0.0.1:8080', (request, response, org) => {
+//   http.createServer({ maxHeaderSize: 32768 }, protect('http://127.0.0.1:8080', (request, response, org) => {
 //     response.end(`Hello, ${org.org_name}\n`);
 //   })).listen(9000);
 //
 // The listener gets what GET /verify says of the key: org_id, org_name, tier,
-// webhook_secret and key_prefix.  request.headers has the org's id, too, as
-// x-overten-org-id, whatever the client sent under that name, and no credential.
-// A refused request gets the API's own answer and never reaches the listener.
+// webhook_secret and key_prefix.  The request has the headers X-Overten-Org-Id,
+// X-Overten-Tier and X-Overten-Key-Prefix, percent-encoded, as auth_request.conf sets
+// them; no credential, and nothing of what the client sent under such names.  A refused
+// request gets the API's own answer and never reaches the listener.
 //
-// Each request is asked about: an answer that is kept would outlive the key.
+// Options: "timeout", how many milliseconds to wait for the gateway (8000); "address",
+// a function that says of a request which address its client has, where that is not
+// the other side of the connection.  The gateway is told in X-Forwarded-For: set
+// overten_auth.trust_forwarded_for to 1, or each use is recorded under this service's
+// own address.
+//
+// Each request is asked about: an answer that is kept would outlive the key.  Other
+// events than "request", such as "upgrade", are not protected, and what the server's
+// own parser refuses does not get here.
 
-const RELAYED = ['cache-control', 'content-type', 'retry-after', 'www-authenticate'];
+const json = { 'cache-control': 'no-store', 'content-type': 'application/json' };
 
 const unavailable = {
   status: 503,
-  headers: { 'cache-control': 'no-store', 'content-type': 'application/json', 'retry-after': '1' },
+  headers: { ...json, 'retry-after': '1' },
   body: '{"error":{"code":"service_unavailable","message":"The service is not available at the moment."}}',
 };
 
-async function ask(gateway, authorization, timeout) {
+const malformed = {
+  status: 400,
+  headers: json,
+  body: '{"error":{"code":"invalid_request","message":"The request is not valid HTTP, or has more than one Authorization header."}}',
+};
+
+// The gateway's refusals that are meant for the client, and their headers.
+const REFUSALS = new Set([400, 401, 403]);
+const RELAYED = ['cache-control', 'content-type', 'www-authenticate'];
+
+// What a client may not say to the service, nor the service see.  Some programs take
+// _ for - in names.
+const OURS = /^(authorization|x[-_]overten[-_].*)$/i;
+
+function valuesOf(request, wanted) {
+  const raw = request.rawHeaders;
+
+  return raw.filter((_, i) => i % 2 === 1 && raw[i - 1].toLowerCase() === wanted);
+}
+
+// Ask the gateway about a key: the answer for the client, or the org.
+async function ask(gateway, headers, timeout) {
   try {
     const answer = await fetch(new URL('/api/v1/verify', gateway), {
-      headers: authorization === undefined ? {} : { authorization },
+      headers,
+      redirect: 'error',
       signal: AbortSignal.timeout(timeout),
     });
+    const body = await answer.text();
+    if (answer.status === 200) {
+      const org = JSON.parse(body);
+      const told = [org.org_id, org.tier, org.key_prefix];
+      return told.every((value) => typeof value === 'string')
+        ? { org, known: told.map(encodeURIComponent) } : { refusal: unavailable };
+    }
     return {
-      status: answer.status,
-      headers: Object.fromEntries([...answer.headers].filter(([name]) => RELAYED.includes(name))),
-      body: await answer.text(),
+      refusal: REFUSALS.has(answer.status) ? {
+        status: answer.status,
+        headers: Object.fromEntries([...answer.headers].filter(([name]) => RELAYED.includes(name))),
+        body,
+      } : unavailable,
     };
   } catch {
-    return unavailable;
+    return { refusal: unavailable };
   }
 }
 
-export function protect(gateway, listener, { timeout = 8000 } = {}) {
-  return async (request, response) => {
-    const { status, headers, body } = await ask(gateway, request.headers.authorization, timeout);
+// Remove what is ours from all forms that node has of some headers.
+function strip(raw, ...objects) {
+  for (const headers of objects) {
+    for (const name of Object.keys(headers ?? {}).filter((key) => OURS.test(key))) {
+      delete headers[name];
+    }
+  }
+  for (let i = raw.length - 2; i >= 0; i -= 2) {
+    if (OURS.test(raw[i])) {
+      raw.splice(i, 2);
+    }
+  }
+}
 
-    if (status !== 200) {
-      response.writeHead(status, headers).end(request.method === 'HEAD' ? undefined : body);
+function mark(request, [org, tier, prefix]) {
+  // The objects are made of rawHeaders when they are first asked for.
+  const { headers, headersDistinct } = request;
+
+  strip(request.rawHeaders, headers, headersDistinct);
+  for (const [name, value] of [
+    ['X-Overten-Org-Id', org], ['X-Overten-Tier', tier], ['X-Overten-Key-Prefix', prefix],
+  ]) {
+    request.rawHeaders.push(name, value);
+    headers[name.toLowerCase()] = value;
+    if (headersDistinct !== undefined) {
+      headersDistinct[name.toLowerCase()] = [value];
+    }
+  }
+  request.on('end', () => {
+    const { trailers, trailersDistinct } = request;
+    strip(request.rawTrailers, trailers, trailersDistinct);
+  });
+}
+
+function refuse(request, response, { status, headers, body }) {
+  const bare = request.method === 'HEAD';
+
+  response.writeHead(status, bare ? headers : { ...headers, 'content-length': Buffer.byteLength(body) });
+  response.end(bare ? undefined : body);
+}
+
+export function protect(gateway, listener, options = {}) {
+  const { timeout = 8000, address = (request) => request.socket.remoteAddress } = options;
+
+  return async (request, response) => {
+    const credentials = valuesOf(request, 'authorization');
+    if (credentials.length > 1) {
+      refuse(request, response, malformed);
       return;
     }
-    const org = JSON.parse(body);
-    delete request.headers.authorization;
-    request.headers['x-overten-org-id'] = org.org_id;
-    listener(request, response, org);
+    const { org, known, refusal } = await ask(gateway, [
+      ...credentials.map((value) => ['authorization', value]),
+      ...valuesOf(request, 'x-overten-authorization').map((value) => ['x-overten-authorization', value]),
+      ['x-forwarded-for', address(request) ?? 'unknown'],
+    ], timeout);
+
+    if (refusal !== undefined) {
+      refuse(request, response, refusal);
+    } else {
+      mark(request, known);
+      listener(request, response, org);
+    }
   };
 }

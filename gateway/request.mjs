@@ -16,7 +16,41 @@ const PASSED = new Set([
 
 // The path with its query, of a request line in absolute form too.
 export function pathOf(url) {
-  return url.replace(/^https?:\/\/[^/?#]*/i, '') || '/';
+  const rest = url.replace(/^https?:\/\/[^/?#]*/i, '');
+
+  return rest === url || rest[0] === '/' ? rest : `/${rest}`;
+}
+
+// Can the path be one, as nginx sees it?  A percent sign begins a byte in hexadecimal
+// that is no NUL, and .. does not lead out of the root.
+function isPath(path) {
+  const [text] = path.split('?', 1);
+  let depth = 0;
+
+  if (text[0] !== '/' || /%(?![0-9a-f]{2})|%00/i.test(text)) {
+    return false;
+  }
+  for (const segment of text.replace(/%2e/gi, '.').replace(/%2f/gi, '/').split('/')) {
+    if (segment === '..') {
+      depth--;
+    } else if (segment !== '' && segment !== '.') {
+      depth++;
+    }
+    if (depth < 0) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// Is there anything in a request that HTTP does not allow, and node's parser lets pass?
+// Of two Authorization headers it keeps the first without a word; a proxy before us may
+// have looked at the other one.
+export function isWellFormed(request, path) {
+  const names = request.rawHeaders.filter((_, i) => i % 2 === 0);
+
+  return isPath(path) &&
+    names.filter((name) => name.toLowerCase() === 'authorization').length <= 1;
 }
 
 // The address of the client, an IPv4 one in its own form.
@@ -24,37 +58,24 @@ export function addressOf(request) {
   return (request.socket.remoteAddress ?? '').replace(/^::ffff:/, '');
 }
 
-// The headers for the database, with names in lower case.
+// The headers for the database, with names in lower case; those that came more than
+// once are joined by commas, as HTTP says.
 //
-// A header that came more than once is joined by commas, as HTTP says, but of
-// two Authorization headers node keeps the first and drops the second without
-// a word: a proxy before us may have looked at the other one.  So they are told
-// to the database as one credential and another that differs, which it refuses.
-// X-Overten-Authorization is where a proxy puts the credential that PostgREST
-// must not see; nobody does that before this gateway, so a client's own may
-// contradict the Authorization header and never replace it.
+// X-Overten-Authorization is where a proxy puts the credential that PostgREST must not
+// see; nobody does that before this gateway, so a client's own may contradict the
+// Authorization header and never replace it.
 export function headersOf(request) {
   const found = {};
   const raw = request.rawHeaders;
-  const authorizations = [];
 
   for (let i = 0; i < raw.length; i += 2) {
     const name = raw[i].toLowerCase();
 
-    if (!PASSED.has(name)) {
-      continue;
+    if (PASSED.has(name)) {
+      found[name] = name in found ? `${found[name]}, ${raw[i + 1]}` : raw[i + 1];
     }
-    if (name === 'authorization') {
-      authorizations.push(raw[i + 1]);
-    }
-    found[name] = name in found ? `${found[name]}, ${raw[i + 1]}` : raw[i + 1];
   }
-
-  if (authorizations.length > 1) {
-    found['x-overten-authorization'] = found.authorization;
-    found.authorization = authorizations[0];
-  }
-  if (authorizations.length === 0) {
+  if (!found.authorization) {
     delete found['x-overten-authorization'];
   }
   found['x-overten-client-addr'] = addressOf(request);

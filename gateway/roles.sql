@@ -7,7 +7,8 @@
 -- The settings keep credentials out of the server's log, where statements that
 -- are slow or fail would otherwise stand with their parameters.  The timeout is
 -- shorter than the gateway's own, so that nothing happens behind an answer that
--- says it did not.
+-- says it did not.  The search_path does without the schema of the role's own name,
+-- which whoever may create schemas could make.
 
 -- The gateway.
 CREATE ROLE overten_gateway LOGIN;
@@ -16,6 +17,7 @@ GRANT EXECUTE ON FUNCTION overten_handle_request(text, text, json, bytea),
 ALTER ROLE overten_gateway SET log_parameter_max_length = 0;
 ALTER ROLE overten_gateway SET log_parameter_max_length_on_error = 0;
 ALTER ROLE overten_gateway SET statement_timeout = '4s';
+ALTER ROLE overten_gateway SET search_path = pg_catalog, public, pg_temp;
 
 -- PostgREST: the role that it logs in with, and the one that it runs requests
 -- as (db-anon-role).
@@ -29,3 +31,5 @@ GRANT overten_web TO overten_authenticator;
 ALTER ROLE overten_authenticator SET log_parameter_max_length = 0;
 ALTER ROLE overten_authenticator SET log_parameter_max_length_on_error = 0;
 ALTER ROLE overten_authenticator SET statement_timeout = '4s';
+ALTER ROLE overten_authenticator SET search_path = pg_catalog, public, pg_temp;
+ALTER ROLE overten_web SET search_path = pg_catalog, public, pg_temp;

@@ -9,22 +9,50 @@
 // GET /authorize  GET /api/v1/verify for proxies, which do not look into a body:
 //                 204 with the org in headers, or the same refusal
 //
-// SIGTERM and SIGINT end it when the running requests are answered.
+// SIGTERM and SIGINT end it when the running requests are answered; so does a mistake
+// in the program that no request is to blame for, with exit status 1.
 
 import http from 'node:http';
 
 import { openAccessLog, loggablePath } from './access_log.mjs';
-import { healthy, internalError, unavailable, unreadableRequest } from './answers.mjs';
+import {
+  authorized, healthy, internalError, malformed, unavailable, unreadableRequest,
+} from './answers.mjs';
 import { isPassing, nameOf, openDatabase } from './database.mjs';
-import { addressOf, bodyOf, headersOf, pathOf } from './request.mjs';
+import { Exchanges } from './exchanges.mjs';
+import { addressOf, bodyOf, headersOf, isWellFormed, pathOf } from './request.mjs';
 import { readSettings } from './settings.mjs';
 
 const MAX_HEADER_SIZE = 32 * 1024;
 const LINGER_MS = 2000;
 
-function fail(message) {
+// How long what was reported is not told again.
+const REPORT_MS = 60_000;
+
+// Tell who runs the gateway.
+function say(message) {
   process.stderr.write(`gateway: ${message}\n`);
+}
+
+function fail(message) {
+  say(message);
   process.exit(1);
+}
+
+const reported = new Map();
+
+// Tell what is wrong, but not each time that it is met.
+function report(message) {
+  const now = performance.now();
+
+  if (message === undefined || now - reported.get(message) < REPORT_MS) {
+    return;
+  }
+  if (reported.size > 100) {
+    reported.clear();
+  }
+  reported.set(message, now);
+  say(message);
 }
 
 let settings;
@@ -33,29 +61,10 @@ try {
 } catch (error) {
   fail(error.message);
 }
-const database = openDatabase(settings);
+const database = openDatabase(settings, report);
 const log = openAccessLog(settings.accessLog);
-
-// The response that each connection is busy with.
-const answering = new WeakMap();
-
+const exchanges = new Exchanges();
 let stopping = false;
-
-// What a proxy passes on of a key that was accepted.  Only what the database has
-// made itself: the name of an org could be anything.
-function authorized(answer) {
-  const verified = JSON.parse(answer.body);
-
-  return {
-    status: 204,
-    headers: {
-      'cache-control': 'no-store',
-      'x-overten-org-id': verified.org_id,
-      'x-overten-tier': verified.tier,
-      'x-overten-key-prefix': verified.key_prefix,
-    },
-  };
-}
 
 // The gateway's own paths, which can only be read.
 const own = {
@@ -68,6 +77,9 @@ const own = {
 };
 
 async function answerTo(request, path) {
+  if (!isWellFormed(request, path)) {
+    return malformed;
+  }
   if (request.method === 'GET' && Object.hasOwn(own, path)) {
     return own[path](request);
   }
@@ -92,7 +104,33 @@ function send(request, response, { status, headers, body }) {
   response.end(bare ? undefined : body);
 }
 
-async function handle(request, response) {
+// Answer a request; returns the name of what went wrong.
+async function respond(exchange, path) {
+  const { request, response } = exchange;
+  let answer;
+  let failure;
+
+  try {
+    answer = await answerTo(request, path);
+  } catch (error) {
+    if (request.destroyed && !request.complete) {
+      return undefined;
+    }
+    failure = error;
+    answer = isPassing(error) ? unavailable : internalError;
+  }
+  if (!exchange.refused && !response.destroyed) {
+    try {
+      send(request, response, answer);
+    } catch (error) {
+      failure = error;
+      response.headersSent ? response.destroy() : send(request, response, internalError);
+    }
+  }
+  return failure && nameOf(failure);
+}
+
+function handle(request, response) {
   const started = performance.now();
   const path = pathOf(request.url);
   const entry = {
@@ -101,39 +139,24 @@ async function handle(request, response) {
     method: request.method,
     path: loggablePath(path),
   };
-  let failure;
+  const exchange = exchanges.begin(request, response);
+  const responded = respond(exchange, path);
 
-  answering.set(request.socket, response);
-  response.on('close', () => {
-    if (request.complete) {
-      answering.delete(request.socket);
-    } else {
+  response.on('close', async () => {
+    if (!request.complete) {
       // Answered before the whole body came: read on for a while, so that the
       // client gets to see the answer, then cut the connection.
       setTimeout(() => request.destroy(), LINGER_MS).unref();
     }
+    const ms = Math.round((performance.now() - started) * 10) / 10;
     log({
       ...entry,
       status: response.headersSent ? response.statusCode : null,
-      ms: Math.round((performance.now() - started) * 10) / 10,
+      ms,
       aborted: response.writableFinished ? undefined : true,
-      error: failure,
+      error: await responded,
     });
   });
-
-  let answer;
-  try {
-    answer = await answerTo(request, path);
-  } catch (error) {
-    if (request.destroyed && !request.complete) {
-      return;
-    }
-    failure = nameOf(error);
-    answer = isPassing(error) ? unavailable : internalError;
-  }
-  if (!response.destroyed) {
-    send(request, response, answer);
-  }
 }
 
 const server = http.createServer({
@@ -149,45 +172,79 @@ const server = http.createServer({
 // can be answered without it.
 server.on('checkExpectation', handle);
 
-// Requests that node's parser refuses never get to handle().
-server.on('clientError', (error, socket) => {
-  const { status, headers, body } = unreadableRequest(error.code);
+// Answer by hand what has no response, when its turn comes, and close the connection.
+function refuse(socket, answer, reason) {
+  exchanges.refuse(socket, () => {
+    const { status, headers, body } = answer;
+    const lines = Object.entries({
+      ...headers,
+      'Content-Length': Buffer.byteLength(body),
+      Connection: 'close',
+    }).map(([name, value]) => `${name}: ${value}\r\n`);
 
-  // Nothing may follow an answer that has begun.
-  if (!socket.writable || error.code === 'ECONNRESET' || answering.get(socket)?.headersSent) {
+    log({ time: new Date().toISOString(), client: addressOf({ socket }), status, error: reason });
+    socket.end(`HTTP/1.1 ${status} ${http.STATUS_CODES[status]}\r\n${lines.join('')}\r\n${body}`);
+    // A client that does not close its side must not keep the connection.
+    setTimeout(() => socket.destroy(), LINGER_MS).unref();
+  });
+}
+
+// Requests that node's parser refuses never get to handle(), nor does a CONNECT.
+server.on('clientError', (error, socket) => {
+  if (error.code === 'ECONNRESET') {
     socket.destroy();
-    return;
+  } else {
+    refuse(socket, unreadableRequest(error.code), error.code);
   }
-  log({ time: new Date().toISOString(), client: addressOf({ socket }), status, error: error.code });
-  const lines = Object.entries({
-    ...headers,
-    'Content-Length': Buffer.byteLength(body),
-    Connection: 'close',
-  }).map(([name, value]) => `${name}: ${value}\r\n`);
-  socket.end(`HTTP/1.1 ${status} ${http.STATUS_CODES[status]}\r\n${lines.join('')}\r\n${body}`);
-  // A client that does not close its side must not keep the connection.
-  setTimeout(() => socket.destroy(), LINGER_MS).unref();
+});
+server.on('connect', (request, socket) => refuse(socket, malformed));
+
+// A connection on which nothing has come yet is not idle to node.
+const connections = new Set();
+server.on('connection', (socket) => {
+  connections.add(socket);
+  socket.on('close', () => connections.delete(socket));
 });
 
 // Stop accepting, let running requests finish, then leave the database.
-function stop() {
+function stop(reason) {
   if (stopping) {
     return;
   }
   stopping = true;
+  say(`${reason}: stopping, requests that are running: ${exchanges.size}`);
   setTimeout(() => fail('requests were still running; stopped all the same'),
     settings.shutdownTimeout).unref();
   server.close(async () => {
     await database.close();
-    process.exitCode = 0;
+    say('stopped');
+    // Behind the last lines of the access log; what else goes on is of no use to anybody.
+    setImmediate(() => process.exit());
   });
   server.closeIdleConnections();
+  for (const socket of connections) {
+    if (socket.bytesRead === 0) {
+      socket.destroy();
+    }
+  }
 }
 process.on('SIGTERM', stop);
 process.on('SIGINT', stop);
 
+// A mistake in the program, which it may not be in a state to go on after.  Where it
+// was is told, but not its message, which could have a secret in it.
+process.on('uncaughtException', (error) => {
+  const places = String(error?.stack).split('\n').filter((line) => /^ {4}at /.test(line));
+
+  process.exitCode = 1;
+  say([`uncaught ${nameOf(error)}`, ...places].join('\n'));
+  stop(nameOf(error));
+});
+
 server.on('error', (error) => fail(`cannot listen: ${error.code}`));
 server.listen(settings.port, settings.host, () => {
   const { address, port } = server.address();
-  process.stderr.write(`gateway: listening on ${address}:${port}\n`);
+  say(`listening on ${address}:${port}`);
 });
+// Try the database, so that what is wrong with it is told before anybody asks.
+database.ping();

@@ -11,6 +11,8 @@
 //                       that give each transaction another server, such as
 //                       pgbouncer before 1.21 in transaction mode, which do not
 //                       go with PIPELINES, either (on)
+// CONNECTION_LIFE_MS    how long a connection is used: what is set for the database or
+//                       the role counts for new ones (300000)
 // CONNECT_TIMEOUT_MS    how long a request waits for a free connection (3000)
 // QUERY_TIMEOUT_MS      how long it waits for the database's answer (5000)
 // HEADERS_TIMEOUT_MS    how long a client may take to send its headers (10000)
@@ -23,6 +25,7 @@ const limits = {
   PORT: [8080, 0, 65535],
   POOL_SIZE: [10, 1, 1000],
   PIPELINES: [2, 0, 100],
+  CONNECTION_LIFE_MS: [300000, 1, 86400000],
   CONNECT_TIMEOUT_MS: [3000, 1, 600000],
   QUERY_TIMEOUT_MS: [5000, 1, 600000],
   HEADERS_TIMEOUT_MS: [10000, 1, 600000],
@@ -61,6 +64,7 @@ export function readSettings(environment) {
     poolSize: integer(environment, 'POOL_SIZE'),
     pipelines: prepare ? integer(environment, 'PIPELINES') : 0,
     prepare,
+    connectionLife: integer(environment, 'CONNECTION_LIFE_MS'),
     connectTimeout: integer(environment, 'CONNECT_TIMEOUT_MS'),
     queryTimeout: integer(environment, 'QUERY_TIMEOUT_MS'),
     headersTimeout: integer(environment, 'HEADERS_TIMEOUT_MS'),

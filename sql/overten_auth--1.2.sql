@@ -736,7 +736,8 @@ COMMENT ON FUNCTION @extschema@.overten_handle_request(text, text, json, text) I
 
 CREATE SCHEMA overten_api;
 REVOKE ALL ON SCHEMA overten_api FROM PUBLIC;
-COMMENT ON SCHEMA overten_api IS 'the API of overten_auth for PostgREST';
+COMMENT ON SCHEMA overten_api IS
+'the API of overten_auth for PostgREST; each refusal has its body in the header x-overten-error, too, and 504 stands for 503, which PostgREST would take for its own';
 
 CREATE FUNCTION overten_api.signup(json) RETURNS json
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_signup';
@@ -759,7 +760,7 @@ CREATE FUNCTION overten_api.revoke_api_key(json) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_revoke_api_key';
 REVOKE ALL ON FUNCTION overten_api.revoke_api_key FROM PUBLIC;
 COMMENT ON FUNCTION overten_api.revoke_api_key IS
-'DELETE /organizations/{org_id}/api-keys/{key_id}; the ids in the headers x-overten-org-id and x-overten-key-id or the members org_id and key_id. Raises SQLSTATE PGRST with the answer where it is an error, with the code in the header x-overten-error.';
+'DELETE /organizations/{org_id}/api-keys/{key_id}; the ids in the headers x-overten-org-id and x-overten-key-id or the members org_id and key_id. Raises SQLSTATE PGRST with the answer where it is an error, with the API''s own body in the header x-overten-error.';
 
 CREATE FUNCTION overten_api.verify() RETURNS json
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_verify';
@@ -782,7 +783,7 @@ CREATE FUNCTION overten_api.authenticate_request() RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_authenticate_request';
 REVOKE ALL ON FUNCTION overten_api.authenticate_request FROM PUBLIC;
 COMMENT ON FUNCTION overten_api.authenticate_request IS
-'For db-pre-request before tables of your own: makes the API key of the request the identity, as overten_authenticate does; without a bearer, or with one that is no API key, there is none. Raises SQLSTATE PGRST like revoke_api_key: 401 invalid_api_key, 400 invalid_request for two credentials that differ or headers that cannot be read, 503 service_unavailable on a standby that may not verify.';
+'For db-pre-request before tables of your own: makes the API key of the request the identity, as overten_authenticate does; without a bearer, or with one that is no API key, there is none. Raises SQLSTATE PGRST like revoke_api_key: 401 invalid_api_key, 400 invalid_request for two credentials that differ or headers that cannot be read, 504 service_unavailable on a standby that may not verify.';
 
 
 /*

@@ -14,8 +14,15 @@
  * functions have to raise.  revoke_api_key returns void, since for a 204 with a
  * json result PostgREST announces a body.  authenticate_request is called
  * before every request (db-pre-request), and must keep a request with a bad key
- * from going on.  What they raise names the problem in the header
- * X-Overten-Error, too.
+ * from going on.
+ *
+ * A refusal also has its whole body in the header X-Overten-Error.  It tells the
+ * proxy in front that a function refuses and not PostgREST itself, and the proxy
+ * can use it for an answer of its own; nginx has no other way to look at an
+ * answer before it passes it on.
+ *
+ * A 503 would be taken for an outage of PostgREST's own: it adds a Retry-After
+ * of 0 and loads its schema cache again, each time.  So it is told 504.
  */
 #include "postgres.h"
 
@@ -29,7 +36,8 @@
 #define ERRCODE_POSTGREST MAKE_SQLSTATE('P','G','R','S','T')
 
 /* In the place of the number of the argument that is the body. */
-#define NO_BODY (-1)
+#define NO_BODY		(-1)
+#define ERROR_HEADER	"x-overten-error"
 
 PG_FUNCTION_INFO_V1(overten_api_authenticate_request);
 PG_FUNCTION_INFO_V1(overten_api_signup);
@@ -137,6 +145,13 @@ set_local(const char *name, const char *value)
 							 GUC_ACTION_LOCAL, true, 0, false);
 }
 
+/* The status of a response, as PostgREST is told it. */
+static int
+status_for_postgrest(const OaResponse *response)
+{
+	return response->status == 503 ? 504 : response->status;
+}
+
 /* Run an endpoint, and return its answer in PostgREST's way. */
 static Datum
 answer(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
@@ -152,8 +167,11 @@ answer(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
 
 	initStringInfo(&headers);
 	oa_each_response_header(&response, append_header, &headers);
+	if (response.problem != OA_NO_PROBLEM)
+		append_header(ERROR_HEADER, response.body.data, &headers);
 	appendStringInfoChar(&headers, ']');
-	set_local("response.status", psprintf("%d", response.status));
+	set_local("response.status",
+			  psprintf("%d", status_for_postgrest(&response)));
 	set_local("response.headers", headers.data);
 	oa_secrecy_end(&secrecy);
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(response.body.data,
@@ -174,12 +192,13 @@ append_raised_header(const char *name, const char *value, void *argument)
 
 /* Raise a problem in PostgREST's way. */
 static void
-raise_problem(const OaResponse *response)
+raise_problem(OaResponse *response)
 {
 	const OaProblemText *text = oa_problem_text(response->problem);
 	StringInfoData message;
 	StringInfoData detail;
 
+	oa_write_problem(response);
 	initStringInfo(&message);
 	appendStringInfo(&message, "{\"code\":\"%s\",\"message\":", text->code);
 	escape_json(&message,
@@ -187,9 +206,9 @@ raise_problem(const OaResponse *response)
 	appendStringInfoChar(&message, '}');
 
 	initStringInfo(&detail);
-	appendStringInfo(&detail,
-					 "{\"status\":%d,\"headers\":{\"x-overten-error\":\"%s\"",
-					 text->status, text->code);
+	appendStringInfo(&detail, "{\"status\":%d,\"headers\":{\"" ERROR_HEADER "\":",
+					 status_for_postgrest(response));
+	escape_json(&detail, response->body.data);
 	oa_each_response_header(response, append_raised_header, &detail);
 	appendStringInfoString(&detail, "}}");
 

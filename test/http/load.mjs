@@ -6,7 +6,8 @@
 //     CLIENTS send requests, one after the other each, until SIGTERM
 //
 // Prints a JSON object: how many answers there were of each status, with a plus
-// sign if they had a Retry-After, and "none" for requests without an answer.
+// sign if they had a Retry-After and an exclamation mark if the body of an error was
+// not the API's own, and "none" for requests without an answer.
 
 import http from 'node:http';
 import net from 'node:net';
@@ -55,8 +56,13 @@ async function steady() {
   process.on('SIGTERM', () => { going = false; });
   const once = () => new Promise((resolve) => {
     http.get(url, { agent, headers }, (response) => {
-      count(response.statusCode + (response.headers['retry-after'] ? '+' : ''));
-      response.on('end', resolve).resume();
+      let body = '';
+      response.setEncoding('utf8').on('data', (data) => { body += data; });
+      response.on('end', () => {
+        const foreign = response.statusCode >= 300 && !/^{"error":{"code":"\w+","message":/.test(body);
+        count(response.statusCode + (response.headers['retry-after'] ? '+' : '') + (foreign ? '!' : ''));
+        resolve();
+      });
     }).on('error', () => { count('none'); resolve(); });
   });
   await Promise.all(Array.from({ length: Number(size) }, async () => {

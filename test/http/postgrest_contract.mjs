@@ -1,36 +1,47 @@
-// A stand-in for PostgREST, which cannot be installed where the tests run.  It
-// does to a request what PostgREST's documentation and source say of versions
-// 12 to 14, and what the functions of overten_api and nginx.conf build upon:
+// A stand-in for PostgREST, which cannot be installed where the tests run.  It does to
+// a request what was seen of versions 12.2.12, 13.0.8 and 14.17, also where that is
+// unkind, and what the functions of overten_api and nginx.conf build upon:
 //
-// - an Authorization: Bearer is decoded as a JWT before anything else: without
-//   a jwt-secret that is 500 PGRST300, whatever the token;
-// - a GET or HEAD runs in a READ ONLY transaction, a POST in one that writes;
-//   other methods on a function are 405 PGRST101;
-// - role, request.method, request.path and request.headers (lower-case names)
-//   are set for the transaction, which starts without search_path; then the
-//   function db-pre-request is called, if there is one;
-// - a GET's query gives the named arguments; a POST's body is the one unnamed
-//   json parameter.  A body that is not JSON is 400 PGRST102 before the
-//   database is asked, an empty one is {}; other media types are 415 PGRST102;
-// - a function that does not exist with these arguments is 404 PGRST202;
-// - for a HEAD the query does not reference the function's result;
-// - response.status and response.headers (an array of objects) are the answer's;
-//   a json result is its body, with its length, which is 4 ("null") even for a
-//   204; void is 204 without a body;
-// - an error rolls back.  SQLSTATE PGRST: message and detail are JSON and give
-//   body, status and headers; PTnnn: the status; else a status by SQLSTATE, and
-//   code, message, details and hint of the error in the body.
+// - an Authorization: Bearer is decoded as a JWT before anything else: without a
+//   jwt-secret that is 500 PGRST300, whatever the token;
+// - a GET or HEAD runs in a READ ONLY transaction, a POST in one that writes, which a
+//   standby cannot begin: 400 0A000; other methods on a function are 405 PGRST101, but
+//   OPTIONS is answered;
+// - role, request.method, request.path and request.headers (lower-case names) are set
+//   for the transaction, and search_path to the schema, but for what the role's own
+//   settings say; then the function db-pre-request is called, if there is one;
+// - a header that is not UTF-8 is 500 in plain text, and the connection goes back to the
+//   pool inside of its transaction, where it breaks the requests of others;
+// - a GET's query, or the members of a POST's body, give the named arguments; else the
+//   body is the one unnamed json parameter.  A body that is not JSON, begins with a byte
+//   order mark, has half of a surrogate pair, is nested deeply or is an array of unlike
+//   elements is 400 PGRST102 before the database is asked; an empty one is 400 22P02 by
+//   the database;
+// - a function that does not exist with these arguments, or not for this media type, is
+//   404 PGRST202;
+// - for a HEAD the query does not reference the function's result.  Its answer has no
+//   length, and the connection is closed afterwards, without a word about that;
+// - response.status and response.headers (an array of objects) are the answer's; a json
+//   result is its body, with its length, which is 4 ("null") even for a 204; void is 204
+//   without a body;
+// - any 503 is taken for an outage: it gets a Retry-After of 0 before its own, and the
+//   schema cache is loaded again;
+// - an error rolls back; what it is answered with is in postgrest_errors.mjs.
 //
-// Usage: postgrest_contract.mjs postgrest.conf
+// Usage: postgrest_contract.mjs postgrest.conf [VERSION]
 // It reads the settings of that file that are strings or numbers, prints
-// "listening on PORT", and ends on SIGTERM.
+// "listening on PORT", and ends on SIGTERM.  VERSION is 12, 13 or 14 (14).
 
 import fs from 'node:fs';
 import http from 'node:http';
-import { createRequire } from 'node:module';
+import { setTimeout as wait } from 'node:timers/promises';
 
-const require = createRequire(new URL('../../gateway/package.json', import.meta.url));
-const pg = require('pg');
+import { Calls } from './postgrest_calls.mjs';
+import { problem } from './postgrest_errors.mjs';
+
+// So long does a connection still look alive after the answer to a HEAD.  With
+// PostgREST it is a matter of luck who is faster; here it is always too slow.
+const UNANNOUNCED_MS = 50;
 
 function readConfiguration(path) {
   const settings = {};
@@ -47,212 +58,114 @@ function readConfiguration(path) {
 }
 
 const settings = readConfiguration(process.argv[2]);
-const schema = settings['db-schemas'];
-const pool = new pg.Pool({
-  connectionString: settings['db-uri'],
-  max: Number(settings['db-pool']),
-  connectionTimeoutMillis: Number(settings['db-pool-acquisition-timeout']) * 1000,
-});
-// Neither an idle connection that breaks nor one that a request has may end the
-// process; the request is told.
-pool.on('error', () => {});
-pool.on('connect', (client) => client.on('error', () => {}));
+const version = Number(process.argv[3] ?? 14);
+const calls = new Calls(settings, version);
 
-// An answer of PostgREST itself.
-function problem(status, code, message, headers = {}) {
-  return {
-    status,
-    headers: { 'Content-Type': 'application/json; charset=utf-8', ...headers },
-    body: JSON.stringify({ code, details: null, hint: null, message }),
-  };
-}
+// What PostgREST makes of an Authorization header, without a jwt-secret: the answer
+// that refuses the request, or nothing.
+function refuseToken(header) {
+  const [, token] = /^Bearer *(.*)$/i.exec(header ?? '') ?? [];
 
-// HTTP statuses by SQLSTATE, the longest prefix first.
-const STATUSES = [
-  ['25006', 405], ['21000', 400], ['22023', 400], ['42501', 401], ['42883', 404],
-  ['42P01', 404], ['57P01', 503], ['P0001', 400],
-  ['08', 503], ['22', 400], ['23', 409], ['25', 500], ['28', 403], ['40', 500],
-  ['53', 503], ['54', 413], ['55', 500], ['57', 500], ['58', 500],
-];
-
-function answerToError(error) {
-  if (!(error instanceof pg.DatabaseError)) {
-    return /timeout exceeded/.test(error.message)
-      ? problem(504, 'PGRST003', 'Timed out acquiring connection from connection pool.')
-      : problem(503, 'PGRST000', 'Database connection error. Retrying the connection.');
+  if (token === undefined || token === '' && version === 12) {
+    return undefined;
   }
-  if (error.code === 'PGRST') {
-    const message = JSON.parse(error.message);
-    const detail = JSON.parse(error.detail);
-
-    return {
-      status: detail.status,
-      headers: { 'Content-Type': 'application/json; charset=utf-8', ...detail.headers },
-      body: JSON.stringify({
-        code: message.code,
-        details: message.details ?? null,
-        hint: message.hint ?? null,
-        message: message.message,
-      }),
-    };
-  }
-  const status = /^PT\d{3}$/.test(error.code)
-    ? Number(error.code.slice(2))
-    : STATUSES.find(([prefix]) => error.code.startsWith(prefix))?.[1] ?? 400;
-  return {
-    status,
-    headers: {
-      'Content-Type': 'application/json; charset=utf-8',
-      ...(status === 401 ? { 'WWW-Authenticate': 'Bearer' } : {}),
-    },
-    body: JSON.stringify({
-      code: error.code,
-      details: error.detail ?? null,
-      hint: error.hint ?? null,
-      message: error.message,
-    }),
-  };
+  return token === '' && version === 13
+    ? problem(version, 401, 'PGRST301', 'Empty JWT is sent in Authorization header',
+      [['WWW-Authenticate', 'Bearer error="invalid_token"']])
+    : problem(version, 500, 'PGRST300', 'Server lacks JWT secret');
 }
 
-// The functions of the schema, as PostgREST keeps them: read once.
-let functions;
+// The headers that a function has set take the place of PostgREST's own.
+function mergeHeaders(own, json) {
+  const set = JSON.parse(json ?? '[]').flatMap(Object.entries);
+  const names = new Set(set.map(([name]) => name.toLowerCase()));
 
-async function loadFunctions() {
-  const { rows } = await pool.query(
-    `SELECT p.proname AS name, p.prorettype = 'void'::regtype AS void,
-       coalesce(p.proargnames, '{}') AS names,
-       array(SELECT t::regtype::text FROM unnest(p.proargtypes) WITH ORDINALITY u (t, i) ORDER BY i) AS types
-     FROM pg_proc p WHERE p.pronamespace = $1::regnamespace`, [schema]);
-  functions = rows;
-}
-
-function isUnnamedJson(candidate) {
-  return candidate.types.length === 1 && candidate.types[0] === 'json' &&
-    (candidate.names[0] ?? '') === '';
-}
-
-// The function and the SQL text and values of its call.
-function findCall(request, name, query, body) {
-  const candidates = functions.filter((candidate) => candidate.name === name);
-
-  if (request.method === 'POST') {
-    const found = candidates.find(isUnnamedJson);
-    return found && { found, sql: `${schema}.${name}($1::json)`, values: [body === '' ? '{}' : body] };
-  }
-  const given = [...query.keys()];
-  const found = candidates.find((candidate) => !isUnnamedJson(candidate) &&
-    given.every((argument) => candidate.names.includes(argument)));
-  return found && {
-    found,
-    sql: `${schema}.${name}(${given.map((argument, i) => `"${argument}" := $${i + 1}`).join(', ')})`,
-    values: given.map((argument) => query.get(argument)),
-  };
-}
-
-async function runCall(request, path, call) {
-  const client = await pool.connect();
-  let broken;
-
-  try {
-    const reading = request.method === 'POST' ? 'READ WRITE' : 'READ ONLY';
-    await client.query(`BEGIN ISOLATION LEVEL READ COMMITTED ${reading}`);
-    await client.query(
-      `SELECT set_config('search_path', $1, true), set_config('role', $2, true),
-         set_config('request.jwt.claims', $3, true), set_config('request.method', $4, true),
-         set_config('request.path', $5, true), set_config('request.headers', $6, true),
-         set_config('request.cookies', '{}', true)`,
-      [`"${schema}"`, settings['db-anon-role'], JSON.stringify({ role: settings['db-anon-role'] }),
-        request.method, path, JSON.stringify(request.headers)]);
-    if (settings['db-pre-request'] !== undefined) {
-      await client.query(`SELECT ${settings['db-pre-request']}()`);
-    }
-    const body = request.method === 'HEAD'
-      ? "''" : "coalesce(json_agg(_postgrest_t.pgrst_scalar)->0, 'null')::text";
-    const { rows: [row] } = await client.query(
-      `WITH pgrst_source AS (SELECT ${call.sql} AS pgrst_scalar)
-       SELECT ${call.found.void ? "''" : body} AS body,
-         nullif(current_setting('response.headers', true), '') AS headers,
-         nullif(current_setting('response.status', true), '') AS status
-       FROM (SELECT pgrst_source.* FROM pgrst_source) _postgrest_t`, call.values);
-    await client.query('COMMIT');
-    return row;
-  } catch (error) {
-    broken = error instanceof pg.DatabaseError && !error.code.startsWith('57P') ? undefined : error;
-    if (broken === undefined) {
-      await client.query('ROLLBACK');
-    }
-    throw error;
-  } finally {
-    client.release(broken);
-  }
+  return [...own.filter(([name]) => !names.has(name.toLowerCase())), ...set];
 }
 
 async function answerTo(request, bytes) {
   const url = new URL(request.url, 'http://localhost');
   const [, name] = /^\/rpc\/(\w+)$/.exec(url.pathname) ?? [];
-  let body;
+  const refusal = refuseToken(request.headers.authorization);
 
-  if (/^Bearer /i.test(request.headers.authorization ?? '')) {
-    return problem(500, 'PGRST300', 'Server lacks JWT secret');
+  if (refusal !== undefined) {
+    return refusal;
   }
   if (name === undefined) {
-    return problem(404, 'PGRST125', 'Invalid path specified in request URL');
+    return problem(version, 404, 'PGRST125', 'Invalid path specified in request URL');
   }
-  if (!['GET', 'HEAD', 'POST'].includes(request.method)) {
-    return problem(405, 'PGRST101', `Cannot use the ${request.method} method on RPC`);
+  if (!['GET', 'HEAD', 'POST', 'OPTIONS'].includes(request.method)) {
+    return problem(version, 405, 'PGRST101', `Cannot use the ${request.method} method on RPC`);
   }
-  if (request.method === 'POST') {
-    if (!/^application\/json(;|$)/.test(request.headers['content-type'] ?? 'application/json')) {
-      return problem(415, 'PGRST102', 'Content-Type not acceptable');
-    }
-    try {
-      body = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-      JSON.parse(body === '' ? '{}' : body);
-    } catch {
-      return problem(400, 'PGRST102', 'Empty or invalid json');
-    }
+  const call = calls.find(request, name, url.searchParams, bytes);
+  if (call.refusal !== undefined) {
+    return call.refusal;
   }
-  const call = findCall(request, name, url.searchParams, body);
-  if (call === undefined) {
-    return problem(404, 'PGRST202', `Could not find the function ${schema}.${name} in the schema cache`);
+  if (call.info !== undefined) {
+    const allow = call.info.volatile ? 'OPTIONS,POST' : 'OPTIONS,GET,HEAD,POST';
+    return { status: 200, headers: [['Access-Control-Allow-Origin', '*'], ['Allow', allow]], body: '' };
   }
-
-  let row;
-  try {
-    row = await runCall(request, url.pathname, call);
-  } catch (error) {
-    return answerToError(error);
+  const { row, refusal: failure } = await calls.run(request, url.pathname, call);
+  if (failure !== undefined) {
+    return failure;
   }
-  const headers = {};
-  for (const header of JSON.parse(row.headers ?? '[]')) {
-    Object.assign(headers, header);
-  }
+  const range = ['Content-Range', '0-0/*'];
   if (call.found.void) {
-    return { status: Number(row.status ?? 204), headers: { 'Content-Range': '0-0/*', ...headers } };
+    return { status: Number(row.status ?? 204), headers: mergeHeaders([range], row.headers) };
   }
-  const defaults = { 'content-type': 'application/json; charset=utf-8', 'Content-Range': '0-0/*' };
-  return { status: Number(row.status ?? 200), headers: { ...defaults, ...headers }, body: row.body };
+  return {
+    status: Number(row.status ?? 200),
+    headers: mergeHeaders([['Content-Type', 'application/json; charset=utf-8'], range], row.headers),
+    body: row.body,
+  };
 }
 
-const server = http.createServer({ maxHeaderSize: 64 * 1024 }, async (request, response) => {
+// Connections on which a HEAD was answered.
+const abandoned = new WeakSet();
+
+async function answerHead(socket, status, headers) {
+  abandoned.add(socket);
+  const lines = headers.map(([name, value]) => `${name}: ${value}\r\n`).join('');
+  socket.write(`HTTP/1.1 ${status} ${http.STATUS_CODES[status] ?? ''}\r\n${lines}\r\n`);
+  await wait(UNANNOUNCED_MS);
+  socket.end();
+}
+
+async function handle(request, response) {
   const chunks = [];
 
   for await (const chunk of request) {
     chunks.push(chunk);
   }
+  if (abandoned.has(request.socket)) {
+    return;
+  }
   const { status, headers, body } = await answerTo(request, Buffer.concat(chunks));
-  const length = body === undefined ? {} : { 'Content-Length': Buffer.byteLength(body) };
-  response.writeHead(status, { ...headers, ...length });
+  const outage = status === 503 ? [['Retry-After', '0']] : [];
+  if (status === 503) {
+    process.stdout.write('loading the schema cache again\n');
+    calls.load().catch(() => {});
+  }
+  if (request.method === 'HEAD') {
+    await answerHead(request.socket, status, [...outage, ...headers]);
+    return;
+  }
+  const length = body === undefined ? [] : [['Content-Length', Buffer.byteLength(body)]];
+  response.writeHead(status, [...outage, ...headers, ...length].flat());
   response.end(body);
-});
+}
+
+// A client that goes away before it has sent its body gets no answer.
+const server = http.createServer({ maxHeaderSize: 64 * 1024 },
+  (request, response) => handle(request, response).catch(() => request.socket.destroy()));
 
 process.on('SIGTERM', () => {
   server.close();
   server.closeAllConnections();
-  pool.end();
+  calls.pool.end();
 });
 
-await loadFunctions();
+await calls.load();
 server.listen(Number(settings['server-port']), settings['server-host'], () => {
   process.stdout.write(`listening on ${server.address().port}\n`);
 });

@@ -1,5 +1,6 @@
-// A small service to be protected: answers with the headers that it was sent and
-// the number of requests that have reached it.
+// A small service to be protected: reads the body, and answers with the headers that it
+// was sent, in all forms that node has of them, and the number of requests that have
+// reached it.
 //
 // upstream.mjs [GATEWAY]
 //     with the URL of a gateway it protects itself, by gateway/protect.mjs
@@ -14,12 +15,18 @@ let requests = 0;
 
 function listener(request, response, org) {
   requests++;
-  response.setHeader('content-type', 'application/json');
-  response.end(JSON.stringify({ requests, headers: request.headers, org }));
+  request.on('end', () => {
+    const { method, url, headers, headersDistinct, rawHeaders, trailers, trailersDistinct, rawTrailers } = request;
+    response.setHeader('content-type', 'application/json');
+    response.end(JSON.stringify({
+      requests, method, url, headers, headersDistinct, rawHeaders, trailers, trailersDistinct, rawTrailers, org,
+    }));
+  }).resume();
 }
 
 const [gateway] = process.argv.slice(2);
-const server = http.createServer(gateway === undefined ? listener : protect(gateway, listener));
+const server = http.createServer({ maxHeaderSize: 32 * 1024 },
+  gateway === undefined ? listener : protect(gateway, listener));
 
 process.on('SIGTERM', () => {
   server.close();

@@ -457,7 +457,7 @@ BEGIN
 EXCEPTION WHEN SQLSTATE 'PGRST' THEN
 	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
 	RETURN concat_ws(' ', detail::json ->> 'status', SQLERRM::json ->> 'code',
-		detail::json #>> '{headers,x-overten-error}', detail::json #>> '{headers,www-authenticate}', who());
+		(detail::json #>> '{headers,x-overten-error}')::json #>> '{error,code}', detail::json #>> '{headers,www-authenticate}', who());
 END
 $$;
 BEGIN;

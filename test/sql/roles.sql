@@ -5,7 +5,7 @@ CREATE EXTENSION overten_auth;
 
 -- The recipes are README's and gateway/roles.sql, word for word.
 \set recipes `sed -n '/^-- An application that verifies/,/^GRANT SELECT ON overten_stat/p' "$PG_ABS_SRCDIR/../README.md"`
-\set setup `sed -n '/^CREATE TABLE documents/,/^ALTER ROLE service/p' "$PG_ABS_SRCDIR/../README.md"`
+\set setup `sed -n '/^CREATE TABLE documents/,/^ALTER ROLE service SET log/p' "$PG_ABS_SRCDIR/../README.md"`
 \set postgrest `sed -n '/^GRANT USAGE ON SCHEMA overten_api TO service;/,/^GRANT EXECUTE .*authenticate_request/p' "$PG_ABS_SRCDIR/../README.md"`
 \set http `cat "$PG_ABS_SRCDIR/../gateway/roles.sql"`
 :recipes

@@ -174,26 +174,9 @@ is(join(' ', sort keys %answers), '200 503+', 'requests while the database went 
 is(get($gateway, '/readyz'), '200', 'readyz is well again');
 
 # Through pgbouncer in transaction mode.
-my $bouncer_port = free_port();
-my $folder = PostgreSQL::Test::Utils::tempdir_short;
-PostgreSQL::Test::Utils::append_to_file("$folder/pgbouncer.ini", <<"EOC");
-[databases]
-postgres = host=@{[ $node->host ]} port=@{[ $node->port ]}
-[pgbouncer]
-listen_addr =
-listen_port = $bouncer_port
-unix_socket_dir = $folder
-auth_type = trust
-auth_file = $folder/users
-pool_mode = transaction
-default_pool_size = 2
-EOC
-PostgreSQL::Test::Utils::append_to_file("$folder/users", qq("overten_gateway" ""\n));
-local $ENV{PATH} = "$ENV{PATH}:/usr/sbin";
-my $bouncer = start_process('pgbouncer', {}, 'pgbouncer', "$folder/pgbouncer.ini");
-wait_until('pgbouncer listens', sub { -S "$folder/.s.PGSQL.$bouncer_port" });
-my $pooled = start_gateway($node, 'pooled', PGHOST => $folder,
-	PGPORT => $bouncer_port, PREPARE => 'off');
+my $bouncer = start_pgbouncer($node, 'pgbouncer');
+my $pooled = start_gateway($node, 'pooled', PGHOST => $bouncer->{folder},
+	PGPORT => $bouncer->{port}, PREPARE => 'off');
 is(get($pooled, '/readyz'), '200', 'readyz through pgbouncer');
 my $pooled_state = prepare_matrix($node);
 check_exchange($node, $pooled->{url}, [ "$_->[0], through pgbouncer", @{$_}[ 1 .. $#$_ ] ])

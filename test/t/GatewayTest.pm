@@ -23,9 +23,9 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(create_api_node sign start_process stop_process start_gateway
-  start_postgrest start_nginx request by_database check_exchange matrix
+  start_postgrest start_nginx start_pgbouncer start_service request by_database check_exchange matrix
   prepare_matrix bytes rest_of free_port node_script
-  summary visible check_openapi);
+  summary visible check_openapi foreign_errors);
 
 my $project = 'overten-test';
 my $top = dirname(dirname(dirname(abs_path(__FILE__))));
@@ -136,11 +136,13 @@ sub start_gateway
 }
 
 # Start the server that follows PostgREST's contract, with gateway/postgrest.conf
-# but for the port, how long clients wait for a connection, and what is given.
+# but for the port, how long clients wait for a connection, and what is given.  Two
+# of that are no settings: the port, and the version that it is like.
 sub start_postgrest
 {
 	my ($node, $name, %settings) = @_;
-	my $port = free_port();
+	my $port = delete $settings{port} // free_port();
+	my $version = delete $settings{version} // 14;
 	my $conf = "$output/$name.conf";
 	my $host = $node->host;
 
@@ -156,7 +158,7 @@ sub start_postgrest
 
 	my $process = start_process($name,
 		{ PGRST_DB_URI => "postgres://overten_authenticator@/postgres?host=$host&port=" . $node->port },
-		'node', "$top/test/http/postgrest_contract.mjs", $conf);
+		'node', "$top/test/http/postgrest_contract.mjs", $conf, $version);
 	wait_until('the contract server listens',
 		sub { slurp_file($process->{out}) =~ /listening/ });
 	$process->{port} = $port;
@@ -197,6 +199,49 @@ sub start_nginx
 	return $process;
 }
 
+# Start the service of test/http/upstream.mjs; with the URL of a gateway it protects
+# itself by gateway/protect.mjs.
+sub start_service
+{
+	my ($name, @gateway) = @_;
+	my $process = start_process($name, {}, 'node', "$top/test/http/upstream.mjs", @gateway);
+
+	wait_until('the service listens', sub {
+		return slurp_file($process->{out}) =~ /listening on (\d+)/
+		  && ($process->{port} = $1);
+	});
+	return $process;
+}
+
+# Start pgbouncer before a node, in transaction mode, for the gateway.  Returns its
+# process, with the folder of its socket, and its port.
+sub start_pgbouncer
+{
+	my ($node, $name) = @_;
+	my $port = free_port();
+	my $folder = PostgreSQL::Test::Utils::tempdir_short;
+	my ($node_host, $node_port) = ($node->host, $node->port);
+
+	PostgreSQL::Test::Utils::append_to_file("$folder/pgbouncer.ini", <<"EOC");
+[databases]
+postgres = host=$node_host port=$node_port
+[pgbouncer]
+listen_addr =
+listen_port = $port
+unix_socket_dir = $folder
+auth_type = trust
+auth_file = $folder/users
+pool_mode = transaction
+default_pool_size = 2
+EOC
+	PostgreSQL::Test::Utils::append_to_file("$folder/users", qq("overten_gateway" ""\n));
+	local $ENV{PATH} = "$ENV{PATH}:/usr/sbin";
+	my $process = start_process($name, {}, 'pgbouncer', "$folder/pgbouncer.ini");
+	@{$process}{qw(folder port)} = ($folder, $port);
+	wait_until('pgbouncer listens', sub { -S "$folder/.s.PGSQL.$port" });
+	return $process;
+}
+
 # One request by curl.  Headers are whole lines.  Returns status, headers (an
 # array for each name, in lower case), body, and the version of HTTP.
 sub request
@@ -217,6 +262,7 @@ sub request
 	  '<', \($body // ''), '>', \$stdout, '2>', \$stderr;
 	my $response = parse_response($stdout, $stderr);
 	note_exchange($method, $path, $body, $response) if $path =~ m{^/api/v1/};
+	note_error($base, $method, $path, $response);
 	return $response;
 }
 
@@ -243,6 +289,37 @@ sub check_openapi
 
 	PostgreSQL::Test::Utils::append_to_file($file, join("\n", @exchanges));
 	return node_script('check_openapi.mjs', $file);
+}
+
+# An error must be the API's own, whoever it comes from: PostgREST and nginx have
+# errors of other forms, which are kept here by where they came from.
+my %foreign;
+my $codes = join '|', qw(not_found method_not_allowed unsupported_media_type
+  payload_too_large missing_credentials invalid_request invalid_api_key
+  invalid_token expired_token auth_unavailable invalid_json invalid_parameter
+  organization_not_found key_not_found already_signed_up org_limit_reached
+  api_access_disabled key_limit_reached service_unavailable internal_error);
+
+sub note_error
+{
+	my ($base, $method, $path, $response) = @_;
+	my $status = $response->{status} // 0;
+	my %headers = %{ $response->{headers} };
+	my $is_own = join(' ', @{ $headers{'cache-control'} // [] }) eq 'no-store'
+	  && ($method eq 'HEAD' || $response->{body} =~
+		/^\{"error":\{"code":"(?:$codes)","message":"[^"]+"(?:,"param":"\w+")?\}\}$/)
+	  && join(' ', @{ $headers{'content-type'} // [] }) =~ /^(?:application\/json)?$/;
+
+	push @{ $foreign{$base} }, "$method $path: $status " . substr($response->{body}, 0, 200)
+	  unless $is_own || $status =~ /^20/;
+}
+
+# The errors from there that were not the API's own.
+sub foreign_errors
+{
+	my ($base) = @_;
+
+	return @{ $foreign{$base} // [] };
 }
 
 # The last response in a text, as 100 Continue may come before it.
@@ -276,7 +353,9 @@ sub bytes
 
 	$socket->syswrite($text);
 	$socket->shutdown(1) if $options{half};
-	return parse_response(rest_of($socket));
+	my $response = parse_response(rest_of($socket));
+	note_error("http://127.0.0.1:$port", $text =~ /^(\w+) (\S{1,80})/ ? ($1, $2) : ('?', '?'), $response);
+	return $response;
 }
 
 # All that still comes on a connection.

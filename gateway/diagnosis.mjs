@@ -1,0 +1,82 @@
+// What is wrong between the gateway and its database, and what to do, for who has to
+// put it in order.
+//
+// The server's own words are repeated where they are about the connection or about
+// what the role may do: no client of the API has had a part in them.
+
+import pg from 'pg';
+
+// As node-postgres reads them from the environment.
+const { user, host, port, database } = new pg.Client();
+const WHERE = `the database ${database} at ${host}:${port}`;
+
+// What to do, by SQLSTATE.
+const PASSWORD = `Set PGPASSWORD to the password of the role ${user}, or PGPASSFILE to a file ` +
+  'that has it';
+const CREATE = 'Create the extension there: CREATE EXTENSION overten_auth CASCADE';
+const ROLES = 'Run gateway/roles.sql there';
+const REMEDIES = {
+  28000: `The role ${user} has to exist and to have LOGIN, which gateway/roles.sql sees to, and ` +
+    'pg_hba.conf has to let it in.  For peer or ident authentication the operating system\'s ' +
+    'user has to have the same name, or pg_ident.conf to map it; for any other set PGHOST to ' +
+    'an address and PGPASSWORD',
+  '28P01': PASSWORD,
+  '3D000': 'Set PGDATABASE to the database that has the extension',
+  '3F000': CREATE,
+  42501: ROLES,
+  42883: CREATE,
+};
+
+// What to do by the error of a connection that was not had.
+const NO_ANSWER = {
+  EACCES: 'The operating system\'s user may not use that socket',
+};
+const UNREACHABLE = 'Is the server running, and are PGHOST and PGPORT right?';
+
+function sentences(...texts) {
+  return texts.map((text) => text.replace(/[.?]?$/, (end) => end || '.')).join('  ');
+}
+
+// What an error says of the database; undefined for errors that are about something
+// else, or about a request.
+export function explain(error) {
+  if (error instanceof pg.DatabaseError) {
+    const said = `${WHERE} cannot be used: ${error.message} (${error.code})`;
+
+    if (error.code in REMEDIES) {
+      return sentences(said, REMEDIES[error.code]);
+    }
+    return /^(53|57P)/.test(error.code) ? sentences(said) : undefined;
+  }
+  if (/^SASL: /.test(error.message)) {
+    return sentences(`${WHERE} asks for a password`, PASSWORD);
+  }
+  if (/^(connect|getaddrinfo)/.test(error.syscall) || error instanceof AggregateError) {
+    return sentences(`${WHERE} cannot be reached: ${error.code}`, NO_ANSWER[error.code] ?? UNREACHABLE);
+  }
+  if (/timeout (exceeded|expired)|connection timeout/.test(error.message)) {
+    return sentences(`there was no connection to ${WHERE} in CONNECT_TIMEOUT_MS`,
+      'Either it does not answer, or POOL_SIZE is too small');
+  }
+  return undefined;
+}
+
+// What is wrong with what was found in the database of the extension and of the role's
+// privileges; undefined if nothing is.
+export function explainFound([found]) {
+  if (found === undefined) {
+    return sentences(`${WHERE} has no extension overten_auth`, CREATE);
+  }
+  if (found.function === null) {
+    return sentences(`${WHERE} has no overten_handle_request that takes what is to be asked`,
+      'Update the extension there: ALTER EXTENSION overten_auth UPDATE');
+  }
+  if (!found.usage) {
+    return sentences(`the role ${user} may not look into the schema of the extension`,
+      `GRANT USAGE ON SCHEMA ${pg.escapeIdentifier(found.schema)} TO ${pg.escapeIdentifier(user)}`);
+  }
+  if (!found.execute) {
+    return sentences(`the role ${user} may not execute overten_handle_request`, ROLES);
+  }
+  return undefined;
+}

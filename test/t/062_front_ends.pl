@@ -1,0 +1,256 @@
+
+# What a front end has to do, and that all four do it alike: the gateway, nginx before
+# PostgREST, and for another service nginx with auth_request.conf and protect.mjs.  The
+# table is README's ("Another HTTP layer").  pg_regress has no HTTP.
+
+use strict;
+use warnings FATAL => 'all';
+use utf8;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use GatewayTest;
+use IO::Socket::INET;
+use JSON::PP qw(decode_json);
+use OvertenTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = create_api_node('front_ends', <<'EOC');
+shared_preload_libraries = 'overten_auth'
+overten_auth.databases = 'postgres'
+overten_auth.signing_keys_command = ''
+EOC
+my $org = create_org($node, 'Protected');
+ask($node, <<"EOQ");
+SELECT overten_set_api_access('$org', true), overten_add_member('$org', 'ada');
+INSERT INTO overten_auth.tiers VALUES (U&'\\4F01\\696D 1');
+SELECT overten_set_tier('$org', U&'\\4F01\\696D 1');
+ALTER ROLE overten_gateway SET statement_timeout = 0;
+ALTER ROLE overten_authenticator SET statement_timeout = 0;
+EOQ
+my ($secret, $key) = mint($node, $org);
+my ($revoked, $revoked_key) = mint($node, $org);
+ask($node, "SELECT overten_revoke_key('$org', '$revoked_key')");
+my $token = sign('ada');
+
+my %patience = map { $_ => 1000 * $PostgreSQL::Test::Utils::timeout_default }
+  qw(CONNECT_TIMEOUT_MS QUERY_TIMEOUT_MS);
+my $gateway = start_gateway($node, 'front_gateway', %patience);
+my $postgrest = start_postgrest($node, 'front_contract');
+my $open = start_service('service');
+my $wrapped = start_service('wrapped', $gateway->{url});
+my ($api_port, $auth_port) = (free_port(), free_port());
+my $api_nginx = start_nginx('front_nginx', 'nginx.conf', $api_port,
+	'127.0.0.1:8080' => "127.0.0.1:$api_port",
+	'127.0.0.1:8443' => '127.0.0.1:' . free_port(),
+	'127.0.0.1:3000' => "127.0.0.1:$postgrest->{port}");
+my $auth_nginx = start_nginx('auth_nginx', 'auth_request.conf', $auth_port,
+	'127.0.0.1:8081' => "127.0.0.1:$auth_port",
+	'127.0.0.1:8080' => "127.0.0.1:$gateway->{port}",
+	'127.0.0.1:9000' => "127.0.0.1:$open->{port}");
+
+# Each front end, its port, and whether it is one of the API or protects a service.
+my @ends = (
+	[ 'gateway', $gateway->{port}, 'api' ],
+	[ 'nginx', $api_port, 'api' ],
+	[ 'auth_request', $auth_port, 'service' ],
+	[ 'protect.mjs', $wrapped->{port}, 'service' ]);
+
+# Send a request to a front end: a method and a path, or a whole request line; header
+# lines; a body.  /verify stands for any path of a service.
+sub send_to
+{
+	my ($end, $line, $headers, $body) = @_;
+	my ($name, $port, $kind) = @$end;
+	my @headers = grep { defined } @{ $headers // [] };
+
+	$line = "$line HTTP/1.1" unless $line =~ / HTTP/;
+	$line =~ s{/api/v1/verify}{/generate} if $kind eq 'service';
+	push @headers, 'Content-Length: ' . length $body if defined $body;
+	return bytes($port, join "\r\n", $line, 'Host: localhost', 'Connection: close', @headers, '', $body // '');
+}
+
+sub auth { return "Authorization: $_[0]" }
+sub moved { return "X-Overten-Authorization: $_[0]" }
+my $verify = 'GET /api/v1/verify';
+my $signup = 'POST /api/v1/signup';
+my $good = "Bearer $secret";
+my $json = 'Content-Type: application/json';
+my %is = (
+	missing => '401 missing_credentials', bad => '401 invalid_api_key', two => '400 invalid_request',
+	malformed => '400 invalid_request', large => '431 invalid_request', method => '405 method_not_allowed');
+
+# The table: what, the answer, the request.  Rows that begin with "api" are for the
+# front ends of the API alone: a service has paths, methods and bodies of its own.  Where
+# they begin with "parser", node refuses the request before protect.mjs is called, with
+# the same status.
+my @table = (
+	# credentials
+	[ 'no Authorization', $is{missing}, $verify ],
+	[ 'no Bearer', $is{missing}, $verify, [ auth('Basic YTpi') ] ],
+	[ 'Bearer without anything', $is{missing}, $verify, [ auth('Bearer') ] ],
+	[ 'Bearer and spaces', $is{missing}, $verify, [ auth('Bearer   ') ] ],
+	[ 'an empty Authorization', $is{missing}, $verify, [ auth('') ] ],
+	[ 'a key', '200', $verify, [ auth($good) ] ],
+	[ 'the scheme in any case', '200', $verify, [ auth("bEARER $secret") ] ],
+	[ 'several spaces', '200', $verify, [ auth("Bearer   $secret") ] ],
+	[ 'an unknown key', $is{bad}, $verify, [ auth('Bearer sk_live_00000000000000000000000K3vO8') ] ],
+	[ 'a revoked key', $is{bad}, $verify, [ auth("Bearer $revoked") ] ],
+	[ 'a key and more', $is{bad}, $verify, [ auth("$good x") ] ],
+	[ 'an ID token', $is{bad}, $verify, [ auth("Bearer $token") ] ],
+	[ '16 kB', $is{bad}, $verify, [ auth('Bearer ' . 'x' x 16384) ] ],
+	[ '31 kB', $is{bad}, $verify, [ auth('Bearer ' . 'x' x 31000) ] ],
+
+	# two of them
+	[ 'two Authorization headers, equal', $is{malformed}, $verify, [ (auth($good)) x 2 ] ],
+	[ 'two that differ', $is{malformed}, $verify, [ auth($good), auth('Bearer x') ] ],
+	[ 'the other way round', $is{malformed}, $verify, [ auth('Bearer x'), auth($good) ] ],
+	[ 'a second one that is empty', $is{malformed}, $verify, [ auth($good), auth('') ] ],
+	[ 'a first one that is empty', $is{malformed}, $verify, [ auth(''), auth($good) ] ],
+	[ 'X-Overten-Authorization alone', $is{missing}, $verify, [ moved($good) ] ],
+	[ 'with underscores', $is{missing}, $verify, ["X_Overten_Authorization: $good"] ],
+	[ 'beside an empty Authorization', $is{missing}, $verify, [ auth(''), moved($good) ] ],
+	[ 'an equal one', '200', $verify, [ auth($good), moved($good) ] ],
+	[ 'one that differs', $is{two}, $verify, [ auth($good), moved('Bearer x') ] ],
+	[ 'one that ends in |', $is{two}, $verify, [ auth($good), moved('x|') ] ],
+	[ 'one that only looks equal', $is{two}, $verify, [ auth($good), moved("x|$good|x") ] ],
+
+	# the bytes of headers
+	[ 'a key that is not ASCII', $is{bad}, $verify, [ auth("Bearer sk_live_\xff") ] ],
+	[ 'in UTF-8', $is{bad}, $verify, [ auth("Bearer \xc3\xbc") ] ],
+	[ 'another scheme that is not', $is{missing}, $verify, [ auth("\xff \xff") ] ],
+	[ 'other headers that are not', '200', $verify, [ auth($good), "User-Agent: \xff", "X-Forwarded-For: \xff", "X: \xc3\xbc" ] ],
+	[ 'parser: a control character in a key', $is{malformed}, $verify, [ auth("Bearer \x01$secret") ] ],
+	[ 'parser: in X-Overten-Authorization', $is{malformed}, $verify, [ auth($good), moved("$good\x7f") ] ],
+	[ 'parser: a NUL', $is{malformed}, $verify, [ auth("$good\0") ] ],
+	[ 'parser: a CR', $is{malformed}, $verify, [ auth("$good\rx") ] ],
+	[ 'parser: headers over 32 KiB', $is{large}, $verify, [ auth($good), 'X: ' . 'x' x 40_000 ] ],
+
+	# the request line
+	[ 'parser: rubbish', $is{malformed}, 'rubbish HTTP' ],
+	[ 'parser: a method in lower case', $is{malformed}, 'get /api/v1/verify' ],
+	[ 'parser: bytes that no URI has', $is{malformed}, "GET /api/v1/verify?\xc3\xbc", [ auth($good) ] ],
+	[ 'HTTP/1.0', '200', "$verify HTTP/1.0", [ auth($good) ] ],
+	[ 'absolute form', '200', 'GET http://elsewhere.example/api/v1/verify', [ auth($good) ] ],
+	[ 'api: a bad escape', $is{malformed}, 'DELETE /api/v1/organizations/%zz/api-keys/x', [ auth("Bearer $token") ] ],
+	[ 'api: half of one', $is{malformed}, 'DELETE /api/v1/organizations/x/api-keys/%', [ auth("Bearer $token") ] ],
+	[ 'api: an escaped NUL', $is{malformed}, 'GET /api/v1/organizations/%00/api-keys', [ auth("Bearer $token") ] ],
+	[ 'api: above the root', $is{malformed}, 'GET /api/%2e%2E/..%2F../x' ],
+	[ 'api: a bad escape in the query', '200', "$verify?%zz%00", [ auth($good) ] ],
+
+	# methods and statuses
+	[ 'HEAD', '200', 'HEAD /api/v1/verify', [ auth($good) ] ],
+	[ 'HEAD without a key', '401', 'HEAD /api/v1/verify' ],
+	[ 'HEAD with a bad one', '401', 'HEAD /api/v1/verify', [ auth('Bearer x') ] ],
+	[ 'HEAD with two', '400', 'HEAD /api/v1/verify', [ auth($good), moved('Bearer x') ] ],
+	[ 'api: no such route', '404 not_found', 'GET /api/v1/nothing' ],
+	[ 'api: POST on what is read', $is{method}, 'POST /api/v1/verify', [ auth($good) ] ],
+	[ 'api: OPTIONS', $is{method}, 'OPTIONS /api/v1/verify' ],
+	[ 'api: CONNECT', $is{malformed}, 'CONNECT localhost:80' ],
+	[ 'api: 204', '204', "DELETE /api/v1/organizations/$org/api-keys/$revoked_key", [ auth("Bearer $token") ] ],
+
+	# bodies
+	[ 'api: another media type', '415 unsupported_media_type', $signup, ['Content-Type: text/plain'], '{}' ],
+	[ 'api: a body over 16 KiB', '413 payload_too_large', $signup, [ auth("Bearer $token"), $json ], ' ' x 16385 ],
+	[ 'api: the credential comes before the body', $is{missing}, $signup, [$json], '{' ],
+	[ 'api: an empty body', '400 invalid_json', $signup, [ auth("Bearer $token"), $json ], '' ],
+	[ 'api: a byte order mark', '400 invalid_json', $signup, [ auth("Bearer $token"), $json ], "\xef\xbb\xbf{\"org_name\":\"x\"}" ]);
+
+foreach my $row (@table)
+{
+	my ($what, $expected, @request) = @$row;
+	my $first;
+
+	foreach my $end (grep { $what !~ /^api/ || $_->[2] eq 'api' } @ends)
+	{
+		my $answer = send_to($end, @request);
+		if ($what =~ /^parser/ && $end->[0] eq 'protect.mjs')
+		{
+			is($answer->{status}, substr($expected, 0, 3), "$what: $end->[0]");
+			next;
+		}
+		my $method = $request[0] =~ /^HEAD/ ? 'HEAD' : 'GET';
+
+		is(summary($answer), $expected, "$what: $end->[0]");
+		is($answer->{body}, '', "$what: $end->[0]: no body") if $method eq 'HEAD' || $expected eq '204';
+		is_deeply([ @{ $answer->{headers} }{qw(content-length content-type transfer-encoding)} ], [ (undef) x 3 ], "$what: $end->[0]: announces none")
+		  if $expected eq '204';
+		next if $expected =~ /^20/;
+		$first //= visible($answer, $method);
+		is_deeply(visible($answer, $method), $first, "$what: $end->[0]: as the gateway");
+	}
+}
+is_deeply([ map { foreign_errors("http://127.0.0.1:$_->[1]") } @ends[ 0 .. 2 ] ], [], "no error was anything but the API's own");
+
+
+# What the service is told, and what it is not.
+
+foreach my $end (grep { $_->[2] eq 'service' } @ends)
+{
+	my ($name) = @$end;
+	my $answer = send_to($end, 'POST /api/v1/verify?x=y',
+		[ auth($good), moved($good), 'X-Own: kept', 'Transfer-Encoding: chunked', 'Trailer: X-Overten-Org-Id, Authorization',
+			map({ "$_: forged" } 'X-Overten-Org-Id', 'X-Overten-Org-Id', 'x-overten-ORG-ID', 'X_Overten_Org_Id', 'X-Overten_Tier',
+				'X-Overten-Tier', 'X-Overten-Key-Prefix', 'X-Overten-Client-Addr', 'X-Overten-Key-Id', 'X-Overten-Query'),
+			'', "5\r\nhello\r\n0\r\nX-Overten-Org-Id: forged\r\nAuthorization: $good\r\n" ]);
+	my $seen = decode_json($answer->{body});
+	my @told = ($org, '%E4%BC%81%E6%A5%AD%201', substr $secret, 0, 12);
+	my @names = map { "x-overten-$_" } qw(org-id tier key-prefix);
+	my @raw = @{ $seen->{rawHeaders} };
+	my (%raw, %trailers);
+	push @{ $raw{ lc $raw[ 2 * $_ ] } }, $raw[ 2 * $_ + 1 ] foreach 0 .. $#raw / 2;
+
+	is_deeply([ @{$seen}{qw(method url)}, $seen->{headers}{'x-own'} ], [ 'POST', '/generate?x=y', 'kept' ], "$name: the request is passed on");
+	is_deeply([ @{ $seen->{headers} }{@names} ], \@told, "$name: whose it is");
+	is_deeply([ @{ $seen->{headersDistinct} }{@names} ], [ map { [$_] } @told ], "$name: in another form");
+	is_deeply([ @raw{@names} ], [ map { [$_] } @told ], "$name: in a third");
+	unlike($answer->{body} =~ s/"webhook_secret":"[^"]*"//r, qr/forged|\Q$secret\E|"authorization"/i, "$name: nothing else is there");
+	is($seen->{requests}, scalar(grep { $_->[0] !~ /^api/ && $_->[1] eq '200' } @table) + 1, "$name: nothing that was refused has reached the service");
+}
+
+
+# Where a key was used from.  The layer that a client speaks to has seen its address;
+# that of a service is a proxy to the gateway.
+
+sub used_from
+{
+	my ($end, $trusted) = @_;
+	my ($name, $port, $kind) = @$end;
+	my ($used, $id) = mint($node, $org);
+
+	my $answer = request("http://127.0.0.1:$port", 'GET', $kind eq 'api' ? '/api/v1/verify' : '/generate',
+		[ "Authorization: Bearer $used", 'X-Forwarded-For: 203.0.113.9', 'X-Overten-Client-Addr: 203.0.113.9' ],
+		undef, '--interface', '127.0.0.2');
+	is($answer->{status}, 200, "$name: a use");
+	flush_usage($node);
+	is(ask($node, "SELECT client_addr FROM overten_auth.key_usage WHERE key_id = '$id'"), '127.0.0.2', "$name: its address");
+}
+
+used_from($_) foreach grep { $_->[2] eq 'api' } @ends;
+$node->append_conf('postgresql.conf', 'overten_auth.trust_forwarded_for = 1');
+$node->reload;
+wait_until('one proxy is trusted', sub { ask($node, 'SHOW overten_auth.trust_forwarded_for') eq '1' });
+used_from($_) foreach grep { $_->[2] eq 'service' } @ends;
+
+
+# At once, or not at all.
+
+my ($other, $other_key) = mint($node, $org);
+is(summary(send_to($_, $verify, [ auth("Bearer $other") ])), '200', "$_->[0]: a key") foreach @ends;
+ask($node, "SELECT overten_revoke_key('$org', '$other_key')");
+is(summary(send_to($_, $verify, [ auth("Bearer $other") ])), $is{bad}, "$_->[0]: revoked, at once") foreach @ends;
+$node->stop;
+my $unavailable = '503 service_unavailable';
+my $away = visible(send_to($ends[0], $verify, [ auth($good) ]), 'GET');
+is($away->{status}, 503, 'without the database');
+is_deeply(visible(send_to($_, $verify, [ auth($good) ]), 'GET'), $away, "$_->[0]: without the database") foreach @ends;
+stop_process($gateway);
+is_deeply(visible(send_to($_, $verify, [ auth($good) ]), 'GET'), $away, "$_->[0]: without the gateway") foreach @ends[ 2, 3 ];
+stop_process($_) foreach $api_nginx, $auth_nginx, $postgrest, $open, $wrapped;
+
+unlike(slurp_file($_), qr/sk_live_\w{5}|Bearer/, "no credential in " . ($_ =~ s{.*/}{}r))
+  foreach map({ glob("$_->{folder}/*.log") } $api_nginx, $auth_nginx), map { @{$_}{qw(out err)} } $open, $wrapped, $gateway, $postgrest;
+
+done_testing();

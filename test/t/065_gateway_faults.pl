@@ -1,0 +1,233 @@
+
+# Nothing ends the gateway, or loses a request that it is busy with: not what the
+# database returns, whatever that is, nor what a client sends behind a good request,
+# nor a mistake in the program, nor a signal.  pg_regress has no HTTP.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib $FindBin::RealBin;
+use GatewayTest;
+use IO::Socket::INET;
+use OvertenTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = create_api_node('gateway_faults', '');
+# How long somebody waits here is the machine's business.
+ask($node, 'ALTER ROLE overten_gateway SET statement_timeout = 0');
+my %patience = map { $_ => 1000 * $PostgreSQL::Test::Utils::timeout_default }
+  qw(CONNECT_TIMEOUT_MS QUERY_TIMEOUT_MS SHUTDOWN_TIMEOUT_MS);
+my $org = create_org($node, 'Org');
+ask($node, "SELECT overten_set_api_access('$org', true), overten_add_member('$org', 'ada')");
+my ($secret, $key) = mint($node, $org);
+my $good = "Authorization: Bearer $secret";
+my $ada = 'Authorization: Bearer ' . sign('ada');
+my $gateway = start_gateway($node, 'faulty', %patience);
+my $port = $gateway->{port};
+
+# A request that waits for a lock of this session, in the pool, where others need not
+# wait for it.
+my $lock = $node->background_psql('postgres');
+my $slow = "/api/v1/organizations/$org/api-keys/$key/usage";
+
+sub hold
+{
+	$lock->query_safe('BEGIN; LOCK TABLE overten_auth.members');
+}
+
+sub wait_for_slow
+{
+	my ($count) = @_;
+
+	$node->poll_query_until('postgres',
+		"SELECT count(*) = $count FROM pg_stat_activity WHERE wait_event_type = 'Lock'");
+}
+
+sub release
+{
+	$lock->query_safe('ROLLBACK');
+}
+
+sub connect_to
+{
+	my ($where) = @_;
+	return IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $where->{port}) // die "cannot connect: $!";
+}
+
+# Raw requests.
+sub raw
+{
+	my ($first, @lines) = @_;
+	return join "\r\n", $first, 'Host: localhost', @lines, '', '';
+}
+
+sub statuses
+{
+	my ($text) = @_;
+	return join ' ', $text =~ m{HTTP/1\.1 (\d+) }g;
+}
+
+my $slow_request = raw("GET $slow HTTP/1.1", $ada);
+my $quick_request = raw('GET /api/v1/verify HTTP/1.1', $good);
+
+
+# A tier can have any name.
+
+hold();
+my $waiting = connect_to($gateway);
+$waiting->syswrite(raw("GET $slow HTTP/1.1", $ada, 'Connection: close'));
+wait_for_slow(1);
+my %tiers = (
+	"'free'" => 'free', "'pro plan 50%'" => 'pro%20plan%2050%25', "'a,b;c=\"d\"'" => 'a%2Cb%3Bc%3D%22d%22',
+	"U&'\\4F01\\696D'" => '%E4%BC%81%E6%A5%AD', "E'a\\r\\nX-Overten-Org-Id: org_x\\x01'" => 'a%0D%0AX-Overten-Org-Id%3A%20org_x%01',
+	"repeat(U&'\\+01F511', 64)" => '%F0%9F%94%91' x 64);
+foreach my $tier (sort keys %tiers)
+{
+	ask($node, "INSERT INTO overten_auth.tiers (name) VALUES ($tier) ON CONFLICT DO NOTHING; SELECT overten_set_tier('$org', $tier)");
+	my $answer = request($gateway->{url}, 'GET', '/authorize', [$good]);
+	is_deeply([ $answer->{status}, @{ $answer->{headers} }{ map { "x-overten-$_" } qw(org-id tier key-prefix) } ],
+		[ 204, [$org], [ $tiers{$tier} ], [ substr $secret, 0, 12 ] ], "the tier $tier");
+}
+release();
+is(statuses(rest_of($waiting)), '200', 'a request that waited meanwhile');
+
+
+# What a client sends behind good requests is answered behind them.
+
+my $rubbish = "RUBBISH\r\n\r\n";
+my @pipelined = (
+	[ 'rubbish', "$slow_request$rubbish", '200 400' ],
+	[ 'rubbish twice', "$slow_request$rubbish$rubbish", '200 400' ],
+	[ 'rubbish behind two', "$slow_request$quick_request$rubbish", '200 200 400' ],
+	[ 'rubbish behind two in another order', "$quick_request$slow_request$rubbish", '200 200 400' ],
+	[ 'headers that are too large', $slow_request . raw('GET /x HTTP/1.1', 'X: ' . 'x' x 40_000), '200 431' ],
+	[ 'CONNECT', "${slow_request}CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n", '200 400' ],
+	[ 'a body in bad chunks', $slow_request . raw('POST /api/v1/signup HTTP/1.1', $ada, 'Content-Type: application/json', 'Transfer-Encoding: chunked') . "zz\r\n", '200 400' ],
+	[ 'a bad chunk after the answer', $slow_request . raw('POST /nowhere HTTP/1.1', 'Content-Type: application/json', 'Transfer-Encoding: chunked') . "5000\r\n" . 'x' x 0x5000 . "\r\nzz\r\n", '200 400' ],
+	[ 'rubbish after the last', raw("GET $slow HTTP/1.1", $ada, 'Connection: close') . $rubbish, '200' ]);
+hold();
+my @sockets = map { my $socket = connect_to($gateway); $socket->syswrite($_->[1]); $socket } @pipelined;
+wait_for_slow(scalar @pipelined);
+release();
+is(statuses(rest_of($sockets[$_])), $pipelined[$_][2], "pipelined: $pipelined[$_][0]") foreach 0 .. $#pipelined;
+
+
+# A mistake in the program, and signals: a request that is running is answered.
+
+foreach my $case (
+	[ 'USR2', 1, qr/^gateway: uncaught RangeError\n    at .*throw_on_signal.*^gateway: RangeError: stopping, requests that are running: 1\n.*^gateway: stopped$/ms ],
+	[ 'TERM', 0, qr/^gateway: SIGTERM: stopping, requests that are running: 1\n.*^gateway: stopped$/ms ],
+	[ 'INT', 0, qr/^gateway: SIGINT: stopping, requests that are running: 1\n.*^gateway: stopped$/ms ])
+{
+	my ($signal, $status, $said) = @$case;
+	my $ending = start_gateway($node, "ending_$signal", %patience,
+		NODE_OPTIONS => "--require=$FindBin::RealBin/../http/throw_on_signal.cjs");
+	my $idle = connect_to($ending);
+	my $running = connect_to($ending);
+
+	hold();
+	$running->syswrite($slow_request);
+	wait_for_slow(1);
+	$ending->{run}->signal($signal);
+	wait_until("SIG$signal is heard", sub { slurp_file($ending->{err}) =~ /stopping/ });
+	release();
+	is(statuses(rest_of($running)), '200', "SIG$signal: a running request is answered");
+	is(rest_of($idle), '', "SIG$signal: an idle connection is closed");
+	is(stop_process($ending) >> 8, $status, "SIG$signal: exit status");
+	like(slurp_file($ending->{err}), $said, "SIG$signal: what is logged");
+	unlike(slurp_file($ending->{err}), qr/sk_live_/, "SIG$signal: no secret is");
+}
+$lock->quit;
+
+
+# What overten_handle_request could return if it were another.
+
+ask($node, <<'EOQ');
+CREATE TABLE told (status int, headers json, body text);
+CREATE FUNCTION tell() RETURNS SETOF told LANGUAGE sql STABLE SECURITY DEFINER AS 'SELECT * FROM public.told';
+CREATE OR REPLACE FUNCTION overten_handle_request(method text, path text, headers json, body text)
+	RETURNS overten_auth.http_response LANGUAGE sql AS 'SELECT status, headers, body FROM public.tell()';
+EOQ
+
+# What the gateway makes of a row: to /authorize, or else to another request.
+sub told
+{
+	my ($status, $headers, $body, $path) = @_;
+
+	ask($node, "TRUNCATE told; INSERT INTO told VALUES ($status, $headers, $body)");
+	return bytes($port, raw('GET ' . ($path // '/api/v1/verify') . ' HTTP/1.1', 'Connection: close'));
+}
+
+is(told(200, "'{}'", "'x'")->{body}, 'x', 'a function that returns what it is told');
+is(summary(told($_, "'{}'", "'x'")), '500 internal_error', "a status of $_")
+  foreach 'NULL', 0, -1, 99, 100, 101, 199, 600, 1000, 2147483647;
+is(summary(told(200, $_, "'x'")), '500 internal_error', "headers of $_")
+  foreach 'NULL', "'null'", "'[]'", "'\"x\"'", "'1'", "'{\"a\":null}'", "'{\"a\":1}'", "'{\"a\":[\"b\"]}'", "'{\"a\":{}}'",
+  "'{\"a\":true}'", "'{\"\":\"b\"}'", "'{\"a b\":\"c\"}'", "'{\"a\\nb\":\"c\"}'", "'{\"\\u00fc\":\"c\"}'", "'{\"a\":\"b\\r\\nc: d\"}'",
+  "'{\"a\":\"\\u0000\"}'", "'{\"a\":\"\\u4f01\"}'", "'{\"a\":\"\\ud800\"}'", "'{\"Transfer-Encoding\":\"chunked\"}'",
+  "'{\"content-length\":\"0\"}'", "'{\"Connection\":\"close\"}'";
+is(told(200, $_, "'x'")->{body}, 'x', "headers of " . substr($_, 0, 40))
+  foreach "'{\"__proto__\":\"a\",\"constructor\":\"b\",\"toString\":\"c\"}'", "json_build_object('a', repeat('b', 1000000))",
+  "(SELECT json_object_agg(i, i::text) FROM generate_series(1, 5000) i)";
+is(told(200, "'{}'", $_->[0])->{body}, $_->[1], "a body of $_->[0]")
+  foreach [ 'NULL', '' ], [ "''", '' ], [ "E'\\x01\\r\\n\\t'", "\x01\r\n\t" ], [ "repeat('x', 3000000)", 'x' x 3000000 ];
+is(told(204, "'{}'", "'x'")->{body}, '', '204 with a body');
+is(told(304, "'{}'", "'x'")->{body}, '', '304 with a body');
+is(summary(told(200, "'{}'", $_, '/authorize')), '500 internal_error', "to /authorize a body of $_")
+  foreach 'NULL', "''", "'sk_live_secret'", "'null'", "'[]'", "'1'", "'{}'", "'{\"org_id\":\"a\",\"tier\":\"b\"}'",
+  "'{\"org_id\":1,\"tier\":\"b\",\"key_prefix\":\"c\"}'", "'{\"org_id\":\"a\",\"tier\":\"\\ud800\",\"key_prefix\":\"c\"}'";
+
+# A service behind protect.mjs lives on, too, and lets nobody in.
+my $service = start_service('told_service', $gateway->{url});
+
+sub told_service
+{
+	my ($status, $headers, $body) = @_;
+
+	ask($node, "TRUNCATE told; INSERT INTO told VALUES ($status, $headers, $body)");
+	return summary(bytes($service->{port}, raw('GET / HTTP/1.1', $good, 'Connection: close')));
+}
+
+is(told_service(200, "'{}'", $_), '503 service_unavailable', "a service whose gateway answers $_")
+  foreach 'NULL', "''", "'x'", "'null'", "'[]'", "'1'", "'{}'", "'{\"org_id\":\"a\",\"tier\":\"b\"}'",
+  "'{\"org_id\":1,\"tier\":\"b\",\"key_prefix\":\"c\"}'", "'{\"org_id\":\"a\",\"tier\":\"\\ud800\",\"key_prefix\":\"c\"}'";
+is(told_service($_, "'{\"location\":\"/healthz\"}'", "'{}'"), '503 service_unavailable', "a service whose gateway answers with $_")
+  foreach 201, 204, 301, 404, 500;
+is(told_service(200, "'{}'", "'{\"org_id\":\"a\",\"tier\":\"b\",\"key_prefix\":\"c\"}'"), '200', 'one whose gateway knows the key');
+stop_process($service);
+
+# And if it were of other types, or none.
+foreach my $case (
+	[ 'TABLE (status text, headers text, body bytea)', "VALUES ('200', '{}', ''::bytea)" ],
+	[ 'TABLE (status int, headers text, body text)', "VALUES (200, '{}', 'x')" ],
+	[ 'TABLE (status int, headers json, body bytea)', "VALUES (200, '{}'::json, ''::bytea)" ],
+	[ 'TABLE (status int8, headers json, body text)', "VALUES (200::int8, '{}'::json, 'x')" ],
+	[ 'TABLE (status int, headers json, body text)', "SELECT 200, '{}'::json, 'x' WHERE false" ],
+	[ 'TABLE (status int, headers json, body text)', "VALUES (200, '{}'::json, 'x'), (200, '{}'::json, 'x')" ],
+	[ 'TABLE (status int, body text)', "VALUES (200, 'x')" ],
+	[ 'text', "SELECT 'x'::text" ],
+	[ 'void', 'SELECT' ])
+{
+	my ($type, $query) = @$case;
+
+	ask($node, <<"EOQ");
+DO \$\$BEGIN
+	ALTER EXTENSION overten_auth DROP FUNCTION overten_handle_request(text, text, json, text);
+EXCEPTION WHEN object_not_in_prerequisite_state THEN
+END\$\$;
+DROP FUNCTION overten_handle_request(text, text, json, text);
+CREATE FUNCTION overten_handle_request(text, text, json, text) RETURNS $type LANGUAGE sql AS \$\$$query\$\$;
+EOQ
+	is(summary(bytes($port, raw('GET /api/v1/verify HTTP/1.1', 'Connection: close'))), '500 internal_error', "a function that returns $type: $query");
+}
+ask($node, 'DROP FUNCTION overten_handle_request(text, text, json, text)');
+is(summary(bytes($port, raw('GET /api/v1/verify HTTP/1.1', 'Connection: close'))), '500 internal_error', 'no function');
+ask($node, 'DROP EXTENSION overten_auth CASCADE');
+is(summary(bytes($port, raw('GET /api/v1/verify HTTP/1.1', 'Connection: close'))), '500 internal_error', 'no extension');
+is(request($gateway->{url}, 'GET', '/healthz')->{status}, 200, 'the same process is still there');
+is(stop_process($gateway), 0, 'and ends well');
+unlike(slurp_file($gateway->{out}) . slurp_file($gateway->{err}), qr/sk_live_s/, 'nothing of what it was told is logged');
+done_testing();
