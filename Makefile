@@ -67,6 +67,7 @@ OBJS = \
 	src/shared_memory.o \
 	src/signing_keys.o \
 	src/signup.o \
+	src/single_row.o \
 	src/statement.o \
 	src/status.o \
 	src/store.o \
@@ -98,7 +99,7 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text keys webhooks usage privileges roles http firebase identity leaks import half_done
+REGRESS = key_text keys no_row webhooks usage privileges roles http firebase identity leaks import half_done
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
 ISOLATION = revocation minting leak_response
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto

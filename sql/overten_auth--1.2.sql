@@ -302,14 +302,14 @@ COMMENT ON COLUMN overten_auth.verified_key.webhook_secret IS 'what signs the or
 COMMENT ON COLUMN overten_auth.verified_key.key_prefix IS 'first 12 characters of the secret';
 
 CREATE FUNCTION @extschema@.overten_verify_key(secret text)
-	RETURNS overten_auth.verified_key
+	RETURNS SETOF overten_auth.verified_key ROWS 1
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_verify_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_verify_key IS
-'The key and org of a secret; NULL, in FROM a row of NULLs, for anything that is not an active key of an org that is not suspended: test key_id IS NOT NULL. Raises nothing on a bad key; 55000 on a standby unless overten_auth.verify_on_standby is on.';
+'The key and org of a secret: one row, or no row for anything that is not an active key of an org that is not suspended. Call it in FROM, and test whether a row came; in a condition write EXISTS (SELECT FROM overten_verify_key(...)). Never compute with the call itself: over no row, as in PL/pgSQL''s IF overten_verify_key(...) IS NULL, an expression is NULL, which IF takes for false. Raises nothing on a bad key; 55000 on a standby unless overten_auth.verify_on_standby is on.';
 
 CREATE FUNCTION @extschema@.overten_verify_key_digest(digest bytea)
-	RETURNS overten_auth.verified_key
+	RETURNS SETOF overten_auth.verified_key ROWS 1
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_verify_key_digest FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_verify_key_digest IS
@@ -444,11 +444,11 @@ COMMENT ON FUNCTION @extschema@.overten_key_anomalies IS
 /* Identity */
 
 CREATE FUNCTION @extschema@.overten_authenticate(secret text)
-	RETURNS overten_auth.verified_key
+	RETURNS SETOF overten_auth.verified_key ROWS 1
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_authenticate FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_authenticate IS
-'Returns what overten_verify_key returns, and makes the key and its org the identity of the transaction, or with a NULL or refused secret nobody. ROLLBACK TO restores the one from before the savepoint; COMMIT, ROLLBACK and PREPARE TRANSACTION forget it. Raises nothing on a bad key; 55000 on a standby unless overten_auth.verify_on_standby is on.';
+'Returns what overten_verify_key returns, one row or no row, and makes the key and its org the identity of the transaction, or with a NULL or refused secret nobody. ROLLBACK TO restores the one from before the savepoint; COMMIT, ROLLBACK and PREPARE TRANSACTION forget it. Raises nothing on a bad key; 55000 on a standby unless overten_auth.verify_on_standby is on.';
 
 CREATE FUNCTION @extschema@.overten_current_org() RETURNS text
 	LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';

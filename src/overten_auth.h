@@ -221,6 +221,11 @@ extern Datum oa_client_addr_datum(const OaClientAddr *addr);
 extern void oa_set_row_type(HeapTupleHeader row, TupleDesc columns,
 							FmgrInfo *function, Oid *checked_type);
 
+/* single_row.c: set-returning functions with at most one row */
+extern bool oa_single_row_was_returned(FunctionCallInfo fcinfo);
+extern Datum oa_return_single_row(FunctionCallInfo fcinfo,
+								  HeapTupleHeader row);
+
 /* verify.c: from bearer text to row */
 enum							/* the columns of overten_auth.verified_key */
 {
