@@ -9,9 +9,9 @@ SELECT * FROM overten_mint_key(:'acme', 'second') \gset second_
 SELECT * FROM overten_mint_key(:'umbrella') \gset other_
 
 -- Once, from the cache too, and of no other key.
-SELECT (overten_verify_key(:'first_secret')).org_name, (overten_verify_key(:'second_secret')).org_name;
+SELECT (SELECT org_name FROM overten_verify_key(:'first_secret')), (SELECT org_name FROM overten_verify_key(:'second_secret'));
 SELECT overten_revoke_leaked(:'first_secret', '  found on a forum ');
-SELECT overten_verify_key(:'first_secret') IS NULL AS refused, (overten_verify_key(:'second_secret')).org_name;
+SELECT NOT EXISTS (SELECT FROM overten_verify_key(:'first_secret')) AS refused, (SELECT org_name FROM overten_verify_key(:'second_secret'));
 SELECT revoked_at AS first_revoked_at FROM overten_auth.api_keys WHERE key_id = :'first_key_id' \gset
 SELECT overten_revoke_leaked(:'first_secret', 'again');
 SELECT revoked_at = :'first_revoked_at' AS same_time, revoked_by, revoked_reason
@@ -34,7 +34,7 @@ FROM (VALUES
 	('the org id', :'acme'),
 	('1 MB', repeat(:'second_secret', 30000))) v (what, secret)
 WHERE overten_revoke_leaked(secret) IS NOT NULL;
-SELECT (overten_verify_key(:'second_secret')).org_name;
+SELECT org_name FROM overten_verify_key(:'second_secret');
 SELECT overten_revoke_leaked(NULL);
 SELECT overten_revoke_leaked(NULL, 'x');
 SELECT overten_revoke_leaked(:'second_secret', '');
@@ -49,19 +49,20 @@ SELECT overten_revoke_leaked('sk_live_');
 ROLLBACK;
 BEGIN;
 SELECT overten_revoke_leaked(:'second_secret', '''); DROP TABLE overten_auth.api_keys --');
-SELECT overten_verify_key(:'second_secret') IS NULL AS refused;
+SELECT NOT EXISTS (SELECT FROM overten_verify_key(:'second_secret')) AS refused;
 ROLLBACK;
-SELECT (overten_verify_key(:'second_secret')).org_name;
+SELECT org_name FROM overten_verify_key(:'second_secret');
 
 -- Of a suspended org, too: it stays revoked when the org comes back.
 SELECT overten_set_api_access(:'umbrella', false);
 SELECT overten_revoke_leaked(:'other_secret', '''); DROP TABLE overten_auth.api_keys --');
 SELECT overten_set_api_access(:'umbrella', true);
-SELECT overten_verify_key(:'other_secret') IS NULL AS refused;
+SELECT NOT EXISTS (SELECT FROM overten_verify_key(:'other_secret')) AS refused;
 
 -- Twice in one statement, and one that was minted in the same transaction
 SELECT secret AS third_secret FROM overten_mint_key(:'acme', 'third') \gset
-SELECT overten_revoke_leaked(:'third_secret'), overten_revoke_leaked(:'third_secret'), overten_verify_key(:'third_secret');
+SELECT overten_revoke_leaked(:'third_secret'), overten_revoke_leaked(:'third_secret'),
+	EXISTS (SELECT FROM overten_verify_key(:'third_secret')) AS accepted;
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT secret AS fourth_secret FROM overten_mint_key(:'acme', 'fourth') \gset
 SELECT overten_revoke_leaked(:'fourth_secret'), overten_revoke_leaked(:'fourth_secret');
@@ -82,9 +83,9 @@ BEGIN READ ONLY;
 SELECT overten_revoke_all(:'acme');
 ROLLBACK;
 SELECT count(*) FILTER (WHERE revoked_at IS NULL) AS active, count(*) FROM overten_list_keys(:'acme');
-SELECT (overten_verify_key(:'second_secret')).org_name;
+SELECT org_name FROM overten_verify_key(:'second_secret');
 SELECT overten_revoke_all(:'acme', ' laptop stolen ');
-SELECT overten_verify_key(:'second_secret') IS NULL AS refused, (overten_verify_key(:'other_secret')).org_name;
+SELECT NOT EXISTS (SELECT FROM overten_verify_key(:'second_secret')) AS refused, (SELECT org_name FROM overten_verify_key(:'other_secret'));
 SELECT overten_revoke_all(:'acme', 'again');
 SELECT count(*) FILTER (WHERE revoked_at IS NULL) AS active, count(*) FROM overten_list_keys(:'acme');
 SELECT revoked_reason, revoked_by, count(*) FROM overten_auth.api_keys WHERE org_id = :'acme' GROUP BY 1, 2 ORDER BY 1;
@@ -115,7 +116,7 @@ SELECT overten_revoke_leaked(:'fifth_secret'), overten_revoke_all(:'acme');
 SELECT current_user;
 RESET ROLE;
 RESET search_path;
-SELECT overten_verify_key(:'fifth_secret') IS NULL AS refused, overten_verify_key(:'sixth_secret') IS NULL AS refused;
+SELECT NOT EXISTS (SELECT FROM overten_verify_key(:'fifth_secret')) AS refused, NOT EXISTS (SELECT FROM overten_verify_key(:'sixth_secret')) AS refused;
 SELECT (SELECT count(*) FROM pg_temp.api_keys) + (SELECT count(*) FROM pg_temp.audit_log) AS diverted;
 SELECT secret AS seventh_secret FROM overten_mint_key(:'acme', 'seventh') \gset
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
@@ -125,7 +126,7 @@ CREATE TRIGGER refuse BEFORE INSERT ON overten_auth.audit_log
 SELECT overten_revoke_leaked(:'seventh_secret');
 SELECT overten_revoke_all(:'acme');
 DROP TRIGGER refuse ON overten_auth.audit_log;
-SELECT (overten_verify_key(:'seventh_secret')).org_name AS not_without_audit;
+SELECT org_name AS not_without_audit FROM overten_verify_key(:'seventh_secret');
 
 DROP EXTENSION overten_auth;
 DROP FUNCTION refuse;
