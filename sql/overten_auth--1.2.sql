@@ -347,21 +347,23 @@ COMMENT ON FUNCTION @extschema@.overten_key_checksum_ok IS
 
 CREATE FUNCTION @extschema@.overten_revoke_leaked(
 	secret text,
-	reason text DEFAULT NULL)
+	reason text DEFAULT NULL,
+	rotate_webhook_secret bool DEFAULT false)
 	RETURNS bool
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_revoke_leaked FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_revoke_leaked IS
-'Revokes the key with this secret, of whatever org, for good. True if this call did it; false if it was revoked before, and then the first time and reason stay; NULL if no key has this secret, whatever it looks like. Errors: 22004 the secret is NULL; 22023 the reason, trimmed of spaces, is empty, over 200 characters or has control characters; 40001 above READ COMMITTED, the key was minted since the transaction began.';
+'Revokes the key with this secret, of whatever org, for good. True if this call did it; false if it was revoked before, and then the first time and reason stay; NULL if no key has this secret, whatever it looks like. Who holds a key can see the webhook secret of its org, and forge its webhooks after the revocation: rotate_webhook_secret replaces that, too, without a grace, unless it was replaced after the revocation and no grace is left, so that a leak that is reported again changes nothing. The new one is not returned: overten_verify_key shows it with another key of the org. Errors: 22004 the secret or rotate_webhook_secret is NULL; 22023 the reason, trimmed of spaces, is empty, over 200 characters or has control characters; 40001 above READ COMMITTED, the key was minted since the transaction began; 55000 there is no master key for a new webhook secret, and nothing is revoked: call it without.';
 
 CREATE FUNCTION @extschema@.overten_revoke_all(
 	org_id text,
-	reason text DEFAULT NULL)
+	reason text DEFAULT NULL,
+	rotate_webhook_secret bool DEFAULT false)
 	RETURNS int8
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_revoke_all FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_revoke_all IS
-'Revokes the active keys of an org for good and returns how many there were. Waits for transactions that are minting keys for it. Errors: 42704 no such org; 22023 the reason, as for overten_revoke_leaked; 22004 NULL; 40001 above READ COMMITTED, a key was minted since the transaction began.';
+'Revokes the active keys of an org for good and returns how many there were. Waits for transactions that are minting keys for it. rotate_webhook_secret replaces its webhook secret, too, without a grace, at each call; the new one is not returned: overten_verify_key shows it with a new key. Errors: 42704 no such org; 22023 the reason, as for overten_revoke_leaked; 22004 NULL; 40001 above READ COMMITTED, a key was minted since the transaction began; 55000 as for overten_revoke_leaked.';
 
 CREATE FUNCTION @extschema@.overten_import_key(
 	org_id text,

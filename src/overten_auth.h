@@ -790,6 +790,9 @@ typedef void (*OaKeyCallback) (const OaListedKey *key, void *argument);
 extern void oa_list_keys(text *org_id, OaKeyCallback callback,
 						 void *argument);
 
+/* webhooks.c */
+extern void oa_replace_leaked_webhook_secret(text *org_id, text *reason);
+
 /* orgs.c */
 extern void oa_org_missing(void);
 extern void oa_require_org(text *org_id);

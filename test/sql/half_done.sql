@@ -62,8 +62,8 @@ INSERT INTO operation (name, sql) VALUES
 	('remove_member', $$SELECT overten_remove_member(%1$L, %2$L)$$),
 	('mint_key', $$SELECT overten_mint_key(%1$L)$$),
 	('revoke_key', $$SELECT overten_revoke_key(%1$L, %3$L)$$),
-	('revoke_leaked', $$SELECT overten_revoke_leaked(%4$L)$$),
-	('revoke_all', $$SELECT overten_revoke_all(%1$L)$$),
+	('revoke_leaked', $$SELECT overten_revoke_leaked(%4$L, NULL, true)$$),
+	('revoke_all', $$SELECT overten_revoke_all(%1$L, NULL, true)$$),
 	('import_key', $$SELECT overten_import_key(%1$L, 'x', sha256(%2$L), 'sk_live_0000')$$),
 	('import_keys', $$SELECT overten_import_keys(array_agg(%1$L::text), array_agg('x'::text), array_agg(sha256((%2$L || i)::bytea)), array_agg('sk_live_0000'::text))
 		FROM generate_series(1, 50) i$$),

@@ -169,6 +169,8 @@ sub check_bad
 		failure($node),
 		qr/ERROR:  55000: there is no master key .*\nDETAIL:  $detail.*\nHINT:  /,
 		"$name: nothing is sealed, and why");
+	is(sqlstate_of($node, "SELECT overten_revoke_leaked('$secret', rotate_webhook_secret => true)"),
+		'55000', "$name: nor is a webhook secret replaced with a key");
 	my ($result, $stdout, $stderr) = $node->psql('postgres', <<"EOQ");
 SELECT key_id, webhook_secret FROM overten_verify_key('$secret');
 SELECT key_id, webhook_secret FROM overten_verify_key('$secret');
