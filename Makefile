@@ -228,9 +228,9 @@ run-test-matrix: $(GATEWAY) $(WEBHOOKS)
 
 # What can be asked in the time when every use of a catalog reads it anew, and
 # that empties the extension's caches, too.  Left out: keys, which tests that a
-# cache is used; http, key_text and webhooks, which take eight minutes and more
-# each; and those that have not been timed: usage, roles, identity, import,
-# half_done.
+# cache is used; http, key_text, no_row and webhooks, which take eight minutes
+# and more each; and those that have not been timed: usage, roles, identity,
+# import, half_done.
 DISCARDING = REGRESS='privileges firebase leaks' TAP_TESTS= \
 	TEMP_INSTANCE='--temp-instance=tmp_instance --temp-config=test/discard_caches.conf'
 
