@@ -282,7 +282,7 @@ CREATE FUNCTION @extschema@.overten_mint_key(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_mint_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_mint_key IS
-'Mints a key for an org. The secret is returned this once and stored nowhere. Errors: 42704 no such org; 22023 the name, trimmed of spaces, is empty, over 64 characters or has control characters; 22004 NULL.';
+'Mints a key for an org. The secret is returned this once and stored nowhere. Call it in FROM: SELECT (overten_mint_key(...)).* calls it for each column, and so mints six keys. Errors: 42704 no such org; 22023 the name, trimmed of spaces, is empty, over 64 characters or has control characters; 22004 NULL.';
 
 CREATE TYPE overten_auth.verified_key AS (
 	key_id text,
@@ -477,7 +477,7 @@ CREATE FUNCTION @extschema@.overten_create_org(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_create_org FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_create_org IS
-'Creates an org. Errors: 22023 the name, trimmed of spaces, is empty, over 100 characters or has control characters, or there is no such tier; 22004 NULL.';
+'Creates an org. Call it in FROM: SELECT (overten_create_org(...)).* calls it for each column, and so creates four orgs. Errors: 22023 the name, trimmed of spaces, is empty, over 100 characters or has control characters, or there is no such tier; 22004 NULL.';
 
 CREATE FUNCTION @extschema@.overten_set_tier(org_id text, tier text)
 	RETURNS bool
@@ -701,7 +701,7 @@ CREATE FUNCTION @extschema@.overten_signup(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_signup FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_signup IS
-'Signs a person up: creates an org (org_name) with the person as its member, or switches API access on for an org of the person''s (existing_org_id), and mints a key. Takes the uid on trust: never grant it to a role that speaks for customers. A NULL tier is free for a new org; that of an existing org is never changed. Errors: 22004; 22023 both or neither of org_name and existing_org_id, a name, or a tier that is not self-service or not the org''s; 42704 no such org of this person; 42710 signed up already; 53400 max_orgs_per_uid, max_keys_per_org or max_keys_total_per_org; 55000 suspended.';
+'Signs a person up: creates an org (org_name) with the person as its member, or switches API access on for an org of the person''s (existing_org_id), and mints a key. Call it in FROM: SELECT (overten_signup(...)).* calls it for each column. Takes the uid on trust: never grant it to a role that speaks for customers. A NULL tier is free for a new org; that of an existing org is never changed. Errors: 22004; 22023 both or neither of org_name and existing_org_id, a name, or a tier that is not self-service or not the org''s; 42704 no such org of this person; 42710 signed up already; 53400 max_orgs_per_uid, max_keys_per_org or max_keys_total_per_org; 55000 suspended.';
 
 CREATE TYPE overten_auth.http_response AS (
 	status int4,
@@ -723,7 +723,7 @@ CREATE FUNCTION @extschema@.overten_handle_request(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_handle_request FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_handle_request IS
-'Answers one HTTP request to the API. The path begins with /api/v1 and may have a query string; headers are an object with lower-case names; a body of NULL or an empty one is none. All that a client can do wrong is an answer, not an error. A role that an HTTP layer uses needs EXECUTE on this alone.';
+'Answers one HTTP request to the API. The path begins with /api/v1 and may have a query string; headers are an object with lower-case names; a body of NULL or an empty one is none. All that a client can do wrong is an answer, not an error. Call it in FROM: SELECT (overten_handle_request(...)).* calls it for each column, and so does the request three times. A role that an HTTP layer uses needs EXECUTE on this alone.';
 
 CREATE SCHEMA overten_api;
 REVOKE ALL ON SCHEMA overten_api FROM PUBLIC;
