@@ -73,6 +73,7 @@ OBJS = \
 	src/shared_memory.o \
 	src/signing_keys.o \
 	src/signup.o \
+	src/single_row.o \
 	src/statement.o \
 	src/status.o \
 	src/store.o \
@@ -105,7 +106,7 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text keys names webhooks usage privileges roles http firebase identity leaks import half_done
+REGRESS = key_text keys names no_row webhooks usage privileges roles http firebase identity leaks import half_done
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
 ISOLATION = revocation minting leak_response members
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
@@ -234,9 +235,9 @@ run-test-matrix: $(GATEWAY) $(WEBHOOKS)
 
 # What can be asked in the time when every use of a catalog reads it anew, and
 # that empties the extension's caches, too.  Left out: keys, which tests that a
-# cache is used; http, key_text and webhooks, which take eight minutes and more
-# each; and those that have not been timed: usage, roles, identity, import,
-# half_done.
+# cache is used; http, key_text, no_row and webhooks, which take eight minutes
+# and more each; and those that have not been timed: usage, roles, identity,
+# import, half_done.
 DISCARDING = REGRESS='privileges firebase leaks' TAP_TESTS= \
 	TEMP_INSTANCE='--temp-instance=tmp_instance --temp-config=test/discard_caches.conf'
 

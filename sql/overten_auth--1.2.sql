@@ -282,7 +282,7 @@ CREATE FUNCTION @extschema@.overten_mint_key(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_mint_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_mint_key IS
-'Mints a key for an org. The secret is returned this once and stored nowhere. Errors: 42704 no such org; 22023 the name, trimmed of spaces, has not 1 to 64 characters, or breaks a rule of names (see the column name of overten_auth.api_keys); 22004 NULL.';
+'Mints a key for an org. The secret is returned this once and stored nowhere. Call it in FROM: SELECT (overten_mint_key(...)).* calls it for each column, and so mints six keys. Errors: 42704 no such org; 22023 the name, trimmed of spaces, has not 1 to 64 characters, or breaks a rule of names (see the column name of overten_auth.api_keys); 22004 NULL.';
 
 CREATE TYPE overten_auth.verified_key AS (
 	key_id text,
@@ -302,14 +302,14 @@ COMMENT ON COLUMN overten_auth.verified_key.webhook_secret IS 'what signs the or
 COMMENT ON COLUMN overten_auth.verified_key.key_prefix IS 'first 12 characters of the secret';
 
 CREATE FUNCTION @extschema@.overten_verify_key(secret text)
-	RETURNS overten_auth.verified_key
+	RETURNS SETOF overten_auth.verified_key ROWS 1
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_verify_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_verify_key IS
-'The key and org of a secret; NULL, in FROM a row of NULLs, for anything that is not an active key of an org that is not suspended: test key_id IS NOT NULL. Raises nothing on a bad key; 55000 on a standby unless overten_auth.verify_on_standby is on.';
+'The key and org of a secret: one row, or no row for anything that is not an active key of an org that is not suspended. Call it in FROM, and test whether a row came; in a condition write EXISTS (SELECT FROM overten_verify_key(...)). Never compute with the call itself: over no row, as in PL/pgSQL''s IF overten_verify_key(...) IS NULL, an expression is NULL, which IF takes for false. Raises nothing on a bad key; 55000 on a standby unless overten_auth.verify_on_standby is on.';
 
 CREATE FUNCTION @extschema@.overten_verify_key_digest(digest bytea)
-	RETURNS overten_auth.verified_key
+	RETURNS SETOF overten_auth.verified_key ROWS 1
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_verify_key_digest FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_verify_key_digest IS
@@ -347,21 +347,23 @@ COMMENT ON FUNCTION @extschema@.overten_key_checksum_ok IS
 
 CREATE FUNCTION @extschema@.overten_revoke_leaked(
 	secret text,
-	reason text DEFAULT NULL)
+	reason text DEFAULT NULL,
+	rotate_webhook_secret bool DEFAULT false)
 	RETURNS bool
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_revoke_leaked FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_revoke_leaked IS
-'Revokes the key with this secret, of whatever org, for good. True if this call did it; false if it was revoked before, and then the first time and reason stay; NULL if no key has this secret, whatever it looks like. Errors: 22004 the secret is NULL; 22023 the reason, trimmed of spaces, has not 1 to 200 characters, or breaks a rule of names (see the column name of overten_auth.api_keys); 40001 above READ COMMITTED, the key was minted since the transaction began.';
+'Revokes the key with this secret, of whatever org, for good. True if this call did it; false if it was revoked before, and then the first time and reason stay; NULL if no key has this secret, whatever it looks like. Who holds a key can see the webhook secret of its org, and forge its webhooks after the revocation: rotate_webhook_secret replaces that, too, without a grace, unless it was replaced after the revocation and no grace is left, so that a leak that is reported again changes nothing. The new one is not returned: overten_verify_key shows it with another key of the org. Errors: 22004 the secret or rotate_webhook_secret is NULL; 22023 the reason, trimmed of spaces, has not 1 to 200 characters, or breaks a rule of names (see the column name of overten_auth.api_keys); 40001 above READ COMMITTED, the key was minted since the transaction began; 55000 there is no master key for a new webhook secret, and nothing is revoked: call it without.';
 
 CREATE FUNCTION @extschema@.overten_revoke_all(
 	org_id text,
-	reason text DEFAULT NULL)
+	reason text DEFAULT NULL,
+	rotate_webhook_secret bool DEFAULT false)
 	RETURNS int8
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_revoke_all FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_revoke_all IS
-'Revokes the active keys of an org for good and returns how many there were. Waits for transactions that are minting keys for it. Errors: 42704 no such org; 22023 the reason, as for overten_revoke_leaked; 22004 NULL; 40001 above READ COMMITTED, a key was minted since the transaction began.';
+'Revokes the active keys of an org for good and returns how many there were. Waits for transactions that are minting keys for it. rotate_webhook_secret replaces its webhook secret, too, without a grace, at each call; the new one is not returned: overten_verify_key shows it with a new key. Errors: 42704 no such org; 22023 the reason, as for overten_revoke_leaked; 22004 NULL; 40001 above READ COMMITTED, a key was minted since the transaction began; 55000 as for overten_revoke_leaked.';
 
 CREATE FUNCTION @extschema@.overten_import_key(
 	org_id text,
@@ -444,11 +446,11 @@ COMMENT ON FUNCTION @extschema@.overten_key_anomalies IS
 /* Identity */
 
 CREATE FUNCTION @extschema@.overten_authenticate(secret text)
-	RETURNS overten_auth.verified_key
+	RETURNS SETOF overten_auth.verified_key ROWS 1
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_authenticate FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_authenticate IS
-'Returns what overten_verify_key returns, and makes the key and its org the identity of the transaction, or with a NULL or refused secret nobody. ROLLBACK TO restores the one from before the savepoint; COMMIT, ROLLBACK and PREPARE TRANSACTION forget it. Raises nothing on a bad key; 55000 on a standby unless overten_auth.verify_on_standby is on.';
+'Returns what overten_verify_key returns, one row or no row, and makes the key and its org the identity of the transaction, or with a NULL or refused secret nobody. ROLLBACK TO restores the one from before the savepoint; COMMIT, ROLLBACK and PREPARE TRANSACTION forget it. Raises nothing on a bad key; 55000 on a standby unless overten_auth.verify_on_standby is on.';
 
 CREATE FUNCTION @extschema@.overten_current_org() RETURNS text
 	LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
@@ -475,7 +477,7 @@ CREATE FUNCTION @extschema@.overten_create_org(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_create_org FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_create_org IS
-'Creates an org. Errors: 22023 the name, trimmed of spaces, has not 1 to 100 characters, or breaks a rule of names (see the column name of overten_auth.orgs), or there is no such tier; 22004 NULL.';
+'Creates an org. Call it in FROM: SELECT (overten_create_org(...)).* calls it for each column, and so creates four orgs. Errors: 22023 the name, trimmed of spaces, has not 1 to 100 characters, or breaks a rule of names (see the column name of overten_auth.orgs), or there is no such tier; 22004 NULL.';
 
 CREATE FUNCTION @extschema@.overten_set_tier(org_id text, tier text)
 	RETURNS bool
@@ -699,7 +701,7 @@ CREATE FUNCTION @extschema@.overten_signup(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_signup FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_signup IS
-'Signs a person up: creates an org (org_name) with the person as its member, or switches API access on for an org of the person''s (existing_org_id), and mints a key. Takes the uid on trust: never grant it to a role that speaks for customers. A NULL tier is free for a new org; that of an existing org is never changed. Errors: 22004; 22023 both or neither of org_name and existing_org_id, a name, or a tier that is not self-service or not the org''s; 42704 no such org of this person; 42710 signed up already; 53400 max_orgs_per_uid, max_keys_per_org or max_keys_total_per_org; 55000 suspended.';
+'Signs a person up: creates an org (org_name) with the person as its member, or switches API access on for an org of the person''s (existing_org_id), and mints a key. Call it in FROM: SELECT (overten_signup(...)).* calls it for each column. Takes the uid on trust: never grant it to a role that speaks for customers. A NULL tier is free for a new org; that of an existing org is never changed. Errors: 22004; 22023 both or neither of org_name and existing_org_id, a name, or a tier that is not self-service or not the org''s; 42704 no such org of this person; 42710 signed up already; 53400 max_orgs_per_uid, max_keys_per_org or max_keys_total_per_org; 55000 suspended.';
 
 CREATE TYPE overten_auth.http_response AS (
 	status int4,
@@ -721,7 +723,7 @@ CREATE FUNCTION @extschema@.overten_handle_request(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_handle_request_bytes';
 REVOKE ALL ON FUNCTION @extschema@.overten_handle_request(text, text, json, bytea) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_handle_request(text, text, json, bytea) IS
-'Answers one HTTP request to the API. The path begins with /api/v1 and may have a query string; headers are an object with lower-case names; the body is as the client sent it, NULL or an empty one for none. All that a client can do wrong is an answer, not an error. A role that an HTTP layer uses needs EXECUTE on this alone. Errors: 22004 method or path is NULL.';
+'Answers one HTTP request to the API. The path begins with /api/v1 and may have a query string; headers are an object with lower-case names; the body is as the client sent it, NULL or an empty one for none. All that a client can do wrong is an answer, not an error. Call it in FROM: SELECT (overten_handle_request(...)).* calls it for each column, and so does the request three times. A role that an HTTP layer uses needs EXECUTE on this alone. Errors: 22004 method or path is NULL.';
 
 CREATE FUNCTION @extschema@.overten_handle_request(
 	method text,

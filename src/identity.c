@@ -159,17 +159,20 @@ oa_forget_identity(void)
 }
 
 /*
- * overten_authenticate(secret text) returns overten_auth.verified_key
+ * overten_authenticate(secret text) returns setof overten_auth.verified_key
  *
- * What overten_verify_key() returns, and the key and its org as the identity
- * from now on.  A secret that is NULL or refused returns NULL and leaves no
- * identity.  Raises 55000 on a standby where keys are not verified.
+ * The row that overten_verify_key() returns, and its key and org as the
+ * identity from now on.  A secret that is NULL or refused returns no row and
+ * leaves no identity.  Raises 55000 on a standby where keys are not verified.
  */
 Datum
 overten_authenticate(PG_FUNCTION_ARGS)
 {
 	ErrorContextCallback secrecy;
 	HeapTupleHeader row;
+
+	if (oa_single_row_was_returned(fcinfo))
+		return (Datum) 0;
 
 	oa_secrecy_begin(&secrecy);
 	oa_forget_identity();
@@ -178,10 +181,7 @@ overten_authenticate(PG_FUNCTION_ARGS)
 		oa_remember_identity(oa_verified_column(row, OA_VERIFIED_KEY_ID),
 							 oa_verified_column(row, OA_VERIFIED_ORG_ID));
 	oa_secrecy_end(&secrecy);
-
-	if (row == NULL)
-		PG_RETURN_NULL();
-	PG_RETURN_HEAPTUPLEHEADER(row);
+	return oa_return_single_row(fcinfo, row);
 }
 
 /* The identity that functions of SQL are told, or NULL. */

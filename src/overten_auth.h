@@ -249,6 +249,11 @@ extern Datum oa_client_addr_datum(const OaClientAddr *addr);
 extern void oa_set_row_type(HeapTupleHeader row, TupleDesc columns,
 							FmgrInfo *function, Oid *checked_type);
 
+/* single_row.c: set-returning functions with at most one row */
+extern bool oa_single_row_was_returned(FunctionCallInfo fcinfo);
+extern Datum oa_return_single_row(FunctionCallInfo fcinfo,
+								  HeapTupleHeader row);
+
 /* verify.c: from bearer text to row */
 enum							/* the columns of overten_auth.verified_key */
 {
@@ -844,6 +849,9 @@ typedef void (*OaKeyCallback) (const OaListedKey *key, void *argument);
 
 extern void oa_list_keys(text *org_id, OaKeyCallback callback,
 						 void *argument);
+
+/* webhooks.c */
+extern void oa_replace_leaked_webhook_secret(text *org_id, text *reason);
 
 /* orgs.c */
 extern void oa_org_missing(void);

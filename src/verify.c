@@ -4,12 +4,12 @@
  *
  *	bearer text -> shape -> SHA-256 -> cache -> index -> record the use -> row
  *
- * A credential that is not an active key of an org that is not suspended
- * gives NULL, whatever the reason, and no error: an error would put the
- * statement, and with it perhaps the secret, into the server log.  Nothing
- * here runs SQL or writes, but for the record of the use (usage.c).  The
- * functions are VOLATILE and PARALLEL UNSAFE, for they look at the latest
- * state of the tables instead of the caller's snapshot.
+ * A credential that is not an active key of an org that is not suspended gives
+ * no row, whatever the reason, and no error: an error would put the statement,
+ * and with it perhaps the secret, into the server log.  Nothing here runs SQL
+ * or writes, but for the record of the use (usage.c).  The functions are
+ * VOLATILE and PARALLEL UNSAFE, for they look at the latest state of the tables
+ * instead of the caller's snapshot.
  *
  * Two caches are kept under the protocol of cache.c: the finished row under
  * the digest of the secret, and the org under its id, for keys that are not
@@ -232,7 +232,7 @@ oa_may_verify(void)
 	return oa_verify_on_standby || !RecoveryInProgress();
 }
 
-/* The result for the digest of a secret: an anonymous row, or NULL. */
+/* The row for the digest of a secret, anonymous; NULL if it is refused. */
 static HeapTupleHeader
 verify(const uint8 *digest, const OaClientAddr *client)
 {
@@ -296,7 +296,7 @@ oa_verify_secret(const char *bytes, int length, const OaClientAddr *client,
 }
 
 /*
- * Verify a digest for a SQL function that returns overten_auth.verified_key.
+ * Verify a digest for a SQL function whose rows are overten_auth.verified_key.
  * NULL if it is refused.
  */
 static HeapTupleHeader
@@ -331,23 +331,22 @@ oa_verify_argument(FunctionCallInfo fcinfo)
 }
 
 /*
- * overten_verify_key(secret text) returns overten_auth.verified_key
+ * overten_verify_key(secret text) returns setof overten_auth.verified_key
  *
- * NULL for anything that is not an active key of an org that is not
- * suspended.  Raises 55000 on a standby where that is not allowed.
+ * One row for an active key of an org that is not suspended, no row for
+ * anything else.  Raises 55000 on a standby where that is not allowed.
  */
 Datum
 overten_verify_key(PG_FUNCTION_ARGS)
 {
-	HeapTupleHeader row = oa_verify_argument(fcinfo);
-
-	if (row == NULL)
-		PG_RETURN_NULL();
-	PG_RETURN_HEAPTUPLEHEADER(row);
+	if (oa_single_row_was_returned(fcinfo))
+		return (Datum) 0;
+	return oa_return_single_row(fcinfo, oa_verify_argument(fcinfo));
 }
 
 /*
- * overten_verify_key_digest(digest bytea) returns overten_auth.verified_key
+ * overten_verify_key_digest(digest bytea)
+ *		returns setof overten_auth.verified_key
  *
  * The same from the SHA-256 of a secret, for callers who hash before they
  * call.  Anything that has not 32 bytes is refused.
@@ -355,20 +354,20 @@ overten_verify_key(PG_FUNCTION_ARGS)
 Datum
 overten_verify_key_digest(PG_FUNCTION_ARGS)
 {
-	HeapTupleHeader row;
 	bytea	   *digest;
+
+	if (oa_single_row_was_returned(fcinfo))
+		return (Datum) 0;
 
 	/* STRICT keeps NULL away, but not from a declaration without it. */
 	if (PG_ARGISNULL(0) ||
 		toast_raw_datum_size(PG_GETARG_DATUM(0)) != OA_DIGEST_LEN + VARHDRSZ)
 	{
 		oa_count_event(OA_MALFORMED);
-		PG_RETURN_NULL();
+		return oa_return_single_row(fcinfo, NULL);
 	}
 
 	digest = PG_GETARG_BYTEA_PP(0);
-	row = verify_for_sql(fcinfo, (const uint8 *) VARDATA_ANY(digest));
-	if (row == NULL)
-		PG_RETURN_NULL();
-	PG_RETURN_HEAPTUPLEHEADER(row);
+	return oa_return_single_row(fcinfo,
+								verify_for_sql(fcinfo, (const uint8 *) VARDATA_ANY(digest)));
 }

@@ -5,7 +5,8 @@
  * A rotation keeps the secret that it replaces beside the new one until its
  * grace is over, and webhook_signature.c signs with both meanwhile.  The old
  * value is moved as it is, sealed: so a rotation also helps an org whose
- * secret does not open any more.
+ * secret does not open any more.  The response to a leak (leaks.c) gives no
+ * grace.
  */
 #include "postgres.h"
 
@@ -38,14 +39,11 @@ check_grace(Interval *grace)
 }
 
 /*
- * overten_rotate_webhook_secret(org_id text, grace interval) returns text
- *
- * The new secret.  The one before stays beside it until the grace is over; one
- * from a rotation before that is forgotten.  Errors: 22004, 22023, 42704,
- * 55000 no master key.
+ * Store a webhook secret as an org's.  Up to a time, if that is still to come,
+ * the one before signs beside it.  The reason may be NULL.
  */
-Datum
-overten_rotate_webhook_secret(PG_FUNCTION_ARGS)
+static void
+replace_secret(text *org_id, text *secret, TimestampTz until, text *reason)
 {
 	static OaStatement update = {
 		.table = "orgs",
@@ -57,28 +55,56 @@ overten_rotate_webhook_secret(PG_FUNCTION_ARGS)
 		.nargs = 3,
 		.argtypes = {TEXTOID, BYTEAOID, TIMESTAMPTZOID},
 	};
+	Datum		values[] = {
+		PointerGetDatum(org_id),
+		PointerGetDatum(oa_seal(org_id, secret)),
+		TimestampTzGetDatum(until),
+	};
+	bool		has_grace = until > GetCurrentTimestamp();
+	int			level = oa_statements_begin();
+
+	if (oa_statement_run(&update, values, has_grace ? NULL : "  n") == 0)
+		oa_org_missing();
+	oa_audit("rotate_webhook_secret", org_id, NULL, NULL, reason);
+	oa_statements_end(level);
+}
+
+/*
+ * Replace an org's webhook secret, which may have leaked, by one that nobody
+ * has seen: with the commit neither it nor one in its grace signs any more.
+ * The reason may be NULL.  Raises 42704 if there is no such org, 55000 without
+ * a master key.
+ */
+void
+oa_replace_leaked_webhook_secret(text *org_id, text *reason)
+{
+	text	   *secret = oa_make_webhook_secret();
+
+	replace_secret(org_id, secret, DT_NOBEGIN, reason);
+	explicit_bzero(VARDATA_ANY(secret), VARSIZE_ANY_EXHDR(secret));
+}
+
+/*
+ * overten_rotate_webhook_secret(org_id text, grace interval) returns text
+ *
+ * The new secret.  The one before stays beside it until the grace is over; one
+ * from a rotation before that is forgotten.  Errors: 22004, 22023, 42704,
+ * 55000 no master key.
+ */
+Datum
+overten_rotate_webhook_secret(PG_FUNCTION_ARGS)
+{
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz until;
+	Datum		now = TimestampTzGetDatum(GetCurrentTimestamp());
+	Datum		until;
 	text	   *secret;
-	Datum		values[3];
-	int			level;
 
 	oa_require_argument(fcinfo, 1, "grace");
 	check_grace(PG_GETARG_INTERVAL_P(1));
-	until = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-													TimestampTzGetDatum(now),
-													PG_GETARG_DATUM(1)));
+	until = DirectFunctionCall2(timestamptz_pl_interval, now,
+								PG_GETARG_DATUM(1));
 
 	secret = oa_make_webhook_secret();
-	values[0] = PointerGetDatum(org_id);
-	values[1] = PointerGetDatum(oa_seal(org_id, secret));
-	values[2] = TimestampTzGetDatum(until);
-
-	level = oa_statements_begin();
-	if (oa_statement_run(&update, values, until > now ? NULL : "  n") == 0)
-		oa_org_missing();
-	oa_audit("rotate_webhook_secret", org_id, NULL, NULL, NULL);
-	oa_statements_end(level);
+	replace_secret(org_id, secret, DatumGetTimestampTz(until), NULL);
 	PG_RETURN_TEXT_P(secret);
 }

@@ -10,7 +10,7 @@ SET session_replication_role = replica;
 
 INSERT INTO overten_auth.orgs (org_id, name, tier, webhook_secret_sealed)
 SELECT 'org_' || lpad(i::text, 20, '0'), 'Org ' || i, 'free',
-	   '\x00'::bytea || ('whsec_' || encode(gen_random_bytes(24), 'base64'))::bytea
+	   '\x'	-- fill rotates it
 FROM generate_series(:first / :keys_per_org, (:last - 1) / :keys_per_org) i;
 
 INSERT INTO overten_auth.api_keys (key_id, org_id, name, prefix, digest)

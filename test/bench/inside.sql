@@ -7,10 +7,10 @@
 
 \o /dev/null
 SELECT pg_temp.time_calls('join', :'join' || ' INTO row;', :keys, :calls);
-SELECT pg_temp.time_calls('verify', 'row := overten_verify_key(secret);', :keys, :calls);
-SELECT pg_temp.time_calls('hot', 'row := overten_verify_key(secret);', 1, :calls);
+SELECT pg_temp.time_calls('verify', 'SELECT * INTO row FROM overten_verify_key(secret);', :keys, :calls);
+SELECT pg_temp.time_calls('hot', 'SELECT * INTO row FROM overten_verify_key(secret);', 1, :calls);
 SET overten_auth.cache_entries = 0;
-SELECT pg_temp.time_calls('uncached', 'row := overten_verify_key(secret);', :keys, :calls);
+SELECT pg_temp.time_calls('uncached', 'SELECT * INTO row FROM overten_verify_key(secret);', :keys, :calls);
 
 \o
 \pset fieldsep ' '

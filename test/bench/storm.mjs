@@ -40,7 +40,7 @@ async function verify(client, secret, count) {
   const result = await client.query({
     name: 'verify', text: 'SELECT key_id FROM overten_verify_key($1)', values: [secret],
   });
-  if (result.rows[0].key_id !== null) counts[count]++;
+  counts[count] += result.rows.length;
 }
 
 async function write(writer, verifier, number) {

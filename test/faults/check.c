@@ -194,8 +194,9 @@ verify_batch(PGconn *conn, int from, int to, bool counts)
 		if (key_of(i)->mint_acked != 0)
 			at += sprintf(at, "%s%s", at[-1] == '{' ? "" : ",", key_of(i)->secret);
 	strcpy(at, "}");
-	result = must_run(conn, "SELECT (overten_verify_key(s)).key_id "
-					  "FROM unnest($1::text[]) WITH ORDINALITY u (s, n) ORDER BY n",
+	result = must_run(conn, "SELECT key_id "
+					  "FROM unnest($1::text[]) WITH ORDINALITY u (s, n) "
+					  "LEFT JOIN LATERAL overten_verify_key(s) ON true ORDER BY n",
 					  1, params);
 	for (int i = from; i < to; i++)
 	{
@@ -229,9 +230,9 @@ verify_all(PGconn *conn, bool counts)
 	for (int from = 0; from < count; from += BATCH)
 		verify_batch(conn, from, from + BATCH < count ? from + BATCH : count,
 					 counts);
-	result = must_run(conn, "SELECT count((overten_verify_key('sk_live_' || "
-					  "substr(replace(gen_random_uuid()::text, '-', ''), 1, 28))).key_id) "
-					  "FROM generate_series(1, 200)", 0, NULL);
+	result = must_run(conn, "SELECT count(*) FROM (SELECT overten_verify_key('sk_live_' || "
+					  "substr(replace(gen_random_uuid()::text, '-', ''), 1, 28)) "
+					  "FROM generate_series(1, 200)) v", 0, NULL);
 	if (strcmp(PQgetvalue(result, 0, 0), "0") != 0)
 		wrong("keys were accepted that nobody has minted");
 	PQclear(result);

@@ -172,7 +172,7 @@ verify(Client *client)
 		key->unanswered++;
 		return;
 	}
-	accepted = !PQgetisnull(result, 0, 0);
+	accepted = PQntuples(result) == 1;
 	if (accepted && strcmp(PQgetvalue(result, 0, 0), key->id) != 0)
 		wrong("key %s was taken for %s", key->id, PQgetvalue(result, 0, 0));
 	PQclear(result);

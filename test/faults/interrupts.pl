@@ -46,8 +46,8 @@ my %calls = (
 	'overten_verify_key_digest(bytea)' => "SELECT overten_verify_key_digest('\\x$hex')",
 	'overten_list_keys(text)' => "SELECT overten_list_keys('$org')",
 	'overten_revoke_key(text,text,text)' => "SELECT overten_revoke_key('$org', '$key', 'x')",
-	'overten_revoke_leaked(text,text)' => "SELECT overten_revoke_leaked('$secret')",
-	'overten_revoke_all(text,text)' => "SELECT overten_revoke_all('$org')",
+	'overten_revoke_leaked(text,text,boolean)' => "SELECT overten_revoke_leaked('$secret', rotate_webhook_secret => true)",
+	'overten_revoke_all(text,text,boolean)' => "SELECT overten_revoke_all('$org', rotate_webhook_secret => true)",
 	'overten_import_key(text,text,bytea,text,timestamp with time zone)' =>
 	  "SELECT overten_import_key('$org', 'x', sha256('x'), 'sk_live_0000')",
 	'overten_import_keys(text[],text[],bytea[],text[],timestamp with time zone[])' =>

@@ -54,12 +54,16 @@ next_key(Verifier *verifier)
 	return live_keys[below(&verifier->random, LIVE_KEYS)];
 }
 
-/* Check a result whose columns are key_id, tier, and two positions. */
+/*
+ * Check a row of a result whose columns are key_id, tier, and two positions.
+ * A refusal has no row, or a NULL.
+ */
 static void
 check_row(Verifier *verifier, const Key *key, const PGresult *result, int row,
 		  Stamp sent, Stamp answered)
 {
 	bool		on_standby = (verifier->place == &standby);
+	bool		accepted = row < PQntuples(result) && !PQgetisnull(result, row, 0);
 	Stamp		died = key->died.acked[TIME];
 	Answer		answer = {
 		.place = verifier->place->name,
@@ -69,8 +73,8 @@ check_row(Verifier *verifier, const Key *key, const PGresult *result, int row,
 		.sent = {[TIME] = sent},
 		.answered = {[TIME] = answered},
 		.bound = {[TIME] = !on_standby || waits_for_standby(sent)},
-		.accepted = !PQgetisnull(result, row, 0),
-		.tier = PQgetvalue(result, row, 1),
+		.accepted = accepted,
+		.tier = accepted ? PQgetvalue(result, row, 1) : "",
 	};
 
 	if (on_standby)

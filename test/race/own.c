@@ -49,7 +49,7 @@ expect(const OwnKey *key, const char *tier, const char *when)
 
 	if (PQresultStatus(result) != PGRES_TUPLES_OK)
 		die("%s: %s", session, PQerrorMessage(conn));
-	accepted = !PQgetisnull(result, 0, 0);
+	accepted = PQntuples(result) == 1;
 	if (accepted && tier == NULL)
 		report_impossible("primary", session, "key %s was accepted %s",
 						  key->id, when);

@@ -14,22 +14,25 @@
 /*
  * The key is verified when the position before it is known, as its argument
  * depends on that; the position after it is read for the row that comes out.
+ * Where a refusal, too, has to have its row, it comes out of an outer join.
  */
 const Place primary = {
 	"primary",
 	"SELECT key_id, tier, NULL, NULL FROM overten_verify_key($1)",
 	"SELECT v.key_id, v.tier, NULL, NULL "
-	"FROM keys, LATERAL overten_verify_key(secret) v",
+	"FROM keys LEFT JOIN LATERAL overten_verify_key(secret) v ON true",
 };
 const Place standby = {
 	"standby",
 	"SELECT v.key_id, v.tier, wal, pg_last_wal_replay_lsn() "
-	"FROM (SELECT pg_last_wal_replay_lsn() AS wal OFFSET 0) b, "
-	"LATERAL overten_verify_key(CASE WHEN wal IS NOT NULL THEN $1 END) v",
-	"SELECT v.key_id, v.tier, wal, pg_last_wal_replay_lsn() FROM keys, "
-	"LATERAL (SELECT CASE WHEN n IS NOT NULL "
-	"THEN pg_last_wal_replay_lsn() END AS wal OFFSET 0) b, "
-	"LATERAL overten_verify_key(CASE WHEN wal IS NOT NULL THEN secret END) v",
+	"FROM (SELECT pg_last_wal_replay_lsn() AS wal OFFSET 0) b LEFT JOIN "
+	"LATERAL overten_verify_key(CASE WHEN wal IS NOT NULL THEN $1 END) v "
+	"ON true",
+	"SELECT v.key_id, v.tier, wal, pg_last_wal_replay_lsn() FROM keys "
+	"CROSS JOIN LATERAL (SELECT CASE WHEN n IS NOT NULL "
+	"THEN pg_last_wal_replay_lsn() END AS wal OFFSET 0) b LEFT JOIN "
+	"LATERAL overten_verify_key(CASE WHEN wal IS NOT NULL THEN secret END) v "
+	"ON true",
 };
 
 /* Has the result the status?  If not, this must be a failure that may be. */
@@ -117,7 +120,7 @@ check_caching(Verifier *verifier)
 
 	result = run_query(verifier->conn, "SELECT v.webhook_secret IS NOT NULL "
 					   "FROM overten_verify_key('%s') v", key->secret);
-	if (strcmp(PQgetvalue(result, 0, 0), "t") != 0)
+	if (PQntuples(result) != 1 || strcmp(PQgetvalue(result, 0, 0), "t") != 0)
 		die("the %s does not open webhook secrets, so it caches nothing",
 			verifier->place->name);
 	PQclear(result);

@@ -53,7 +53,7 @@ WHERE obj_description(indexrelid, 'pg_class') IS NULL
 -- way of verification have neither.
 SELECT object FROM member JOIN pg_proc p ON p.oid = objid
 WHERE classid = 'pg_proc'::regclass AND prosecdef AND proconfig IS NULL;
-SELECT proname, prosecdef, proconfig, provolatile, proisstrict, proparallel, lanname
+SELECT proname, prosecdef, proconfig, provolatile, proisstrict, proretset, prorows, proparallel, lanname
 FROM pg_proc p JOIN pg_language l ON l.oid = prolang
 WHERE proname LIKE 'overten\_verify\_key%' ORDER BY 1;
 
@@ -175,7 +175,7 @@ SELECT accepted, refused FROM overten_key_usage(:'hostile_org_id', :'hostile_key
 SELECT name, accepted, refused FROM overten_org_usage(:'hostile_org_id', now() - interval '1 day', now());
 SELECT kind, client_addr, observed, expected FROM overten_key_anomalies(:'hostile_org_id', :'hostile_key_id');
 SELECT overten_revoke_key(:'hostile_org_id', :'hostile_key_id'), overten_remove_member(:'hostile_org_id', 'ada');
-SELECT overten_verify_key(:'hostile_secret') IS NULL AS refused;
+SELECT NOT EXISTS (SELECT FROM overten_verify_key(:'hostile_secret')) AS refused;
 SELECT length(overten_rotate_webhook_secret(:'hostile_org_id')) AS rotated,
 	   length(overten_sign_webhook(:'hostile_org_id', 'msg_1', 1, 'text')) AS signed, overten_reseal();
 SELECT needed = present AS needed_is_present FROM overten_auth.master_key_ids();

@@ -190,7 +190,7 @@ SELECT overten_rotate_webhook_secret(:'org_id');
 SELECT webhook_secret_sealed FROM overten_auth.orgs;
 RESET SESSION AUTHORIZATION;
 SET SESSION AUTHORIZATION application;
-SELECT overten_verify_key(:'secret') IS NULL AS refused;
+SELECT NOT EXISTS (SELECT FROM overten_verify_key(:'secret')) AS refused;
 SELECT overten_revoke_key(:'org_id', :'key_id') AS revoked_now;
 RESET SESSION AUTHORIZATION;
 SET SESSION AUTHORIZATION monitoring;
@@ -207,21 +207,21 @@ RESET SESSION AUTHORIZATION;
 -- Revoking the grant is all that takes it away, at once, prepared or inside of
 -- another function.
 SET SESSION AUTHORIZATION application;
-PREPARE verify AS SELECT overten_verify_key($1) IS NULL AS refused;
+PREPARE verify AS SELECT NOT EXISTS (SELECT FROM overten_verify_key($1)) AS refused;
 EXECUTE verify(:'secret');
 CREATE FUNCTION pg_temp.verify(secret text) RETURNS boolean LANGUAGE plpgsql AS
-	$$BEGIN RETURN overten_verify_key(secret) IS NULL; END$$;
-CREATE FUNCTION pg_temp.inlined(secret text) RETURNS boolean LANGUAGE sql AS
-	$$SELECT overten_verify_key(secret) IS NULL$$;
+	$$BEGIN RETURN NOT EXISTS (SELECT FROM overten_verify_key(secret)); END$$;
+CREATE FUNCTION pg_temp.inlined(secret text) RETURNS SETOF text LANGUAGE sql STABLE AS
+	$$SELECT key_id FROM overten_verify_key(secret)$$;
 CREATE FUNCTION pg_temp.definer(secret text) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER AS
-	$$BEGIN RETURN overten_verify_key(secret) IS NULL; END$$;
-SELECT pg_temp.verify(:'secret'), pg_temp.inlined(:'secret'), pg_temp.definer(:'secret');
+	$$BEGIN RETURN NOT EXISTS (SELECT FROM overten_verify_key(secret)); END$$;
+SELECT pg_temp.verify(:'secret'), NOT EXISTS (SELECT FROM pg_temp.inlined(:'secret')) AS inlined, pg_temp.definer(:'secret');
 RESET SESSION AUTHORIZATION;
 REVOKE EXECUTE ON FUNCTION overten_verify_key(text) FROM application;
 SET SESSION AUTHORIZATION application;
 EXECUTE verify(:'secret');
 SELECT pg_temp.verify(:'secret');
-SELECT pg_temp.inlined(:'secret');
+SELECT * FROM pg_temp.inlined(:'secret');
 SELECT pg_temp.definer(:'secret');
 RESET SESSION AUTHORIZATION;
 -- Called by another role, the definer's rights are what counts.

@@ -29,7 +29,7 @@ DECLARE
 	verified overten_auth.verified_key;
 BEGIN
 	UPDATE overten_auth.orgs SET webhook_secret_sealed = sealed WHERE org_id = org;
-	verified := overten_verify_key(secret);
+	SELECT * INTO verified FROM overten_verify_key(secret);
 	IF verified.org_id IS DISTINCT FROM org THEN
 		RAISE 'refused';
 	END IF;

@@ -124,18 +124,18 @@ foreach my $encoding (sort keys %encodings)
 	{
 		is( ask(
 				$where,
-				"SELECT key_id IS NULL FROM overten_verify_key(E'$start$character')"
+				"SELECT count(*) FROM overten_verify_key(E'$start$character')"
 			),
-			't',
+			0,
 			"$encoding: a secret that ends in $character is refused");
 	}
 	# As many bytes as a secret has
 	is( ask(
 			$where,
-			"SELECT key_id IS NULL
+			"SELECT count(*)
 			 FROM overten_verify_key('sk_live_' || repeat(E'$letter', 28 / octet_length(E'$letter')))"
 		),
-		't',
+		0,
 		"$encoding: and so is one of such characters");
 }
 
@@ -155,7 +155,7 @@ foreach my $bytes ('\xff', '\xc3', '\x80', '\xed\xa0\x80')
 		"SQL_ASCII: $bytes in a secret raises nothing");
 	is( ask(
 			$ascii,
-			"SELECT count(key_id)
+			"SELECT count(*)
 			 FROM overten_verify_key(overlay('$secret' placing E'$bytes' from 20 for $length))"
 		),
 		0,

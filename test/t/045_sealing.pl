@@ -144,8 +144,8 @@ is(master_key_ids($node), master_key_ids([ $node, 'second' ]),
 foreach my $database ('postgres', 'second')
 {
 	is( ask([ $node, $database ], <<'EOQ'), 20 * $sessions / 2,
-SELECT count(DISTINCT (overten_verify_key(m.secret)).webhook_secret)
-FROM overten_auth.orgs o, overten_mint_key(o.org_id) m;
+SELECT count(DISTINCT v.webhook_secret)
+FROM overten_auth.orgs o, overten_mint_key(o.org_id) m, overten_verify_key(m.secret) v;
 EOQ
 		"$database: all open");
 }
@@ -169,6 +169,8 @@ sub check_bad
 		failure($node),
 		qr/ERROR:  55000: there is no master key .*\nDETAIL:  $detail.*\nHINT:  /,
 		"$name: nothing is sealed, and why");
+	is(sqlstate_of($node, "SELECT overten_revoke_leaked('$secret', rotate_webhook_secret => true)"),
+		'55000', "$name: nor is a webhook secret replaced with a key");
 	my ($result, $stdout, $stderr) = $node->psql('postgres', <<"EOQ");
 SELECT key_id, webhook_secret FROM overten_verify_key('$secret');
 SELECT key_id, webhook_secret FROM overten_verify_key('$secret');

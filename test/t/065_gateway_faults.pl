@@ -148,7 +148,7 @@ $lock->quit;
 ask($node, <<'EOQ');
 CREATE TABLE told (status int, headers json, body text);
 CREATE FUNCTION tell() RETURNS SETOF told LANGUAGE sql STABLE SECURITY DEFINER AS 'SELECT * FROM public.told';
-CREATE OR REPLACE FUNCTION overten_handle_request(method text, path text, headers json, body text)
+CREATE OR REPLACE FUNCTION overten_handle_request(method text, path text, headers json, body bytea)
 	RETURNS overten_auth.http_response LANGUAGE sql AS 'SELECT status, headers, body FROM public.tell()';
 EOQ
 
@@ -215,15 +215,15 @@ foreach my $case (
 
 	ask($node, <<"EOQ");
 DO \$\$BEGIN
-	ALTER EXTENSION overten_auth DROP FUNCTION overten_handle_request(text, text, json, text);
+	ALTER EXTENSION overten_auth DROP FUNCTION overten_handle_request(text, text, json, bytea);
 EXCEPTION WHEN object_not_in_prerequisite_state THEN
 END\$\$;
-DROP FUNCTION overten_handle_request(text, text, json, text);
-CREATE FUNCTION overten_handle_request(text, text, json, text) RETURNS $type LANGUAGE sql AS \$\$$query\$\$;
+DROP FUNCTION overten_handle_request(text, text, json, bytea);
+CREATE FUNCTION overten_handle_request(text, text, json, bytea) RETURNS $type LANGUAGE sql AS \$\$$query\$\$;
 EOQ
 	is(summary(bytes($port, raw('GET /api/v1/verify HTTP/1.1', 'Connection: close'))), '500 internal_error', "a function that returns $type: $query");
 }
-ask($node, 'DROP FUNCTION overten_handle_request(text, text, json, text)');
+ask($node, 'DROP FUNCTION overten_handle_request(text, text, json, bytea)');
 is(summary(bytes($port, raw('GET /api/v1/verify HTTP/1.1', 'Connection: close'))), '500 internal_error', 'no function');
 ask($node, 'DROP EXTENSION overten_auth CASCADE');
 is(summary(bytes($port, raw('GET /api/v1/verify HTTP/1.1', 'Connection: close'))), '500 internal_error', 'no extension');

@@ -140,6 +140,26 @@ my @ways = (
 		'SELECT overten_verify_key((:secret)::text) FROM generate_series(1, 5);'
 	],
 	[
+		'joined to rows' => 3,
+		'SELECT key_id FROM generate_series(1, 3) n, overten_verify_key((:secret)::text || left(n::text, 0));'
+	],
+	[
+		'in a condition of rows' => 1,
+		'SELECT n FROM generate_series(1, 3) n WHERE EXISTS (SELECT FROM overten_verify_key(:secret));'
+	],
+	[
+		'beside rows of another function' => 1,
+		'SELECT overten_verify_key(:secret), generate_series(1, 3);'
+	],
+	[
+		'with all columns in the select list' => 1,
+		'SELECT (overten_verify_key(:secret)).*;'
+	],
+	[
+		'with its row left out' => 1,
+		'SELECT key_id FROM overten_verify_key(:secret) OFFSET 1;'
+	],
+	[
 		'HTTP' => 1,
 		"SELECT request(:secret, '{\"x-overten-client-addr\": \"192.0.2.1\"}');"
 	]);
@@ -503,7 +523,7 @@ sub wal_of
 	my $start = ask($owner, 'SELECT pg_current_wal_insert_lsn()');
 
 	ask($session,
-		"SELECT count(overten_verify_key('$secret')) FROM generate_series(1, $verifications)"
+		"SELECT count(*) FROM (SELECT overten_verify_key('$secret') FROM generate_series(1, $verifications)) v"
 	);
 	flush_usage($owner);
 	return ask($owner, "SELECT pg_current_wal_insert_lsn() - '$start'");

@@ -170,11 +170,11 @@ append_to_file($cycler_file, <<'EOQ');
 BEGIN;
 DROP EXTENSION overten_auth;
 CREATE EXTENSION overten_auth;
-SELECT overten_verify_key(secret), overten_verify_key(secret)
-FROM overten_create_org('Short-lived') o, overten_mint_key(o.org_id) m;
+SELECT a.key_id, b.key_id
+FROM overten_create_org('Short-lived') o, overten_mint_key(o.org_id) m, overten_verify_key(secret) a, overten_verify_key(secret) b;
 COMMIT;
-SELECT overten_verify_key(secret), overten_verify_key(secret)
-FROM overten_create_org('Short-lived') o, overten_mint_key(o.org_id) m;
+SELECT a.key_id, b.key_id
+FROM overten_create_org('Short-lived') o, overten_mint_key(o.org_id) m, overten_verify_key(secret) a, overten_verify_key(secret) b;
 EOQ
 my ($cycle_out, $cycle_err) = ('', '');
 my $cycler;

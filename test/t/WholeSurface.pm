@@ -87,13 +87,14 @@ sub run_bound
 	return ($? >> 8, $stderr);
 }
 
-# A statement that fails unless a condition holds.
+# A statement that fails unless a condition holds, of rows if there are any to
+# have come.
 sub check
 {
 	my ($condition, $from) = @_;
 
-	return "SELECT 1 OPERATOR(pg_catalog./) ($condition)::pg_catalog.int4 "
-	  . ($from ? "FROM $from" : '') . ";\n";
+	return "SELECT 1 OPERATOR(pg_catalog./) coalesce(pg_catalog.bool_and(holds IS TRUE), false)::pg_catalog.int4 "
+	  . "FROM (SELECT ($condition) AS holds " . ($from ? "FROM $from" : '') . ") checked;\n";
 }
 
 sub equal { return "$_[0] OPERATOR(pg_catalog.=) $_[1]"; }
@@ -166,7 +167,7 @@ sub surface
 	  check('overten_api.list_api_keys(:org_id) IS NOT NULL'),
 	  check('overten_api.key_usage(:org_id, :key_id) IS NOT NULL'),
 	  check('overten_api.revoke_api_key(NULL) IS NOT NULL'),
-	  check('public.overten_verify_key(:secret) IS NULL'),
+	  check(equal('pg_catalog.count(*)', 0), 'public.overten_verify_key(:secret)'),
 	  "SELECT pg_catalog.json_build_object('x-overten-authorization', pg_catalog.concat('Bearer ', :api_secret::pg_catalog.text))::pg_catalog.text AS by_api_key \\gset\n",
 	  $request->('by_api_key'),
 	  check(equal("pg_catalog.json_extract_path_text(overten_api.verify(), 'org_id')", ':org_id')),
@@ -184,9 +185,9 @@ sub surface
 
 	  check('NOT public.overten_revoke_key(:org_id, :key_id, \'again\')'),
 	  check('public.overten_revoke_leaked(:imported2, \'found\')'),
-	  check('public.overten_verify_key(:imported2) IS NULL'),
+	  check(equal('pg_catalog.count(*)', 0), 'public.overten_verify_key(:imported2)'),
 	  check(equal('public.overten_revoke_all(:org_id)', 3)),
-	  check('public.overten_verify_key(:api_secret) IS NULL'),
+	  check(equal('pg_catalog.count(*)', 0), 'public.overten_verify_key(:api_secret)'),
 	  check(equal('pg_catalog.count(*)', 16), 'overten_auth.audit_log WHERE org_id OPERATOR(pg_catalog.=) :org_id');
 }
 

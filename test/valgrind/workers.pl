@@ -82,8 +82,8 @@ FROM (SELECT '10.0.0.' || i FROM generate_series(1, 10) i
 EOQ
 reaches($node, 'postgres', 'overten_flush_usage', uses_of($key, $other_key), qr/^17\|0, 0\|2$/, 'uses are flushed');
 ask($owner, <<"EOQ");
-SELECT count(overten_verify_key(secret))
-FROM (SELECT secret FROM generate_series(1, 45) i, overten_mint_key('$org', 'key ' || i)) m
+SELECT count(*)
+FROM (SELECT secret FROM generate_series(1, 45) i, overten_mint_key('$org', 'key ' || i)) m, overten_verify_key(secret)
 EOQ
 cmp_ok(ask($owner, 'SELECT not_attributed FROM overten_stat'), '>', 0, 'the memory gets full');
 ask($owner, <<'EOQ');
