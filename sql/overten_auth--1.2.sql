@@ -169,6 +169,11 @@ CREATE TABLE overten_auth.key_usage (
 	last_used_at timestamptz NOT NULL,
 	CONSTRAINT key_usage_key UNIQUE NULLS NOT DISTINCT (key_id, hour, client_addr)
 ) WITH (fillfactor = 70);
+/*
+ * A publication of all tables would otherwise stop every flush.  No index can
+ * be the identity, because client_addr may be NULL.
+ */
+ALTER TABLE overten_auth.key_usage REPLICA IDENTITY FULL;
 CREATE INDEX key_usage_hour_idx ON overten_auth.key_usage (hour, key_id);
 REVOKE ALL ON overten_auth.key_usage FROM PUBLIC;
 COMMENT ON TABLE overten_auth.key_usage IS 'the history of each key, by hour and client address';
