@@ -27,6 +27,7 @@ OBJS = \
 	src/claims.o \
 	src/client_addr.o \
 	src/endpoints.o \
+	src/event_counts.o \
 	src/firebase_token.o \
 	src/flush_request.o \
 	src/http_message.o \
@@ -40,6 +41,7 @@ OBJS = \
 	src/key_command.o \
 	src/key_document.o \
 	src/key_fetch.o \
+	src/key_list.o \
 	src/key_request.o \
 	src/key_ring.o \
 	src/key_schedule.o \
@@ -76,6 +78,7 @@ OBJS = \
 	src/token_reader.o \
 	src/token_rules.o \
 	src/token_text.o \
+	src/unflushed_uses.o \
 	src/usage.o \
 	src/usage_anomalies.o \
 	src/usage_endpoint.o \
@@ -85,6 +88,8 @@ OBJS = \
 	src/usage_rows.o \
 	src/usage_table.o \
 	src/usage_worker.o \
+	src/use_arrays.o \
+	src/use_batches.o \
 	src/use_counters.o \
 	src/verify.o \
 	src/webhook_signature.o \

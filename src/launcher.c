@@ -150,6 +150,13 @@ find_oids(Oid *oids)
 	CommitTransactionCommand();
 }
 
+/* Is it this database? */
+static bool
+is_same(Oid database, void *oid)
+{
+	return database == *(Oid *) oid;
+}
+
 /* Forget the uses of a database that is none of those that there are now. */
 static void
 discard_unless_found(Oid oid, const Oid *oids)
@@ -157,7 +164,7 @@ discard_unless_found(Oid oid, const Oid *oids)
 	for (int i = 0; i < oa_number_of_databases(); i++)
 		if (oids[i] == oid)
 			return;
-	oa_discard_uses(oid);
+	(void) oa_discard_uses(is_same, &oid, PG_INT64_MAX);
 }
 
 /* Bring what is known of the databases up to date. */

@@ -279,13 +279,20 @@ flush(void *argument)
 
 		pg_atomic_write_u32(&database->used, 0);
 		pg_memory_barrier();
-		kept_back = oa_flush_uses();
+		kept_back = oa_flush_uses(database);
 		if (kept_back)
 			pg_atomic_write_u32(&database->used, 1);
 		if (kept_back || !ShutdownRequestPending ||
 			pg_atomic_read_u32(&database->used) == 0)
 			break;
 	}
+}
+
+/* Is it the session's database? */
+static bool
+is_mine(Oid database, void *argument)
+{
+	return database == MyDatabaseId;
 }
 
 static void
@@ -315,7 +322,7 @@ work(OaDatabase *database)
 		/* Else there would seem to be something to flush for ever. */
 		pg_atomic_write_u32(&database->used, 0);
 		pg_memory_barrier();
-		oa_discard_uses(MyDatabaseId);
+		(void) oa_discard_uses(is_mine, NULL, PG_INT64_MAX);
 		note_flush(database, begun_with);
 	}
 	else
