@@ -10,6 +10,7 @@
 
 #include <sys/stat.h>
 
+#include "access/transam.h"
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -87,6 +88,7 @@ extern void oa_check_uid(text *uid);
 typedef struct OaCache OaCache;
 
 extern void oa_cache_init(void);
+extern void oa_cache_entries_changed(int entries, void *extra);
 extern uint64 oa_cache_generation(void);
 extern uint64 oa_cache_latest_generation(void);
 extern OaCache *oa_cache_create(const char *name);
@@ -176,6 +178,7 @@ extern bool oa_store_find_key(OaRead *read, const uint8 *digest,
 							  OaKeyRow *row);
 extern bool oa_store_find_org(OaRead *read, text *org_id, OaOrgRow *row);
 extern List *oa_store_read_signing_keys(OaRead *read);
+extern FullTransactionId oa_full_xid(TransactionId xid);
 
 /* statement.c: the extension's own SQL, run as the owner of its tables */
 #define OA_STATEMENT_ARGS 10
@@ -393,11 +396,41 @@ typedef struct OaKeyState
 	char		outcome[OA_OUTCOME_MAX];	/* of the last fetch; "" if none */
 } OaKeyState;
 
+/* The jobs of a usage worker; see usage_jobs.c. */
+typedef enum OaJob
+{
+	OA_FLUSHING,
+	OA_CLEANING,				/* removing history that is old, or of no key */
+	OA_LOOKING_AT_KEYS,			/* are signing keys to be fetched? */
+	OA_JOBS
+} OaJob;
+
+typedef struct OaJobState
+{
+	int			failures;		/* in a row */
+	int64		due_at;			/* monotonic; not to be done before */
+	TimestampTz failed_at;		/* 0 if never */
+	char		failure[OA_FAILURE_MAX];	/* the last; "" if none */
+} OaJobState;
+
+/* How far the search for history that has no key has come. */
+typedef struct OaSweep
+{
+	int64		due_at;			/* monotonic; when to begin the next */
+	uint64		began_at;		/* transaction that was next when the last
+								 * began; 0 if there was none */
+	uint64		horizon;		/* what is from before may be removed */
+	bool		runs;
+	bool		in_history;		/* in key_usage, after key_last_used */
+	char		after[NAMEDATALEN]; /* the key that it has come to */
+} OaSweep;
+
 typedef struct OaDatabase
 {
 	char		name[NAMEDATALEN];	/* fixed */
 	pg_atomic_uint32 used;		/* is there something to flush? */
 	pg_atomic_uint32 overflowed;	/* was it logged that memory is short? */
+	pg_atomic_uint32 http_clients;	/* see http_clients.c */
 	pg_atomic_uint64 epoch;		/* of the next; see use_batches.c */
 	pg_atomic_uint64 batch;		/* that is on its way; 0 if none */
 
@@ -406,12 +439,11 @@ typedef struct OaDatabase
 	PGPROC	   *waiting;		/* usage worker that waits for work */
 	PGPROC	   *working;		/* usage worker that is at work */
 	int64		look_at;		/* monotonic; when to look after the tables */
-	int64		flush_at;		/* monotonic; when to flush, if used */
 	OaRequests	requests;		/* for a flush */
-	int			failures;		/* in a row */
-	TimestampTz flushed_at;		/* 0 if never */
-	TimestampTz failed_at;
-	char		failure[OA_FAILURE_MAX];	/* the last; "" if none */
+	TimestampTz flushed_at;		/* what was used before is in the tables; 0 if
+								 * that was never so */
+	OaJobState	jobs[OA_JOBS];
+	OaSweep		sweep;
 	OaKeyState	keys;
 } OaDatabase;
 
@@ -424,6 +456,8 @@ extern uint64 oa_next_batch(void);
 extern int	oa_number_of_databases(void);
 extern OaDatabase *oa_database(int n);
 extern OaDatabase *oa_my_database(void);
+extern void oa_copy_database(OaDatabase *database, OaDatabase *copy);
+extern char *oa_readable_message(const char *message);
 extern void oa_lock_databases(LWLockMode mode);
 extern void oa_unlock_databases(void);
 extern void oa_lock_batches(LWLockMode mode);
@@ -447,6 +481,10 @@ extern void oa_subtract_batch(OaDatabase *database, const OaUses *uses,
 							  int count);
 extern bool oa_discard_uses(OaDatabaseTest is_gone, void *argument,
 							int64 before);
+
+/* http_clients.c: whether their addresses say anything */
+extern void oa_note_http_client(OaDatabase *database,
+								const OaClientAddr *client);
 
 /* unflushed_uses.c: reading what is not in the tables yet */
 typedef struct OaExactRead
@@ -484,7 +522,21 @@ extern bool oa_lock_usage_tables(void);
 /* usage_rows.c, usage_flush.c: from shared memory into the tables */
 extern void oa_write_uses(OaUses *uses, int count, bool *known);
 extern bool oa_flush_uses(OaDatabase *database);
+
+/* usage_cleaning.c: removing history */
 extern bool oa_remove_old_usage(void);
+extern void oa_sweep_usage(OaDatabase *database);
+
+/* usage_jobs.c: what a usage worker does once it is connected */
+extern const char *oa_job_activity(OaJob job);
+extern int64 oa_job_pause_ms(const OaJobState *state);
+extern void oa_note_job_failure(OaDatabase *database, OaJob job, uint64 asked,
+								const char *failure);
+extern void oa_do_usage_jobs(OaDatabase *database, uint64 asked);
+
+/* database_oids.c: which database has which name */
+extern void oa_forget_database(OaDatabase *database);
+extern void oa_find_databases(void);
 
 /* launcher.c, usage_worker.c: the background workers */
 extern void oa_register_launcher(void);

@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "commands/dbcommands.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -128,6 +129,7 @@ init_database(OaDatabase *database, const char *name)
 	strlcpy(database->name, name, sizeof(database->name));
 	pg_atomic_init_u32(&database->used, 0);
 	pg_atomic_init_u32(&database->overflowed, 0);
+	pg_atomic_init_u32(&database->http_clients, 0);
 	pg_atomic_init_u64(&database->epoch, 0);
 	pg_atomic_init_u64(&database->batch, 0);
 	ConditionVariableInit(&database->requests.changed);
@@ -240,6 +242,37 @@ oa_my_database(void)
 		if (strcmp(shared->database[i].name, name) == 0)
 			return &shared->database[i];
 	return NULL;
+}
+
+/*
+ * Copy the state of the session's database.  Until the launcher knows that the
+ * database has the name, what there is is about another one.
+ */
+void
+oa_copy_database(OaDatabase *database, OaDatabase *copy)
+{
+	oa_lock_databases(LW_SHARED);
+	memcpy(copy, database, sizeof(*copy));
+	oa_unlock_databases();
+	if (copy->oid != MyDatabaseId)
+		oa_forget_database(copy);
+}
+
+/*
+ * A copy of a message that a worker has left, valid in the encoding of this
+ * database even if that is not the worker's.
+ */
+char	   *
+oa_readable_message(const char *message)
+{
+	char	   *copy = pstrdup(message);
+
+	if (!pg_verify_mbstr(GetDatabaseEncoding(), copy, (int) strlen(copy),
+						 true))
+		for (char *c = copy; *c != '\0'; c++)
+			if (IS_HIGHBIT_SET(*c))
+				*c = '?';
+	return copy;
 }
 
 /* Lock the state of all databases. */

@@ -24,7 +24,6 @@
 #include "overten_auth.h"
 
 #define BATCH_MAX			10000
-#define REMOVE_MAX			10000	/* rows of old history in a transaction */
 #define UNKNOWN_KEY_MS		(5 * 60 * 1000)
 
 typedef struct Batch
@@ -136,35 +135,4 @@ oa_flush_uses(OaDatabase *database)
 	pfree(batch.known);
 	pfree(batch.uses);
 	return kept_back;
-}
-
-/*
- * Remove history that is older than overten_auth.usage_retention, some rows at
- * a time.  Returns whether there may be more.
- */
-bool
-oa_remove_old_usage(void)
-{
-	static OaStatement remove = {
-		.table = "key_usage",
-		.text = "DELETE FROM overten_auth.key_usage "
-		"WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
-		"SELECT ctid FROM overten_auth.key_usage "
-		"WHERE hour OPERATOR(pg_catalog.<) $1 LIMIT $2))",
-		.nargs = 2,
-		.argtypes = {TIMESTAMPTZOID, INT8OID},
-	};
-	Datum		values[2];
-	uint64		removed;
-	int			level;
-
-	oa_worker_begin();
-	values[0] = TimestampTzGetDatum(GetCurrentTimestamp() -
-									oa_usage_retention * USECS_PER_MINUTE);
-	values[1] = Int64GetDatum(REMOVE_MAX);
-	level = oa_statements_begin();
-	removed = oa_statement_run(&remove, values, NULL);
-	oa_statements_end(level);
-	oa_worker_commit();
-	return removed == REMOVE_MAX;
 }
