@@ -58,23 +58,37 @@ set_message(Datum *value, bool *isnull, const char *message)
 	*isnull = (message[0] == '\0');
 }
 
-/* The last failure of any of the usage worker's jobs. */
+/*
+ * The usage worker's job whose failure is worth telling: one that still fails,
+ * first of all the flush; else the one that failed last.
+ */
+static OaJob
+failed_job(const OaJobState *jobs)
+{
+	OaJob		last = OA_FLUSHING;
+
+	for (int job = 0; job < OA_JOBS; job++)
+	{
+		if (jobs[job].failures > 0)
+			return job;
+		if (jobs[job].failed_at > jobs[last].failed_at)
+			last = job;
+	}
+	return last;
+}
+
+/* What a job has failed with. */
 static void
 describe_failure(const OaDatabase *database, Datum *values, bool *nulls)
 {
 	const OaJobState *jobs = database->jobs;
-	const char *failure;
-	int			last = OA_FLUSHING;
+	OaJob		job = failed_job(jobs);
+	const char *failure = jobs[job].failure;
 
-	for (int job = 0; job < OA_JOBS; job++)
-		if (jobs[job].failed_at > jobs[last].failed_at)
-			last = job;
-
-	failure = jobs[last].failure;
-	if (last != OA_FLUSHING)
-		failure = psprintf("%s: %s", oa_job_activity(last), failure);
+	if (job != OA_FLUSHING)
+		failure = psprintf("%s: %s", oa_job_activity(job), failure);
 	set_time(&values[FLUSH_FAILED_AT], &nulls[FLUSH_FAILED_AT],
-			 jobs[last].failed_at);
+			 jobs[job].failed_at);
 	set_message(&values[FLUSH_FAILURE], &nulls[FLUSH_FAILURE], failure);
 }
 
