@@ -199,11 +199,17 @@ verify($owner, $locked);
 start_log();
 my $session = $node->background_psql('postgres');
 ask($session, "BEGIN; SELECT FROM overten_auth.key_last_used WHERE key_id = '$locked_key' FOR UPDATE");
-$node->poll_query_until('postgres',
-	"SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'overten_auth usage worker' AND wait_event_type = 'Lock')")
-  or die 'the worker does not wait';
-is(ask($session, "UPDATE overten_auth.key_usage SET refused = refused WHERE key_id = '$locked_key' RETURNING true"),
-	't', 'a session that the worker waits for, and that waits for the worker, gets its lock');
+# As soon as the worker waits, wait for what it has written.
+is(ask($session, <<"EOQ"), 't', 'a session that the worker waits for, and that waits for the worker, gets its lock');
+DO \$\$
+BEGIN
+	WHILE NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted) LOOP
+		PERFORM pg_sleep(0.001);
+	END LOOP;
+END
+\$\$;
+UPDATE overten_auth.key_usage SET refused = refused WHERE key_id = '$locked_key' RETURNING true;
+EOQ
 ask($session, 'COMMIT');
 $session->quit;
 flush_usage($owner);
