@@ -27,10 +27,13 @@ OBJS = \
 	src/claims.o \
 	src/client_addr.o \
 	src/client_addr_text.o \
+	src/database_oids.o \
 	src/encoding.o \
 	src/endpoints.o \
+	src/event_counts.o \
 	src/firebase_token.o \
 	src/flush_request.o \
+	src/http_clients.o \
 	src/http_headers.o \
 	src/http_message.o \
 	src/http_request.o \
@@ -44,6 +47,7 @@ OBJS = \
 	src/key_document.o \
 	src/key_fetch.o \
 	src/key_flaws.o \
+	src/key_list.o \
 	src/key_request.o \
 	src/key_ring.o \
 	src/key_schedule.o \
@@ -84,15 +88,20 @@ OBJS = \
 	src/token_reader.o \
 	src/token_rules.o \
 	src/token_text.o \
+	src/unflushed_uses.o \
 	src/usage.o \
 	src/usage_anomalies.o \
+	src/usage_cleaning.o \
 	src/usage_endpoint.o \
 	src/usage_flush.o \
+	src/usage_jobs.o \
 	src/usage_lock.o \
 	src/usage_report.o \
 	src/usage_rows.o \
 	src/usage_table.o \
 	src/usage_worker.o \
+	src/use_arrays.o \
+	src/use_batches.o \
 	src/use_counters.o \
 	src/verify.o \
 	src/webhook_signature.o \
@@ -115,7 +124,7 @@ PROVE_TESTS = test/t/*.pl
 # They wait more than they work.
 PROVE_FLAGS = -j2
 
-EXTRA_CLEAN = test/race/race test/faults/load test/faults/clock_shift.so test/unit/key_answer
+EXTRA_CLEAN = test/race/race test/faults/load test/faults/clock_shift.so test/modules/flush_pauses.so test/unit/key_answer
 
 # Called once a statement, these functions gain nothing from being inlined by
 # the JIT compiler.
@@ -141,6 +150,9 @@ test/faults/load: $(addprefix test/faults/,load.c journal.c clients.c check.c lo
 
 test/faults/clock_shift.so: test/faults/clock_shift.c
 	$(CC) $(CFLAGS) -fPIC -shared -o $@ $< -ldl
+
+test/modules/flush_pauses.so: test/modules/flush_pauses.c
+	$(CC) $(CFLAGS) $(CPPFLAGS) -fPIC -shared -o $@ $<
 
 # What needs no server can be tried without one.
 test/unit/key_answer: test/unit/key_answer.c src/key_answer.c src/key_schedule.c src/overten_auth.h
@@ -227,7 +239,7 @@ format:
 	$(PACKAGES) lint
 	$(MAKE) --no-print-directory run-format
 
-run-test: all test/race/race test/unit/key_answer $(GATEWAY) $(WEBHOOKS)
+run-test: all test/race/race test/modules/flush_pauses.so test/unit/key_answer $(GATEWAY) $(WEBHOOKS)
 	$(TEMP_INSTALL) $(MAKE) installcheck EXTRA_REGRESS_OPTS='$(TEMP_INSTANCE)'
 
 run-test-matrix: $(GATEWAY) $(WEBHOOKS)

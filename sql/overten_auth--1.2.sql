@@ -169,6 +169,11 @@ CREATE TABLE overten_auth.key_usage (
 	last_used_at timestamptz NOT NULL,
 	CONSTRAINT key_usage_key UNIQUE NULLS NOT DISTINCT (key_id, hour, client_addr)
 ) WITH (fillfactor = 70);
+/*
+ * A publication of all tables would otherwise stop every flush.  No index can
+ * be the identity, because client_addr may be NULL.
+ */
+ALTER TABLE overten_auth.key_usage REPLICA IDENTITY FULL;
 CREATE INDEX key_usage_hour_idx ON overten_auth.key_usage (hour, key_id);
 REVOKE ALL ON overten_auth.key_usage FROM PUBLIC;
 COMMENT ON TABLE overten_auth.key_usage IS 'the history of each key, by hour and client address';
@@ -180,6 +185,22 @@ COMMENT ON COLUMN overten_auth.key_usage.refused IS 'attempts to use it after it
 COMMENT ON COLUMN overten_auth.key_usage.first_used_at IS 'time of the first use or attempt';
 COMMENT ON COLUMN overten_auth.key_usage.last_used_at IS 'time of the last use or attempt';
 COMMENT ON INDEX overten_auth.key_usage_hour_idx IS 'finds what is older than overten_auth.usage_retention, and how far the history goes back; with the key, so that a planner who takes it for a key and hour does no harm';
+
+/*
+ * Which counts of the servers' shared memory the tables above hold already.
+ * Not dumped: a server that has started anew counts under another source.
+ */
+CREATE TABLE overten_auth.usage_batches (
+	source uuid
+		CONSTRAINT usage_batches_pkey PRIMARY KEY,
+	last_batch int8 NOT NULL,
+	written_at timestamptz NOT NULL
+) WITH (fillfactor = 10);
+REVOKE ALL ON overten_auth.usage_batches FROM PUBLIC;
+COMMENT ON TABLE overten_auth.usage_batches IS 'the last batch of uses that was written from each shared memory, in the transaction that wrote it';
+COMMENT ON COLUMN overten_auth.usage_batches.source IS 'the shared memory: random at each start of a server';
+COMMENT ON COLUMN overten_auth.usage_batches.last_batch IS 'the number of the batch; those before it are written, or never will be';
+COMMENT ON COLUMN overten_auth.usage_batches.written_at IS 'when it was written';
 
 CREATE TABLE overten_auth.audit_log (
 	audit_id uuid DEFAULT gen_random_uuid()
@@ -795,7 +816,8 @@ COMMENT ON FUNCTION overten_api.authenticate_request IS
  */
 REVOKE ALL ON TYPE overten_auth.tiers, overten_auth.orgs,
 	overten_auth.members, overten_auth.api_keys, overten_auth.key_last_used,
-	overten_auth.key_usage, overten_auth.audit_log, overten_auth.signing_keys,
+	overten_auth.key_usage, overten_auth.usage_batches,
+	overten_auth.audit_log, overten_auth.signing_keys,
 	@extschema@.overten_stat FROM PUBLIC;
 DO $$
 DECLARE

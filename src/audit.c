@@ -10,9 +10,23 @@
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "postmaster/bgworker.h"
 #include "utils/builtins.h"
 
 #include "overten_auth.h"
+
+/*
+ * Who acts: the role of the session, or one of our background workers, by its
+ * type.  Others' workers run what a role has told them to.
+ */
+static const char *
+actor(void)
+{
+	if (MyBgworkerEntry != NULL &&
+		strcmp(MyBgworkerEntry->bgw_library_name, "overten_auth") == 0)
+		return MyBgworkerEntry->bgw_type;
+	return GetUserNameFromId(GetSessionUserId(), false);
+}
 
 /*
  * Write one row.  Called between oa_statements_begin() and _end().
@@ -36,7 +50,7 @@ oa_audit(const char *action, text *org_id, text *key_id, text *uid,
 		CStringGetTextDatum(action),
 		PointerGetDatum(org_id),
 		PointerGetDatum(key_id),
-		CStringGetTextDatum(GetUserNameFromId(GetSessionUserId(), false)),
+		CStringGetTextDatum(actor()),
 		PointerGetDatum(uid),
 		PointerGetDatum(detail),
 	};

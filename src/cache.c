@@ -58,6 +58,7 @@
 
 struct OaCache
 {
+	OaCache    *next;			/* of all caches */
 	const char *name;			/* of its memory context */
 	uint64		generation;		/* what the entries were read under */
 	MemoryContext context;		/* holds table and values; NULL when empty */
@@ -74,6 +75,9 @@ typedef struct OaCacheEntry
 	Size		size;			/* of the value */
 	void	   *value;
 } OaCacheEntry;
+
+/* All caches of this backend. */
+static OaCache *caches = NULL;
 
 /* Counts the changes of watched tables that this backend has heard of. */
 static uint64 generation = 1;
@@ -118,6 +122,8 @@ oa_cache_create(const char *name)
 
 	cache->name = name;
 	dlist_init(&cache->recent);
+	cache->next = caches;
+	caches = cache;
 	return cache;
 }
 
@@ -168,6 +174,25 @@ discard(OaCache *cache, OaCacheEntry *entry)
 	pfree(entry->value);
 	dlist_delete(&entry->recent);
 	hash_search(cache->table, entry->key, HASH_REMOVE, NULL);
+}
+
+/*
+ * The assign hook of overten_auth.cache_entries: what has no place any more
+ * goes at once, for it may be a secret that should not stay.  Nothing here can
+ * fail, and nobody holds on to an entry while a setting is set.
+ */
+void
+oa_cache_entries_changed(int entries, void *extra)
+{
+	for (OaCache *cache = caches; cache != NULL; cache = cache->next)
+	{
+		if (entries == 0)
+			empty(cache);
+		while (cache->table != NULL &&
+			   hash_get_num_entries(cache->table) > entries)
+			discard(cache, dlist_tail_element(OaCacheEntry, recent,
+											  &cache->recent));
+	}
 }
 
 /*

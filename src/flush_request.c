@@ -12,17 +12,16 @@ PG_FUNCTION_INFO_V1(overten_flush_usage);
 
 /* Raise 55000 for a flush that failed. */
 static void
-report_failure(const OaDatabase *database)
+report_failure(OaDatabase *database)
 {
-	char		failure[OA_FAILURE_MAX];
+	OaDatabase	copy;
 
-	oa_lock_databases(LW_SHARED);
-	strlcpy(failure, database->failure, sizeof(failure));
-	oa_unlock_databases();
+	oa_copy_database(database, &copy);
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("usage could not be flushed"),
-			 errdetail("The worker reports: %s.", failure),
+			 errdetail("The worker reports: %s.",
+					   oa_readable_message(copy.jobs[OA_FLUSHING].failure)),
 			 errhint("No use is lost: the worker tries again.")));
 }
 

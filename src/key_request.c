@@ -48,14 +48,13 @@ find_database(void)
 
 /* Raise 55000 for a fetch that failed. */
 static void
-report_failure(const OaKeyState *keys)
+report_failure(OaDatabase *database)
 {
-	char		outcome[OA_OUTCOME_MAX];
+	OaDatabase	copy;
 
-	oa_lock_databases(LW_SHARED);
-	strlcpy(outcome, keys->outcome, sizeof(outcome));
-	oa_unlock_databases();
-	refuse(outcome, "The keys are as they were; the server log may say more.");
+	oa_copy_database(database, &copy);
+	refuse(oa_readable_message(copy.keys.outcome),
+		   "The keys are as they were; the server log may say more.");
 }
 
 /*
@@ -76,7 +75,7 @@ overten_refresh_signing_keys(PG_FUNCTION_ARGS)
 		case OA_REQUEST_DONE:
 			break;
 		case OA_REQUEST_FAILED:
-			report_failure(&database->keys);
+			report_failure(database);
 			break;
 		case OA_REQUEST_WAITS:
 			refuse("It took longer than 30 seconds.", "See the server log.");

@@ -1,6 +1,6 @@
 /*
  * keys.c
- *		Mints, lists and revokes the API keys of an org.
+ *		Mints and revokes the API keys of an org.
  *
  * A secret exists here between its making and its return; the table gets the
  * digest and the first 12 characters.  Minting and revoking make their commit
@@ -19,7 +19,6 @@
 #include "overten_auth.h"
 
 PG_FUNCTION_INFO_V1(overten_mint_key);
-PG_FUNCTION_INFO_V1(overten_list_keys);
 PG_FUNCTION_INFO_V1(overten_revoke_key);
 
 /* Insert the row of a new key.  False if there is no such org. */
@@ -189,71 +188,6 @@ overten_mint_key(PG_FUNCTION_ARGS)
 	values[5] = PointerGetDatum(minted.secret);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(descriptor, values,
 													  nulls)));
-}
-
-static OaStatement list_keys = {
-	.table = "api_keys",
-	.text = "SELECT k.key_id, k.name, k.prefix, k.created_at, "
-	"u.last_used_at, k.revoked_at "
-	"FROM overten_auth.api_keys k "
-	"LEFT JOIN overten_auth.key_last_used u "
-	"ON u.key_id OPERATOR(pg_catalog.=) k.key_id "
-	"WHERE k.org_id OPERATOR(pg_catalog.=) $1 "
-	"ORDER BY k.created_at, k.key_id",
-	.nargs = 1,
-	.argtypes = {TEXTOID},
-};
-
-/*
- * Call back for each key of an org, revoked ones too, in the order of their
- * creation.  What the callback gets is gone afterwards.
- */
-void
-oa_list_keys(text *org_id, OaKeyCallback callback, void *argument)
-{
-	Datum		values[] = {PointerGetDatum(org_id)};
-	int			level = oa_statements_begin();
-	int			count = (int) oa_statement_run(&list_keys, values, NULL);
-
-	for (int row = 0; row < count; row++)
-	{
-		OaListedKey key;
-		bool		isnull;
-
-		key.key_id = DatumGetTextPP(oa_statement_result(row, 1, &isnull));
-		key.name = DatumGetTextPP(oa_statement_result(row, 2, &isnull));
-		key.prefix = DatumGetTextPP(oa_statement_result(row, 3, &isnull));
-		key.created_at = DatumGetTimestampTz(oa_statement_result(row, 4,
-																 &isnull));
-		key.last_used_at = DatumGetTimestampTz(oa_statement_result(row, 5,
-																   &key.never_used));
-		key.revoked_at = DatumGetTimestampTz(oa_statement_result(row, 6,
-																 &key.active));
-		callback(&key, argument);
-	}
-	oa_statements_end(level);
-}
-
-/*
- * overten_list_keys(org_id text)
- *		returns setof key_id, name, prefix, created_at, last_used_at, revoked_at
- *
- * Revoked keys too, in the order of their creation.  Errors: 22004, 42704.
- */
-Datum
-overten_list_keys(PG_FUNCTION_ARGS)
-{
-	Datum		org_id = PointerGetDatum(oa_text_argument(fcinfo, 0, "org_id"));
-	int			level;
-
-	InitMaterializedSRF(fcinfo, 0);
-	level = oa_statements_begin();
-	if (oa_statement_run(&list_keys, &org_id, NULL) > 0)
-		oa_statement_return_rows(fcinfo);
-	else
-		oa_require_org(DatumGetTextPP(org_id));
-	oa_statements_end(level);
-	return (Datum) 0;
 }
 
 /*

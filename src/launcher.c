@@ -12,17 +12,12 @@
  * Signing keys are fetched by another worker, which is started when it is time
  * (key_worker.c).
  *
- * The launcher itself is connected to no database, but can read pg_database.
- * It starts when recovery has finished: on a standby, at its promotion.  What
+ * The launcher itself is connected to no database, but can read pg_database
+ * (database_oids.c).  It starts when recovery has finished: on a standby, at its promotion.  What
  * it knows of the workers is in shared memory, so it can be restarted.
  */
 #include "postgres.h"
 
-#include "access/heapam.h"
-#include "access/table.h"
-#include "access/tableam.h"
-#include "access/xact.h"
-#include "catalog/pg_database.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -30,7 +25,6 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
-#include "utils/snapmgr.h"
 #include "utils/wait_event.h"
 
 #include "overten_auth.h"
@@ -93,96 +87,22 @@ start_worker(const char *function, const char *type, int database)
 	return RegisterDynamicBackgroundWorker(&worker, &handle) ? handle : NULL;
 }
 
-/*
- * Note what OID a database has now, InvalidOid for none.  Returns what it had
- * before.
- */
-static Oid
-set_oid(OaDatabase *database, Oid oid)
-{
-	Oid			old;
-
-	oa_lock_databases(LW_EXCLUSIVE);
-	old = database->oid;
-	if (oid != old)
-	{
-		database->oid = oid;
-		database->look_at = 0;
-		oa_keys_forget(&database->keys);
-		if (database->waiting != NULL)
-			SetLatch(&database->waiting->procLatch);
-	}
-	oa_unlock_databases();
-	if (oid != old)
-	{
-		ConditionVariableBroadcast(&database->requests.changed);
-		ConditionVariableBroadcast(&database->keys.requests.changed);
-	}
-	return old;
-}
-
-/*
- * Look which databases there are.  The indexes of pg_database may not be known
- * to a process that is connected to none, so the table is scanned.
- */
-static void
-find_oids(Oid *oids)
-{
-	Relation	catalog;
-	TableScanDesc scan;
-	HeapTuple	tuple;
-
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	(void) GetTransactionSnapshot();
-	catalog = table_open(DatabaseRelationId, AccessShareLock);
-	scan = table_beginscan_catalog(catalog, 0, NULL);
-	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
-	{
-		Form_pg_database row = (Form_pg_database) GETSTRUCT(tuple);
-
-		for (int i = 0; i < oa_number_of_databases(); i++)
-			if (strcmp(NameStr(row->datname), oa_database(i)->name) == 0)
-				oids[i] = row->oid;
-	}
-	table_endscan(scan);
-	table_close(catalog, AccessShareLock);
-	CommitTransactionCommand();
-}
-
-/* Forget the uses of a database that is none of those that there are now. */
-static void
-discard_unless_found(Oid oid, const Oid *oids)
-{
-	for (int i = 0; i < oa_number_of_databases(); i++)
-		if (oids[i] == oid)
-			return;
-	oa_discard_uses(oid);
-}
-
 /* Bring what is known of the databases up to date. */
 static void
 find_databases(Started *started)
 {
-	Oid			oids[OA_DATABASES_MAX] = {InvalidOid};
-	Oid			old_oids[OA_DATABASES_MAX] = {InvalidOid};
-
 	pgstat_report_activity(STATE_RUNNING, "looking for databases");
-	find_oids(oids);
+	oa_find_databases();
 	for (int i = 0; i < oa_number_of_databases(); i++)
 	{
-		old_oids[i] = set_oid(oa_database(i), oids[i]);
-		if (!OidIsValid(oids[i]) && !started[i].missing_logged)
+		bool		missing = !OidIsValid(oa_database(i)->oid);
+
+		if (missing && !started[i].missing_logged)
 			ereport(LOG,
 					(errmsg("database \"%s\" of overten_auth.databases does not exist",
 							oa_database(i)->name)));
-		started[i].missing_logged = !OidIsValid(oids[i]);
+		started[i].missing_logged = missing;
 	}
-
-	/* One that has another name now may have the name of another. */
-	for (int i = 0; i < oa_number_of_databases(); i++)
-		if (OidIsValid(old_oids[i]))
-			discard_unless_found(old_oids[i], oids);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
@@ -277,6 +197,9 @@ reload(void)
 		OaDatabase *database = oa_database(i);
 
 		database->look_at = 0;
+		database->sweep.due_at = 0;
+		for (int job = 0; job < OA_JOBS; job++)
+			database->jobs[job].due_at = 0;
 		oa_keys_hurry(&database->keys);
 		if (database->waiting != NULL)
 			SetLatch(&database->waiting->procLatch);

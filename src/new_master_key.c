@@ -20,6 +20,10 @@
  * The mark is made after the directory of the key file has been flushed, and
  * whoever does not find it does both.  So no value is sealed with a key that
  * a crash could take away.
+ *
+ * A crash can leave the file with the temporary name, which holds a key, perhaps
+ * the one in use.  The first sealing of each session removes such files, when
+ * they are old enough to be nobody's work.
  */
 #include "postgres.h"
 
@@ -37,6 +41,7 @@
 #include "overten_auth.h"
 
 #define MARK_FILE	"overten_auth.sealed"	/* in the data directory */
+#define STALE_SECONDS	3600
 
 static const char mark_text[] =
 "overten_auth has sealed webhook secrets in this cluster.\n"
@@ -104,6 +109,72 @@ write_file(const char *path, mode_t mode, const char *bytes, size_t length)
 }
 
 /*
+ * Split a path into its directory, "." if it names none, and the name in it.
+ * Returns the name.
+ */
+static const char *
+split_path(const char *path, char *directory)
+{
+	const char *slash = last_dir_separator(path);
+
+	strlcpy(directory, path, MAXPGPATH);
+	get_parent_directory(directory);
+	if (directory[0] == '\0')
+		strlcpy(directory, ".", MAXPGPATH);
+	return slash != NULL ? slash + 1 : path;
+}
+
+/* Is it the temporary name of a file: NAME.xxxxxxxx.tmp? */
+static bool
+is_temporary(const char *candidate, const char *name)
+{
+	size_t		length = strlen(name);
+
+	return strncmp(candidate, name, length) == 0 &&
+		candidate[length] == '.' &&
+		strspn(candidate + length + 1, "0123456789abcdef") == 8 &&
+		strcmp(candidate + length + 9, ".tmp") == 0;
+}
+
+/* Is it a file of ours that nobody has written to for a while? */
+static bool
+is_stale(const char *path)
+{
+	struct stat status;
+
+	return lstat(path, &status) == 0 && S_ISREG(status.st_mode) &&
+		status.st_uid == geteuid() &&
+		status.st_mtime < time(NULL) - STALE_SECONDS;
+}
+
+/* Remove what crashes have left beside a file.  It is no matter if that fails. */
+static void
+remove_stale_files(const char *path)
+{
+	char		directory[MAXPGPATH];
+	const char *name = split_path(path, directory);
+	DIR		   *dir = AllocateDir(directory);
+	struct dirent *entry;
+
+	while (dir != NULL &&
+		   (entry = ReadDirExtended(dir, directory, LOG_SERVER_ONLY)) != NULL)
+	{
+		char		candidate[MAXPGPATH * 2];
+
+		if (!is_temporary(entry->d_name, name))
+			continue;
+		snprintf(candidate, sizeof(candidate), "%s/%s", directory,
+				 entry->d_name);
+		if (is_stale(candidate) && unlink(candidate) != 0)
+			ereport(LOG_SERVER_ONLY,
+					(errcode_for_file_access(),
+					 errmsg("could not remove a temporary file of overten_auth: %m")));
+	}
+	if (dir != NULL)
+		FreeDir(dir);
+}
+
+/*
  * Make a file as a whole, unless there is one by now.  Returns an errno, 0 if
  * it is there.
  */
@@ -129,9 +200,8 @@ flush_directory(const char *path)
 {
 	char		directory[MAXPGPATH];
 
-	strlcpy(directory, path, sizeof(directory));
-	get_parent_directory(directory);
-	fsync_fname_ext(directory[0] != '\0' ? directory : ".", true, true, ERROR);
+	(void) split_path(path, directory);
+	fsync_fname_ext(directory, true, true, ERROR);
 }
 
 static void
@@ -186,6 +256,8 @@ oa_settle_master_key_file(void)
 
 	if (settled)
 		return;
+	remove_stale_files(oa_master_key_file);
+	remove_stale_files(MARK_FILE);
 	if (!cluster_is_marked())
 	{
 		PreventCommandIfReadOnly("the sealing of webhook secrets");

@@ -167,7 +167,7 @@ _PG_init(void)
 							&oa_cache_entries,
 							4096, 0, 1024 * 1024,
 							PGC_SUSET, 0,
-							NULL, NULL, NULL);
+							NULL, oa_cache_entries_changed, NULL);
 
 	DefineCustomBoolVariable("overten_auth.record_use_without_preload",
 							 "Records in the verifying transaction when a key was last used.",

@@ -10,6 +10,7 @@
 
 #include <sys/stat.h>
 
+#include "access/transam.h"
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -106,6 +107,7 @@ extern OaTextRule oa_check_uid(text *uid);
 typedef struct OaCache OaCache;
 
 extern void oa_cache_init(void);
+extern void oa_cache_entries_changed(int entries, void *extra);
 extern uint64 oa_cache_generation(void);
 extern uint64 oa_cache_latest_generation(void);
 extern OaCache *oa_cache_create(const char *name);
@@ -195,9 +197,10 @@ extern bool oa_store_find_key(OaRead *read, const uint8 *digest,
 							  OaKeyRow *row);
 extern bool oa_store_find_org(OaRead *read, text *org_id, OaOrgRow *row);
 extern List *oa_store_read_signing_keys(OaRead *read);
+extern FullTransactionId oa_full_xid(TransactionId xid);
 
 /* statement.c: the extension's own SQL, run as the owner of its tables */
-#define OA_STATEMENT_ARGS 8
+#define OA_STATEMENT_ARGS 10
 
 typedef struct OaStatement
 {
@@ -212,10 +215,16 @@ typedef struct OaStatement
 extern int	oa_statements_begin(void);
 extern uint64 oa_statement_run(OaStatement *statement, const Datum *values,
 							   const char *nulls);
+extern uint64 oa_statement_run_under(OaStatement *statement,
+									 const Datum *values, const char *nulls,
+									 Snapshot snapshot);
 extern Datum oa_statement_result(int row, int column, bool *isnull);
 extern text *oa_statement_text(int row, int column);
 extern bool oa_statement_bool(int row, int column);
 extern void oa_statement_return_rows(FunctionCallInfo fcinfo);
+extern void oa_statement_return_row(FunctionCallInfo fcinfo, int row);
+extern void oa_statement_return_changed(FunctionCallInfo fcinfo, int row,
+										int column, Datum value);
 extern void oa_statements_end(int guc_level);
 
 /* audit.c: the audit log */
@@ -344,6 +353,7 @@ extern const OaUseRecorder oa_table_recorder;
 #define OA_USE_PARTITIONS	64	/* locks */
 #define OA_COUNTED_ID_MAX	32	/* bytes of a key's id; minted ones have 24 */
 #define OA_ADDRESSES_MAX	64	/* that are told apart, of a key in an hour */
+#define OA_HOURS_MAX		2200	/* that can have counts: 91 days */
 
 typedef struct OaUseKey
 {
@@ -362,8 +372,19 @@ typedef struct OaUses
 	TimestampTz first_used_at;
 	TimestampTz last_accepted_at;	/* 0 if none was accepted */
 	TimestampTz last_refused_at;
+	int64		taken_accepted; /* by a batch that is on its way; for readers */
+	int64		taken_refused;
 } OaUses;
 
+typedef struct OaUseCounters OaUseCounters;
+
+extern Size oa_use_counters_size(int size);
+extern void oa_use_counters_init(void *memory, int size,
+								 LWLockPadded *partition_locks, bool first);
+extern void oa_use_counters_fill(int *used, int *size);
+extern bool oa_count_use(OaUseKey *key, bool accepted, TimestampTz now);
+
+/* event_counts.c: counting what the statistics show */
 typedef enum OaEvent
 {
 	OA_CACHE_HIT,				/* accepted without a look at the tables */
@@ -376,19 +397,10 @@ typedef enum OaEvent
 	OA_EVENTS
 } OaEvent;
 
-typedef struct OaUseCounters OaUseCounters;
-
-extern Size oa_use_counters_size(int size);
-extern void oa_use_counters_init(void *memory, int size,
-								 LWLockPadded *partition_locks, bool first);
-extern void oa_use_counters_fill(int *used, int *size);
+extern Size oa_event_counts_size(void);
+extern void oa_event_counts_init(void *memory, bool first);
 extern void oa_count_event(OaEvent event);
 extern uint64 oa_event_count(OaEvent event);
-extern bool oa_count_use(OaUseKey *key, bool accepted, TimestampTz now);
-extern int	oa_collect_uses(Oid database, uint32 *bucket, OaUses *uses,
-							int capacity);
-extern void oa_subtract_uses(const OaUses *uses, int count);
-extern void oa_discard_uses(Oid database);
 
 /* shared_memory.c: what processes share, where the library is preloaded */
 #define OA_DATABASES_MAX	64
@@ -417,23 +429,54 @@ typedef struct OaKeyState
 	char		outcome[OA_OUTCOME_MAX];	/* of the last fetch; "" if none */
 } OaKeyState;
 
+/* The jobs of a usage worker; see usage_jobs.c. */
+typedef enum OaJob
+{
+	OA_FLUSHING,
+	OA_CLEANING,				/* removing history that is old, or of no key */
+	OA_LOOKING_AT_KEYS,			/* are signing keys to be fetched? */
+	OA_JOBS
+} OaJob;
+
+typedef struct OaJobState
+{
+	int			failures;		/* in a row */
+	int64		due_at;			/* monotonic; not to be done before */
+	TimestampTz failed_at;		/* 0 if never */
+	char		failure[OA_FAILURE_MAX];	/* the last; "" if none */
+} OaJobState;
+
+/* How far the search for history that has no key has come. */
+typedef struct OaSweep
+{
+	int64		due_at;			/* monotonic; when to begin the next */
+	uint64		began_at;		/* transaction that was next when the last
+								 * began; 0 if there was none */
+	uint64		horizon;		/* what is from before may be removed */
+	bool		runs;
+	bool		in_history;		/* in key_usage, after key_last_used */
+	char		after[NAMEDATALEN]; /* the key that it has come to */
+} OaSweep;
+
 typedef struct OaDatabase
 {
 	char		name[NAMEDATALEN];	/* fixed */
 	pg_atomic_uint32 used;		/* is there something to flush? */
 	pg_atomic_uint32 overflowed;	/* was it logged that memory is short? */
+	pg_atomic_uint32 http_clients;	/* see http_clients.c */
+	pg_atomic_uint64 epoch;		/* of the next; see use_batches.c */
+	pg_atomic_uint64 batch;		/* that is on its way; 0 if none */
 
 	/* The rest is protected by the lock. */
 	Oid			oid;			/* as last seen; InvalidOid if there is none */
 	PGPROC	   *waiting;		/* usage worker that waits for work */
 	PGPROC	   *working;		/* usage worker that is at work */
 	int64		look_at;		/* monotonic; when to look after the tables */
-	int64		flush_at;		/* monotonic; when to flush, if used */
 	OaRequests	requests;		/* for a flush */
-	int			failures;		/* in a row */
-	TimestampTz flushed_at;		/* 0 if never */
-	TimestampTz failed_at;
-	char		failure[OA_FAILURE_MAX];	/* the last; "" if none */
+	TimestampTz flushed_at;		/* what was used before is in the tables; 0 if
+								 * that was never so */
+	OaJobState	jobs[OA_JOBS];
+	OaSweep		sweep;
 	OaKeyState	keys;
 } OaDatabase;
 
@@ -441,24 +484,92 @@ extern bool oa_check_databases(char **newval, void **extra, GucSource source);
 extern void oa_shared_memory_init(void);
 extern bool oa_has_databases(void);
 extern TimestampTz oa_shared_since(void);
+extern Datum oa_shared_source(void);
+extern uint64 oa_next_batch(void);
 extern int	oa_number_of_databases(void);
 extern OaDatabase *oa_database(int n);
 extern OaDatabase *oa_my_database(void);
+extern void oa_copy_database(OaDatabase *database, OaDatabase *copy);
+extern char *oa_readable_message(const char *message);
 extern void oa_lock_databases(LWLockMode mode);
 extern void oa_unlock_databases(void);
+extern void oa_lock_batches(LWLockMode mode);
+extern void oa_unlock_batches(void);
 extern void oa_set_launcher(PGPROC *process);
 extern void oa_wake_launcher(void);
 extern void oa_announce_database(OaDatabase *database);
 extern void oa_database_overflows(OaDatabase *database);
 extern int64 oa_monotonic_ms(void);
 
+/* use_batches.c: counts on their way from memory into the tables */
+typedef bool (*OaDatabaseTest) (Oid database, void *argument);
+
+extern int	oa_collect_uses(Oid database, uint32 *bucket, OaUses *uses,
+							int capacity);
+extern void oa_publish_batch(OaDatabase *database, uint64 batch,
+							 const OaUses *uses, const bool *known, int count);
+extern uint64 oa_batch_epoch(OaDatabase *database);
+extern uint64 oa_batch_on_its_way(OaDatabase *database);
+extern void oa_subtract_batch(OaDatabase *database, const OaUses *uses,
+							  int count);
+extern bool oa_discard_uses(OaDatabaseTest is_gone, void *argument,
+							int64 before);
+
+/* http_clients.c: whether their addresses say anything */
+extern void oa_note_http_client(OaDatabase *database,
+								const OaClientAddr *client);
+
+/* unflushed_uses.c: reading what is not in the tables yet */
+typedef struct OaExactRead
+{
+	Snapshot	snapshot;		/* registered, to read the tables under */
+	OaUses	   *uses;			/* that these lack, in no order */
+	int			count;
+	int			capacity;
+} OaExactRead;
+
+extern int	oa_counted_hours(int32 **hours);
+extern TimestampTz oa_last_counted_use(text *key_id, const int32 *hours,
+									   int count);
+extern void oa_exact_read_begin(OaExactRead *read, const Datum *key_ids,
+								int keys, TimestampTz since,
+								TimestampTz until);
+extern void oa_exact_read_end(OaExactRead *read);
+
+/* use_arrays.c: uses as arguments of a statement, an array for each column */
+enum
+{
+	OA_USE_KEY_ID, OA_USE_HOUR, OA_USE_CLIENT_ADDR, OA_USE_ACCEPTED,
+	OA_USE_REFUSED, OA_USE_FIRST_USED_AT, OA_USE_LAST_USED_AT,
+	OA_USE_COLUMNS
+};
+
+extern Datum oa_use_key_id(const OaUses *uses);
+extern Datum oa_make_array(Datum *values, bool *nulls, int count, Oid type);
+extern void oa_make_use_arrays(const OaUses *uses, int count, int columns,
+							   Datum *arrays);
+
 /* usage_lock.c: the tables of a flush */
 extern bool oa_lock_usage_tables(void);
 
 /* usage_rows.c, usage_flush.c: from shared memory into the tables */
 extern void oa_write_uses(OaUses *uses, int count, bool *known);
-extern bool oa_flush_uses(void);
+extern bool oa_flush_uses(OaDatabase *database);
+
+/* usage_cleaning.c: removing history */
 extern bool oa_remove_old_usage(void);
+extern void oa_sweep_usage(OaDatabase *database);
+
+/* usage_jobs.c: what a usage worker does once it is connected */
+extern const char *oa_job_activity(OaJob job);
+extern int64 oa_job_pause_ms(const OaJobState *state);
+extern void oa_note_job_failure(OaDatabase *database, OaJob job, uint64 asked,
+								const char *failure);
+extern void oa_do_usage_jobs(OaDatabase *database, uint64 asked);
+
+/* database_oids.c: which database has which name */
+extern void oa_forget_database(OaDatabase *database);
+extern void oa_find_databases(void);
 
 /* launcher.c, usage_worker.c: the background workers */
 extern void oa_register_launcher(void);
@@ -833,6 +944,7 @@ extern void oa_require_key(text *org_id, text *key_id);
 extern OaRevocation oa_revoke_key(text *org_id, text *key_id, text *uid,
 								  text *reason);
 
+/* key_list.c: the keys of an org */
 typedef struct OaListedKey
 {
 	text	   *key_id;

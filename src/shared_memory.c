@@ -4,7 +4,8 @@
  *
  * There is a struct for each database of overten_auth.databases, and the
  * counters of use_counters.c.  One lock protects the state of all databases;
- * it is held for a few instructions.  A process that does something for a
+ * it is held for a few instructions.  Another is for batches of uses; see
+ * use_batches.c.  A process that does something for a
  * database enters itself in its struct and leaves it when it exits, whatever
  * the reason; one that is killed takes the whole of shared memory with it, as
  * the server then starts anew.
@@ -12,6 +13,7 @@
 #include "postgres.h"
 
 #include "commands/dbcommands.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -19,23 +21,31 @@
 #include "storage/shmem.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/uuid.h"
 #include "utils/varlena.h"
 
 #include "overten_auth.h"
 
 #define TRANCHE "overten_auth"
 
+enum
+{
+	DATABASES_LOCK, BATCHES_LOCK, COUNTERS_LOCKS
+};
+
 /* The databases come first, the counters after them. */
 struct OaShared
 {
 	TimestampTz started_at;
+	pg_uuid_t	source;			/* random; whose batches these are */
+	pg_atomic_uint64 last_batch;	/* number of the last */
 	PGPROC	   *launcher;		/* NULL while there is none */
 	int			databases;
 	OaDatabase	database[FLEXIBLE_ARRAY_MEMBER];
 };
 
 static struct OaShared *shared = NULL;
-static LWLockPadded *locks;		/* the databases', then the counters' */
+static LWLockPadded *locks;		/* in the order of the next */
 static List *names;				/* of the databases, in the postmaster */
 
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
@@ -95,15 +105,21 @@ shared_size(void)
 									  sizeof(OaDatabase))));
 }
 
+static Size
+total_size(void)
+{
+	return add_size(add_size(shared_size(), oa_event_counts_size()),
+					oa_use_counters_size(oa_max_tracked_keys));
+}
+
 static void
 request(void)
 {
 	if (prev_shmem_request_hook)
 		prev_shmem_request_hook();
 
-	RequestAddinShmemSpace(add_size(shared_size(),
-									oa_use_counters_size(oa_max_tracked_keys)));
-	RequestNamedLWLockTranche(TRANCHE, 1 + OA_USE_PARTITIONS);
+	RequestAddinShmemSpace(total_size());
+	RequestNamedLWLockTranche(TRANCHE, COUNTERS_LOCKS + OA_USE_PARTITIONS);
 }
 
 static void
@@ -113,6 +129,9 @@ init_database(OaDatabase *database, const char *name)
 	strlcpy(database->name, name, sizeof(database->name));
 	pg_atomic_init_u32(&database->used, 0);
 	pg_atomic_init_u32(&database->overflowed, 0);
+	pg_atomic_init_u32(&database->http_clients, 0);
+	pg_atomic_init_u64(&database->epoch, 0);
+	pg_atomic_init_u64(&database->batch, 0);
 	ConditionVariableInit(&database->requests.changed);
 	oa_keys_init(&database->keys);
 }
@@ -120,22 +139,22 @@ init_database(OaDatabase *database, const char *name)
 static void
 start_up(void)
 {
+	char	   *counters;
 	bool		found;
 
 	if (prev_shmem_startup_hook)
 		prev_shmem_startup_hook();
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	shared = ShmemInitStruct("overten_auth",
-							 add_size(shared_size(),
-									  oa_use_counters_size(oa_max_tracked_keys)),
-							 &found);
+	shared = ShmemInitStruct("overten_auth", total_size(), &found);
 	locks = GetNamedLWLockTranche(TRANCHE);
 	if (!found)
 	{
 		ListCell   *cell;
 
 		shared->started_at = GetCurrentTimestamp();
+		oa_draw_random(&shared->source, sizeof(shared->source));
+		pg_atomic_init_u64(&shared->last_batch, 0);
 		shared->launcher = NULL;
 		shared->databases = 0;
 		foreach(cell, names)
@@ -144,8 +163,10 @@ start_up(void)
 						  strVal(lfirst(cell)));
 		}
 	}
-	oa_use_counters_init((char *) shared + shared_size(), oa_max_tracked_keys,
-						 locks + 1, !found);
+	counters = (char *) shared + shared_size();
+	oa_event_counts_init(counters, !found);
+	oa_use_counters_init(counters + oa_event_counts_size(),
+						 oa_max_tracked_keys, locks + COUNTERS_LOCKS, !found);
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -172,6 +193,23 @@ TimestampTz
 oa_shared_since(void)
 {
 	return shared != NULL ? shared->started_at : 0;
+}
+
+/* Whose batches of uses are written here, as a uuid. */
+Datum
+oa_shared_source(void)
+{
+	return UUIDPGetDatum(&shared->source);
+}
+
+/*
+ * A number for a batch of uses, whatever its database: a database can be a copy
+ * of another, with its usage_batches.
+ */
+uint64
+oa_next_batch(void)
+{
+	return pg_atomic_add_fetch_u64(&shared->last_batch, 1);
 }
 
 /* How many databases there are. */
@@ -206,17 +244,61 @@ oa_my_database(void)
 	return NULL;
 }
 
+/*
+ * Copy the state of the session's database.  Until the launcher knows that the
+ * database has the name, what there is is about another one.
+ */
+void
+oa_copy_database(OaDatabase *database, OaDatabase *copy)
+{
+	oa_lock_databases(LW_SHARED);
+	memcpy(copy, database, sizeof(*copy));
+	oa_unlock_databases();
+	if (copy->oid != MyDatabaseId)
+		oa_forget_database(copy);
+}
+
+/*
+ * A copy of a message that a worker has left, valid in the encoding of this
+ * database even if that is not the worker's.
+ */
+char	   *
+oa_readable_message(const char *message)
+{
+	char	   *copy = pstrdup(message);
+
+	if (!pg_verify_mbstr(GetDatabaseEncoding(), copy, (int) strlen(copy),
+						 true))
+		for (char *c = copy; *c != '\0'; c++)
+			if (IS_HIGHBIT_SET(*c))
+				*c = '?';
+	return copy;
+}
+
 /* Lock the state of all databases. */
 void
 oa_lock_databases(LWLockMode mode)
 {
-	LWLockAcquire(&locks[0].lock, mode);
+	LWLockAcquire(&locks[DATABASES_LOCK].lock, mode);
 }
 
 void
 oa_unlock_databases(void)
 {
-	LWLockRelease(&locks[0].lock);
+	LWLockRelease(&locks[DATABASES_LOCK].lock);
+}
+
+/* Lock batches, so that none is published or subtracted. */
+void
+oa_lock_batches(LWLockMode mode)
+{
+	LWLockAcquire(&locks[BATCHES_LOCK].lock, mode);
+}
+
+void
+oa_unlock_batches(void)
+{
+	LWLockRelease(&locks[BATCHES_LOCK].lock);
 }
 
 /* Enter this process as the launcher, or (NULL) leave. */

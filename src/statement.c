@@ -102,21 +102,15 @@ amend_error(void *arg)
 		errhint("Run ALTER EXTENSION overten_auth UPDATE.");
 }
 
-/* Execute a plan; what is to be counted is counted as it is now. */
+/* Execute a plan: under a snapshot, or else under one of SPI's. */
 static int
-execute(OaStatement *statement, Datum *values, const char *nulls)
+execute(OaStatement *statement, Datum *values, const char *nulls,
+		Snapshot snapshot)
 {
-	Snapshot	snapshot;
-	int			result;
-
-	if (!statement->latest)
+	if (snapshot == InvalidSnapshot)
 		return SPI_execute_plan(statement->plan, values, nulls, false, 0);
-
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	result = SPI_execute_snapshot(statement->plan, values, nulls, snapshot,
-								  InvalidSnapshot, true, false, 0);
-	UnregisterSnapshot(snapshot);
-	return result;
+	return SPI_execute_snapshot(statement->plan, values, nulls, snapshot,
+								InvalidSnapshot, true, false, 0);
 }
 
 /*
@@ -126,6 +120,25 @@ execute(OaStatement *statement, Datum *values, const char *nulls)
 uint64
 oa_statement_run(OaStatement *statement, const Datum *values,
 				 const char *nulls)
+{
+	Snapshot	snapshot;
+	uint64		count;
+
+	if (!statement->latest)
+		return oa_statement_run_under(statement, values, nulls,
+									  InvalidSnapshot);
+
+	/* What is to be counted is counted as it is now. */
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	count = oa_statement_run_under(statement, values, nulls, snapshot);
+	UnregisterSnapshot(snapshot);
+	return count;
+}
+
+/* The same under a registered snapshot, read-only. */
+uint64
+oa_statement_run_under(OaStatement *statement, const Datum *values,
+					   const char *nulls, Snapshot snapshot)
 {
 	ErrorContextCallback callback;
 	Oid			caller;
@@ -154,7 +167,7 @@ oa_statement_run(OaStatement *statement, const Datum *values,
 				 SPI_result_code_string(SPI_result));
 		statement->plan = plan;
 	}
-	result = execute(statement, unconstify(Datum *, values), nulls);
+	result = execute(statement, unconstify(Datum *, values), nulls, snapshot);
 	if (result < 0)
 		elog(ERROR, "could not run \"%s\": %s", statement->text,
 			 SPI_result_code_string(result));
@@ -194,17 +207,42 @@ oa_statement_bool(int row, int column)
 }
 
 /*
- * Hand the last statement's rows to the caller of a set-returning function,
- * which has to have called InitMaterializedSRF() before.
+ * Hand a row of the last statement's result to the caller of a set-returning
+ * function, which has to have called InitMaterializedSRF() before.
  */
 void
-oa_statement_return_rows(FunctionCallInfo fcinfo)
+oa_statement_return_row(FunctionCallInfo fcinfo, int row)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 
-	for (uint64 i = 0; i < SPI_processed; i++)
+	tuplestore_puttuple(rsinfo->setResult, SPI_tuptable->vals[row]);
+}
+
+/* The same with another value in a column. */
+void
+oa_statement_return_changed(FunctionCallInfo fcinfo, int row, int column,
+							Datum value)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	TupleDesc	descriptor = SPI_tuptable->tupdesc;
+	Datum		values[MaxTupleAttributeNumber];
+	bool		nulls[MaxTupleAttributeNumber];
+
+	heap_deform_tuple(SPI_tuptable->vals[row], descriptor, values, nulls);
+	values[column - 1] = value;
+	nulls[column - 1] = false;
+	tuplestore_putvalues(rsinfo->setResult, descriptor, values, nulls);
+}
+
+/* Hand all its rows to it. */
+void
+oa_statement_return_rows(FunctionCallInfo fcinfo)
+{
+	int			count = (int) SPI_processed;
+
+	for (int row = 0; row < count; row++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		tuplestore_puttuple(rsinfo->setResult, SPI_tuptable->vals[i]);
+		oa_statement_return_row(fcinfo, row);
 	}
 }

@@ -51,26 +51,58 @@ usage_mode(const OaDatabase *database)
 	return oa_record_use_without_preload ? "table" : "off";
 }
 
+static void
+set_message(Datum *value, bool *isnull, const char *message)
+{
+	*value = CStringGetTextDatum(oa_readable_message(message));
+	*isnull = (message[0] == '\0');
+}
+
+/*
+ * The usage worker's job whose failure is worth telling: one that still fails,
+ * first of all the flush; else the one that failed last.
+ */
+static OaJob
+failed_job(const OaJobState *jobs)
+{
+	OaJob		last = OA_FLUSHING;
+
+	for (int job = 0; job < OA_JOBS; job++)
+	{
+		if (jobs[job].failures > 0)
+			return job;
+		if (jobs[job].failed_at > jobs[last].failed_at)
+			last = job;
+	}
+	return last;
+}
+
+/* What a job has failed with. */
+static void
+describe_failure(const OaDatabase *database, Datum *values, bool *nulls)
+{
+	const OaJobState *jobs = database->jobs;
+	OaJob		job = failed_job(jobs);
+	const char *failure = jobs[job].failure;
+
+	if (job != OA_FLUSHING)
+		failure = psprintf("%s: %s", oa_job_activity(job), failure);
+	set_time(&values[FLUSH_FAILED_AT], &nulls[FLUSH_FAILED_AT],
+			 jobs[job].failed_at);
+	set_message(&values[FLUSH_FAILURE], &nulls[FLUSH_FAILURE], failure);
+}
+
 /* What the background worker for usage does. */
 static void
-describe_usage(OaDatabase *database, Datum *values, bool *nulls)
+describe_usage(const OaDatabase *database, Datum *values, bool *nulls)
 {
-	OaDatabase	copy;
-	const char *worker;
+	const char *worker = database->working != NULL ? "working" :
+	database->waiting != NULL ? "waiting" : "none";
 
-	oa_lock_databases(LW_SHARED);
-	copy = *database;
-	oa_unlock_databases();
-
-	worker = copy.working != NULL ? "working" :
-		copy.waiting != NULL ? "waiting" : "none";
 	values[USAGE_WORKER] = CStringGetTextDatum(worker);
 	nulls[USAGE_WORKER] = false;
-	set_time(&values[FLUSHED_AT], &nulls[FLUSHED_AT], copy.flushed_at);
-	set_time(&values[FLUSH_FAILED_AT], &nulls[FLUSH_FAILED_AT],
-			 copy.failed_at);
-	values[FLUSH_FAILURE] = CStringGetTextDatum(copy.failure);
-	nulls[FLUSH_FAILURE] = (copy.failure[0] == '\0');
+	set_time(&values[FLUSHED_AT], &nulls[FLUSHED_AT], database->flushed_at);
+	describe_failure(database, values, nulls);
 }
 
 /* What signing keys there are. */
@@ -87,25 +119,19 @@ describe_signing_keys(Datum *values, bool *nulls)
 
 /* What the background worker that fetches them does. */
 static void
-describe_fetching(OaDatabase *database, Datum *values, bool *nulls)
+describe_fetching(const OaDatabase *database, Datum *values, bool *nulls)
 {
-	OaKeyState	copy;
-	bool		scheduled;
+	const OaKeyState *keys = &database->keys;
+	bool		scheduled = keys->wanted && oa_signing_keys_command[0] != '\0';
 
-	oa_lock_databases(LW_SHARED);
-	copy = database->keys;
-	oa_unlock_databases();
-
-	scheduled = copy.wanted && oa_signing_keys_command[0] != '\0';
-	values[KEY_WORKER] = CStringGetTextDatum(copy.worker != NULL ? "fetching" :
+	values[KEY_WORKER] = CStringGetTextDatum(keys->worker != NULL ? "fetching" :
 											 scheduled ? "scheduled" : "off");
 	nulls[KEY_WORKER] = false;
-	set_time(&values[FETCHED_AT], &nulls[FETCHED_AT], copy.fetched_at);
-	set_time(&values[FETCH_TRIED_AT], &nulls[FETCH_TRIED_AT], copy.tried_at);
-	values[FETCH_OUTCOME] = CStringGetTextDatum(copy.outcome);
-	nulls[FETCH_OUTCOME] = (copy.outcome[0] == '\0');
+	set_time(&values[FETCHED_AT], &nulls[FETCHED_AT], keys->fetched_at);
+	set_time(&values[FETCH_TRIED_AT], &nulls[FETCH_TRIED_AT], keys->tried_at);
+	set_message(&values[FETCH_OUTCOME], &nulls[FETCH_OUTCOME], keys->outcome);
 	set_time(&values[NEXT_FETCH_AT], &nulls[NEXT_FETCH_AT],
-			 scheduled ? copy.next_fetch_at : 0);
+			 scheduled ? keys->next_fetch_at : 0);
 }
 
 static Datum
@@ -144,8 +170,11 @@ overten_status(PG_FUNCTION_ARGS)
 	nulls[USAGE_MODE] = false;
 	if (database != NULL)
 	{
-		describe_usage(database, values, nulls);
-		describe_fetching(database, values, nulls);
+		OaDatabase	copy;
+
+		oa_copy_database(database, &copy);
+		describe_usage(&copy, values, nulls);
+		describe_fetching(&copy, values, nulls);
 	}
 	describe_signing_keys(values, nulls);
 	values[MASTER_KEYS_NEEDED] = PointerGetDatum(oa_master_key_ids_needed());
@@ -175,13 +204,9 @@ describe_last_fetch(Datum *values, bool *nulls)
 	}
 	oa_unlock_databases();
 
-	/* It may be a message of a database with another encoding. */
-	for (char *c = outcome; *c != '\0'; c++)
-		if (IS_HIGHBIT_SET(*c))
-			*c = '?';
 	set_time(&values[LAST_FETCH_AT], &nulls[LAST_FETCH_AT], at);
-	values[LAST_FETCH_OUTCOME] = CStringGetTextDatum(outcome);
-	nulls[LAST_FETCH_OUTCOME] = (outcome[0] == '\0');
+	set_message(&values[LAST_FETCH_OUTCOME], &nulls[LAST_FETCH_OUTCOME],
+				outcome);
 }
 
 /*

@@ -22,6 +22,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
@@ -199,4 +200,21 @@ oa_store_read_signing_keys(OaRead *read)
 	}
 	finish_scan(&scan);
 	return rows;
+}
+
+/*
+ * The full id of a transaction that is in a row or a snapshot now.  What is
+ * kept for longer than the short ids last is to be compared by it.
+ */
+FullTransactionId
+oa_full_xid(TransactionId xid)
+{
+	FullTransactionId next = ReadNextFullTransactionId();
+	uint32		epoch = EpochFromFullTransactionId(next);
+
+	if (!TransactionIdIsNormal(xid))
+		epoch = 0;
+	else if (xid > XidFromFullTransactionId(next))
+		epoch--;
+	return FullTransactionIdFromEpochAndXid(epoch, xid);
 }

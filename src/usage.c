@@ -43,6 +43,8 @@ count(text *key_id, const OaClientAddr *client, bool accepted)
 	TimestampTz now = GetCurrentTimestamp();
 	OaUseKey	key;
 
+	if (client != NULL)
+		oa_note_http_client(database, client);
 	if (!make_use_key(&key, key_id, client, now))
 		oa_count_event(OA_NOT_ATTRIBUTED);
 	else if (!oa_count_use(&key, accepted, now))

@@ -5,8 +5,10 @@
  * Each rule is a statement of its own that reads the key's rows and returns
  * what it finds in the columns of overten_key_anomalies(): figures and a
  * sentence, so that a person can judge.  $1 is the key, $2 the time 24 hours
- * ago; "the last day" is since then.  Only accepted uses count, but for the
- * first rule.  Addresses that are not known are never new.  A rule that finds
+ * ago; "the last day" is since then.  The other arguments are what is counted
+ * of the key in shared memory (unflushed_uses.c); so an hour and address can be
+ * in two rows, and a rule that wants one has to sum.  Only accepted uses count,
+ * but for the first rule.  Addresses that are not known are never new.  A rule that finds
  * many addresses returns the 100 with the most requests, and says in each how
  * many there are.
  */
@@ -22,9 +24,21 @@
 PG_FUNCTION_INFO_V1(overten_key_anomalies);
 
 #define COLUMNS			8
-#define ROWS_OF_A_KEY	"FROM overten_auth.key_usage " \
-	"WHERE key_id OPERATOR(pg_catalog.=) $1 "
-#define USES_OF_A_KEY	ROWS_OF_A_KEY "AND accepted OPERATOR(pg_catalog.>) 0 "
+#define ROWS_OF_A_KEY	"FROM (" \
+	"SELECT hour, client_addr, accepted, refused, first_used_at, " \
+	"last_used_at FROM overten_auth.key_usage " \
+	"WHERE key_id OPERATOR(pg_catalog.=) $1 UNION ALL " \
+	"SELECT * FROM ROWS FROM (pg_catalog.unnest($3), " \
+	"pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), " \
+	"pg_catalog.unnest($7), pg_catalog.unnest($8)) c) " \
+	"usage (hour, client_addr, accepted, refused, first_used_at, " \
+	"last_used_at) WHERE "
+#define USES_OF_A_KEY	ROWS_OF_A_KEY "accepted OPERATOR(pg_catalog.>) 0 "
+#define ARGUMENTS \
+	.nargs = 8, \
+	.argtypes = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZARRAYOID, \
+		INETARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, \
+		TIMESTAMPTZARRAYOID}
 #define DATE(time)		"pg_catalog.to_char(pg_catalog.timezone('UTC', " \
 	time "), 'YYYY-MM-DD')"
 #define ADDRESS(address) "CASE WHEN " address " IS NULL " \
@@ -43,7 +57,7 @@ static OaStatement rules[] = {
 		"SELECT client_addr, pg_catalog.min(first_used_at) AS first_at, "
 		"pg_catalog.max(last_used_at) AS last_at, "
 		"pg_catalog.sum(refused) AS refused "
-		ROWS_OF_A_KEY "AND refused OPERATOR(pg_catalog.>) 0 "
+		ROWS_OF_A_KEY "refused OPERATOR(pg_catalog.>) 0 "
 		"GROUP BY client_addr) "
 		"SELECT 'used_after_revocation'::pg_catalog.text, a.client_addr, "
 		"GREATEST(a.first_at, k.revoked_at), a.last_at, "
@@ -55,8 +69,7 @@ static OaStatement rules[] = {
 		"FROM attempt a JOIN overten_auth.api_keys k "
 		"ON k.key_id OPERATOR(pg_catalog.=) $1 "
 		"ORDER BY a.refused DESC, a.client_addr LIMIT 100",
-		.nargs = 2,
-		.argtypes = {TEXTOID, TIMESTAMPTZOID},
+		ARGUMENTS,
 	},
 
 	/*
@@ -104,8 +117,7 @@ static OaStatement rules[] = {
 		"s.days) ELSE pg_catalog.format('Used for the first time in the "
 		"history since %s, %s days after the key was minted.', "
 		DATE("s.history_since") ", s.days) END FROM long_sleep s",
-		.nargs = 2,
-		.argtypes = {TEXTOID, TIMESTAMPTZOID},
+		ARGUMENTS,
 	},
 
 	/*
@@ -151,11 +163,11 @@ static OaStatement rules[] = {
 		"b.hours, " DATE("b.since") ", pg_catalog.round(b.mean, 1), b.most, "
 		"p.hours) "
 		"FROM before b CROSS JOIN peak p CROSS JOIN LATERAL ("
-		"SELECT client_addr, accepted " USES_OF_A_KEY
-		"AND hour OPERATOR(pg_catalog.=) p.hour "
+		"SELECT client_addr, pg_catalog.sum(accepted) AS accepted "
+		USES_OF_A_KEY "AND hour OPERATOR(pg_catalog.=) p.hour "
+		"GROUP BY client_addr "
 		"ORDER BY accepted DESC, client_addr LIMIT 1) a",
-		.nargs = 2,
-		.argtypes = {TEXTOID, TIMESTAMPTZOID},
+		ARGUMENTS,
 	},
 
 	/*
@@ -186,10 +198,47 @@ static OaStatement rules[] = {
 		"ON h.known OPERATOR(pg_catalog.>) 0 "
 		"AND a.first_at OPERATOR(pg_catalog.>=) $2 "
 		"ORDER BY a.uses DESC, a.client_addr LIMIT 100",
-		.nargs = 2,
-		.argtypes = {TEXTOID, TIMESTAMPTZOID},
+		ARGUMENTS,
 	},
 };
+
+/* The arguments of the rules, and the snapshot to run them under. */
+typedef struct Question
+{
+	OaExactRead read;
+	Datum		values[2 + OA_USE_COLUMNS - OA_USE_HOUR];
+} Question;
+
+/* Called while statements run, as are the next two. */
+static void
+begin_question(Question *question, text *key_id)
+{
+	Datum		key = PointerGetDatum(key_id);
+	Datum		arrays[OA_USE_COLUMNS];
+
+	oa_exact_read_begin(&question->read, &key, 1, DT_NOBEGIN, DT_NOEND);
+	oa_make_use_arrays(question->read.uses, question->read.count,
+					   OA_USE_COLUMNS, arrays);
+	question->values[0] = key;
+	question->values[1] =
+		TimestampTzGetDatum(GetCurrentTimestamp() - USECS_PER_DAY);
+	memcpy(&question->values[2], &arrays[OA_USE_HOUR],
+		   (OA_USE_COLUMNS - OA_USE_HOUR) * sizeof(Datum));
+}
+
+/* Run a rule.  Returns the number of rows. */
+static int
+run_rule(int rule, const Question *question)
+{
+	return (int) oa_statement_run_under(&rules[rule], question->values, NULL,
+										question->read.snapshot);
+}
+
+static void
+end_question(Question *question)
+{
+	oa_exact_read_end(&question->read);
+}
 
 /*
  * Call back for each anomaly in the history of a key, in the order of the
@@ -198,15 +247,13 @@ static OaStatement rules[] = {
 void
 oa_key_anomalies(text *key_id, OaAnomalyCallback callback, void *argument)
 {
-	Datum		arguments[] = {
-		PointerGetDatum(key_id),
-		TimestampTzGetDatum(GetCurrentTimestamp() - USECS_PER_DAY),
-	};
 	int			level = oa_statements_begin();
+	Question	question;
 
+	begin_question(&question, key_id);
 	for (int rule = 0; rule < lengthof(rules); rule++)
 	{
-		int			count = (int) oa_statement_run(&rules[rule], arguments, NULL);
+		int			count = run_rule(rule, &question);
 
 		for (int row = 0; row < count; row++)
 		{
@@ -229,6 +276,7 @@ oa_key_anomalies(text *key_id, OaAnomalyCallback callback, void *argument)
 			callback(&anomaly, argument);
 		}
 	}
+	end_question(&question);
 	oa_statements_end(level);
 }
 
@@ -245,20 +293,19 @@ overten_key_anomalies(PG_FUNCTION_ARGS)
 {
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
 	text	   *key_id = oa_text_argument(fcinfo, 1, "key_id");
-	Datum		arguments[] = {
-		PointerGetDatum(key_id),
-		TimestampTzGetDatum(GetCurrentTimestamp() - USECS_PER_DAY),
-	};
+	Question	question;
 	int			level;
 
 	InitMaterializedSRF(fcinfo, 0);
 	level = oa_statements_begin();
 	oa_require_key(org_id, key_id);
+	begin_question(&question, key_id);
 	for (int rule = 0; rule < lengthof(rules); rule++)
 	{
-		oa_statement_run(&rules[rule], arguments, NULL);
+		(void) run_rule(rule, &question);
 		oa_statement_return_rows(fcinfo);
 	}
+	end_question(&question);
 	oa_statements_end(level);
 	return (Datum) 0;
 }

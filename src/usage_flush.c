@@ -2,11 +2,12 @@
  * usage_flush.c
  *		Writes the counts of shared memory into the tables, a batch at a time.
  *
- * Each batch is a transaction of its own: collect, write, commit, subtract
- * what was written.  An error before the commit leaves the counts as they
- * were, and between the commit and the subtraction nothing can fail; if the
- * process is killed there, shared memory is gone with it.  Only one worker at
- * a time flushes a database, so no count is written twice.
+ * Each batch is a transaction of its own: collect, write, publish, commit,
+ * subtract what was written; use_batches.c says how readers keep up with that.
+ * An error before the commit leaves the counts as they were, and between the
+ * commit and the subtraction nothing can fail; if the process is killed there,
+ * shared memory is gone with it.  Only one worker at a time flushes a database,
+ * so no count is written twice.
  *
  * Keys that are not (yet) committed are kept back for a while, for their
  * minting may be in a transaction that goes on; then they are dropped, for it
@@ -23,7 +24,6 @@
 #include "overten_auth.h"
 
 #define BATCH_MAX			10000
-#define REMOVE_MAX			10000	/* rows of old history in a transaction */
 #define UNKNOWN_KEY_MS		(5 * 60 * 1000)
 
 typedef struct Batch
@@ -32,6 +32,59 @@ typedef struct Batch
 	bool	   *known;			/* of each, is its key committed? */
 	int			count;
 } Batch;
+
+/* Is the key of any of the uses committed? */
+static bool
+has_known(const Batch *batch)
+{
+	for (int i = 0; i < batch->count; i++)
+		if (batch->known[i])
+			return true;
+	return false;
+}
+
+/* Write the number of a batch, in its transaction. */
+static void
+write_number(uint64 number)
+{
+	static OaStatement set_last = {
+		.table = "usage_batches",
+		.text = "INSERT INTO overten_auth.usage_batches AS b "
+		"(source, last_batch, written_at) VALUES ($1, $2, $3) "
+		"ON CONFLICT (source) DO UPDATE SET last_batch = EXCLUDED.last_batch, "
+		"written_at = EXCLUDED.written_at",
+		.nargs = 3,
+		.argtypes = {UUIDOID, INT8OID, TIMESTAMPTZOID},
+	};
+	Datum		values[] = {
+		oa_shared_source(),
+		Int64GetDatum((int64) number),
+		TimestampTzGetDatum(GetCurrentTimestamp()),
+	};
+	int			level = oa_statements_begin();
+
+	oa_statement_run(&set_last, values, NULL);
+	oa_statements_end(level);
+}
+
+/* Write a batch that has been collected, and commit. */
+static void
+write_batch(OaDatabase *database, Batch *batch)
+{
+	memset(batch->known, false, batch->count * sizeof(bool));
+	oa_worker_begin();
+	if (oa_lock_usage_tables())
+		oa_write_uses(batch->uses, batch->count, batch->known);
+	if (has_known(batch))
+	{
+		uint64		number = oa_next_batch();
+
+		write_number(number);
+		oa_publish_batch(database, number, batch->uses, batch->known,
+						 batch->count);
+	}
+	oa_worker_commit();
+}
 
 /*
  * Take the uses of keys that may yet be committed out of a batch that has been
@@ -58,7 +111,7 @@ keep_back(Batch *batch)
  * something was kept back.  An error leaves the rest for the next time.
  */
 bool
-oa_flush_uses(void)
+oa_flush_uses(OaDatabase *database)
 {
 	Batch		batch;
 	uint32		bucket = 0;
@@ -73,48 +126,13 @@ oa_flush_uses(void)
 	{
 		int			count;
 
-		memset(batch.known, false, batch.count * sizeof(bool));
-		oa_worker_begin();
-		if (oa_lock_usage_tables())
-			oa_write_uses(batch.uses, batch.count, batch.known);
-		oa_worker_commit();
+		write_batch(database, &batch);
 		count = keep_back(&batch);
-		oa_subtract_uses(batch.uses, count);
+		oa_subtract_batch(database, batch.uses, count);
 		kept_back |= (count < batch.count);
 		CHECK_FOR_INTERRUPTS();
 	}
 	pfree(batch.known);
 	pfree(batch.uses);
 	return kept_back;
-}
-
-/*
- * Remove history that is older than overten_auth.usage_retention, some rows at
- * a time.  Returns whether there may be more.
- */
-bool
-oa_remove_old_usage(void)
-{
-	static OaStatement remove = {
-		.table = "key_usage",
-		.text = "DELETE FROM overten_auth.key_usage "
-		"WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
-		"SELECT ctid FROM overten_auth.key_usage "
-		"WHERE hour OPERATOR(pg_catalog.<) $1 LIMIT $2))",
-		.nargs = 2,
-		.argtypes = {TIMESTAMPTZOID, INT8OID},
-	};
-	Datum		values[2];
-	uint64		removed;
-	int			level;
-
-	oa_worker_begin();
-	values[0] = TimestampTzGetDatum(GetCurrentTimestamp() -
-									oa_usage_retention * USECS_PER_MINUTE);
-	values[1] = Int64GetDatum(REMOVE_MAX);
-	level = oa_statements_begin();
-	removed = oa_statement_run(&remove, values, NULL);
-	oa_statements_end(level);
-	oa_worker_commit();
-	return removed == REMOVE_MAX;
 }

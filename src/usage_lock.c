@@ -25,6 +25,7 @@ static const struct
 	{"api_keys", AccessShareLock},
 	{"key_last_used", RowExclusiveLock},
 	{"key_usage", RowExclusiveLock},
+	{"usage_batches", RowExclusiveLock},
 };
 
 /* The OIDs of the tables as they are now.  False if one is missing. */

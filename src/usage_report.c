@@ -6,6 +6,9 @@
  * that its period overlaps, so that it leaves nothing out; the one to bill from
  * has the hours that begin in its period, so that of two periods that adjoin
  * each hour is in one, and in one alone.  Hours without use have no rows.
+ *
+ * What is counted in shared memory is in the reports at once; see
+ * unflushed_uses.c.
  */
 #include "postgres.h"
 
@@ -20,16 +23,41 @@
 PG_FUNCTION_INFO_V1(overten_key_usage);
 PG_FUNCTION_INFO_V1(overten_org_usage);
 
+/* A sum that ends at the greatest number instead of failing. */
+#define SUM(column) \
+	"LEAST(pg_catalog.sum(" column "), 9223372036854775807)" \
+	"::pg_catalog.int8"
+
+/*
+ * The hours of key $1 from $2 to $3.  Those from $4 on may also be in the
+ * counts, which are in the other arguments; rows before it go through unchanged
+ * and in the order of the index.
+ */
 static OaStatement read_usage = {
 	.table = "key_usage",
 	.text = "SELECT hour, client_addr, accepted, refused, first_used_at, "
 	"last_used_at FROM overten_auth.key_usage "
 	"WHERE key_id OPERATOR(pg_catalog.=) $1 "
 	"AND hour OPERATOR(pg_catalog.>=) $2 "
+	"AND hour OPERATOR(pg_catalog.<) LEAST($3, $4) "
+	"UNION ALL "
+	"SELECT hour, client_addr, " SUM("accepted") ", " SUM("refused") ", "
+	"pg_catalog.min(first_used_at), pg_catalog.max(last_used_at) FROM ("
+	"SELECT hour, client_addr, accepted, refused, first_used_at, last_used_at "
+	"FROM overten_auth.key_usage "
+	"WHERE key_id OPERATOR(pg_catalog.=) $1 "
+	"AND hour OPERATOR(pg_catalog.>=) GREATEST($2, $4) "
 	"AND hour OPERATOR(pg_catalog.<) $3 "
+	"UNION ALL "
+	"SELECT * FROM ROWS FROM (pg_catalog.unnest($5), pg_catalog.unnest($6), "
+	"pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9), "
+	"pg_catalog.unnest($10)) c) recent (hour, client_addr, accepted, refused, "
+	"first_used_at, last_used_at) GROUP BY hour, client_addr "
 	"ORDER BY hour, client_addr",
-	.nargs = 3,
-	.argtypes = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
+	.nargs = 10,
+	.argtypes = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+		TIMESTAMPTZARRAYOID, INETARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
+	TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID},
 };
 
 /*
@@ -53,18 +81,41 @@ hour_of(TimestampTz time)
 	return time - (past < 0 ? past + USECS_PER_HOUR : past);
 }
 
+/* The first hour that has counts, or the end of all time. */
+static TimestampTz
+first_hour(const OaExactRead *read)
+{
+	TimestampTz first = DT_NOEND;
+
+	for (int i = 0; i < read->count; i++)
+		first = Min(first, read->uses[i].key.hour * USECS_PER_HOUR);
+	return first;
+}
+
 /* Read a key's hours that overlap a period.  Called while statements run. */
 static int
 run_read_usage(text *key_id, const OaPeriod *period)
 {
 	bool		empty = period->since >= period->until;
-	Datum		values[] = {
-		PointerGetDatum(key_id),
-		TimestampTzGetDatum(empty ? period->until : hour_of(period->since)),
-		TimestampTzGetDatum(period->until),
-	};
+	Datum		key = PointerGetDatum(key_id);
+	TimestampTz since = empty ? period->until : hour_of(period->since);
+	Datum		values[4 + OA_USE_COLUMNS - OA_USE_HOUR];
+	Datum		arrays[OA_USE_COLUMNS];
+	OaExactRead read;
+	int			count;
 
-	return (int) oa_statement_run(&read_usage, values, NULL);
+	oa_exact_read_begin(&read, &key, 1, since, period->until);
+	oa_make_use_arrays(read.uses, read.count, OA_USE_COLUMNS, arrays);
+	values[0] = key;
+	values[1] = TimestampTzGetDatum(since);
+	values[2] = TimestampTzGetDatum(period->until);
+	values[3] = TimestampTzGetDatum(first_hour(&read));
+	memcpy(&values[4], &arrays[OA_USE_HOUR],
+		   (OA_USE_COLUMNS - OA_USE_HOUR) * sizeof(Datum));
+	count = (int) oa_statement_run_under(&read_usage, values, NULL,
+										 read.snapshot);
+	oa_exact_read_end(&read);
+	return count;
 }
 
 /*
@@ -168,6 +219,92 @@ overten_key_usage(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+static OaStatement find_keys = {
+	.table = "api_keys",
+	.latest = true,
+	.text = "SELECT key_id FROM overten_auth.api_keys "
+	"WHERE org_id OPERATOR(pg_catalog.=) $1",
+	.nargs = 1,
+	.argtypes = {TEXTOID},
+};
+
+/*
+ * The sums of org $1 in the hours from $2 to $3, with the counts of its keys,
+ * which are in the other arguments.
+ */
+static OaStatement sum_usage = {
+	.table = "key_usage",
+	.text = "SELECT k.key_id, k.name, k.prefix, s.hour, s.accepted, s.refused "
+	"FROM (SELECT u.key_id, u.hour, " SUM("u.accepted") " AS accepted, "
+	SUM("u.refused") " AS refused FROM ("
+	"SELECT t.key_id, t.hour, t.accepted, t.refused "
+	"FROM overten_auth.api_keys o JOIN overten_auth.key_usage t "
+	"ON t.key_id OPERATOR(pg_catalog.=) o.key_id "
+	"WHERE o.org_id OPERATOR(pg_catalog.=) $1 "
+	"AND t.hour OPERATOR(pg_catalog.>=) $2 "
+	"AND t.hour OPERATOR(pg_catalog.<) $3 "
+	"UNION ALL "
+	"SELECT * FROM ROWS FROM (pg_catalog.unnest($4), pg_catalog.unnest($5), "
+	"pg_catalog.unnest($6), pg_catalog.unnest($7)) c) "
+	"u (key_id, hour, accepted, refused) GROUP BY u.key_id, u.hour) s "
+	"JOIN overten_auth.api_keys k "
+	"ON k.key_id OPERATOR(pg_catalog.=) s.key_id "
+	"WHERE k.org_id OPERATOR(pg_catalog.=) $1 "
+	"ORDER BY k.created_at, k.key_id, s.hour",
+	.nargs = 7,
+	.argtypes = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTARRAYOID,
+	TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID},
+};
+
+/* The ids of an org's keys, if anything is counted at all. */
+static Datum *
+find_counted_keys(text *org_id, int *count)
+{
+	Datum		org = PointerGetDatum(org_id);
+	int32	   *hours;
+	Datum	   *key_ids;
+
+	*count = 0;
+	if (oa_counted_hours(&hours) == 0)
+		return NULL;
+	*count = (int) oa_statement_run(&find_keys, &org, NULL);
+	key_ids = palloc(Max(*count, 1) * sizeof(Datum));
+	for (int row = 0; row < *count; row++)
+	{
+		bool		isnull;
+
+		key_ids[row] = oa_statement_result(row, 1, &isnull);
+	}
+	return key_ids;
+}
+
+/* Sum the uses of an org.  Called while statements run. */
+static void
+run_sum_usage(text *org_id, const OaPeriod *period)
+{
+	int			keys;
+	Datum	   *key_ids = find_counted_keys(org_id, &keys);
+	Datum		arrays[OA_USE_COLUMNS];
+	OaExactRead read;
+
+	oa_exact_read_begin(&read, key_ids, keys, period->since, period->until);
+	oa_make_use_arrays(read.uses, read.count, OA_USE_COLUMNS, arrays);
+	{
+		Datum		values[] = {
+			PointerGetDatum(org_id),
+			TimestampTzGetDatum(period->since),
+			TimestampTzGetDatum(period->until),
+			arrays[OA_USE_KEY_ID],
+			arrays[OA_USE_HOUR],
+			arrays[OA_USE_ACCEPTED],
+			arrays[OA_USE_REFUSED],
+		};
+
+		oa_statement_run_under(&sum_usage, values, NULL, read.snapshot);
+	}
+	oa_exact_read_end(&read);
+}
+
 /*
  * overten_org_usage(org_id text, since timestamptz, until timestamptz)
  *		returns setof key_id, name, prefix, hour, accepted, refused
@@ -179,37 +316,18 @@ overten_key_usage(PG_FUNCTION_ARGS)
 Datum
 overten_org_usage(PG_FUNCTION_ARGS)
 {
-	static OaStatement sum = {
-		.table = "key_usage",
-		.text = "SELECT k.key_id, k.name, k.prefix, u.hour, "
-		"pg_catalog.sum(u.accepted)::pg_catalog.int8, "
-		"pg_catalog.sum(u.refused)::pg_catalog.int8 "
-		"FROM overten_auth.api_keys k JOIN overten_auth.key_usage u "
-		"ON u.key_id OPERATOR(pg_catalog.=) k.key_id "
-		"WHERE k.org_id OPERATOR(pg_catalog.=) $1 "
-		"AND u.hour OPERATOR(pg_catalog.>=) $2 "
-		"AND u.hour OPERATOR(pg_catalog.<) $3 "
-		"GROUP BY k.key_id, u.hour "
-		"ORDER BY k.created_at, k.key_id, u.hour",
-		.nargs = 3,
-		.argtypes = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
-	};
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
 	OaPeriod	period;
-	Datum		values[3];
 	int			level;
 
 	oa_require_argument(fcinfo, 1, "since");
 	oa_require_argument(fcinfo, 2, "until");
 	period = period_arguments(fcinfo, 1);
-	values[0] = PointerGetDatum(org_id);
-	values[1] = TimestampTzGetDatum(period.since);
-	values[2] = TimestampTzGetDatum(period.until);
 
 	InitMaterializedSRF(fcinfo, 0);
 	level = oa_statements_begin();
 	oa_require_org(org_id);
-	oa_statement_run(&sum, values, NULL);
+	run_sum_usage(org_id, &period);
 	oa_statement_return_rows(fcinfo);
 	oa_statements_end(level);
 	return (Datum) 0;

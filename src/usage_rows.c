@@ -11,9 +11,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "utils/array.h"
-#include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "overten_auth.h"
@@ -24,26 +21,6 @@ typedef struct Rows
 	OaUses	   *uses;
 	int			count;
 } Rows;
-
-/* What is passed to the statements, as arrays. */
-enum
-{
-	KEY_ID, HOUR, CLIENT_ADDR, ACCEPTED, REFUSED, FIRST_USED_AT, LAST_USED_AT,
-	COLUMNS,
-	LAST_ACCEPTED_AT = HOUR		/* beside KEY_ID alone */
-};
-
-static const Oid column_types[COLUMNS] = {
-	TEXTOID, TIMESTAMPTZOID, INETOID, INT8OID, INT8OID, TIMESTAMPTZOID,
-	TIMESTAMPTZOID
-};
-
-typedef struct Columns
-{
-	Datum	   *values[COLUMNS];
-	bool	   *no_addr;
-	int			count;
-} Columns;
 
 /*
  * What is there already: the key; how many addresses in that hour, and whether
@@ -86,7 +63,7 @@ static OaStatement add_usage = {
 	"SET " ADD("accepted") ", " ADD("refused") ", "
 	"first_used_at = LEAST(t.first_used_at, EXCLUDED.first_used_at), "
 	"last_used_at = GREATEST(t.last_used_at, EXCLUDED.last_used_at)",
-	.nargs = COLUMNS,
+	.nargs = OA_USE_COLUMNS,
 	.argtypes = {TEXTARRAYOID, TIMESTAMPTZARRAYOID, INETARRAYOID, INT8ARRAYOID,
 	INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID},
 };
@@ -130,67 +107,13 @@ same_hour(const OaUses *a, const OaUses *b)
 	return a->key.hour == b->key.hour && same_key(a, b);
 }
 
-static Datum
-key_id_datum(const OaUses *uses)
-{
-	const char *id = uses->key.key_id;
-
-	return PointerGetDatum(cstring_to_text_with_len(id,
-													(int) strnlen(id, sizeof(uses->key.key_id))));
-}
-
-static Columns
-make_columns(const OaUses *uses, int count)
-{
-	Columns		columns = {.count = count};
-
-	for (int i = 0; i < COLUMNS; i++)
-		columns.values[i] = palloc(count * sizeof(Datum));
-	columns.no_addr = palloc(count * sizeof(bool));
-
-	for (int i = 0; i < count; i++, uses++)
-	{
-		bool		no_addr = (uses->key.client.family == 0);
-
-		columns.values[KEY_ID][i] = key_id_datum(uses);
-		columns.values[HOUR][i] =
-			TimestampTzGetDatum(uses->key.hour * USECS_PER_HOUR);
-		columns.values[CLIENT_ADDR][i] = no_addr ? (Datum) 0 :
-			oa_client_addr_datum(&uses->key.client);
-		columns.no_addr[i] = no_addr;
-		columns.values[ACCEPTED][i] = Int64GetDatum(uses->accepted);
-		columns.values[REFUSED][i] = Int64GetDatum(uses->refused);
-		columns.values[FIRST_USED_AT][i] =
-			TimestampTzGetDatum(uses->first_used_at);
-		columns.values[LAST_USED_AT][i] =
-			TimestampTzGetDatum(Max(uses->last_accepted_at,
-									uses->last_refused_at));
-	}
-	return columns;
-}
-
 /* Run a statement on as many of the columns as it takes. */
 static void
-run(OaStatement *statement, const Columns *columns)
+run(OaStatement *statement, const OaUses *uses, int count)
 {
-	Datum		arrays[COLUMNS];
+	Datum		arrays[OA_USE_COLUMNS];
 
-	for (int column = 0; column < statement->nargs; column++)
-	{
-		bool	   *nulls = column == CLIENT_ADDR ? columns->no_addr : NULL;
-		int			lower_bound = 1;
-		int			count = columns->count;
-		int16		length;
-		bool		byval;
-		char		align;
-
-		get_typlenbyvalalign(column_types[column], &length, &byval, &align);
-		arrays[column] =
-			PointerGetDatum(construct_md_array(columns->values[column], nulls,
-											   1, &count, &lower_bound,
-											   column_types[column],
-											   length, byval, align));
-	}
+	oa_make_use_arrays(uses, count, statement->nargs, arrays);
 	oa_statement_run(statement, arrays, NULL);
 }
 
@@ -198,12 +121,12 @@ run(OaStatement *statement, const Columns *columns)
 static void
 write_last_used(const Rows *rows)
 {
-	Columns		columns = {.count = 0};
+	Datum	   *key_ids = palloc(rows->count * sizeof(Datum));
+	Datum	   *times = palloc(rows->count * sizeof(Datum));
 	const OaUses *previous = NULL;
 	TimestampTz last = 0;
+	int			count = 0;
 
-	columns.values[KEY_ID] = palloc(rows->count * sizeof(Datum));
-	columns.values[LAST_ACCEPTED_AT] = palloc(rows->count * sizeof(Datum));
 	for (int i = 0; i < rows->count; i++)
 	{
 		const OaUses *uses = &rows->uses[i];
@@ -212,16 +135,22 @@ write_last_used(const Rows *rows)
 			continue;
 		if (previous == NULL || !same_key(previous, uses))
 		{
-			columns.values[KEY_ID][columns.count++] = key_id_datum(uses);
+			key_ids[count++] = oa_use_key_id(uses);
 			last = 0;
 		}
 		last = Max(last, uses->last_accepted_at);
-		columns.values[LAST_ACCEPTED_AT][columns.count - 1] =
-			TimestampTzGetDatum(last);
+		times[count - 1] = TimestampTzGetDatum(last);
 		previous = uses;
 	}
-	if (columns.count > 0)
-		run(&set_last_used, &columns);
+	if (count > 0)
+	{
+		Datum		arrays[] = {
+			oa_make_array(key_ids, NULL, count, TEXTOID),
+			oa_make_array(times, NULL, count, TIMESTAMPTZOID),
+		};
+
+		oa_statement_run(&set_last_used, arrays, NULL);
+	}
 }
 
 /* Add the counts of one row to another. */
@@ -286,17 +215,14 @@ void
 oa_write_uses(OaUses *uses, int count, bool *known)
 {
 	int			level = oa_statements_begin();
-	Columns		columns;
 	Rows		rows;
 
 	qsort(uses, count, sizeof(OaUses), compare_uses);
-	columns = make_columns(uses, count);
-	run(&probe, &columns);
+	run(&probe, uses, count);
 	make_rows(uses, count, known, &rows);
 	if (rows.count > 0)
 	{
-		columns = make_columns(rows.uses, rows.count);
-		run(&add_usage, &columns);
+		run(&add_usage, rows.uses, rows.count);
 		write_last_used(&rows);
 	}
 	oa_statements_end(level);

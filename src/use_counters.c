@@ -11,66 +11,22 @@
  * Each bucket belongs to one of the partitions' locks.  Counting in an entry
  * that is there takes the lock shared, and adds atomically; only adding or
  * removing an entry takes it exclusively.  The list of free entries has a
- * spinlock.  Nothing here raises an error, or allocates.
+ * spinlock, which also protects the list of the hours that have entries: a
+ * reader who looks for all entries of a key needs to know them.  Nothing here
+ * raises an error, or allocates.
  *
- * A flush (usage_flush.c) collects the counts, writes them, commits, and then
- * subtracts what it has written: an error before the commit loses nothing, and
- * what is counted meanwhile stays.  An entry whose counts come to zero is
- * removed.
- *
- * "used" of a database tells whether there is something to flush.  A use sets
- * it after counting, a flush clears it before collecting; with a barrier
- * between the two steps of each, no use is forgotten.
+ * use_batches.c takes the counts out for a flush, unflushed_uses.c reads them.
  */
 #include "postgres.h"
 
 #include "common/hashfn.h"
-#include "miscadmin.h"
-#include "port/atomics.h"
 #include "port/pg_bitutils.h"
-#include "storage/shmem.h"
-#include "storage/spin.h"
 
-#include "overten_auth.h"
+#include "use_counters.h"
 
-#define NO_ENTRY		(-1)
-#define STRIPES			64
-
-/* The database, the hour and the key are what the bucket goes by. */
-#define BUCKET_KEY_SIZE	offsetof(OaUseKey, client)
-
-typedef struct UseEntry
-{
-	OaUseKey	key;
-	int			next;			/* in its bucket, or in the list of free ones */
-	pg_atomic_uint64 accepted;
-	pg_atomic_uint64 refused;
-	pg_atomic_uint64 last_accepted_at;	/* a TimestampTz; 0 if none */
-	pg_atomic_uint64 last_refused_at;
-	int64		counted_since;	/* monotonic */
-	TimestampTz first_used_at;
-} UseEntry;
-
-/* Each process counts events in a stripe of its own, if there are enough. */
-typedef union Stripe
-{
-	pg_atomic_uint64 counts[OA_EVENTS];
-	char		pad[PG_CACHE_LINE_SIZE];
-} Stripe;
-
-struct OaUseCounters
-{
-	slock_t		mutex;			/* protects the next two */
-	int			free;			/* first entry of the list of free ones */
-	int			used;			/* how many are not in it */
-	int			size;			/* how many there are */
-	uint32		bucket_mask;
-	Stripe		stripes[STRIPES];
-	int			buckets[FLEXIBLE_ARRAY_MEMBER]; /* first entry of each */
-};
-
+/* Static, so that counting reads them without a detour. */
 static OaUseCounters *counters = NULL;
-static UseEntry *entries;
+static OaUseEntry *entries;
 static LWLockPadded *locks;
 
 static uint32
@@ -90,7 +46,7 @@ header_size(int size)
 Size
 oa_use_counters_size(int size)
 {
-	return add_size(header_size(size), mul_size(size, sizeof(UseEntry)));
+	return add_size(header_size(size), mul_size(size, sizeof(OaUseEntry)));
 }
 
 /*
@@ -102,7 +58,7 @@ oa_use_counters_init(void *memory, int size, LWLockPadded *partition_locks,
 					 bool first)
 {
 	counters = memory;
-	entries = (UseEntry *) ((char *) memory + header_size(size));
+	entries = (OaUseEntry *) ((char *) memory + header_size(size));
 	locks = partition_locks;
 	if (!first)
 		return;
@@ -112,41 +68,19 @@ oa_use_counters_init(void *memory, int size, LWLockPadded *partition_locks,
 	counters->used = 0;
 	counters->size = size;
 	counters->bucket_mask = number_of_buckets(size) - 1;
-	for (int i = 0; i < STRIPES; i++)
-		for (int event = 0; event < OA_EVENTS; event++)
-			pg_atomic_init_u64(&counters->stripes[i].counts[event], 0);
+	counters->hour_count = 0;
 	for (uint32 i = 0; i <= counters->bucket_mask; i++)
-		counters->buckets[i] = NO_ENTRY;
+		counters->buckets[i] = OA_NO_ENTRY;
 	for (int i = 0; i < size; i++)
 	{
-		UseEntry   *entry = &entries[i];
+		OaUseEntry *entry = &entries[i];
 
 		pg_atomic_init_u64(&entry->accepted, 0);
 		pg_atomic_init_u64(&entry->refused, 0);
 		pg_atomic_init_u64(&entry->last_accepted_at, 0);
 		pg_atomic_init_u64(&entry->last_refused_at, 0);
-		entry->next = i + 1 < size ? i + 1 : NO_ENTRY;
+		entry->next = i + 1 < size ? i + 1 : OA_NO_ENTRY;
 	}
-}
-
-/* Count an event for the statistics view; nothing without shared memory. */
-void
-oa_count_event(OaEvent event)
-{
-	if (counters != NULL)
-		pg_atomic_fetch_add_u64(&counters->stripes[MyProcPid % STRIPES].counts[event],
-								1);
-}
-
-/* How often an event has happened since the server was started. */
-uint64
-oa_event_count(OaEvent event)
-{
-	uint64		sum = 0;
-
-	for (int i = 0; i < STRIPES; i++)
-		sum += pg_atomic_read_u64(&counters->stripes[i].counts[event]);
-	return sum;
 }
 
 /* How many entries are in use, and how many there are. */
@@ -162,7 +96,7 @@ oa_use_counters_fill(int *used, int *size)
 static uint32
 bucket_of(const OaUseKey *key)
 {
-	return hash_bytes((const unsigned char *) key, BUCKET_KEY_SIZE) &
+	return hash_bytes((const unsigned char *) key, OA_BUCKET_KEY_SIZE) &
 		counters->bucket_mask;
 }
 
@@ -172,35 +106,44 @@ lock_of(uint32 bucket)
 	return &locks[bucket % OA_USE_PARTITIONS].lock;
 }
 
-/* Is it the same database, hour and key? */
-static bool
-is_of_key(const UseEntry *entry, const OaUseKey *key)
+/* The counters, and their entries, for the files that share them. */
+OaUseCounters *
+oa_use_counters(OaUseEntry **all)
 {
-	return memcmp(&entry->key, key, BUCKET_KEY_SIZE) == 0;
+	*all = entries;
+	return counters;
 }
 
-/* Is it the same client address? */
-static bool
-is_of_client(const UseEntry *entry, const OaUseKey *key)
+/* The bucket of a database, hour and key. */
+uint32
+oa_use_bucket(const OaUseKey *key)
 {
-	return memcmp(&entry->key.client, &key->client, sizeof(OaClientAddr)) == 0;
+	return bucket_of(key);
+}
+
+/* The lock that protects a bucket. */
+LWLock	   *
+oa_use_lock(uint32 bucket)
+{
+	return lock_of(bucket);
 }
 
 /*
  * Find the entry of a key in a bucket, or NULL.  Counts how many addresses
  * there are of the same database, hour and key.
  */
-static UseEntry *
+static OaUseEntry *
 find_entry(uint32 bucket, const OaUseKey *key, int *addresses)
 {
 	*addresses = 0;
-	for (int i = counters->buckets[bucket]; i != NO_ENTRY; i = entries[i].next)
+	for (int i = counters->buckets[bucket]; i != OA_NO_ENTRY;
+		 i = entries[i].next)
 	{
-		UseEntry   *entry = &entries[i];
+		OaUseEntry *entry = &entries[i];
 
-		if (!is_of_key(entry, key))
+		if (!oa_is_of_key(entry, key))
 			continue;
-		if (is_of_client(entry, key))
+		if (oa_is_of_client(entry, key))
 			return entry;
 		if (entry->key.client.family != 0)
 			(*addresses)++;
@@ -208,28 +151,84 @@ find_entry(uint32 bucket, const OaUseKey *key, int *addresses)
 	return NULL;
 }
 
-/* Add an entry to a bucket, whose lock is held exclusively; NULL if full. */
-static UseEntry *
-add_entry(uint32 bucket, const OaUseKey *key, TimestampTz now)
+/*
+ * The place of an hour in the list, which is the list's end if it has none.
+ * The present hour is mostly the last.  The mutex is held.
+ */
+static int
+find_hour(int32 hour)
 {
-	UseEntry   *entry;
+	for (int i = counters->hour_count - 1; i >= 0; i--)
+		if (counters->hours[i].hour == hour)
+			return i;
+	return counters->hour_count;
+}
+
+/* Note another entry of an hour.  False if there are too many hours. */
+static bool
+add_to_hour(int32 hour)
+{
+	int			n = find_hour(hour);
+
+	if (n == OA_HOURS_MAX)
+		return false;
+	if (n == counters->hour_count)
+	{
+		counters->hours[n].hour = hour;
+		counters->hours[n].entries = 0;
+		counters->hour_count++;
+	}
+	counters->hours[n].entries++;
+	return true;
+}
+
+/* Note that an entry of an hour is gone; the order of the others stays. */
+static void
+remove_from_hour(int32 hour)
+{
+	int			n = find_hour(hour);
+
+	if (--counters->hours[n].entries > 0)
+		return;
+	counters->hour_count--;
+	memmove(&counters->hours[n], &counters->hours[n + 1],
+			(counters->hour_count - n) * sizeof(OaHourCount));
+}
+
+/* Take a free entry for an hour.  Returns its number. */
+static int
+take_entry(int32 hour)
+{
 	int			i;
 
 	SpinLockAcquire(&counters->mutex);
 	i = counters->free;
-	if (i != NO_ENTRY)
+	if (i != OA_NO_ENTRY && !add_to_hour(hour))
+		i = OA_NO_ENTRY;
+	if (i != OA_NO_ENTRY)
 	{
 		counters->free = entries[i].next;
 		counters->used++;
 	}
 	SpinLockRelease(&counters->mutex);
-	if (i == NO_ENTRY)
+	return i;
+}
+
+/* Add an entry to a bucket, whose lock is held exclusively; NULL if full. */
+static OaUseEntry *
+add_entry(uint32 bucket, const OaUseKey *key, TimestampTz now)
+{
+	int			i = take_entry(key->hour);
+	OaUseEntry *entry;
+
+	if (i == OA_NO_ENTRY)
 		return NULL;
 
 	entry = &entries[i];
 	entry->key = *key;
 	entry->counted_since = oa_monotonic_ms();
 	entry->first_used_at = now;
+	entry->batch = 0;
 	pg_atomic_write_u64(&entry->last_accepted_at, 0);
 	pg_atomic_write_u64(&entry->last_refused_at, 0);
 	entry->next = counters->buckets[bucket];
@@ -237,9 +236,12 @@ add_entry(uint32 bucket, const OaUseKey *key, TimestampTz now)
 	return entry;
 }
 
-/* Remove the entry that a link of its bucket's chain holds. */
-static void
-remove_entry(int *link)
+/*
+ * Remove the entry that a link of its bucket's chain holds, and whose counts
+ * are zero.  The bucket's lock is held exclusively.
+ */
+void
+oa_remove_use_entry(int *link)
 {
 	int			i = *link;
 
@@ -248,6 +250,7 @@ remove_entry(int *link)
 	entries[i].next = counters->free;
 	counters->free = i;
 	counters->used--;
+	remove_from_hour(entries[i].key.hour);
 	SpinLockRelease(&counters->mutex);
 }
 
@@ -263,7 +266,7 @@ advance(pg_atomic_uint64 *time, TimestampTz now)
 }
 
 static void
-count_in(UseEntry *entry, bool accepted, TimestampTz now)
+count_in(OaUseEntry *entry, bool accepted, TimestampTz now)
 {
 	if (accepted)
 	{
@@ -284,17 +287,18 @@ count_in(UseEntry *entry, bool accepted, TimestampTz now)
 static int
 address_limit(void)
 {
-	return counters->used > counters->size / 4 * 3 ? 1 : OA_ADDRESSES_MAX;
+	return counters->used > counters->size / 4 * 3 ?
+		1 : OA_ADDRESSES_MAX;
 }
 
 /*
  * Find the entry to count in, or NULL.  Where there are enough addresses, that
  * is the one without an address, which the key is changed to.
  */
-static UseEntry *
+static OaUseEntry *
 find_place(uint32 bucket, OaUseKey *key, int *addresses)
 {
-	UseEntry   *entry = find_entry(bucket, key, addresses);
+	OaUseEntry *entry = find_entry(bucket, key, addresses);
 
 	if (entry != NULL || *addresses < address_limit())
 		return entry;
@@ -307,7 +311,7 @@ static bool
 count_new(uint32 bucket, OaUseKey *key, bool accepted, TimestampTz now)
 {
 	LWLock	   *lock = lock_of(bucket);
-	UseEntry   *entry;
+	OaUseEntry *entry;
 	int			addresses;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
@@ -329,7 +333,7 @@ oa_count_use(OaUseKey *key, bool accepted, TimestampTz now)
 {
 	uint32		bucket = bucket_of(key);
 	LWLock	   *lock = lock_of(bucket);
-	UseEntry   *entry;
+	OaUseEntry *entry;
 	int			addresses;
 
 	LWLockAcquire(lock, LW_SHARED);
@@ -341,129 +345,7 @@ oa_count_use(OaUseKey *key, bool accepted, TimestampTz now)
 	if (entry != NULL)
 		return true;
 	/* When memory is short, do not have everyone wait for everyone. */
-	if (addresses == 0 && counters->free == NO_ENTRY)
+	if (addresses == 0 && counters->free == OA_NO_ENTRY)
 		return false;
 	return count_new(bucket, key, accepted, now);
-}
-
-/* Copy the counts of an entry, if there are any. */
-static bool
-copy_counts(UseEntry *entry, OaUses *uses)
-{
-	uses->accepted = (int64) pg_atomic_read_u64(&entry->accepted);
-	uses->refused = (int64) pg_atomic_read_u64(&entry->refused);
-	if (uses->accepted == 0 && uses->refused == 0)
-		return false;
-
-	uses->key = entry->key;
-	uses->counted_since = entry->counted_since;
-	uses->first_used_at = entry->first_used_at;
-	uses->last_accepted_at =
-		(TimestampTz) pg_atomic_read_u64(&entry->last_accepted_at);
-	uses->last_refused_at =
-		(TimestampTz) pg_atomic_read_u64(&entry->last_refused_at);
-	return true;
-}
-
-/*
- * Collect counts of a database, "capacity" at most, going on from a bucket
- * that is 0 at first.  Returns how many; 0 when all buckets are through.
- */
-int
-oa_collect_uses(Oid database, uint32 *bucket, OaUses *uses, int capacity)
-{
-	int			count = 0;
-
-	while (*bucket <= counters->bucket_mask)
-	{
-		LWLock	   *lock = lock_of(*bucket);
-		int			start = count;
-		bool		fits = true;
-
-		LWLockAcquire(lock, LW_SHARED);
-		for (int i = counters->buckets[*bucket]; i != NO_ENTRY;
-			 i = entries[i].next)
-		{
-			if (entries[i].key.database != database)
-				continue;
-			fits = count < capacity;
-			if (!fits)
-				break;
-			if (copy_counts(&entries[i], &uses[count]))
-				count++;
-		}
-		LWLockRelease(lock);
-
-		/* A bucket is taken whole, unless it alone is too much. */
-		if (!fits && start > 0)
-			return start;
-		(*bucket)++;
-		if (!fits)
-			return count;
-	}
-	return count;
-}
-
-/* Find the link to an entry in its bucket's chain. */
-static int *
-find_link(uint32 bucket, const OaUseKey *key)
-{
-	int		   *link = &counters->buckets[bucket];
-
-	while (*link != NO_ENTRY && !(is_of_key(&entries[*link], key) &&
-								  is_of_client(&entries[*link], key)))
-		link = &entries[*link].next;
-	return link;
-}
-
-/* Subtract counts that have been written. */
-void
-oa_subtract_uses(const OaUses *uses, int count)
-{
-	for (int i = 0; i < count; i++)
-	{
-		uint32		bucket = bucket_of(&uses[i].key);
-		LWLock	   *lock = lock_of(bucket);
-		int		   *link;
-
-		LWLockAcquire(lock, LW_EXCLUSIVE);
-		link = find_link(bucket, &uses[i].key);
-		if (*link != NO_ENTRY)
-		{
-			UseEntry   *entry = &entries[*link];
-			int64		accepted = pg_atomic_sub_fetch_u64(&entry->accepted, uses[i].accepted);
-			int64		refused = pg_atomic_sub_fetch_u64(&entry->refused, uses[i].refused);
-
-			if (accepted == 0 && refused == 0)
-				remove_entry(link);
-		}
-		LWLockRelease(lock);
-	}
-}
-
-/* Forget what was counted for a database that is gone. */
-void
-oa_discard_uses(Oid database)
-{
-	for (uint32 bucket = 0; bucket <= counters->bucket_mask; bucket++)
-	{
-		LWLock	   *lock = lock_of(bucket);
-		int		   *link = &counters->buckets[bucket];
-
-		LWLockAcquire(lock, LW_EXCLUSIVE);
-		while (*link != NO_ENTRY)
-		{
-			UseEntry   *entry = &entries[*link];
-
-			if (entry->key.database != database)
-				link = &entry->next;
-			else
-			{
-				pg_atomic_write_u64(&entry->accepted, 0);
-				pg_atomic_write_u64(&entry->refused, 0);
-				remove_entry(link);
-			}
-		}
-		LWLockRelease(lock);
-	}
 }

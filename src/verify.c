@@ -43,7 +43,7 @@ typedef struct AcceptedKey
 /* What is cached of an org that is not suspended. */
 typedef struct CachedOrg
 {
-	TransactionId horizon;		/* xmin of the snapshot that read it */
+	FullTransactionId horizon;	/* xmin of the snapshot that read it */
 	Size		length;			/* of the row */
 	HeapTupleHeaderData row;	/* the result with the org's columns only */
 } CachedOrg;
@@ -101,7 +101,8 @@ read_org(OaRead *read, const OaKeyRow *key, Datum *values, bool *nulls,
 
 		memcpy(cache_key, VARDATA_ANY(key->org_id), id_length);
 		cached = oa_cache_find(orgs_cache, cache_key);
-		if (cached != NULL && TransactionIdPrecedes(key->xmin, cached->horizon))
+		if (cached != NULL &&
+			FullTransactionIdPrecedes(oa_full_xid(key->xmin), cached->horizon))
 		{
 			HeapTupleData tuple = {.t_len = cached->length};
 
@@ -132,7 +133,7 @@ read_org(OaRead *read, const OaKeyRow *key, Datum *values, bool *nulls,
 		Size		size = offsetof(CachedOrg, row) + tuple->t_len;
 		CachedOrg  *copy = palloc(size);
 
-		copy->horizon = read->snapshot->xmin;
+		copy->horizon = oa_full_xid(read->snapshot->xmin);
 		copy->length = tuple->t_len;
 		memcpy(&copy->row, tuple->t_data, tuple->t_len);
 		oa_cache_store(orgs_cache, cache_key, copy, size, read->generation);

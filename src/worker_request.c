@@ -4,7 +4,7 @@
  *
  * Requests are numbered.  Work that began after a request fulfils it, or fails
  * it.  The worker is another process and writes in transactions of its own, so
- * the caller's locks can stand in its way; it gives up on a lock after a
+ * the caller's locks can stand in its way; it gives up on a lock within a
  * second.
  */
 #include "postgres.h"

@@ -224,6 +224,34 @@ SELECT tier FROM overten_verify_key(:'use_secret');
 SELECT last_used_at > now() - interval '10 seconds' AS recorded_again
 FROM overten_auth.key_last_used WHERE key_id = :'use_key_id';
 
+-- Caches that are turned off keep nothing of what they held.
+\getenv srcdir PG_ABS_SRCDIR
+\set tokens :srcdir '/sql/tokens.inc'
+\set ECHO none
+\i :tokens
+\set ECHO all
+SET overten_auth.firebase_project_id = 'overten-test';
+SELECT overten_load_signing_keys(:'signing_keys');
+SELECT secret FROM overten_create_org('Cached') o, overten_mint_key(o.org_id) \gset
+CREATE FUNCTION pg_temp.use(secret text, token text) RETURNS TABLE (accepted bigint) LANGUAGE sql AS $$
+	SELECT count(key_id) FROM overten_verify_key(secret);
+	SELECT count(key_id) + (SELECT count(uid) FROM overten_verify_firebase_jwt(token)) FROM overten_verify_key(secret)
+$$;
+CREATE VIEW pg_temp.caches AS
+	SELECT string_agg(ident, ' ' ORDER BY ident) AS held FROM pg_backend_memory_contexts WHERE name = 'overten_auth cache';
+SELECT * FROM pg_temp.use(:'secret', :'ada_token');
+SELECT * FROM pg_temp.caches;
+SET overten_auth.cache_entries = 0;
+SELECT * FROM pg_temp.caches;
+RESET overten_auth.cache_entries;
+SELECT * FROM pg_temp.use(:'secret', :'ada_token');
+SELECT * FROM pg_temp.caches;
+BEGIN;
+SET LOCAL overten_auth.cache_entries = 0;
+SELECT * FROM pg_temp.caches;
+ROLLBACK;
+SELECT * FROM pg_temp.caches;
+
 -- A transaction that minted a key and takes it back takes all of it back.
 BEGIN;
 SELECT * FROM overten_mint_key(:'acme_org_id', 'undone') \gset undone_

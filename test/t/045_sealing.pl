@@ -139,6 +139,24 @@ is(scalar(() = $content =~ /^[^#]/mg), 1, 'with one key');
 is(stat($file)->mode & 07777, 0600, 'in a file of mode 0600');
 is(stat($file)->nlink, 1, 'of one name');
 is(join(' ', glob("$file.*")), '', 'and nothing is left beside it');
+
+# What crashes have left beside it, each with a key in it
+my $mark = $node->data_dir . '/overten_auth.sealed';
+my @left = ("$file.0123abcd.tmp", "$file.9999ffff.tmp", "$mark.0123abcd.tmp");
+my @others = map { "$file.$_" }
+  ('aaaaaaaa.tmp', '0123ABCD.tmp', '0123abcd.tmp.old', '0123abcd0.tmp', 'tmp');
+write_file($_, random_key()) foreach @left, @others;
+mkdir "$file.00000000.tmp" or die "mkdir: $!";
+symlink $file, "$file.11111111.tmp" or die "symlink: $!";
+my $two_hours_ago = time - 7200;
+utime $two_hours_ago, $two_hours_ago, $_ or die "utime: $!"
+  foreach @left, @others[1 .. $#others], "$file.00000000.tmp";
+ask($node, "BEGIN; SELECT overten_create_org('Tidy'); ROLLBACK");
+is(join(' ', grep { -e } @left), '', 'a sealing removes what crashes have left beside the file');
+is(join(' ', grep { !-e } @others, "$file.00000000.tmp", "$file.11111111.tmp"),
+	'', 'and nothing that is young, or has another name or type');
+unlink @others, "$file.11111111.tmp";
+rmdir "$file.00000000.tmp";
 is(master_key_ids($node), master_key_ids([ $node, 'second' ]),
 	'both databases need the same key');
 foreach my $database ('postgres', 'second')

@@ -83,7 +83,7 @@ BEGIN
 	FOR o IN
 		SELECT relname FROM pg_catalog.pg_class
 		WHERE relkind IN ('r', 'v') AND (relnamespace = 'pg_catalog'::regnamespace
-			OR relname IN ('orgs', 'members', 'tiers', 'api_keys', 'key_last_used', 'key_usage', 'signing_keys', 'audit_log'))
+			OR relname IN ('orgs', 'members', 'tiers', 'api_keys', 'key_last_used', 'key_usage', 'usage_batches', 'signing_keys', 'audit_log'))
 	LOOP
 		EXECUTE format('CREATE VIEW evil.%I AS SELECT evil.is_called()', o.relname);
 	END LOOP;
@@ -117,7 +117,7 @@ ask($node, 'ALTER DATABASE postgres RESET search_path');
 # Temporary tables that shadow ours, in a session that goes on.
 my $shadowed = $node->background_psql('postgres');
 ask($shadowed, "CREATE TEMP TABLE $_ (LIKE overten_auth.$_)")
-  foreach qw(orgs members tiers api_keys key_last_used key_usage signing_keys audit_log);
+  foreach qw(orgs members tiers api_keys key_last_used key_usage usage_batches signing_keys audit_log);
 ask($shadowed, 'CREATE TEMP TABLE pg_class (x int); CREATE TEMP TABLE pg_namespace (x int)');
 my $org = create_org($shadowed, 'Shadowed');
 my ($secret, $key) = mint($shadowed, $org);
@@ -323,7 +323,7 @@ is(ask($handed, q{SELECT string_agg(DISTINCT name || ' ' || how, ', ') FROM publ
 is(ask($handed, q{SELECT count(*) FROM public.seen WHERE role_set = 'yes'}),
 	0, 'and cannot become whoever calls');
 is( ask($handed, q{SELECT string_agg(DISTINCT name, ' ' ORDER BY name) FROM public.seen WHERE name ~ 'usage|signing'}),
-	'key_usage signing_keys', 'in the workers, too');
+	'key_usage signing_keys usage_batches', 'in the workers, too');
 
 # A deferred one runs at the end of the transaction, when the rights are those of
 # the session again, as for every table: in the workers it must not.

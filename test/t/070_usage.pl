@@ -225,7 +225,9 @@ verify($owner, $secret);
 my $between = ask($owner, 'SELECT clock_timestamp()');
 verify($owner, $secret);
 my $after = ask($owner, 'SELECT clock_timestamp()');
-is(ask($owner, $last_used), '', 'before a flush its use is not seen');
+ok( ask($owner,
+		"SELECT ($last_used) BETWEEN '$between' AND '$after'") eq 't',
+	'last_used_at is that of the last use before a flush');
 flush_usage($owner);
 is( ask(
 		$owner,
@@ -243,7 +245,7 @@ is( ask(
 	'the times of its first and last use are right');
 ok( ask($owner,
 		"SELECT ($last_used) BETWEEN '$between' AND '$after'") eq 't',
-	'last_used_at is that of the last use');
+	'and after it');
 ask($owner,
 	"UPDATE overten_auth.key_last_used SET last_used_at = '2999-01-01Z'
 	 WHERE key_id = '$key'");

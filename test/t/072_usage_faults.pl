@@ -196,7 +196,8 @@ check_replaced('worker terminated', 'TERM', $both[1]);
 check_replaced('both terminated', 'TERM', @both);
 check_replaced('both cancelled', 'INT', @both);
 
-# A worker that is at work has to wait for this lock.
+# A worker that is at work has to wait for this lock.  It gives up after a
+# while, so it is asked for many times.
 sub start_work
 {
 	my $session = $node->background_psql('postgres');
@@ -204,20 +205,23 @@ sub start_work
 	ask($session, 'BEGIN; LOCK overten_auth.key_usage');
 	verify($node, $secret);
 	my $asker = $node->background_psql('postgres', on_error_stop => 0);
-	$asker->query_until(qr/asked/, "\\echo asked\nSELECT overten_flush_usage();\n");
-	$node->poll_query_until('postgres',
-		"SELECT EXISTS (SELECT FROM pg_stat_activity
-			WHERE backend_type = 'overten_auth usage worker'
-			AND wait_event_type = 'Lock')")
-	  or die 'the worker does not wait';
-	return ($session, $asker);
+	$asker->query_until(qr/asked/,
+		"\\echo asked\n" . "SELECT overten_flush_usage();\n" x 20);
+	my $pid;
+	wait_until(
+		'the worker waits',
+		sub {
+			$pid = ask($node, "SELECT pid FROM pg_stat_activity
+				WHERE backend_type = 'overten_auth usage worker'
+				AND wait_event_type = 'Lock'");
+		});
+	return ($session, $asker, $pid);
 }
 foreach my $function ('pg_cancel_backend', 'pg_terminate_backend')
 {
-	my ($session, $asker) = start_work();
+	my ($session, $asker, $pid) = start_work();
 
-	ask($node, "SELECT $function(pid) FROM pg_stat_activity
-		WHERE backend_type = 'overten_auth usage worker'");
+	ask($node, "SELECT $function($pid)");
 	ask($session, 'COMMIT');
 	$_->quit foreach $session, $asker;
 	$expected++;
@@ -250,14 +254,15 @@ sub check_crash
 	return;
 }
 
-# Kill one process, which makes the server start anew.
+# Kill one process, or one that is found at the last moment, which makes the
+# server start anew.
 sub crash_by
 {
-	my ($pid) = @_;
+	my ($victim) = @_;
 	my $started = 'SELECT since FROM overten_stat';
 	my $since = ask($node, $started);
 
-	kill 'KILL', $pid;
+	kill 'KILL', ref $victim ? $victim->() : $victim;
 	$node->poll_query_until('postgres', "SELECT ($started) > '$since'")
 	  or die 'the server did not start anew';
 	return;
@@ -302,12 +307,13 @@ check_crash(
 check_crash(
 	'working worker killed',
 	sub {
-		my ($session, $asker) = start_work();
+		my ($session, $asker, $pid);
 
 		crash_by(
-			ask($node,
-				"SELECT pid FROM pg_stat_activity
-				 WHERE backend_type = 'overten_auth usage worker'"));
+			sub {
+				($session, $asker, $pid) = start_work();
+				return $pid;
+			});
 		eval { $_->quit } foreach $session, $asker;
 	});
 
