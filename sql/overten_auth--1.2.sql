@@ -251,13 +251,7 @@ ALTER TABLE overten_auth.signing_keys ENABLE ALWAYS TRIGGER invalidate_caches;
 COMMENT ON TRIGGER invalidate_caches ON overten_auth.signing_keys IS 'makes a change take effect at once; never disable it';
 
 CREATE FUNCTION overten_auth.refuse_change() RETURNS trigger
-	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-	RAISE EXCEPTION USING
-		ERRCODE = 'insufficient_privilege',
-		MESSAGE = format('%s is append only', TG_RELID::regclass);
-END
-$$;
+	LANGUAGE c AS 'MODULE_PATHNAME', 'overten_refuse_change';
 REVOKE ALL ON FUNCTION overten_auth.refuse_change FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.refuse_change IS 'refuses UPDATE, DELETE and TRUNCATE of an append-only table';
 
