@@ -27,6 +27,7 @@ OBJS = \
 	src/claims.o \
 	src/client_addr.o \
 	src/endpoints.o \
+	src/finish_script.o \
 	src/firebase_token.o \
 	src/flush_request.o \
 	src/http_message.o \
@@ -98,7 +99,7 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text keys webhooks usage privileges roles http firebase identity leaks import half_done
+REGRESS = key_text keys webhooks usage privileges closing roles http firebase identity leaks import half_done
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
 ISOLATION = revocation minting leak_response
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto

@@ -10,27 +10,6 @@
  */
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
-/* Whoever owns the functions' schema could drop it, and all keys with it. */
-DO $$
-DECLARE
-	functions_in name;
-BEGIN
-	SELECT n.nspname INTO functions_in
-	FROM pg_extension e
-	JOIN pg_namespace n ON n.oid = e.extnamespace
-	JOIN pg_roles r ON r.oid = n.nspowner
-	WHERE e.extname = 'overten_auth'
-	AND NOT (r.rolsuper OR r.rolname = 'pg_database_owner');
-	IF FOUND THEN
-		RAISE EXCEPTION USING
-			ERRCODE = 'insufficient_privilege',
-			MESSAGE = format('schema "%s" belongs to an ordinary role', functions_in),
-			DETAIL = 'Its owner could drop the extension with the schema.',
-			HINT = 'Name a schema that a superuser or pg_database_owner owns.';
-	END IF;
-END
-$$;
-
 
 /* Tables */
 
@@ -768,31 +747,11 @@ COMMENT ON FUNCTION overten_api.authenticate_request IS
 'For db-pre-request before tables of your own: makes the API key of the request the identity, as overten_authenticate does; without a bearer, or with one that is no API key, there is none. Raises SQLSTATE PGRST like revoke_api_key: 401 invalid_api_key, 400 invalid_request for two credentials that differ, 503 service_unavailable on a standby that may not verify.';
 
 
-/*
- * PUBLIC may use the row types of tables and views unless that is revoked.
- * Becoming members for a moment makes the types lose their initial privileges,
- * which pg_dump would warn of: it dumps no such types.
- */
+/* PUBLIC may use the row types of tables and views unless that is revoked. */
 REVOKE ALL ON TYPE overten_auth.tiers, overten_auth.orgs,
 	overten_auth.members, overten_auth.api_keys, overten_auth.key_last_used,
 	overten_auth.key_usage, overten_auth.audit_log, overten_auth.signing_keys,
 	@extschema@.overten_stat FROM PUBLIC;
-DO $$
-DECLARE
-	row_type regtype;
-BEGIN
-	FOR row_type IN
-		SELECT c.reltype FROM pg_class c JOIN pg_depend d
-		ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
-		JOIN pg_extension e
-		ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
-		WHERE e.extname = 'overten_auth' AND c.relkind IN ('r', 'v')
-	LOOP
-		EXECUTE format('ALTER EXTENSION overten_auth ADD TYPE %s', row_type);
-		EXECUTE format('ALTER EXTENSION overten_auth DROP TYPE %s', row_type);
-	END LOOP;
-END
-$$;
 
 
 /* What pg_dump carries over: all that was not there after CREATE EXTENSION. */
@@ -803,3 +762,302 @@ SELECT pg_extension_config_dump('overten_auth.api_keys', '');
 SELECT pg_extension_config_dump('overten_auth.key_last_used', '');
 SELECT pg_extension_config_dump('overten_auth.key_usage', '');
 SELECT pg_extension_config_dump('overten_auth.audit_log', '');
+
+
+/*
+ * What belongs to the extension, and who may use it
+ *
+ * A new object gets the default privileges of its creator.  They can name
+ * roles, which REVOKE ... FROM PUBLIC does not undo.  So the last statement of
+ * this script, and of each update script, looks at the result: it revokes all
+ * privileges on new objects from everybody but the owner.  An update script
+ * must not touch the grants that administrators have made on older objects.
+ * Its first and its last statement are
+ *
+ *	SELECT set_config('overten_update.before', overten_auth.inventory()::text, true);
+ *	SELECT overten_auth.finish_script(current_setting('overten_update.before')::text[]);
+ */
+
+CREATE FUNCTION overten_auth.objects()
+	RETURNS TABLE (
+		member text,
+		kind text,
+		name text,
+		objid oid,
+		owner oid,
+		usual aclitem[],
+		acl aclitem[])
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	WITH member (classid, objid) AS MATERIALIZED (
+		SELECT d.classid, d.objid
+		FROM pg_extension e
+		JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass
+			AND d.refobjid = e.oid AND d.deptype = 'e'
+		WHERE e.extname = 'overten_auth'),
+	relation AS MATERIALIZED (
+		SELECT c.*, m.classid FROM member m
+		JOIN pg_class c ON m.classid = 'pg_class'::regclass AND m.objid = c.oid),
+	object (classid, member, kind, name, objid, owner, usual, acl) AS (
+		SELECT m.classid, p.oid, 'ROUTINE', p.oid::regprocedure::text, p.oid,
+			p.proowner, acldefault('f', p.proowner), p.proacl
+		FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
+		UNION ALL
+		SELECT classid, oid, CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+			oid::regclass::text, oid, relowner,
+			acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner), relacl
+		FROM relation WHERE relkind <> 'c'
+		UNION ALL
+		SELECT r.classid, r.oid, 'COLUMN', format('%s.%I', r.oid::regclass, a.attname),
+			r.oid, r.relowner, acldefault('c', r.relowner), a.attacl
+		FROM relation r JOIN pg_attribute a ON a.attrelid = r.oid
+		WHERE a.attacl IS NOT NULL
+		UNION ALL
+		SELECT m.classid, t.oid, 'TYPE', format_type(t.oid, NULL), t.oid,
+			t.typowner, acldefault('T', t.typowner), t.typacl
+		FROM member m JOIN pg_type t ON m.classid = 'pg_type'::regclass AND m.objid = t.oid
+		WHERE t.typcategory <> 'A' AND t.typtype <> 'm'
+		UNION ALL
+		SELECT r.classid, r.oid, 'ROW TYPE', format_type(t.oid, NULL), t.oid,
+			t.typowner, acldefault('T', t.typowner), t.typacl
+		FROM relation r JOIN pg_type t ON t.oid = r.reltype
+		WHERE r.relkind <> 'c'
+		UNION ALL
+		SELECT m.classid, n.oid, 'SCHEMA', quote_ident(n.nspname), n.oid,
+			n.nspowner, acldefault('n', n.nspowner), n.nspacl
+		FROM member m JOIN pg_namespace n ON m.classid = 'pg_namespace'::regclass AND m.objid = n.oid
+		UNION ALL
+		SELECT m.classid, l.oid, 'LANGUAGE', quote_ident(l.lanname), l.oid,
+			l.lanowner, acldefault('l', l.lanowner), l.lanacl
+		FROM member m JOIN pg_language l ON m.classid = 'pg_language'::regclass AND m.objid = l.oid
+		UNION ALL
+		SELECT m.classid, w.oid, 'FOREIGN DATA WRAPPER', quote_ident(w.fdwname), w.oid,
+			w.fdwowner, acldefault('F', w.fdwowner), w.fdwacl
+		FROM member m JOIN pg_foreign_data_wrapper w
+			ON m.classid = 'pg_foreign_data_wrapper'::regclass AND m.objid = w.oid
+		UNION ALL
+		SELECT m.classid, s.oid, 'FOREIGN SERVER', quote_ident(s.srvname), s.oid,
+			s.srvowner, acldefault('S', s.srvowner), s.srvacl
+		FROM member m JOIN pg_foreign_server s
+			ON m.classid = 'pg_foreign_server'::regclass AND m.objid = s.oid)
+	SELECT format('object %s/%s', classid, member), kind, name, objid, owner, usual,
+		coalesce(acl, usual)
+	FROM object
+$$;
+REVOKE ALL ON FUNCTION overten_auth.objects FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.objects IS
+'All objects of the extension that can have privileges, with the row types of relations, and the columns that have some. member: OIDs of the catalog and the object, or of the relation that it is a part of; usual: the privileges of a new object without default privileges; acl: its privileges.';
+
+CREATE FUNCTION overten_auth.grants()
+	RETURNS TABLE (
+		member text,
+		kind text,
+		name text,
+		objid oid,
+		grantee oid,
+		role text,
+		privilege text,
+		grantable bool)
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	SELECT o.member, o.kind, o.name, o.objid, a.grantee,
+		CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
+		a.privilege_type, bool_or(a.is_grantable)
+	FROM overten_auth.objects() o, aclexplode(o.acl) a
+	WHERE a.grantee <> o.owner
+	GROUP BY 1, 2, 3, 4, 5, 6, 7
+$$;
+REVOKE ALL ON FUNCTION overten_auth.grants FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.grants IS
+'All privileges that anybody but the owner has on an object of the extension. Grantee 0 is PUBLIC.';
+
+CREATE FUNCTION overten_auth.parts()
+	RETURNS TABLE (part text, detail text)
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	WITH member AS MATERIALIZED (
+		SELECT c.*, c.oid::regclass AS name
+		FROM pg_extension e
+		JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass
+			AND d.refobjid = e.oid AND d.deptype = 'e'
+		JOIN pg_class c ON d.classid = 'pg_class'::regclass AND d.objid = c.oid
+		WHERE e.extname = 'overten_auth' AND c.relkind IN ('r', 'p'))
+	SELECT format('table %s', name), concat_ws(', ',
+		CASE relpersistence WHEN 'p' THEN 'logged' ELSE 'unlogged' END,
+		CASE relreplident WHEN 'd' THEN 'replica identity by default'
+			WHEN 'f' THEN 'full replica identity'
+			WHEN 'i' THEN 'replica identity by an index' ELSE 'no replica identity' END,
+		CASE WHEN relrowsecurity THEN 'with row level security' END,
+		CASE WHEN relforcerowsecurity THEN 'with forced row level security' END)
+	FROM member
+	UNION ALL
+	SELECT format('column %I of %s', a.attname, m.name), concat_ws(', ',
+		format_type(a.atttypid, a.atttypmod),
+		CASE WHEN a.attnotnull THEN 'not null' END,
+		CASE WHEN a.atthasdef THEN 'with default' END)
+	FROM member m JOIN pg_attribute a ON a.attrelid = m.oid
+	WHERE a.attnum > 0 AND NOT a.attisdropped
+	UNION ALL
+	SELECT format('index %I on %s', c.relname, m.name), concat_ws(', ',
+		CASE WHEN i.indisunique THEN 'unique' END,
+		CASE WHEN i.indisvalid AND i.indisready THEN 'valid' ELSE 'not valid' END)
+	FROM member m JOIN pg_index i ON i.indrelid = m.oid JOIN pg_class c ON c.oid = i.indexrelid
+	WHERE NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = i.indexrelid AND conrelid = m.oid)
+	UNION ALL
+	-- Since PostgreSQL 18 there are constraints for NOT NULL, too.
+	SELECT format('constraint %I on %s', c.conname, m.name),
+		CASE WHEN c.convalidated THEN 'valid' ELSE 'not valid' END
+	FROM member m JOIN pg_constraint c ON c.conrelid = m.oid
+	WHERE c.contype IN ('c', 'f', 'p', 'u', 'x')
+	UNION ALL
+	SELECT format('trigger %I on %s', t.tgname, m.name),
+		CASE t.tgenabled WHEN 'A' THEN 'enabled always' WHEN 'O' THEN 'enabled'
+			WHEN 'R' THEN 'enabled on replicas' ELSE 'disabled' END
+	FROM member m JOIN pg_trigger t ON t.tgrelid = m.oid
+	WHERE NOT t.tgisinternal
+	UNION ALL
+	-- They enforce foreign keys, of this table and of others that refer to it.
+	SELECT format('disabled triggers of foreign keys on %s', m.name), ''
+	FROM member m JOIN pg_trigger t ON t.tgrelid = m.oid
+	WHERE t.tgisinternal AND t.tgenabled <> 'O'
+	GROUP BY m.name
+	UNION ALL
+	SELECT format('rule %I on %s', r.rulename, m.name), ''
+	FROM member m JOIN pg_rewrite r ON r.ev_class = m.oid
+	UNION ALL
+	SELECT format('policy %I on %s', p.polname, m.name), ''
+	FROM member m JOIN pg_policy p ON p.polrelid = m.oid
+	UNION ALL
+	SELECT format('child table %s of %s', i.inhrelid::regclass, m.name), ''
+	FROM member m JOIN pg_inherits i ON i.inhparent = m.oid
+	UNION ALL
+	SELECT format('parent table %s of %s', i.inhparent::regclass, m.name), ''
+	FROM member m JOIN pg_inherits i ON i.inhrelid = m.oid
+	UNION ALL
+	SELECT format('statistics object %I.%I on %s', n.nspname, s.stxname, m.name), ''
+	FROM member m JOIN pg_statistic_ext s ON s.stxrelid = m.oid
+	JOIN pg_namespace n ON n.oid = s.stxnamespace
+$$;
+REVOKE ALL ON FUNCTION overten_auth.parts FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.parts IS
+'The tables of the extension and everything that is defined on them, by anybody. detail: the properties that can be altered.';
+
+CREATE FUNCTION overten_auth.own_parts() RETURNS jsonb
+	LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$SELECT '{}'::jsonb$$;
+REVOKE ALL ON FUNCTION overten_auth.own_parts FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.own_parts IS
+'What the scripts of the extension have defined: the details of overten_auth.parts by part. overten_auth.finish_script writes this function.';
+
+CREATE FUNCTION overten_auth.inventory() RETURNS text[]
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	SELECT array_agg(item) FROM (
+		SELECT DISTINCT member FROM overten_auth.objects()
+		UNION ALL
+		SELECT concat_ws(': ', part, detail) FROM overten_auth.parts()) i (item)
+$$;
+REVOKE ALL ON FUNCTION overten_auth.inventory FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.inventory IS
+'All objects of the extension and everything that is defined on its tables. The first statement of an update script remembers it.';
+
+CREATE FUNCTION overten_auth.finishing(before text[])
+	RETURNS TABLE (step int4, statement text)
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	WITH new AS MATERIALIZED (
+		SELECT * FROM overten_auth.objects() WHERE member <> ALL (before))
+	-- Nobody but the owner has a privilege,
+	SELECT 1, format('REVOKE ALL ON %s %s FROM %s CASCADE', what.kind, what.name, g.role)
+	FROM overten_auth.grants() g, LATERAL (SELECT
+		CASE g.kind WHEN 'COLUMN' THEN 'TABLE' WHEN 'ROW TYPE' THEN 'TYPE' ELSE g.kind END,
+		CASE g.kind WHEN 'COLUMN' THEN g.objid::regclass::text ELSE g.name END) what (kind, name)
+	WHERE g.member <> ALL (before)
+	GROUP BY what.kind, what.name, g.role
+	UNION ALL
+	-- and the owner has all, which default privileges can take away.
+	SELECT 2, format('GRANT ALL ON %s %s TO %I', replace(kind, 'ROW TYPE', 'TYPE'), name,
+		pg_get_userbyid(owner))
+	FROM new
+	WHERE EXISTS (
+		SELECT privilege_type FROM aclexplode(usual) WHERE grantee = owner
+		EXCEPT SELECT privilege_type FROM aclexplode(acl) WHERE grantee = owner)
+	UNION ALL
+	-- A row type that becomes a member for a moment loses its initial
+	-- privileges.  pg_dump would warn of them, because it does not dump the type.
+	SELECT CASE verb WHEN 'ADD' THEN 3 ELSE 4 END,
+		format('ALTER EXTENSION overten_auth %s TYPE %s', verb, name)
+	FROM new, unnest(ARRAY['ADD', 'DROP']) verb
+	WHERE kind = 'ROW TYPE'
+	UNION ALL
+	-- A part that the script has not touched stays what it was: the
+	-- extension's, or somebody else's.
+	SELECT 5, format('CREATE OR REPLACE FUNCTION overten_auth.own_parts() RETURNS jsonb'
+		' LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS %L',
+		format('SELECT %L::jsonb', jsonb_object_agg(part,
+			CASE WHEN found.is_old THEN own.parts ->> part ELSE detail END)))
+	FROM overten_auth.parts(),
+		LATERAL (SELECT overten_auth.own_parts()) own (parts),
+		LATERAL (SELECT concat_ws(': ', part, detail) = ANY (before)) found (is_old)
+	WHERE own.parts ? part OR NOT found.is_old
+	ORDER BY 1, 2
+$$;
+REVOKE ALL ON FUNCTION overten_auth.finishing FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.finishing IS
+'The statements that overten_auth.finish_script runs, in this order.';
+
+CREATE FUNCTION overten_auth.foundations()
+	RETURNS TABLE (object text, owner name, remedy text)
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	-- The extension, everything that it depends on, and all members of an
+	-- extension, because dropping one drops them all.
+	WITH RECURSIVE foundation (classid, objid) AS (
+		SELECT 'pg_extension'::regclass::oid, oid FROM pg_extension WHERE extname = 'overten_auth'
+		UNION
+		SELECT next.* FROM foundation f, LATERAL (
+			SELECT d.refclassid, d.refobjid FROM pg_depend d
+			WHERE d.classid = f.classid AND d.objid = f.objid AND d.objsubid = 0
+			UNION ALL
+			SELECT d.classid, d.objid FROM pg_depend d
+			WHERE d.refclassid = f.classid AND d.refobjid = f.objid AND d.deptype = 'e') next)
+	SELECT pg_describe_object(f.classid, f.objid, 0), r.rolname,
+		CASE
+			WHEN f.classid = 'pg_namespace'::regclass
+			THEN format('Run ALTER SCHEMA %I OWNER TO a superuser, or create the extension in another schema.',
+				(SELECT nspname FROM pg_namespace WHERE oid = f.objid))
+			WHEN f.classid = 'pg_extension'::regclass
+			THEN format('Drop it and create it again as a superuser, or run REASSIGN OWNED BY %I TO a superuser, which moves all that %1$I owns in this database.', r.rolname)
+			ELSE 'Make a superuser its owner.'
+		END
+	FROM foundation f
+	JOIN pg_database b ON b.datname = current_database()
+	-- Objects of the superuser that initdb made have no row there.
+	JOIN pg_shdepend s ON s.dbid = b.oid AND s.classid = f.classid AND s.objid = f.objid
+		AND s.objsubid = 0 AND s.deptype = 'o'
+	JOIN pg_roles r ON r.oid = s.refobjid
+	WHERE NOT r.rolsuper
+	ORDER BY f.classid = 'pg_extension'::regclass DESC, f.classid = 'pg_namespace'::regclass DESC, 1
+$$;
+REVOKE ALL ON FUNCTION overten_auth.foundations FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.foundations IS
+'Objects that are owned by a role that is not a superuser, and that the extension cannot be without: its own objects, the extensions that it requires with theirs, and the schemas of all these. The owner could change them, or drop the extension with them. Schemas that pg_database_owner owns are left out.';
+
+CREATE FUNCTION overten_auth.some_of(names text[]) RETURNS text
+	LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+	SELECT array_to_string(names[1:3], ', ')
+		|| CASE WHEN cardinality(names) > 3
+			THEN format(' and %s more', cardinality(names) - 3) ELSE '' END
+$$;
+REVOKE ALL ON FUNCTION overten_auth.some_of FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.some_of IS 'The first three names of a list, and how many more there are.';
+
+CREATE FUNCTION overten_auth.finish_script(before text[] DEFAULT '{}') RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_finish_script';
+REVOKE ALL ON FUNCTION overten_auth.finish_script FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.finish_script IS
+'The last statement of a script of the extension. Revokes all privileges on objects that are not in the inventory from everybody but the owner, with a WARNING if there were any, and records what the script has defined on the tables. Errors: 22004 NULL; 55000 a privilege is there again after it was revoked.';
+
+CREATE FUNCTION overten_auth.require_safe_owners() RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_require_safe_owners';
+REVOKE ALL ON FUNCTION overten_auth.require_safe_owners FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.require_safe_owners IS
+'Raises 42501 if overten_auth.foundations returns a row.';
+
+
+/* The last statements; see above overten_auth.objects. */
+SELECT overten_auth.require_safe_owners();
+SELECT overten_auth.finish_script();

@@ -214,8 +214,8 @@ sub run_surface
 	return $stderr;
 }
 
-# The functions of the extension that nobody has called in a database, but
-# those of triggers that refuse.
+# The functions of the extension that nobody has called in a database, without
+# those of triggers that refuse, and those that update scripts and messages use.
 sub uncalled_functions
 {
 	my ($where) = @_;
@@ -225,7 +225,8 @@ SELECT string_agg(objid::regprocedure::text, ' ') FROM pg_depend
 	LEFT JOIN pg_stat_user_functions ON funcid = objid
 WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e' AND classid = 'pg_proc'::regclass
 	AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'overten_auth')
-	AND coalesce(calls, 0) = 0 AND objid <> 'overten_auth.refuse_change'::regproc;
+	AND coalesce(calls, 0) = 0 AND objid::regprocedure::text NOT IN
+		('overten_auth.refuse_change()', 'overten_auth.inventory()', 'overten_auth.some_of(text[])');
 EOQ
 }
 
