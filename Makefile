@@ -24,6 +24,7 @@ PGFILEDESC = "overten_auth - API keys and Firebase ID tokens"
 OBJS = \
 	src/audit.o \
 	src/cache.o \
+	src/check.o \
 	src/claims.o \
 	src/client_addr.o \
 	src/endpoints.o \
@@ -99,7 +100,7 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text keys webhooks usage privileges closing roles http firebase identity leaks import half_done
+REGRESS = key_text keys webhooks usage privileges closing roles check http firebase identity leaks import half_done
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
 ISOLATION = revocation minting leak_response
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto

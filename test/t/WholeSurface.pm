@@ -180,6 +180,7 @@ sub surface
 	  check(equal('kind', "'used_after_revocation'"), 'public.overten_key_anomalies(:org_id, :key_id)'),
 	  check(equal('usage_mode', "'shared memory'") . ' AND flush_failure IS NULL', 'public.overten_status()'),
 	  check('accepted OPERATOR(pg_catalog.>) 0', 'public.overten_stat'),
+	  check('pg_catalog.count(*) FILTER (WHERE problem OPERATOR(pg_catalog.~~) \'It failed%\') OPERATOR(pg_catalog.=) 0', 'public.overten_check()'),
 
 	  check('NOT public.overten_revoke_key(:org_id, :key_id, \'again\')'),
 	  check('public.overten_revoke_leaked(:imported2, \'found\')'),
