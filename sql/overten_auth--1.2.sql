@@ -301,6 +301,20 @@ REVOKE ALL ON FUNCTION @extschema@.overten_list_keys FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_list_keys IS
 'The keys of an org, revoked ones too, in the order of their creation. Errors: 42704 no such org; 22004 NULL.';
 
+CREATE FUNCTION @extschema@.overten_describe_key(org_id text, key_id text)
+	RETURNS TABLE (
+		name text,
+		prefix text,
+		created_at timestamptz,
+		created_by text,
+		revoked_at timestamptz,
+		revoked_by text,
+		revoked_reason text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_describe_key FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_describe_key IS
+'Who minted a key of an org, who revoked it, and why: one row. created_by and revoked_by are uids; NULL if the application did it. revoked_reason is NULL if none was given. Errors: 42704 the org has no such key; 22004 NULL.';
+
 CREATE FUNCTION @extschema@.overten_revoke_key(
 	org_id text,
 	key_id text,

@@ -165,6 +165,7 @@ sub surface
 	  check('overten_api.list_api_keys(:org_id) IS NOT NULL'),
 	  check('overten_api.key_usage(:org_id, :key_id) IS NOT NULL'),
 	  check('overten_api.revoke_api_key(NULL) IS NOT NULL'),
+	  check(equal('revoked_by', ':uid'), 'public.overten_describe_key(:org_id, :key_id)'),
 	  check('public.overten_verify_key(:secret) IS NULL'),
 	  "SELECT pg_catalog.json_build_object('x-overten-authorization', pg_catalog.concat('Bearer ', :api_secret::pg_catalog.text))::pg_catalog.text AS by_api_key \\gset\n",
 	  $request->('by_api_key'),
