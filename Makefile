@@ -15,6 +15,7 @@
 # make test-faults     faults under load: full disks, kill -9, a clock that
 #                      jumps, no memory, failover    (as root)
 # make test-package    build, install and remove the Debian package (as root)
+# make deb             the Debian package
 # make dist            the archives of a release
 
 EXTENSION = overten_auth
@@ -167,7 +168,7 @@ $(PEERS): test/bench/peers/package-lock.json
 
 .PHONY: fuzz run-fuzz compare-firebase run-compare-firebase
 .PHONY: bench-peers run-bench-peers
-.PHONY: test-matrix test-cassert test-valgrind test-ubsan test-package dist
+.PHONY: test-matrix test-cassert test-valgrind test-ubsan test-package deb dist
 .PHONY: test-faults run-test-faults
 .PHONY: run-test-matrix run-test-cassert run-test-valgrind run-test-ubsan
 .PHONY: test demo serve bench race lint format run-test run-demo run-serve run-bench run-race run-lint run-format
@@ -214,6 +215,9 @@ test-faults:
 test-package:
 	$(PACKAGES) chroot
 	test/package/run
+deb:
+	$(PACKAGES) deb
+	dpkg-buildpackage -b -us -uc
 lint:
 	$(PACKAGES) lint
 	$(MAKE) --no-print-directory run-lint

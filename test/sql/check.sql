@@ -33,11 +33,14 @@ CREATE VIEW finding AS SELECT * FROM overten_check() WHERE severity <> 'notice';
 \set recipes `sed -n '/^-- An application that verifies/,/^GRANT SELECT ON overten_stat/p' "$PG_ABS_SRCDIR/../README.md"`
 \set setup `sed -n '/^CREATE TABLE documents/,/^ALTER ROLE service/p' "$PG_ABS_SRCDIR/../README.md"`
 \set postgrest `sed -n '/^GRANT USAGE ON SCHEMA overten_api TO service;/,/^GRANT EXECUTE .*authenticate_request/p' "$PG_ABS_SRCDIR/../README.md"`
-\set http `cat "$PG_ABS_SRCDIR/../gateway/roles.sql"`
+\set http :abs_srcdir '/../gateway/roles.sql'
 :recipes
 :setup
 :postgrest
-:http
+\set ECHO none
+\i :http
+\set ECHO all
+\set ON_ERROR_STOP off
 TABLE finding;
 SELECT count(DISTINCT role) FROM overten_auth.grants();
 
