@@ -811,6 +811,7 @@ CREATE FUNCTION overten_auth.objects()
 	relation AS MATERIALIZED (
 		SELECT c.*, m.classid FROM member m
 		JOIN pg_class c ON m.classid = 'pg_class'::regclass AND m.objid = c.oid),
+	-- Since PostgreSQL 17 the row types of relations are members, too.
 	object (classid, member, kind, name, objid, owner, usual, acl) AS (
 		SELECT m.classid, p.oid, 'ROUTINE', p.oid::regprocedure::text, p.oid,
 			p.proowner, acldefault('f', p.proowner), p.proacl
@@ -830,6 +831,7 @@ CREATE FUNCTION overten_auth.objects()
 			t.typowner, acldefault('T', t.typowner), t.typacl
 		FROM member m JOIN pg_type t ON m.classid = 'pg_type'::regclass AND m.objid = t.oid
 		WHERE t.typcategory <> 'A' AND t.typtype <> 'm'
+			AND t.typrelid NOT IN (SELECT oid FROM relation WHERE relkind <> 'c')
 		UNION ALL
 		SELECT r.classid, r.oid, 'ROW TYPE', format_type(t.oid, NULL), t.oid,
 			t.typowner, acldefault('T', t.typowner), t.typacl
@@ -991,12 +993,14 @@ CREATE FUNCTION overten_auth.finishing(before text[])
 		SELECT privilege_type FROM aclexplode(usual) WHERE grantee = owner
 		EXCEPT SELECT privilege_type FROM aclexplode(acl) WHERE grantee = owner)
 	UNION ALL
-	-- A row type that becomes a member for a moment loses its initial
-	-- privileges.  pg_dump would warn of them, because it does not dump the type.
+	-- A row type that is not a member loses its initial privileges when it becomes
+	-- one for a moment.  pg_dump would warn of them, as it does not dump the type.
 	SELECT CASE verb WHEN 'ADD' THEN 3 ELSE 4 END,
 		format('ALTER EXTENSION overten_auth %s TYPE %s', verb, name)
 	FROM new, unnest(ARRAY['ADD', 'DROP']) verb
-	WHERE kind = 'ROW TYPE'
+	WHERE kind = 'ROW TYPE' AND NOT EXISTS (
+		SELECT FROM pg_depend d
+		WHERE d.classid = 'pg_type'::regclass AND d.objid = new.objid AND d.deptype = 'e')
 	UNION ALL
 	-- A part that the script has not touched stays what it was: the
 	-- extension's, or somebody else's.

@@ -49,9 +49,11 @@ EOQ
 
 # A table of one's own that refers to orgs, as README shows it.
 my $readme = slurp_file("$FindBin::RealBin/../../README.md");
-my ($own_table) = $readme =~ /^(GRANT USAGE ON SCHEMA overten_auth TO app;.*?^RESET ROLE;)$/ms
+my ($create_table) = $readme =~ /^(CREATE TABLE org_billing .*?^\);)$/ms
   or die 'README has no table of one\'s own';
-ask($node, "GRANT CREATE ON SCHEMA public TO app; $own_table");
+my $own_table = "GRANT CREATE ON SCHEMA public TO app; GRANT USAGE ON SCHEMA overten_auth TO app;
+	GRANT REFERENCES (org_id) ON overten_auth.orgs TO app; SET ROLE app; $create_table; RESET ROLE";
+ask($node, $own_table);
 ask($node, "SET ROLE app; INSERT INTO org_billing VALUES ('$org', 'C-1')");
 
 # Everything that a restore must bring back, as text.
@@ -216,7 +218,7 @@ check_restored([ $other, 'parallel' ], 'parallel');
 is(webhooks([ $other, 'parallel' ]), $webhooks, 'parallel: webhooks are signed as before');
 
 ask($other, 'CREATE DATABASE data_only TEMPLATE template0');
-ask([ $other, 'data_only' ], "CREATE EXTENSION overten_auth CASCADE; GRANT CREATE ON SCHEMA public TO app; $own_table");
+ask([ $other, 'data_only' ], "CREATE EXTENSION overten_auth CASCADE; $own_table");
 $other->command_ok(
 	[
 		'pg_restore', '-e', '--data-only', '-d', 'data_only', "$dump.custom"
