@@ -21,8 +21,9 @@ CREATE VIEW acl AS
 	FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
 	WHERE ('pg_class'::regclass, attrelid) IN (SELECT classid, objid FROM member)
 	UNION ALL SELECT 'type ' || oid::regtype, typowner, coalesce(typacl, acldefault('T', typowner))
-	FROM pg_type WHERE ('pg_type'::regclass, oid) IN (SELECT classid, objid FROM member)
-		OR ('pg_class'::regclass, typrelid) IN (SELECT classid, objid FROM member)
+	FROM pg_type WHERE typcategory <> 'A'	-- arrays have no privileges of their own
+		AND (('pg_type'::regclass, oid) IN (SELECT classid, objid FROM member)
+			OR ('pg_class'::regclass, typrelid) IN (SELECT classid, objid FROM member))
 	UNION ALL SELECT 'schema ' || nspname, nspowner, coalesce(nspacl, acldefault('n', nspowner))
 	FROM pg_namespace WHERE ('pg_namespace'::regclass, oid) IN (SELECT classid, objid FROM member);
 CREATE VIEW opened AS

@@ -101,11 +101,11 @@ SELECT concat_ws(' ', object, grantee::regrole, privilege_type) FROM (
 	UNION ALL SELECT pg_describe_object(classid, objid, attnum), relowner, attacl
 	FROM member JOIN pg_class c ON c.oid = objid AND classid = 'pg_class'::regclass JOIN pg_attribute ON attrelid = c.oid
 	UNION ALL SELECT 'type ' || t.oid::regtype, typowner, coalesce(typacl, acldefault('T', typowner))
-	FROM member JOIN pg_type t ON t.oid = objid AND classid = 'pg_type'::regclass
-		OR typrelid = objid AND classid = 'pg_class'::regclass
+	FROM member JOIN pg_type t ON typcategory <> 'A' AND (t.oid = objid AND classid = 'pg_type'::regclass
+		OR typrelid = objid AND classid = 'pg_class'::regclass)
 	UNION ALL SELECT pg_describe_object(classid, objid, 0), nspowner, coalesce(nspacl, acldefault('n', nspowner))
 	FROM member JOIN pg_namespace n ON n.oid = objid AND classid = 'pg_namespace'::regclass
-	) o (object, owner, acl), aclexplode(acl) WHERE grantee <> owner ORDER BY 1
+	) o (object, owner, acl), aclexplode(acl) WHERE grantee <> owner GROUP BY 1 ORDER BY 1
 EOQ
 
 # The objects with their definitions, privileges, comments and initial
