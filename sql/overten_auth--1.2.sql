@@ -993,14 +993,14 @@ CREATE FUNCTION overten_auth.finishing(before text[])
 		SELECT privilege_type FROM aclexplode(usual) WHERE grantee = owner
 		EXCEPT SELECT privilege_type FROM aclexplode(acl) WHERE grantee = owner)
 	UNION ALL
-	-- A row type that is not a member loses its initial privileges when it becomes
-	-- one for a moment.  pg_dump would warn of them, as it does not dump the type.
+	-- pg_dump warns of initial privileges of row types, which it does not dump.  A
+	-- type loses them when it is no member any more, so make it one for a moment.
 	SELECT CASE verb WHEN 'ADD' THEN 3 ELSE 4 END,
 		format('ALTER EXTENSION overten_auth %s TYPE %s', verb, name)
 	FROM new, unnest(ARRAY['ADD', 'DROP']) verb
-	WHERE kind = 'ROW TYPE' AND NOT EXISTS (
+	WHERE kind = 'ROW TYPE' AND NOT (verb = 'ADD' AND EXISTS (
 		SELECT FROM pg_depend d
-		WHERE d.classid = 'pg_type'::regclass AND d.objid = new.objid AND d.deptype = 'e')
+		WHERE d.classid = 'pg_type'::regclass AND d.objid = new.objid AND d.deptype = 'e'))
 	UNION ALL
 	-- A part that the script has not touched stays what it was: the
 	-- extension's, or somebody else's.

@@ -2,6 +2,7 @@
 -- closing: CREATE EXTENSION grants nothing, whatever default privileges say, and
 -- depends on nothing that an ordinary role could drop
 --
+\set SHOW_CONTEXT never
 CREATE ROLE overten_anon;
 CREATE ROLE "overten ""any""";
 CREATE ROLE overten_other_dba SUPERUSER;

@@ -265,7 +265,7 @@ foreach my $options ([ '--roles-only' ], [])
 my @dump_app = ('pg_dump', '-Fp', '-d', $node->connstr('app'));
 my ($part, $errors) = run_command([ @dump_app, '-n', 'overten_auth' ]);
 unlike($part, qr/\Q$active_key\E/, 'pg_dump -n overten_auth has no keys');
-is($errors, '', 'and does not say so');
+is($errors, '', 'and says nothing');
 $node->command_ok([ @dump_app, '-f', "$dump.extension", '-e', 'overten_auth', '-e', 'pgcrypto' ],
 	'pg_dump -e overten_auth -e pgcrypto');
 ask($other, 'CREATE DATABASE extension TEMPLATE template0');
