@@ -15,6 +15,7 @@
 # make test-faults     faults under load: full disks, kill -9, a clock that
 #                      jumps, no memory, failover    (as root)
 # make test-package    build, install and remove the Debian package (as root)
+# make deb             the Debian package
 # make dist            the archives of a release
 
 EXTENSION = overten_auth
@@ -24,6 +25,7 @@ PGFILEDESC = "overten_auth - API keys and Firebase ID tokens"
 OBJS = \
 	src/audit.o \
 	src/cache.o \
+	src/check.o \
 	src/claims.o \
 	src/client_addr.o \
 	src/client_addr_text.o \
@@ -31,6 +33,7 @@ OBJS = \
 	src/encoding.o \
 	src/endpoints.o \
 	src/event_counts.o \
+	src/finish_script.o \
 	src/firebase_token.o \
 	src/flush_request.o \
 	src/http_clients.o \
@@ -115,7 +118,7 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text keys names no_row webhooks usage privileges roles http firebase identity leaks import half_done
+REGRESS = key_text keys names no_row webhooks usage privileges closing roles check http firebase identity leaks import half_done
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
 ISOLATION = revocation minting leak_response members
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
@@ -185,7 +188,7 @@ $(PEERS): test/bench/peers/package-lock.json
 
 .PHONY: fuzz run-fuzz compare-firebase run-compare-firebase
 .PHONY: bench-peers run-bench-peers
-.PHONY: test-matrix test-cassert test-valgrind test-ubsan test-package dist
+.PHONY: test-matrix test-cassert test-valgrind test-ubsan test-package deb dist
 .PHONY: test-faults run-test-faults
 .PHONY: run-test-matrix run-test-cassert run-test-valgrind run-test-ubsan
 .PHONY: test demo serve bench race lint format run-test run-demo run-serve run-bench run-race run-lint run-format
@@ -232,6 +235,9 @@ test-faults:
 test-package:
 	$(PACKAGES) chroot
 	test/package/run
+deb:
+	$(PACKAGES) deb
+	dpkg-buildpackage -b -us -uc
 lint:
 	$(PACKAGES) lint
 	$(MAKE) --no-print-directory run-lint

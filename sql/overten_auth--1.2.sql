@@ -10,27 +10,6 @@
  */
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
-/* Whoever owns the functions' schema could drop it, and all keys with it. */
-DO $$
-DECLARE
-	functions_in name;
-BEGIN
-	SELECT n.nspname INTO functions_in
-	FROM pg_extension e
-	JOIN pg_namespace n ON n.oid = e.extnamespace
-	JOIN pg_roles r ON r.oid = n.nspowner
-	WHERE e.extname = 'overten_auth'
-	AND NOT (r.rolsuper OR r.rolname = 'pg_database_owner');
-	IF FOUND THEN
-		RAISE EXCEPTION USING
-			ERRCODE = 'insufficient_privilege',
-			MESSAGE = format('schema "%s" belongs to an ordinary role', functions_in),
-			DETAIL = 'Its owner could drop the extension with the schema.',
-			HINT = 'Name a schema that a superuser or pg_database_owner owns.';
-	END IF;
-END
-$$;
-
 
 /* Tables */
 
@@ -272,13 +251,7 @@ ALTER TABLE overten_auth.signing_keys ENABLE ALWAYS TRIGGER invalidate_caches;
 COMMENT ON TRIGGER invalidate_caches ON overten_auth.signing_keys IS 'makes a change take effect at once; never disable it';
 
 CREATE FUNCTION overten_auth.refuse_change() RETURNS trigger
-	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-	RAISE EXCEPTION USING
-		ERRCODE = 'insufficient_privilege',
-		MESSAGE = format('%s is append only', TG_RELID::regclass);
-END
-$$;
+	LANGUAGE c AS 'MODULE_PATHNAME', 'overten_refuse_change';
 REVOKE ALL ON FUNCTION overten_auth.refuse_change FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.refuse_change IS 'refuses UPDATE, DELETE and TRUNCATE of an append-only table';
 
@@ -348,6 +321,20 @@ CREATE FUNCTION @extschema@.overten_list_keys(org_id text)
 REVOKE ALL ON FUNCTION @extschema@.overten_list_keys FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_list_keys IS
 'The keys of an org, revoked ones too, in the order of their creation. Errors: 42704 no such org; 22004 NULL.';
+
+CREATE FUNCTION @extschema@.overten_describe_key(org_id text, key_id text)
+	RETURNS TABLE (
+		name text,
+		prefix text,
+		created_at timestamptz,
+		created_by text,
+		revoked_at timestamptz,
+		revoked_by text,
+		revoked_reason text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_describe_key FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_describe_key IS
+'Who minted a key of an org, who revoked it, and why: one row. created_by and revoked_by are uids; NULL if the application did it. revoked_reason is NULL if none was given. Errors: 42704 the org has no such key; 22004 NULL.';
 
 CREATE FUNCTION @extschema@.overten_revoke_key(
 	org_id text,
@@ -809,32 +796,12 @@ COMMENT ON FUNCTION overten_api.authenticate_request IS
 'For db-pre-request before tables of your own: makes the API key of the request the identity, as overten_authenticate does; without a bearer, or with one that is no API key, there is none. Raises SQLSTATE PGRST like revoke_api_key: 401 invalid_api_key, 400 invalid_request for two credentials that differ or headers that cannot be read, 504 service_unavailable on a standby that may not verify.';
 
 
-/*
- * PUBLIC may use the row types of tables and views unless that is revoked.
- * Becoming members for a moment makes the types lose their initial privileges,
- * which pg_dump would warn of: it dumps no such types.
- */
+/* PUBLIC may use the row types of tables and views unless that is revoked. */
 REVOKE ALL ON TYPE overten_auth.tiers, overten_auth.orgs,
 	overten_auth.members, overten_auth.api_keys, overten_auth.key_last_used,
 	overten_auth.key_usage, overten_auth.usage_batches,
 	overten_auth.audit_log, overten_auth.signing_keys,
 	@extschema@.overten_stat FROM PUBLIC;
-DO $$
-DECLARE
-	row_type regtype;
-BEGIN
-	FOR row_type IN
-		SELECT c.reltype FROM pg_class c JOIN pg_depend d
-		ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
-		JOIN pg_extension e
-		ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
-		WHERE e.extname = 'overten_auth' AND c.relkind IN ('r', 'v')
-	LOOP
-		EXECUTE format('ALTER EXTENSION overten_auth ADD TYPE %s', row_type);
-		EXECUTE format('ALTER EXTENSION overten_auth DROP TYPE %s', row_type);
-	END LOOP;
-END
-$$;
 
 
 /* What pg_dump carries over: all that was not there after CREATE EXTENSION. */
@@ -845,3 +812,636 @@ SELECT pg_extension_config_dump('overten_auth.api_keys', '');
 SELECT pg_extension_config_dump('overten_auth.key_last_used', '');
 SELECT pg_extension_config_dump('overten_auth.key_usage', '');
 SELECT pg_extension_config_dump('overten_auth.audit_log', '');
+
+
+/*
+ * What belongs to the extension, and who may use it
+ *
+ * A new object gets the default privileges of its creator.  They can name
+ * roles, which REVOKE ... FROM PUBLIC does not undo.  So the last statement of
+ * this script, and of each update script, looks at the result: it revokes all
+ * privileges on new objects from everybody but the owner.  An update script
+ * must not touch the grants that administrators have made on older objects.
+ * Its first and its last statement are
+ *
+ *	SELECT set_config('overten_update.before', overten_auth.inventory()::text, true);
+ *	SELECT overten_auth.finish_script(current_setting('overten_update.before')::text[]);
+ */
+
+CREATE FUNCTION overten_auth.objects()
+	RETURNS TABLE (
+		member text,
+		kind text,
+		name text,
+		objid oid,
+		owner oid,
+		usual aclitem[],
+		acl aclitem[])
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	WITH member (classid, objid) AS MATERIALIZED (
+		SELECT d.classid, d.objid
+		FROM pg_extension e
+		JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass
+			AND d.refobjid = e.oid AND d.deptype = 'e'
+		WHERE e.extname = 'overten_auth'),
+	relation AS MATERIALIZED (
+		SELECT c.*, m.classid FROM member m
+		JOIN pg_class c ON m.classid = 'pg_class'::regclass AND m.objid = c.oid),
+	-- Since PostgreSQL 17 the row types of relations are members, too.
+	object (classid, member, kind, name, objid, owner, usual, acl) AS (
+		SELECT m.classid, p.oid, 'ROUTINE', p.oid::regprocedure::text, p.oid,
+			p.proowner, acldefault('f', p.proowner), p.proacl
+		FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
+		UNION ALL
+		SELECT classid, oid, CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+			oid::regclass::text, oid, relowner,
+			acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner), relacl
+		FROM relation WHERE relkind <> 'c'
+		UNION ALL
+		SELECT r.classid, r.oid, 'COLUMN', format('%s.%I', r.oid::regclass, a.attname),
+			r.oid, r.relowner, acldefault('c', r.relowner), a.attacl
+		FROM relation r JOIN pg_attribute a ON a.attrelid = r.oid
+		WHERE a.attacl IS NOT NULL
+		UNION ALL
+		SELECT m.classid, t.oid, 'TYPE', format_type(t.oid, NULL), t.oid,
+			t.typowner, acldefault('T', t.typowner), t.typacl
+		FROM member m JOIN pg_type t ON m.classid = 'pg_type'::regclass AND m.objid = t.oid
+		WHERE t.typcategory <> 'A' AND t.typtype <> 'm'
+			AND t.typrelid NOT IN (SELECT oid FROM relation WHERE relkind <> 'c')
+		UNION ALL
+		SELECT r.classid, r.oid, 'ROW TYPE', format_type(t.oid, NULL), t.oid,
+			t.typowner, acldefault('T', t.typowner), t.typacl
+		FROM relation r JOIN pg_type t ON t.oid = r.reltype
+		WHERE r.relkind <> 'c'
+		UNION ALL
+		SELECT m.classid, n.oid, 'SCHEMA', quote_ident(n.nspname), n.oid,
+			n.nspowner, acldefault('n', n.nspowner), n.nspacl
+		FROM member m JOIN pg_namespace n ON m.classid = 'pg_namespace'::regclass AND m.objid = n.oid
+		UNION ALL
+		SELECT m.classid, l.oid, 'LANGUAGE', quote_ident(l.lanname), l.oid,
+			l.lanowner, acldefault('l', l.lanowner), l.lanacl
+		FROM member m JOIN pg_language l ON m.classid = 'pg_language'::regclass AND m.objid = l.oid
+		UNION ALL
+		SELECT m.classid, w.oid, 'FOREIGN DATA WRAPPER', quote_ident(w.fdwname), w.oid,
+			w.fdwowner, acldefault('F', w.fdwowner), w.fdwacl
+		FROM member m JOIN pg_foreign_data_wrapper w
+			ON m.classid = 'pg_foreign_data_wrapper'::regclass AND m.objid = w.oid
+		UNION ALL
+		SELECT m.classid, s.oid, 'FOREIGN SERVER', quote_ident(s.srvname), s.oid,
+			s.srvowner, acldefault('S', s.srvowner), s.srvacl
+		FROM member m JOIN pg_foreign_server s
+			ON m.classid = 'pg_foreign_server'::regclass AND m.objid = s.oid)
+	SELECT format('object %s/%s', classid, member), kind, name, objid, owner, usual,
+		coalesce(acl, usual)
+	FROM object
+$$;
+REVOKE ALL ON FUNCTION overten_auth.objects FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.objects IS
+'All objects of the extension that can have privileges, with the row types of relations, and the columns that have some. member: OIDs of the catalog and the object, or of the relation that it is a part of; usual: the privileges of a new object without default privileges; acl: its privileges.';
+
+CREATE FUNCTION overten_auth.grants()
+	RETURNS TABLE (
+		member text,
+		kind text,
+		name text,
+		objid oid,
+		grantee oid,
+		role text,
+		privilege text,
+		grantable bool)
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	SELECT o.member, o.kind, o.name, o.objid, a.grantee,
+		CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
+		a.privilege_type, bool_or(a.is_grantable)
+	FROM overten_auth.objects() o, aclexplode(o.acl) a
+	WHERE a.grantee <> o.owner
+	GROUP BY 1, 2, 3, 4, 5, 6, 7
+$$;
+REVOKE ALL ON FUNCTION overten_auth.grants FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.grants IS
+'All privileges that anybody but the owner has on an object of the extension. Grantee 0 is PUBLIC.';
+
+CREATE FUNCTION overten_auth.parts()
+	RETURNS TABLE (part text, detail text)
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	WITH member AS MATERIALIZED (
+		SELECT c.*, c.oid::regclass AS name
+		FROM pg_extension e
+		JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass
+			AND d.refobjid = e.oid AND d.deptype = 'e'
+		JOIN pg_class c ON d.classid = 'pg_class'::regclass AND d.objid = c.oid
+		WHERE e.extname = 'overten_auth' AND c.relkind IN ('r', 'p'))
+	SELECT format('table %s', name), concat_ws(', ',
+		CASE relpersistence WHEN 'p' THEN 'logged' ELSE 'unlogged' END,
+		CASE relreplident WHEN 'd' THEN 'replica identity by default'
+			WHEN 'f' THEN 'full replica identity'
+			WHEN 'i' THEN 'replica identity by an index' ELSE 'no replica identity' END,
+		CASE WHEN relrowsecurity THEN 'with row level security' END,
+		CASE WHEN relforcerowsecurity THEN 'with forced row level security' END)
+	FROM member
+	UNION ALL
+	SELECT format('column %I of %s', a.attname, m.name), concat_ws(', ',
+		format_type(a.atttypid, a.atttypmod),
+		CASE WHEN a.attnotnull THEN 'not null' END,
+		CASE WHEN a.atthasdef THEN 'with default' END)
+	FROM member m JOIN pg_attribute a ON a.attrelid = m.oid
+	WHERE a.attnum > 0 AND NOT a.attisdropped
+	UNION ALL
+	SELECT format('index %I on %s', c.relname, m.name), concat_ws(', ',
+		CASE WHEN i.indisunique THEN 'unique' END,
+		CASE WHEN i.indisvalid AND i.indisready THEN 'valid' ELSE 'not valid' END)
+	FROM member m JOIN pg_index i ON i.indrelid = m.oid JOIN pg_class c ON c.oid = i.indexrelid
+	WHERE NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = i.indexrelid AND conrelid = m.oid)
+	UNION ALL
+	-- Since PostgreSQL 18 there are constraints for NOT NULL, too.
+	SELECT format('constraint %I on %s', c.conname, m.name),
+		CASE WHEN c.convalidated THEN 'valid' ELSE 'not valid' END
+	FROM member m JOIN pg_constraint c ON c.conrelid = m.oid
+	WHERE c.contype IN ('c', 'f', 'p', 'u', 'x')
+	UNION ALL
+	SELECT format('trigger %I on %s', t.tgname, m.name),
+		CASE t.tgenabled WHEN 'A' THEN 'enabled always' WHEN 'O' THEN 'enabled'
+			WHEN 'R' THEN 'enabled on replicas' ELSE 'disabled' END
+	FROM member m JOIN pg_trigger t ON t.tgrelid = m.oid
+	WHERE NOT t.tgisinternal
+	UNION ALL
+	-- They enforce foreign keys, of this table and of others that refer to it.
+	SELECT format('disabled triggers of foreign keys on %s', m.name), ''
+	FROM member m JOIN pg_trigger t ON t.tgrelid = m.oid
+	WHERE t.tgisinternal AND t.tgenabled <> 'O'
+	GROUP BY m.name
+	UNION ALL
+	SELECT format('rule %I on %s', r.rulename, m.name), ''
+	FROM member m JOIN pg_rewrite r ON r.ev_class = m.oid
+	UNION ALL
+	SELECT format('policy %I on %s', p.polname, m.name), ''
+	FROM member m JOIN pg_policy p ON p.polrelid = m.oid
+	UNION ALL
+	SELECT format('child table %s of %s', i.inhrelid::regclass, m.name), ''
+	FROM member m JOIN pg_inherits i ON i.inhparent = m.oid
+	UNION ALL
+	SELECT format('parent table %s of %s', i.inhparent::regclass, m.name), ''
+	FROM member m JOIN pg_inherits i ON i.inhrelid = m.oid
+	UNION ALL
+	SELECT format('statistics object %I.%I on %s', n.nspname, s.stxname, m.name), ''
+	FROM member m JOIN pg_statistic_ext s ON s.stxrelid = m.oid
+	JOIN pg_namespace n ON n.oid = s.stxnamespace
+$$;
+REVOKE ALL ON FUNCTION overten_auth.parts FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.parts IS
+'The tables of the extension and everything that is defined on them, by anybody. detail: the properties that can be altered.';
+
+CREATE FUNCTION overten_auth.own_parts() RETURNS jsonb
+	LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$SELECT '{}'::jsonb$$;
+REVOKE ALL ON FUNCTION overten_auth.own_parts FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.own_parts IS
+'What the scripts of the extension have defined: the details of overten_auth.parts by part. overten_auth.finish_script writes this function.';
+
+CREATE FUNCTION overten_auth.inventory() RETURNS text[]
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	SELECT array_agg(item) FROM (
+		SELECT DISTINCT member FROM overten_auth.objects()
+		UNION ALL
+		SELECT concat_ws(': ', part, detail) FROM overten_auth.parts()) i (item)
+$$;
+REVOKE ALL ON FUNCTION overten_auth.inventory FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.inventory IS
+'All objects of the extension and everything that is defined on its tables. The first statement of an update script remembers it.';
+
+CREATE FUNCTION overten_auth.finishing(before text[])
+	RETURNS TABLE (step int4, statement text)
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	WITH new AS MATERIALIZED (
+		SELECT * FROM overten_auth.objects() WHERE member <> ALL (before))
+	-- Nobody but the owner has a privilege,
+	SELECT 1, format('REVOKE ALL ON %s %s FROM %s CASCADE', what.kind, what.name, g.role)
+	FROM overten_auth.grants() g, LATERAL (SELECT
+		CASE g.kind WHEN 'COLUMN' THEN 'TABLE' WHEN 'ROW TYPE' THEN 'TYPE' ELSE g.kind END,
+		CASE g.kind WHEN 'COLUMN' THEN g.objid::regclass::text ELSE g.name END) what (kind, name)
+	WHERE g.member <> ALL (before)
+	GROUP BY what.kind, what.name, g.role
+	UNION ALL
+	-- and the owner has all, which default privileges can take away.
+	SELECT 2, format('GRANT ALL ON %s %s TO %I', replace(kind, 'ROW TYPE', 'TYPE'), name,
+		pg_get_userbyid(owner))
+	FROM new
+	WHERE EXISTS (
+		SELECT privilege_type FROM aclexplode(usual) WHERE grantee = owner
+		EXCEPT SELECT privilege_type FROM aclexplode(acl) WHERE grantee = owner)
+	UNION ALL
+	-- pg_dump warns of initial privileges of row types, which it does not dump.  A
+	-- type loses them when it is no member any more, so make it one for a moment.
+	SELECT CASE verb WHEN 'ADD' THEN 3 ELSE 4 END,
+		format('ALTER EXTENSION overten_auth %s TYPE %s', verb, name)
+	FROM new, unnest(ARRAY['ADD', 'DROP']) verb
+	WHERE kind = 'ROW TYPE' AND NOT (verb = 'ADD' AND EXISTS (
+		SELECT FROM pg_depend d
+		WHERE d.classid = 'pg_type'::regclass AND d.objid = new.objid AND d.deptype = 'e'))
+	UNION ALL
+	-- A part that the script has not touched stays what it was: the
+	-- extension's, or somebody else's.
+	SELECT 5, format('CREATE OR REPLACE FUNCTION overten_auth.own_parts() RETURNS jsonb'
+		' LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS %L',
+		format('SELECT %L::jsonb', jsonb_object_agg(part,
+			CASE WHEN found.is_old THEN own.parts ->> part ELSE detail END)))
+	FROM overten_auth.parts(),
+		LATERAL (SELECT overten_auth.own_parts()) own (parts),
+		LATERAL (SELECT concat_ws(': ', part, detail) = ANY (before)) found (is_old)
+	WHERE own.parts ? part OR NOT found.is_old
+	ORDER BY 1, 2
+$$;
+REVOKE ALL ON FUNCTION overten_auth.finishing FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.finishing IS
+'The statements that overten_auth.finish_script runs, in this order.';
+
+CREATE FUNCTION overten_auth.foundations()
+	RETURNS TABLE (object text, owner name, remedy text)
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	-- The extension, everything that it depends on, and all members of an
+	-- extension, because dropping one drops them all.
+	WITH RECURSIVE foundation (classid, objid) AS (
+		SELECT 'pg_extension'::regclass::oid, oid FROM pg_extension WHERE extname = 'overten_auth'
+		UNION
+		SELECT next.* FROM foundation f, LATERAL (
+			SELECT d.refclassid, d.refobjid FROM pg_depend d
+			WHERE d.classid = f.classid AND d.objid = f.objid AND d.objsubid = 0
+			UNION ALL
+			SELECT d.classid, d.objid FROM pg_depend d
+			WHERE d.refclassid = f.classid AND d.refobjid = f.objid AND d.deptype = 'e') next)
+	SELECT pg_describe_object(f.classid, f.objid, 0), r.rolname,
+		CASE
+			WHEN f.classid = 'pg_namespace'::regclass
+			THEN format('Run ALTER SCHEMA %I OWNER TO a superuser, or create the extension in another schema.',
+				(SELECT nspname FROM pg_namespace WHERE oid = f.objid))
+			WHEN f.classid = 'pg_extension'::regclass
+			THEN format('Drop it and create it again as a superuser, or run REASSIGN OWNED BY %I TO a superuser, which moves all that %1$I owns in this database.', r.rolname)
+			ELSE 'Make a superuser its owner.'
+		END
+	FROM foundation f
+	JOIN pg_database b ON b.datname = current_database()
+	-- Objects of the superuser that initdb made have no row there.
+	JOIN pg_shdepend s ON s.dbid = b.oid AND s.classid = f.classid AND s.objid = f.objid
+		AND s.objsubid = 0 AND s.deptype = 'o'
+	JOIN pg_roles r ON r.oid = s.refobjid
+	WHERE NOT r.rolsuper
+	ORDER BY f.classid = 'pg_extension'::regclass DESC, f.classid = 'pg_namespace'::regclass DESC, 1
+$$;
+REVOKE ALL ON FUNCTION overten_auth.foundations FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.foundations IS
+'Objects that are owned by a role that is not a superuser, and that the extension cannot be without: its own objects, the extensions that it requires with theirs, and the schemas of all these. The owner could change them, or drop the extension with them. Schemas that pg_database_owner owns are left out.';
+
+CREATE FUNCTION overten_auth.some_of(names text[]) RETURNS text
+	LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+	SELECT array_to_string(names[1:3], ', ')
+		|| CASE WHEN cardinality(names) > 3
+			THEN format(' and %s more', cardinality(names) - 3) ELSE '' END
+$$;
+REVOKE ALL ON FUNCTION overten_auth.some_of FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.some_of IS 'The first three names of a list, and how many more there are.';
+
+CREATE FUNCTION overten_auth.finish_script(before text[] DEFAULT '{}') RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_finish_script';
+REVOKE ALL ON FUNCTION overten_auth.finish_script FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.finish_script IS
+'The last statement of a script of the extension. Revokes all privileges on objects that are not in the inventory from everybody but the owner, with a WARNING if there were any, and records what the script has defined on the tables. Errors: 22004 NULL; 55000 a privilege is there again after it was revoked.';
+
+CREATE FUNCTION overten_auth.require_safe_owners() RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_require_safe_owners';
+REVOKE ALL ON FUNCTION overten_auth.require_safe_owners FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.require_safe_owners IS
+'Raises 42501 if overten_auth.foundations returns a row.';
+
+
+/* What is wrong, in one place */
+
+CREATE FUNCTION overten_auth.check_privileges()
+	RETURNS TABLE (severity text, subject text, problem text, remedy text)
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	WITH RECURSIVE routine AS MATERIALIZED (
+		SELECT p.oid, p.proname, n.nspname
+		FROM overten_auth.objects() o
+		JOIN pg_proc p ON o.kind = 'ROUTINE' AND o.objid = p.oid
+		JOIN pg_namespace n ON n.oid = p.pronamespace),
+	held AS MATERIALIZED (
+		SELECT * FROM overten_auth.grants()),
+
+	-- Rules about single privileges; the first that one breaks counts.
+	rule (number, severity, problem, remedy) AS (VALUES
+		(1, 'danger', 'Everybody has %s on %s.',
+			'Revoke it from PUBLIC. Grant each role what it needs.'),
+		(2, 'danger', 'This role has %s on %s. It can make keys, members or signing keys, or stop the functions.',
+			'Revoke it. The functions write the tables for their callers.'),
+		(3, 'danger', 'This role has %s on schema %s. It can add objects to the extension''s.',
+			'Revoke it.'),
+		(4, 'danger', 'This role has %s on %s. It can make any digest a key of any org.',
+			'Revoke it when the import is done.'),
+		(5, 'danger', 'This role can grant %s on %s to others.',
+			'Revoke the grant option.'),
+		(6, 'warning', 'This role has %s on %s. It can read digests of keys or sealed webhook secrets.',
+			'Revoke it. Grant SELECT on the columns that the role needs.'),
+		(7, 'warning', 'This role has %s on %s. These functions are internal.',
+			'Revoke it.'),
+		(8, 'warning', 'This role has %s on type %s. A table with a column of that type blocks updates.',
+			'Revoke it. Calling a function takes no privilege on types.')),
+	broken AS (
+		SELECT h.role, h.privilege, h.name,
+			CASE
+				WHEN h.grantee = 0 THEN 1
+				WHEN h.kind IN ('TABLE', 'COLUMN')
+					AND h.privilege IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER')
+					AND NOT (h.name ~ '^overten_auth\.tiers(\.|$)'
+						AND h.privilege IN ('INSERT', 'UPDATE', 'DELETE'))
+					AND NOT (h.name = 'overten_auth.orgs.org_id' AND h.privilege = 'REFERENCES')
+				THEN 2
+				WHEN h.kind = 'SCHEMA' AND h.privilege = 'CREATE' THEN 3
+				WHEN r.proname IN ('overten_import_key', 'overten_import_keys') THEN 4
+				WHEN h.grantable THEN 5
+				WHEN h.privilege = 'SELECT' AND h.name IN (
+					'overten_auth.api_keys', 'overten_auth.api_keys.digest',
+					'overten_auth.orgs', 'overten_auth.orgs.webhook_secret_sealed',
+					'overten_auth.orgs.previous_webhook_secret_sealed') THEN 6
+				WHEN r.nspname = 'overten_auth' AND r.proname NOT IN ('stat', 'master_key_ids') THEN 7
+				WHEN h.kind IN ('TYPE', 'ROW TYPE') THEN 8
+			END AS number
+		FROM held h
+		LEFT JOIN routine r ON h.kind = 'ROUTINE' AND h.objid = r.oid
+		LEFT JOIN pg_roles o ON o.oid = h.grantee
+		WHERE o.rolsuper IS NOT TRUE),
+
+	-- Rules about what a role can do together, with what it inherits.
+	holder (role) AS (
+		SELECT grantee FROM held WHERE grantee <> 0
+		UNION
+		SELECT m.member FROM holder h JOIN pg_auth_members m ON m.roleid = h.role),
+	ability AS MATERIALIZED (
+		SELECT o.oid AS role, quote_ident(o.rolname) AS rolname,
+			array_agg(r.proname::text ORDER BY r.proname) FILTER (
+				WHERE r.proname = 'overten_handle_request'
+				OR r.nspname = 'overten_api' AND r.proname <> 'authenticate_request') AS for_customers,
+			array_agg(r.proname::text ORDER BY r.proname) FILTER (
+				WHERE r.proname IN ('overten_signup', 'overten_list_orgs',
+					'overten_add_member', 'overten_remove_member')) AS trusting,
+			array_agg(r.proname::text ORDER BY r.proname) FILTER (
+				WHERE r.proname NOT IN ('overten_load_signing_keys', 'overten_refresh_signing_keys',
+					'overten_status', 'overten_check', 'stat')) AS other_work,
+			bool_or(r.proname = 'overten_load_signing_keys') AS loads_keys,
+			bool_or(r.proname = 'overten_verify_key_digest') AS takes_digests
+		FROM holder h
+		JOIN pg_roles o ON o.oid = h.role AND NOT o.rolsuper
+		JOIN routine r ON has_function_privilege(o.oid, r.oid, 'EXECUTE')
+		GROUP BY o.oid, o.rolname)
+
+	SELECT r.severity, b.role,
+		format(r.problem, string_agg(DISTINCT b.privilege, ', '),
+			overten_auth.some_of(array_agg(DISTINCT b.name))),
+		r.remedy
+	FROM broken b JOIN rule r USING (number)
+	GROUP BY r.number, r.severity, r.problem, r.remedy, b.role
+	UNION ALL
+	SELECT 'danger', rolname,
+		format('This role answers customers (%s), and executes functions that take a person''s uid on trust (%s).',
+			overten_auth.some_of(for_customers), overten_auth.some_of(trusting)),
+		'Revoke EXECUTE on one of the two, or use two roles.'
+	FROM ability WHERE for_customers IS NOT NULL AND trusting IS NOT NULL
+	UNION ALL
+	SELECT 'danger', rolname,
+		format('This role can load signing keys, and so log in as anyone. It has other work, too (%s).',
+			overten_auth.some_of(other_work)),
+		'Revoke EXECUTE on overten_load_signing_keys, or use a role for that alone.'
+	FROM ability WHERE loads_keys AND other_work IS NOT NULL
+	UNION ALL
+	SELECT 'danger', rolname,
+		'This role can read the digests of keys, and use them as keys with overten_verify_key_digest.',
+		'Revoke one of the two, or use two roles.'
+	FROM ability a JOIN pg_attribute d
+		ON d.attrelid = to_regclass('overten_auth.api_keys') AND d.attname = 'digest'
+	WHERE takes_digests AND has_column_privilege(a.role, d.attrelid, d.attnum, 'SELECT')
+	UNION ALL
+	SELECT 'danger', quote_ident(rolname),
+		'This role has the privileges of pg_write_all_data. It can make keys, members and signing keys.',
+		'Revoke pg_write_all_data. Grant the role what it needs on other tables.'
+	FROM pg_roles
+	WHERE NOT rolsuper AND rolname <> 'pg_write_all_data'
+		AND pg_has_role(oid, 'pg_write_all_data', 'USAGE')
+$$;
+REVOKE ALL ON FUNCTION overten_auth.check_privileges FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.check_privileges IS
+'What overten_check returns about privileges.';
+
+CREATE FUNCTION overten_auth.check_owners()
+	RETURNS TABLE (severity text, subject text, problem text, remedy text)
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	SELECT 'danger', overten_auth.some_of(array_agg(object)),
+		format('Role %I owns this, and is not a superuser. It could change the extension, or drop it.', owner),
+		remedy
+	FROM overten_auth.foundations()
+	GROUP BY owner, remedy
+	UNION ALL
+	-- foundations() leaves out pg_database_owner: the owner of the database.
+	SELECT 'danger', overten_auth.some_of(array_agg(name ORDER BY name)),
+		'The owner of the database owns this (pg_database_owner). It could change the extension, or drop it.',
+		'Make a superuser its owner.'
+	FROM overten_auth.objects()
+	WHERE owner = 'pg_database_owner'::regrole
+	HAVING count(*) > 0
+	UNION ALL
+	SELECT 'warning', format('schema %I', n.nspname),
+		format('The owner of the database, %I, owns this (pg_database_owner), and is not a superuser. It could drop the extension with the schema, or create functions there that callers take for the extension''s.', r.rolname),
+		format('Run ALTER SCHEMA %I OWNER TO a superuser, or create the extension in another schema.', n.nspname)
+	FROM pg_namespace n
+	JOIN pg_database b ON b.datname = current_database()
+	JOIN pg_roles r ON r.oid = b.datdba AND NOT r.rolsuper
+	WHERE n.nspowner = 'pg_database_owner'::regrole
+		AND n.oid IN (SELECT extnamespace FROM pg_extension WHERE extname IN ('overten_auth', 'pgcrypto'))
+	UNION ALL
+	SELECT 'warning', format('schema %I', n.nspname),
+		format('%s can create functions there that callers take for the extension''s.',
+			CASE a.grantee WHEN 0 THEN 'Everybody' ELSE format('Role %I', r.rolname) END),
+		format('Run REVOKE CREATE ON SCHEMA %I FROM %s.', n.nspname,
+			CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END)
+	FROM pg_extension e
+	JOIN pg_namespace n ON n.oid = e.extnamespace
+	CROSS JOIN aclexplode(n.nspacl) a
+	LEFT JOIN pg_roles r ON r.oid = a.grantee
+	WHERE e.extname = 'overten_auth' AND a.privilege_type = 'CREATE'
+		AND a.grantee <> n.nspowner AND r.rolsuper IS NOT TRUE
+$$;
+REVOKE ALL ON FUNCTION overten_auth.check_owners FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.check_owners IS
+'What overten_check returns about owners.';
+
+CREATE FUNCTION overten_auth.check_tables()
+	RETURNS TABLE (severity text, subject text, problem text, remedy text)
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	WITH own (part, detail) AS MATERIALIZED (
+		SELECT key, value FROM jsonb_each_text(overten_auth.own_parts())),
+	found AS MATERIALIZED (
+		SELECT * FROM overten_auth.parts()),
+	-- What somebody else may have defined, by the first word of a part.
+	alien (kind, severity, problem, remedy) AS (VALUES
+		('column', 'warning', 'A dump cannot be restored while this column is there.',
+			'Move its data into a table of your own that references overten_auth.orgs, and drop it.'),
+		('trigger', 'danger', 'It runs with each change, and can suppress a revocation.', 'Drop it.'),
+		('rule', 'danger', 'It can turn a change into another statement.', 'Drop it.'),
+		('disabled', 'danger', 'Foreign keys are not enforced.',
+			'Run ALTER TABLE ... ENABLE TRIGGER ALL, then ENABLE ALWAYS TRIGGER for invalidate_caches.'),
+		('constraint', 'warning', 'The functions can fail because of it, and dumps do not have it.', 'Drop it.'),
+		('index', 'warning', 'Dumps do not have it.', 'Drop it, or create it again after each restore.'),
+		('policy', 'warning', 'It protects nothing: the functions read past it.', 'Drop it.'),
+		('child', 'warning', 'Some functions take its rows for rows of the table; verification does not.',
+			'Run ALTER TABLE ... NO INHERIT.'),
+		('parent', 'warning', 'A change of the parent changes this table.', 'Run ALTER TABLE ... NO INHERIT.'),
+		('statistics', 'notice', 'An update of the extension could fail because of it.', 'Drop it before an update.'))
+	SELECT a.severity, f.part, 'This is not a part of the extension. ' || a.problem, a.remedy
+	FROM found f
+	LEFT JOIN own o USING (part)
+	JOIN alien a ON a.kind = split_part(f.part, ' ', 1)
+	WHERE o.part IS NULL
+	UNION ALL
+	SELECT CASE WHEN o.part ~ '^(trigger|column|table) ' THEN 'danger' ELSE 'warning' END,
+		o.part, 'This part of the extension has been dropped or renamed.',
+		'Define it again as the install script does.'
+	FROM own o
+	LEFT JOIN found f USING (part)
+	WHERE f.part IS NULL
+	UNION ALL
+	SELECT CASE WHEN o.part LIKE 'trigger %' OR f.detail LIKE 'unlogged%' THEN 'danger' ELSE 'warning' END,
+		o.part,
+		format('The extension defined this as "%s". It is "%s".', o.detail, f.detail) || CASE
+			WHEN o.part LIKE 'trigger invalidate_caches %' THEN ' Revocations do not take effect at once.'
+			WHEN o.part LIKE 'trigger refuse_change %' THEN ' The audit log can be changed.'
+			WHEN f.detail LIKE 'unlogged%' THEN ' A crash empties the table, and standbys do not have it.'
+			WHEN f.detail LIKE '%row level security%' THEN ' Row level security protects nothing: the functions read past it.'
+			ELSE '' END,
+		CASE WHEN o.part LIKE 'trigger %' THEN 'Run ALTER TABLE ... ENABLE ALWAYS TRIGGER.'
+			ELSE 'Alter it back.' END
+	FROM own o
+	JOIN found f USING (part)
+	WHERE f.detail <> o.detail
+	UNION ALL
+	SELECT 'notice', format('publication %I', t.pubname),
+		format('It publishes %s. Subscribers get what is in there, and revocations reach them late.',
+			overten_auth.some_of(array_agg(format('%I.%I', t.schemaname, t.tablename) ORDER BY t.tablename))),
+		'If this is not intended, publish tables by name.'
+	FROM pg_publication_tables t
+	WHERE t.schemaname = 'overten_auth'
+	GROUP BY t.pubname
+	UNION ALL
+	SELECT 'warning', format('publication %I', p.pubname),
+		format('It publishes %I.%I, which has no replica identity. Rows of that table cannot be updated or deleted, so that uses are not recorded.',
+			t.schemaname, t.tablename),
+		format('Run ALTER TABLE %I.%I REPLICA IDENTITY FULL.', t.schemaname, t.tablename)
+	FROM pg_publication p
+	JOIN pg_publication_tables t USING (pubname)
+	JOIN pg_namespace n ON n.nspname = t.schemaname
+	JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
+	WHERE t.schemaname = 'overten_auth' AND (p.pubupdate OR p.pubdelete)
+		AND (c.relreplident = 'n' OR c.relreplident = 'd'
+			AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary))
+	UNION ALL
+	SELECT 'notice', pg_describe_object(classid, objid, 0),
+		'This is in a schema of the extension, but does not belong to it. An update of the extension could fail because of its name.',
+		'Move it into another schema.'
+	FROM (
+		SELECT 'pg_class'::regclass::oid AS classid, oid AS objid, relnamespace AS namespace
+		FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+		UNION ALL
+		SELECT 'pg_proc'::regclass, oid, pronamespace FROM pg_proc) o
+	WHERE namespace IN ('overten_auth'::regnamespace, 'overten_api'::regnamespace)
+		AND NOT EXISTS (
+			SELECT FROM pg_depend d
+			JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass
+				AND d.refobjid = e.oid AND d.deptype = 'e'
+			WHERE e.extname = 'overten_auth' AND d.classid = o.classid AND d.objid = o.objid)
+$$;
+REVOKE ALL ON FUNCTION overten_auth.check_tables FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.check_tables IS
+'What overten_check returns about the tables and everything that is defined on them.';
+
+CREATE FUNCTION overten_auth.check_configuration()
+	RETURNS TABLE (severity text, subject text, problem text, remedy text)
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+	-- Look at the settings after overten_status() has loaded the library: before
+	-- that, anybody can set anything under their names.
+	WITH state AS MATERIALIZED (
+		SELECT s.*,
+			CASE WHEN s.usage_mode IS NOT NULL
+				THEN current_setting('overten_auth.databases', true) END AS databases,
+			CASE WHEN s.usage_mode IS NOT NULL
+				THEN current_setting('overten_auth.firebase_project_id', true) END AS project,
+			coalesce(s.key_worker, 'off') <> 'off' AS fetches,
+			EXISTS (SELECT FROM overten_auth.members) AS has_members
+		FROM @extschema@.overten_status() s)
+	SELECT 'notice', 'shared_preload_libraries',
+		'The library is not preloaded. There is no history of uses, and signing keys are not fetched.',
+		format('Set shared_preload_libraries = ''overten_auth'' and overten_auth.databases = %L, and restart the server.',
+			quote_ident(current_database()))
+	FROM state WHERE databases IS NULL
+	UNION ALL
+	SELECT 'warning', 'overten_auth.databases',
+		'This database is not in the list. There is no history of uses, and signing keys are not fetched.',
+		format('Add %s, and restart the server.', quote_ident(current_database()))
+	FROM state WHERE databases IS NOT NULL AND usage_mode <> 'shared memory'
+	UNION ALL
+	SELECT 'warning', 'background worker',
+		'This database has none at the moment. Uses stay in shared memory, and are lost in a crash.',
+		'If this stays so, raise max_worker_processes, and see the server log.'
+	FROM state WHERE usage_worker = 'none' AND NOT pg_is_in_recovery()
+	UNION ALL
+	SELECT 'warning', 'background worker',
+		format('It could not write uses at %s: %s', flush_failed_at, flush_failure),
+		'Correct what the message says. Until then uses stay in shared memory.'
+	FROM state WHERE flush_failed_at > coalesce(flushed_at, '-infinity')
+	UNION ALL
+	SELECT CASE WHEN has_members THEN 'warning' ELSE 'notice' END, 'overten_auth.firebase_project_id',
+		'It is not set. All Firebase ID tokens are refused.'
+			|| CASE WHEN has_members
+				THEN ' The orgs have members, who cannot log in. pg_dump without -C does not save this setting.'
+				ELSE '' END,
+		format('If you use Firebase, run ALTER DATABASE %I SET overten_auth.firebase_project_id = ''your-project''.',
+			current_database())
+	FROM state WHERE coalesce(project, '') = ''
+	UNION ALL
+	SELECT 'warning', 'signing keys',
+		CASE signing_keys WHEN 0 THEN 'There is none that has not expired. All Firebase ID tokens are refused.'
+			ELSE format('The last one expires at %s.', signing_keys_expire_at) END
+			|| coalesce(' The last fetch: ' || fetch_outcome, ''),
+		CASE WHEN fetches THEN 'Run SELECT overten_refresh_signing_keys().'
+			ELSE 'Load new ones with overten_load_signing_keys.' END
+	FROM state
+	WHERE project <> ''
+		AND (signing_keys = 0 OR signing_keys_expire_at < clock_timestamp() + interval '6 hours')
+	UNION ALL
+	SELECT 'warning', 'master key ' || id,
+		'It is not in the master key file, and webhook secrets are sealed with it. They cannot be used.',
+		'Copy the file that overten_auth.master_key_file names from the server or the backup that has it.'
+	FROM state, unnest(master_keys_needed) id
+	WHERE id <> ALL (master_keys_present)
+$$;
+REVOKE ALL ON FUNCTION overten_auth.check_configuration FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.check_configuration IS
+'What overten_check returns about settings, workers, signing keys and master keys.';
+
+CREATE FUNCTION overten_auth.run_checks()
+	RETURNS TABLE (severity text, subject text, problem text, remedy text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_run_checks';
+REVOKE ALL ON FUNCTION overten_auth.run_checks FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.run_checks IS
+'What overten_check returns, in no order. A check that fails is a row, too.';
+
+CREATE FUNCTION @extschema@.overten_check()
+	RETURNS TABLE (severity text, subject text, problem text, remedy text)
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp AS $$
+	SELECT * FROM overten_auth.run_checks()
+	ORDER BY array_position(ARRAY['danger', 'warning', 'notice'], severity),
+		subject COLLATE "C", problem COLLATE "C"
+$$;
+REVOKE ALL ON FUNCTION @extschema@.overten_check FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_check IS
+'What is wrong around the extension in this database, the worst first. No rows if nothing is. severity: danger (somebody can do what nobody should, or a promise does not hold), warning (something fails, or will fail) or notice (something is not configured, or good to know). subject: a role, an object or a setting. problem and remedy: what is wrong with it, and what to do. These privileges are returned, unless a superuser has them: any of PUBLIC; any with grant option; INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES or TRIGGER on a table or column, except rows of tiers and REFERENCES (org_id) on orgs; CREATE on a schema; EXECUTE on overten_import_key, overten_import_keys or an internal function; USAGE on a type; SELECT on digests or sealed secrets. So are combinations, also by membership: EXECUTE on functions that answer customers (overten_handle_request, overten_api) and on overten_signup, overten_list_orgs, overten_add_member or overten_remove_member; EXECUTE on overten_load_signing_keys and on anything but overten_refresh_signing_keys, overten_status, overten_check and overten_auth.stat; EXECUTE on overten_verify_key_digest and SELECT on digests; and membership in pg_write_all_data. The roles of README and gateway/roles.sql return nothing.';
+
+
+/* The last statements; see above overten_auth.objects. */
+SELECT overten_auth.require_safe_owners();
+SELECT overten_auth.finish_script();

@@ -9,11 +9,16 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
 
 #include "overten_auth.h"
+
+PG_FUNCTION_INFO_V1(overten_refuse_change);
 
 /*
  * Who acts: the role of the session, or one of our background workers, by its
@@ -59,4 +64,27 @@ oa_audit(const char *action, text *org_id, text *key_id, text *uid,
 	for (int i = 0; i < lengthof(values); i++)
 		nulls[i] = DatumGetPointer(values[i]) == NULL ? 'n' : ' ';
 	oa_statement_run(&insert, values, nulls);
+}
+
+/*
+ * The function of the trigger "refuse_change".  Raises 42501 for every
+ * statement that would change or remove rows.
+ */
+Datum
+overten_refuse_change(PG_FUNCTION_ARGS)
+{
+	Relation	table;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("refuse_change must be called by a trigger")));
+
+	table = ((TriggerData *) fcinfo->context)->tg_relation;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("%s is append only",
+					quote_qualified_identifier(get_namespace_name(RelationGetNamespace(table)),
+											   RelationGetRelationName(table)))));
+	return PointerGetDatum(NULL);	/* keep the compiler quiet */
 }

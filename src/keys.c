@@ -1,6 +1,6 @@
 /*
  * keys.c
- *		Mints and revokes the API keys of an org.
+ *		Mints, describes and revokes the API keys of an org.
  *
  * A secret exists here between its making and its return; the table gets the
  * digest and the first 12 characters.  Minting and revoking make their commit
@@ -19,6 +19,7 @@
 #include "overten_auth.h"
 
 PG_FUNCTION_INFO_V1(overten_mint_key);
+PG_FUNCTION_INFO_V1(overten_describe_key);
 PG_FUNCTION_INFO_V1(overten_revoke_key);
 
 /* Insert the row of a new key.  False if there is no such org. */
@@ -188,6 +189,42 @@ overten_mint_key(PG_FUNCTION_ARGS)
 	values[5] = PointerGetDatum(minted.secret);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(descriptor, values,
 													  nulls)));
+}
+
+/*
+ * overten_describe_key(org_id text, key_id text)
+ *		returns name, prefix, created_at, created_by, revoked_at, revoked_by,
+ *		revoked_reason
+ *
+ * Who minted and who revoked a key, and why: one row.  The persons are uids,
+ * NULL if the application did it.  Errors: 22004, 42704.
+ */
+Datum
+overten_describe_key(PG_FUNCTION_ARGS)
+{
+	static OaStatement describe = {
+		.table = "api_keys",
+		.text = "SELECT name, prefix, created_at, created_by, "
+		"revoked_at, revoked_by, revoked_reason "
+		"FROM overten_auth.api_keys "
+		"WHERE key_id OPERATOR(pg_catalog.=) $2 "
+		"AND org_id OPERATOR(pg_catalog.=) $1",
+		.nargs = 2,
+		.argtypes = {TEXTOID, TEXTOID},
+	};
+	Datum		values[] = {
+		PointerGetDatum(oa_text_argument(fcinfo, 0, "org_id")),
+		PointerGetDatum(oa_text_argument(fcinfo, 1, "key_id")),
+	};
+	int			level;
+
+	InitMaterializedSRF(fcinfo, 0);
+	level = oa_statements_begin();
+	if (oa_statement_run(&describe, values, NULL) == 0)
+		key_missing();
+	oa_statement_return_rows(fcinfo);
+	oa_statements_end(level);
+	return (Datum) 0;
 }
 
 /*

@@ -45,6 +45,7 @@ my %calls = (
 	'overten_verify_key(text)' => "SELECT overten_verify_key('$secret')",
 	'overten_verify_key_digest(bytea)' => "SELECT overten_verify_key_digest('\\x$hex')",
 	'overten_list_keys(text)' => "SELECT overten_list_keys('$org')",
+	'overten_describe_key(text,text)' => "SELECT overten_describe_key('$org', '$key')",
 	'overten_revoke_key(text,text,text)' => "SELECT overten_revoke_key('$org', '$key', 'x')",
 	'overten_revoke_leaked(text,text,boolean)' => "SELECT overten_revoke_leaked('$secret', rotate_webhook_secret => true)",
 	'overten_revoke_all(text,text,boolean)' => "SELECT overten_revoke_all('$org', rotate_webhook_secret => true)",
@@ -75,6 +76,7 @@ my %calls = (
 	'overten_sign_webhook(text,text,bigint,bytea)' => "SELECT overten_sign_webhook('$org', 'msg', 1, 'x'::bytea)",
 	'overten_reseal(integer)' => 'SELECT overten_reseal()',
 	'overten_auth.master_key_ids()' => 'SELECT overten_auth.master_key_ids()',
+	'overten_auth.run_checks()' => 'SELECT overten_auth.run_checks()',
 	'overten_handle_request(text,text,json,text)' =>
 	  "SELECT 1 / (status = 200)::int FROM overten_handle_request('GET', '/api/v1/verify', '$by_key', NULL)",
 	'overten_handle_request(text,text,json,bytea)' =>
@@ -95,15 +97,19 @@ my %brief = (
 	'overten_current_key()' => 'overten_current_key()',
 	'overten_auth.stat()' => 'overten_auth.stat()');
 
-# A trigger that notes something for the commit, and can only be fired: what has
-# to wait is the statement that fires it.
-my @triggers = ('overten_auth.invalidate_caches()');
+# Triggers that note something for the commit, or refuse, and can only be fired:
+# what has to wait is the statement that fires them.
+my @triggers = ('overten_auth.invalidate_caches()', 'overten_auth.refuse_change()');
+
+# What only the extension's scripts call reads catalogs, and changes them in the
+# transaction of the script.
+my @scripts = ('overten_auth.finish_script(text[])', 'overten_auth.require_safe_owners()');
 
 is( ask($node, q{SELECT string_agg(oid::regprocedure::text, E'\n' ORDER BY oid::regprocedure::text) FROM pg_proc
 	JOIN pg_depend ON classid = 'pg_proc'::regclass AND objid = pg_proc.oid AND deptype = 'e'
 	WHERE refobjid = (SELECT oid FROM pg_extension WHERE extname = 'overten_auth')
 	AND prolang = (SELECT oid FROM pg_language WHERE lanname = 'c')}),
-	join("\n", sort keys %calls, keys %brief, @triggers), 'every C function of the extension is here');
+	join("\n", sort keys %calls, keys %brief, @triggers, @scripts), 'every C function of the extension is here');
 
 my $locker = $node->background_psql('postgres');
 my $watcher = $node->background_psql('postgres');
@@ -222,6 +228,7 @@ report('Every function interrupted while it waits',
 	map({ [ "`$_`", join(', ', sort keys %{ $places{$_} }), $cancels{$_}, $timeouts{$_} ] } sort keys %calls),
 	map({ [ "`$_`", 'nothing', '1, between calls', '1, between calls' ] } sort keys %brief),
 	map({ [ "`$_`", 'nothing: a trigger', '', '' ] } @triggers),
+	map({ [ "`$_`", 'nothing: for scripts', '', '' ] } @scripts),
 	[ (scalar keys %calls) . ' that wait', '', $all_cancels, $all_timeouts ]);
 
 $_->quit foreach $locker, $watcher;

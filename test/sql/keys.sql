@@ -274,6 +274,17 @@ SET session_replication_role = replica;
 DELETE FROM overten_auth.audit_log;
 RESET session_replication_role;
 
+-- Who minted and revoked a key, and why
+SELECT name, prefix = left(:'first_secret', 12) AS prefix, created_at < revoked_at AS revoked, created_by, revoked_by, revoked_reason
+FROM overten_describe_key(:'acme_org_id', :'first_key_id');
+SELECT org_id AS signup_org_id, key_id AS signup_key_id FROM overten_signup('ada', 'Signed up') \gset
+SELECT name, created_by, revoked_at, revoked_by, revoked_reason FROM overten_describe_key(:'signup_org_id', :'signup_key_id');
+SELECT overten_describe_key(:'acme_org_id', :'signup_key_id');
+SELECT overten_describe_key('org_nobody', :'signup_key_id');
+SELECT overten_describe_key(:'acme_org_id', '');
+SELECT overten_describe_key(NULL, :'signup_key_id');
+SELECT overten_describe_key(:'acme_org_id', NULL);
+
 -- A table that is not as it should be is an error each time it is read, and none any more when it has been mended.
 SELECT * FROM overten_mint_key(:'acme_org_id', 'renamed') \gset renamed_
 ALTER TABLE overten_auth.api_keys RENAME prefix TO renamed;

@@ -57,6 +57,10 @@ SELECT proname, prosecdef, proconfig, provolatile, proisstrict, proretset, proro
 FROM pg_proc p JOIN pg_language l ON l.oid = prolang
 WHERE proname LIKE 'overten\_verify\_key%' ORDER BY 1;
 
+-- None needs a procedural language, with whose extension it could be dropped.
+SELECT DISTINCT lanname FROM member JOIN pg_proc p ON p.oid = objid JOIN pg_language l ON l.oid = prolang
+WHERE classid = 'pg_proc'::regclass ORDER BY 1;
+
 -- Dumped: all tables with data of users.
 SELECT c.relname, e.cond FROM pg_extension, unnest(extconfig, extcondition) e (relid, cond)
 JOIN pg_class c ON c.oid = e.relid WHERE extname = 'overten_auth' ORDER BY 1;
@@ -70,6 +74,7 @@ SELECT overten_verify_key(:'secret');
 SELECT overten_verify_key_digest(sha256(:'secret'::bytea));
 SELECT overten_mint_key(:'org_id');
 SELECT overten_list_keys(:'org_id');
+SELECT overten_describe_key(:'org_id', :'key_id');
 SELECT overten_revoke_key(:'org_id', :'key_id');
 SELECT overten_create_org('Mine');
 SELECT overten_set_tier(:'org_id', 'free');

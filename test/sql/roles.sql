@@ -7,11 +7,15 @@ CREATE EXTENSION overten_auth;
 \set recipes `sed -n '/^-- An application that verifies/,/^GRANT SELECT ON overten_stat/p' "$PG_ABS_SRCDIR/../README.md"`
 \set setup `sed -n '/^CREATE TABLE documents/,/^ALTER ROLE service SET log/p' "$PG_ABS_SRCDIR/../README.md"`
 \set postgrest `sed -n '/^GRANT USAGE ON SCHEMA overten_api TO service;/,/^GRANT EXECUTE .*authenticate_request/p' "$PG_ABS_SRCDIR/../README.md"`
-\set http `cat "$PG_ABS_SRCDIR/../gateway/roles.sql"`
+\getenv abs_srcdir PG_ABS_SRCDIR
+\set http :abs_srcdir '/../gateway/roles.sql'
 :recipes
 :setup
 :postgrest
-:http
+\set ECHO none
+\i :http
+\set ECHO all
+\set ON_ERROR_STOP off
 CREATE ROLE overten_nobody;
 CREATE VIEW role AS
 	SELECT oid, rolname FROM pg_roles WHERE rolname IN ('application', 'responder', 'operator', 'monitoring', 'service', 'webhook_sender',

@@ -116,6 +116,8 @@ like(
 	'and names the setting');
 is(sqlstate_of($standby, "SELECT overten_verify_key('$secret')"),
 	'55000', 'with SQLSTATE 55000');
+is(ask($standby, q{SELECT count(*) FROM overten_check() WHERE severity <> 'notice'}),
+	0, 'nothing is wrong with a standby');
 is( sqlstate_of(
 		$standby, "SELECT overten_verify_key_digest(sha256('$secret'))"),
 	'55000',

@@ -47,6 +47,15 @@ FROM (VALUES ('$active_key'), ('$revoked_key')) k (key_id),
 	LATERAL (SELECT date_trunc('hour', now(), 'UTC') - n * interval '1 hour') h (hour);
 EOQ
 
+# A table of one's own that refers to orgs, as README shows it.
+my $readme = slurp_file("$FindBin::RealBin/../../README.md");
+my ($create_table) = $readme =~ /^(CREATE TABLE org_billing .*?^\);)$/ms
+  or die 'README has no table of one\'s own';
+my $own_table = "GRANT CREATE ON SCHEMA public TO app; GRANT USAGE ON SCHEMA overten_auth TO app;
+	GRANT REFERENCES (org_id) ON overten_auth.orgs TO app; SET ROLE app; $create_table; RESET ROLE";
+ask($node, $own_table);
+ask($node, "SET ROLE app; INSERT INTO org_billing VALUES ('$org', 'C-1')");
+
 # Everything that a restore must bring back, as text.
 sub content
 {
@@ -61,6 +70,7 @@ SELECT 'key', k.* FROM overten_auth.api_keys k ORDER BY key_id;
 SELECT 'use', u.* FROM overten_auth.key_last_used u ORDER BY key_id;
 SELECT 'history', u.* FROM overten_auth.key_usage u ORDER BY key_id, hour;
 SELECT 'audit', a.* FROM overten_auth.audit_log a ORDER BY audit_id;
+SELECT 'own', b.* FROM org_billing b;
 SELECT 'trigger', tgrelid::regclass, tgname, tgenabled FROM pg_trigger
 	WHERE NOT tgisinternal ORDER BY 2, 3;
 EOQ
@@ -118,6 +128,7 @@ is_deeply(
 		use => 3,
 		history => 6,
 		audit => 10,
+		own => 1,
 		trigger => 4
 	},
 	'there is something to dump in each table');
@@ -145,6 +156,8 @@ sub check_restored
 	is(verify($where, $secret), $key, "$how: the next key is minted");
 	ask($where, "SELECT overten_revoke_key('$org', '$key')");
 	is(verify($where, $secret), '', "$how: and revoked");
+	is(sqlstate_of($where, "INSERT INTO org_billing VALUES ('org_nobody', 'C-2')"),
+		'23503', "$how: the table of one's own refers to orgs");
 	return;
 }
 
@@ -205,7 +218,7 @@ check_restored([ $other, 'parallel' ], 'parallel');
 is(webhooks([ $other, 'parallel' ]), $webhooks, 'parallel: webhooks are signed as before');
 
 ask($other, 'CREATE DATABASE data_only TEMPLATE template0');
-ask([ $other, 'data_only' ], 'CREATE EXTENSION overten_auth CASCADE');
+ask([ $other, 'data_only' ], "CREATE EXTENSION overten_auth CASCADE; $own_table");
 $other->command_ok(
 	[
 		'pg_restore', '-e', '--data-only', '-d', 'data_only', "$dump.custom"
@@ -215,6 +228,73 @@ check_restored([ $other, 'data_only' ], 'data only');
 is(webhooks([ $other, 'data_only' ]), $webhooks, 'data only: webhooks are signed as before');
 
 is(content($node), $content, 'the original has not changed');
+
+
+# The settings of a database are in a dump with -C alone.
+
+# What overten_check() says of the Firebase project.
+sub missing_project
+{
+	my ($where) = @_;
+
+	return ask($where, q{SELECT severity FROM overten_check() WHERE subject = 'overten_auth.firebase_project_id'});
+}
+
+ask($node, q{ALTER DATABASE restored RENAME TO app; ALTER DATABASE app SET overten_auth.firebase_project_id = 'my-project'});
+$node->command_ok([ 'pg_dump', '-C', '-Fc', '-f', "$dump.app", 'app' ], 'pg_dump -C');
+$other->command_ok([ 'pg_restore', '-e', '-C', '-d', 'postgres', "$dump.app" ], 'pg_restore -C');
+is(verify([ $other, 'app' ], $active), $active_key, 'the key is accepted');
+is(ask([ $other, 'app' ], 'SHOW overten_auth.firebase_project_id'), 'my-project', 'the project is restored');
+is(missing_project([ $other, 'app' ]), '', 'and not missing');
+ask($other, 'CREATE DATABASE without TEMPLATE template0');
+$other->command_ok([ 'pg_restore', '-e', '-d', 'without', "$dump.app" ], 'pg_restore without -C');
+is(missing_project([ $other, 'without' ]), 'warning', 'without -C it is missing, which overten_check() says');
+foreach my $options ([ '--roles-only' ], [])
+{
+	my ($all) = run_command([ 'pg_dumpall', '-d', $node->connstr('postgres'), @$options ]);
+	my $name = "pg_dumpall @$options";
+
+	like($all, qr/CREATE ROLE app;/, "$name has the roles");
+	is($all =~ /ALTER DATABASE app SET "?overten_auth\.firebase_project_id/ ? 1 : 0,
+		@$options ? 0 : 1, "$name: " . (@$options ? 'not the project' : 'the project, too'));
+}
+
+
+# What a dump of a part of the database holds
+
+my @dump_app = ('pg_dump', '-Fp', '-d', $node->connstr('app'));
+my ($part, $errors) = run_command([ @dump_app, '-n', 'overten_auth' ]);
+unlike($part, qr/\Q$active_key\E/, 'pg_dump -n overten_auth has no keys');
+is($errors, '', 'and says nothing');
+$node->command_ok([ @dump_app, '-f', "$dump.extension", '-e', 'overten_auth', '-e', 'pgcrypto' ],
+	'pg_dump -e overten_auth -e pgcrypto');
+ask($other, 'CREATE DATABASE extension TEMPLATE template0');
+$other->command_ok(
+	[ 'psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-f', "$dump.extension", '-o', '/dev/null', 'extension' ],
+	'restored');
+is(verify([ $other, 'extension' ], $active), $active_key, 'has the keys');
+
+
+# Who can dump
+
+ask($node, 'CREATE ROLE dba LOGIN; ALTER DATABASE app OWNER TO dba');
+$node->command_fails_like([ 'pg_dump', '-U', 'dba', '-f', "$dump.dba", 'app' ],
+	qr/permission denied for (schema overten_auth|table \w+)/, 'the owner of the database cannot dump it');
+ask($node, 'GRANT pg_read_all_data TO dba');
+$node->command_ok([ 'pg_dump', '-U', 'dba', '-f', "$dump.dba", 'app' ], 'with pg_read_all_data it can');
+like(slurp_file("$dump.dba"), qr/\Q$active_key\E/, 'and has the keys');
+
+
+# Why the tables must not be altered
+
+ask([ $node, 'app' ], 'ALTER TABLE overten_auth.orgs ADD COLUMN billing_id text');
+is(ask([ $node, 'app' ], q{SELECT severity FROM overten_check() WHERE subject = 'column billing_id of overten_auth.orgs'}),
+	'warning', 'overten_check() warns of an added column');
+$node->command_ok([ 'pg_dump', '-f', "$dump.altered", 'app' ], 'pg_dump does not');
+ask($other, 'CREATE DATABASE altered TEMPLATE template0');
+($result, $stdout, $stderr) = $other->psql('altered', slurp_file("$dump.altered"), on_error_stop => 0);
+like($stderr, qr/ERROR:  column "billing_id" of relation "orgs" does not exist/, 'but the dump cannot be restored');
+is(ask([ $other, 'altered' ], 'SELECT count(*) FROM overten_auth.orgs'), 0, 'without it there are no orgs');
 
 $other->stop;
 $node->stop;

@@ -451,7 +451,7 @@ foreach my $attempt (
 # By those who own them, wrong ways to call them are errors, not crashes.
 foreach my $call (
 	[ 'SELECT overten_auth.invalidate_caches()', '39P01' ],
-	[ 'SELECT overten_auth.refuse_change()', '0A000' ],
+	[ 'SELECT overten_auth.refuse_change()', '39P01' ],
 	[ 'CREATE TRIGGER t BEFORE INSERT ON public.own FOR EACH ROW EXECUTE FUNCTION overten_auth.invalidate_caches(); INSERT INTO public.own DEFAULT VALUES', '39P01' ],
 	[ 'CREATE TRIGGER s AFTER INSERT ON public.own EXECUTE FUNCTION overten_auth.invalidate_caches(); INSERT INTO public.own DEFAULT VALUES', '39P01' ],
 	[ "CREATE FUNCTION pg_temp.f(text) RETURNS overten_auth.verified_key LANGUAGE c AS 'overten_auth', 'overten_verify_key'; SELECT pg_temp.f(NULL) IS NULL", '' ],

@@ -167,6 +167,7 @@ sub surface
 	  check('overten_api.list_api_keys(:org_id) IS NOT NULL'),
 	  check('overten_api.key_usage(:org_id, :key_id) IS NOT NULL'),
 	  check('overten_api.revoke_api_key(NULL) IS NOT NULL'),
+	  check(equal('revoked_by', ':uid'), 'public.overten_describe_key(:org_id, :key_id)'),
 	  check(equal('pg_catalog.count(*)', 0), 'public.overten_verify_key(:secret)'),
 	  "SELECT pg_catalog.json_build_object('x-overten-authorization', pg_catalog.concat('Bearer ', :api_secret::pg_catalog.text))::pg_catalog.text AS by_api_key \\gset\n",
 	  $request->('by_api_key'),
@@ -182,6 +183,7 @@ sub surface
 	  check(equal('kind', "'used_after_revocation'"), 'public.overten_key_anomalies(:org_id, :key_id)'),
 	  check(equal('usage_mode', "'shared memory'") . ' AND flush_failure IS NULL', 'public.overten_status()'),
 	  check('accepted OPERATOR(pg_catalog.>) 0', 'public.overten_stat'),
+	  check('pg_catalog.count(*) FILTER (WHERE problem OPERATOR(pg_catalog.~~) \'It failed%\') OPERATOR(pg_catalog.=) 0', 'public.overten_check()'),
 
 	  check('NOT public.overten_revoke_key(:org_id, :key_id, \'again\')'),
 	  check('public.overten_revoke_leaked(:imported2, \'found\')'),
@@ -216,8 +218,8 @@ sub run_surface
 	return $stderr;
 }
 
-# The functions of the extension that nobody has called in a database, but
-# those of triggers that refuse.
+# The functions of the extension that nobody has called in a database, without
+# those of triggers that refuse, and those that update scripts and messages use.
 sub uncalled_functions
 {
 	my ($where) = @_;
@@ -227,7 +229,8 @@ SELECT string_agg(objid::regprocedure::text, ' ') FROM pg_depend
 	LEFT JOIN pg_stat_user_functions ON funcid = objid
 WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e' AND classid = 'pg_proc'::regclass
 	AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'overten_auth')
-	AND coalesce(calls, 0) = 0 AND objid <> 'overten_auth.refuse_change'::regproc;
+	AND coalesce(calls, 0) = 0 AND objid::regprocedure::text NOT IN
+		('overten_auth.refuse_change()', 'overten_auth.inventory()', 'overten_auth.some_of(text[])');
 EOQ
 }
 

@@ -1,0 +1,130 @@
+/*
+ * check.c
+ *		Runs the checks of overten_check() independently of one another.
+ *
+ * The checks are SQL functions.  What they look for can make them fail, such as
+ * a column that has been dropped, or objects that are older than the library.
+ * So each runs in a subtransaction of its own, and its error becomes a row.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/resowner.h"
+
+#include "overten_auth.h"
+
+PG_FUNCTION_INFO_V1(overten_run_checks);
+
+/* What each check returns. */
+enum
+{
+	SEVERITY, SUBJECT, PROBLEM, REMEDY, CHECK_COLUMNS
+};
+
+typedef struct Check
+{
+	const char *name;
+	const char *query;
+} Check;
+
+static const Check checks[] = {
+	{"check of privileges", "SELECT * FROM overten_auth.check_privileges()"},
+	{"check of owners", "SELECT * FROM overten_auth.check_owners()"},
+	{"check of tables", "SELECT * FROM overten_auth.check_tables()"},
+	{"check of the configuration",
+	"SELECT * FROM overten_auth.check_configuration()"},
+};
+
+/* Add the rows of a query to the result. */
+static void
+add_rows(ReturnSetInfo *result, const char *query)
+{
+	int			level = oa_statements_begin();
+
+	if (SPI_execute(query, false, 0) != SPI_OK_SELECT ||
+		SPI_tuptable->tupdesc->natts != CHECK_COLUMNS)
+		elog(ERROR, "could not run \"%s\"", query);
+	for (uint64 row = 0; row < SPI_processed; row++)
+	{
+		Datum		values[CHECK_COLUMNS];
+		bool		nulls[CHECK_COLUMNS];
+
+		heap_deform_tuple(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
+						  values, nulls);
+		tuplestore_putvalues(result->setResult, result->setDesc, values,
+							 nulls);
+	}
+	oa_statements_end(level);
+}
+
+/* Add a row that says why a check failed. */
+static void
+add_failure(ReturnSetInfo *result, const char *check, const ErrorData *error)
+{
+	Datum		values[CHECK_COLUMNS];
+	bool		nulls[CHECK_COLUMNS] = {false};
+
+	values[SEVERITY] = CStringGetTextDatum("danger");
+	values[SUBJECT] = CStringGetTextDatum(check);
+	values[PROBLEM] = CStringGetTextDatum(psprintf("It failed: %s",
+												   error->message));
+	values[REMEDY] = CStringGetTextDatum(error->hint != NULL ? error->hint :
+										 "See the other rows.");
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/* Run a check; a cancel ends all of them. */
+static void
+run_check(ReturnSetInfo *result, const Check *check)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		add_rows(result, check->query);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			ReThrowError(error);
+		add_failure(result, check->name, error);
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+}
+
+/*
+ * overten_auth.run_checks() returns setof severity, subject, problem, remedy text
+ *
+ * The rows of all checks, and one for each check that failed.
+ */
+Datum
+overten_run_checks(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (result->setDesc->natts != CHECK_COLUMNS)
+		elog(ERROR, "unexpected result type of overten_auth.run_checks");
+	for (int i = 0; i < lengthof(checks); i++)
+		run_check(result, &checks[i]);
+	return (Datum) 0;
+}
