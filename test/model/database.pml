@@ -16,7 +16,7 @@
  * refuted: -DCOUNT_BEFORE_CREATE
  * refuted: -DCOUNT_AFTER_VISIBLE
  *
- * reached small: -DREACH_STALE
+ * reached: -DREACH_STALE
  */
 #define FIRST 1
 #define SECOND 2

@@ -22,12 +22,12 @@
  *
  * refuted small: -DNO_ACCEPT_AT_LOOKUP
  * refuted: -DACCEPT_BY_LOCKS_ONLY
- * refuted small: -DCLOCK_AT_STORE
+ * refuted: -DCLOCK_AT_STORE
  * refuted: -DCLOCK_AFTER_SNAPSHOT
- * refuted small: -DNO_ORG_BUCKET
+ * refuted: -DNO_ORG_BUCKET
  * refuted: -DNO_KEY_BUCKET
  * refuted small: -DLATCH
- * refuted small: -DRESET_IGNORED
+ * refuted: -DRESET_IGNORED
  * refuted: -DWATCHED_OID_IS_TAKEN_FOR_SYNTHETIC
  * refuted: -DNEW_ROW_ONLY
  * refuted: -DFLUSH_BY_GENERATION -DNO_CHECK_AT_STORE
@@ -36,7 +36,7 @@
  * refuted: -DSEND_BEFORE_VISIBLE
  * refuted: -DANSWER_BEFORE_SEND
  *
- * reached small: -DREACH_HIT
+ * reached: -DREACH_HIT
  * reached: -DREACH_HIT_AFTER_ROLLBACK
  * reached: -DREACH_RESET
  */

@@ -14,12 +14,12 @@
  * holds: -DFILLS=2
  * holds: -DFILLS=2 -DERRORS
  *
- * refuted small: -DNO_ACCEPT_AT_ORG
+ * refuted: -DNO_ACCEPT_AT_ORG
  * refuted: -DORG_BEFORE_T
  * refuted: -DRESET_IGNORED
  * refuted: -DFILLS=2 -DERRORS -DERROR_LOSES_MESSAGE
  *
- * reached small: -DREACH_HIT
+ * reached: -DREACH_HIT
  * reached: -DREACH_ORG_FROM_CACHE
  */
 #define WRITER 0

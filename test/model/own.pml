@@ -24,12 +24,12 @@
  * refuted small: -DNO_FLAG
  * refuted: -DFLAG_ENDS_WITH_SAVEPOINT
  * refuted: -DFLAG_NEVER_ENDS
- * refuted small: -DOWN_ROW_STORED
+ * refuted: -DOWN_ROW_STORED
  * refuted: -DOWN_ROW_STORED -DLOCAL
  * refuted: -DUSER_TRIGGER -DUSER_TRIGGER_FIRST
  * refuted: -DUSER_TRIGGER -DFLAG_FOR_SHARED_ONLY -DLOCAL
  *
- * reached small: -DREACH_HIT_BY_WRITER
+ * reached: -DREACH_HIT_BY_WRITER
  * reached: -DREACH_HIT_AFTER_ROLLBACK_TO
  */
 #define WRITER 0

@@ -26,10 +26,10 @@
  * refuted small: -DNO_COUNT_BEFORE_ANSWER
  * refuted: -DCOUNT_BEFORE_VISIBLE
  * refuted small: -DT_AFTER_SNAPSHOT
- * refuted small: -DT_AT_STORE
+ * refuted: -DT_AT_STORE
  * refuted: -DTWO_STAMPS
- * refuted small: -DPLAIN_STORE -DTRANSACTIONS=2
- * refuted small: -DRESET_NOT_COUNTED
+ * refuted: -DPLAIN_STORE -DTRANSACTIONS=2
+ * refuted: -DRESET_NOT_COUNTED
  * refuted: -DFOREIGN_ACCEPT -DWINDOW_IS_THE_ACCEPT
  * refuted: -DPREPARED -DNO_WINDOW_FOR_COMMIT_PREPARED
  * refuted: -DPREPARED -DCOUNT_WHERE_TRIGGER_FIRED
@@ -41,7 +41,7 @@
  * refuted: -DWATCHED_OID_IS_TAKEN_FOR_SYNTHETIC
  * refuted: -DPUBLISH_AFTER_T
  *
- * reached small: -DREACH_HIT
+ * reached: -DREACH_HIT
  * reached: -DREACH_HIT_OF_ANOTHERS_ENTRY
  * reached: -DREACH_HIT_AFTER_ROLLBACK
  */

@@ -14,7 +14,7 @@
  * holds: -DLOOKS=2
  * holds: -DRECORD_UNDER_LOCK
  *
- * refuted small: -DNO_LOCK
+ * refuted: -DNO_LOCK
  * refuted: -DLOCK_IS_STOLEN
  * refuted small: -DNO_SECOND_LOOK
  * refuted: -DODD_IS_READ
@@ -23,9 +23,9 @@
  * refuted: -DKEY_IS_NOT_COMPARED
  * refuted: -DKEY_COMPARED_BEFORE
  * refuted: -DRECORD_PLAINLY
- * refuted small: -DRECORD_BY_VALUE
+ * refuted: -DRECORD_BY_VALUE
  *
- * reached small: -DREACH_HIT
+ * reached: -DREACH_HIT
  * reached: -DREACH_TORN
  * reached: -DREACH_RECORDED_USE
  */

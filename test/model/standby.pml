@@ -15,15 +15,15 @@
  * holds small: -DVERIFICATIONS=2
  * holds: -DVERIFICATIONS=3
  * holds: -DVERIFICATIONS=3 -DTOO_LONG
+ * holds: -DVERIFICATIONS=3 -DUSABLE_AFTER_T
  *
  * refuted small: -DUSABLE_AT_STORE
- * refuted: -DUSABLE_AFTER_T
  * refuted: -DSHARED_IN_RECOVERY
  * refuted: -DNO_ACCEPT_AT_LOOKUP
  * refuted: -DRESET_IGNORED
  * refuted: -DNO_COUNT_BEFORE_ANSWER
  *
- * reached small: -DREACH_LOCAL_HIT
+ * reached: -DREACH_LOCAL_HIT
  * reached: -DREACH_SHARED_HIT
  * reached: -DREACH_LOCAL_HIT_AFTER_PROMOTION -DTOO_LONG
  */
@@ -184,7 +184,7 @@ inline verify(session)
 	if
 	:: hit || local_hit -> accepted = true
 	:: else ->
-		/* What was decided at the look-up holds for the fill. */
+		/* What was decided before the snapshot holds for the store. */
 		read_clock = local_clock;
 		read_stamp = clock;
 #ifdef USABLE_AFTER_T

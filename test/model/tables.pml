@@ -18,13 +18,13 @@
  * holds: -DFILLS=2
  * holds: -DNEW_FILLS -DUPDATE_ONLY -DFILLS=2
  *
- * refuted small: -DPUBLISH_AFTER_T
+ * refuted: -DPUBLISH_AFTER_T
  * refuted: -DPUBLISH_BEFORE_LOCK
  * refuted: -DPUBLISH_OVERWRITES -DNEW_FILLS -DUPDATE_ONLY -DFILLS=2
  * refuted: -DSECOND_TABLE_MAY_CHANGE
  * refuted: -DNO_COUNT_BEFORE_ANSWER
  *
- * reached small: -DREACH_HIT
+ * reached: -DREACH_HIT
  * reached: -DREACH_SECOND_TABLE_REPLACED
  */
 #define DDL 0
