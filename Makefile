@@ -6,6 +6,7 @@
 # make format     mend the layout  make bench   measure
 # make fuzz       fuzz the parsers make race    ten minutes of trials
 # make compare-firebase            beside firebase-admin
+# make model      check the caches' protocol in every state (some minutes)
 # make bench-peers                 measure beside what people use today
 #
 # make test-matrix     every suite on PostgreSQL 17 and 18    (as root)
@@ -191,11 +192,15 @@ $(PEERS): test/bench/peers/package-lock.json
 .PHONY: test-matrix test-cassert test-valgrind test-ubsan test-package deb dist
 .PHONY: test-faults run-test-faults
 .PHONY: run-test-matrix run-test-cassert run-test-valgrind run-test-ubsan
-.PHONY: test demo serve bench race lint format run-test run-demo run-serve run-bench run-race run-lint run-format
+.PHONY: model test demo serve bench race lint format run-test run-demo run-serve run-bench run-race run-lint run-format
 
 test:
-	$(PACKAGES) test
+	$(PACKAGES) test spin
+	test/model/run --small
 	$(MAKE) --no-print-directory run-test
+model:
+	$(PACKAGES) spin
+	test/model/run
 demo:
 	$(PACKAGES) node
 	$(MAKE) --no-print-directory run-demo

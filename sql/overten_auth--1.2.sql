@@ -1175,13 +1175,13 @@ CREATE FUNCTION overten_auth.check_privileges()
 		SELECT m.member FROM holder h JOIN pg_auth_members m ON m.roleid = h.role),
 	ability AS MATERIALIZED (
 		SELECT o.oid AS role, quote_ident(o.rolname) AS rolname,
-			array_agg(r.proname::text ORDER BY r.proname) FILTER (
+			array_agg(DISTINCT r.proname::text) FILTER (
 				WHERE r.proname = 'overten_handle_request'
 				OR r.nspname = 'overten_api' AND r.proname <> 'authenticate_request') AS for_customers,
-			array_agg(r.proname::text ORDER BY r.proname) FILTER (
+			array_agg(DISTINCT r.proname::text) FILTER (
 				WHERE r.proname IN ('overten_signup', 'overten_list_orgs',
 					'overten_add_member', 'overten_remove_member')) AS trusting,
-			array_agg(r.proname::text ORDER BY r.proname) FILTER (
+			array_agg(DISTINCT r.proname::text) FILTER (
 				WHERE r.proname NOT IN ('overten_load_signing_keys', 'overten_refresh_signing_keys',
 					'overten_status', 'overten_check', 'stat')) AS other_work,
 			bool_or(r.proname = 'overten_load_signing_keys') AS loads_keys,
