@@ -76,7 +76,8 @@ static int *
 find_link(uint32 bucket, const OaUseKey *key)
 {
 	OaUseEntry *entries;
-	int		   *link = &oa_use_counters(&entries)->buckets[bucket];
+	OaUseCounters *counters = oa_use_counters(&entries);
+	int		   *link = &counters->buckets[bucket];
 
 	while (*link != OA_NO_ENTRY &&
 		   !(oa_is_of_key(&entries[*link], key) &&
