@@ -125,8 +125,6 @@ ISOLATION = revocation minting leak_response members
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
-# They wait more than they work.
-PROVE_FLAGS = -j2
 
 EXTRA_CLEAN = test/race/race test/faults/load test/faults/clock_shift.so test/modules/flush_pauses.so test/unit/key_answer
 
@@ -142,6 +140,9 @@ PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 ifneq ($(wildcard $(PGXS)),)
 include $(PGXS)
 endif
+
+# TAP files wait more than they work.  PGXS sets this to nothing.
+PROVE_FLAGS = -j2
 
 # PGXS as packaged does not track header dependencies.
 $(OBJS): $(wildcard src/*.h)

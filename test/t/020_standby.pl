@@ -134,8 +134,8 @@ SELECT overten_api.authenticate_request();
 EOQ
 like(
 	$stderr,
-	qr/"code":"service_unavailable".*"status":503.*"retry-after":"1"/s,
-	'or a request, which gets 503');
+	qr/"code":"service_unavailable".*"status":504.*"retry-after":"1"/s,
+	'or a request, which gets 504, that is 503 to clients');
 is(sqlstate_of($standby, "SELECT overten_verify_key('sk_live_')"),
 	'', 'what cannot be a key gives NULL as ever');
 

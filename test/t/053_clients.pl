@@ -28,6 +28,7 @@ sub run_client
 
 	local %ENV = $node->_get_env();
 	local $ENV{PGDATABASE} = 'postgres';
+	local $ENV{PGUSER} = getpwuid $<;
 	IPC::Run::run(\@command, '>', \$stdout, '2>', \$stderr)
 	  or die "@command: $stderr";
 	return split /\n/, $stdout;

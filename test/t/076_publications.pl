@@ -47,7 +47,7 @@ sub write_everything
 	}
 	is(uses($owner, $key), 4, "$name: each use is there");
 	is( sqlstate_of($node, "SELECT overten_set_api_access('$org', false), overten_set_api_access('$org', true), overten_rotate_webhook_secret('$org'),
-			overten_add_member('$org', 'jane'), overten_remove_member('$org', 'jane'), overten_revoke_key('$org', '$key')"),
+			overten_add_member('$org', 'ada'), overten_add_member('$org', 'jane'), overten_remove_member('$org', 'jane'), overten_revoke_key('$org', '$key')"),
 		'', "$name: keys and orgs are changed");
 
 	# Old history, and history without a key, go with the next two looks.
