@@ -23,98 +23,56 @@ EXTENSION = overten_auth
 MODULE_big = overten_auth
 PGFILEDESC = "overten_auth - API keys and Firebase ID tokens"
 
-OBJS = \
-	src/audit.o \
-	src/cache.o \
-	src/check.o \
-	src/claims.o \
-	src/client_addr.o \
-	src/client_addr_text.o \
-	src/database_oids.o \
-	src/encoding.o \
-	src/endpoints.o \
-	src/event_counts.o \
-	src/finish_script.o \
-	src/firebase_token.o \
-	src/flush_request.o \
-	src/http_clients.o \
-	src/http_headers.o \
-	src/http_message.o \
-	src/http_request.o \
-	src/identity.o \
-	src/import.o \
-	src/invalidation.o \
-	src/json_string.o \
-	src/jwt_library.o \
-	src/key_answer.o \
-	src/key_command.o \
-	src/key_document.o \
-	src/key_fetch.o \
-	src/key_flaws.o \
-	src/key_list.o \
-	src/key_request.o \
-	src/key_ring.o \
-	src/key_schedule.o \
-	src/key_text.o \
-	src/key_worker.o \
-	src/keys.o \
-	src/launcher.o \
-	src/leaks.o \
-	src/master_key_file.o \
-	src/master_keys.o \
-	src/members.o \
-	src/name_text.o \
-	src/new_master_key.o \
-	src/orgs.o \
-	src/overten_auth.o \
-	src/pgcrypto.o \
-	src/postgrest.o \
-	src/problem.o \
-	src/query_string.o \
-	src/request_body.o \
-	src/reseal.o \
-	src/response_json.o \
-	src/rfc3339.o \
-	src/row_type.o \
-	src/sealing.o \
-	src/secrecy.o \
-	src/shared_memory.o \
-	src/signing_keys.o \
-	src/signup.o \
-	src/single_row.o \
-	src/statement.o \
-	src/status.o \
-	src/store.o \
-	src/strict_json.o \
-	src/tables.o \
-	src/text_rules.o \
-	src/token_decoder.o \
-	src/token_reader.o \
-	src/token_rules.o \
-	src/token_text.o \
-	src/unflushed_uses.o \
-	src/usage.o \
-	src/usage_anomalies.o \
-	src/usage_cleaning.o \
-	src/usage_endpoint.o \
-	src/usage_flush.o \
-	src/usage_jobs.o \
-	src/usage_lock.o \
-	src/usage_report.o \
-	src/usage_rows.o \
-	src/usage_table.o \
-	src/usage_worker.o \
-	src/use_arrays.o \
-	src/use_batches.o \
-	src/use_counters.o \
-	src/verify.o \
-	src/webhook_signature.o \
-	src/webhooks.o \
-	src/worker_request.o \
-	src/worker_session.o
+# The directories of src/, each using only those above it (src/README.md).
+TEXT_OBJS = $(addprefix src/text/, \
+	base64url.o client_addr_text.o encoding.o json_string.o rfc3339.o \
+	strict_json.o text_rules.o)
+SERVER_OBJS = $(addprefix src/server/, \
+	arguments.o audit.o clock.o digest.o pgcrypto.o problem.o random.o \
+	row_type.o secrecy.o single_row.o statement.o)
+DATABASES_OBJS = $(addprefix src/databases/, \
+	databases.o worker_request.o worker_session.o)
+LOOKUP_OBJS = $(addprefix src/lookup/, \
+	cache.o invalidation.o store.o tables.o)
+SEALING_OBJS = $(addprefix src/sealing/, \
+	master_key_file.o master_keys.o new_master_key.o sealing.o)
+USAGE_OBJS = $(addprefix src/usage/, \
+	client_addr.o event_counts.o flush_request.o http_clients.o recorder.o \
+	table_recorder.o unflushed_uses.o usage_cleaning.o usage_flush.o \
+	usage_lock.o usage_rows.o use_arrays.o use_batches.o use_counters.o)
+ORGS_OBJS = $(addprefix src/orgs/, \
+	orgs.o)
+WEBHOOKS_OBJS = $(addprefix src/webhooks/, \
+	reseal.o webhook_secret.o webhook_signature.o)
+KEYS_OBJS = $(addprefix src/keys/, \
+	identity.o import.o key_anomalies.o key_history.o key_list.o key_text.o \
+	keys.o leaks.o verify.o)
+MEMBERS_OBJS = $(addprefix src/members/, \
+	members.o signup.o)
+SIGNING_KEYS_OBJS = $(addprefix src/signing_keys/, \
+	fetch.o fetch_answer.o fetch_command.o fetch_request.o fetch_schedule.o \
+	fetch_state.o fetch_worker.o key_document.o key_flaws.o key_ring.o \
+	signing_keys.o)
+TOKENS_OBJS = $(addprefix src/tokens/, \
+	claims.o firebase_token.o jwt_library.o token_decoder.o token_reader.o \
+	token_rules.o)
+HTTP_OBJS = $(addprefix src/http/, \
+	endpoints.o http_client_addr.o http_request.o postgrest.o query_string.o \
+	request_body.o request_headers.o response_headers.o response_json.o \
+	usage_endpoint.o)
+WORKERS_OBJS = $(addprefix src/workers/, \
+	database_jobs.o database_names.o database_worker.o launcher.o)
+ROOT_OBJS = $(addprefix src/, \
+	check.o finish_script.o overten_auth.o settings.o status.o)
+
+OBJS = $(TEXT_OBJS) $(SERVER_OBJS) $(DATABASES_OBJS) $(LOOKUP_OBJS) \
+	$(SEALING_OBJS) $(USAGE_OBJS) $(ORGS_OBJS) $(WEBHOOKS_OBJS) \
+	$(KEYS_OBJS) $(MEMBERS_OBJS) $(SIGNING_KEYS_OBJS) $(TOKENS_OBJS) \
+	$(HTTP_OBJS) $(WORKERS_OBJS) $(ROOT_OBJS)
 
 DATA = $(wildcard sql/$(EXTENSION)--*.sql)
 
+PG_CPPFLAGS = -I$(srcdir)/src
 SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
@@ -126,7 +84,7 @@ ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
 
-EXTRA_CLEAN = test/race/race test/faults/load test/faults/clock_shift.so test/modules/flush_pauses.so test/unit/key_answer
+EXTRA_CLEAN = test/race/race test/faults/load test/faults/clock_shift.so test/modules/flush_pauses.so test/unit/fetch_answer
 
 # Called once a statement, these functions gain nothing from being inlined by
 # the JIT compiler.
@@ -141,11 +99,16 @@ ifneq ($(wildcard $(PGXS)),)
 include $(PGXS)
 endif
 
+# In a build directory of its own the compiler needs the directories of src/.
+ifdef VPATH
+$(shell mkdir -p $(sort $(dir $(OBJS))))
+endif
+
 # TAP files wait more than they work.  PGXS sets this to nothing.
 PROVE_FLAGS = -j2
 
 # PGXS as packaged does not track header dependencies.
-$(OBJS): $(wildcard src/*.h)
+$(OBJS): $(wildcard $(srcdir)/src/*.h $(srcdir)/src/*/*.h)
 
 test/race/race: $(wildcard test/race/*.c test/race/*.h)
 	$(CC) $(CFLAGS) -I$(shell $(PG_CONFIG) --includedir) -o $@ $(filter %.c,$^) -L$(shell $(PG_CONFIG) --libdir) -lpq -lpthread
@@ -160,7 +123,7 @@ test/modules/flush_pauses.so: test/modules/flush_pauses.c
 	$(CC) $(CFLAGS) $(CPPFLAGS) -fPIC -shared -o $@ $<
 
 # What needs no server can be tried without one.
-test/unit/key_answer: test/unit/key_answer.c src/key_answer.c src/key_schedule.c src/overten_auth.h
+test/unit/fetch_answer: test/unit/fetch_answer.c $(addprefix src/signing_keys/, fetch_answer.c fetch_schedule.c fetch.h)
 	$(CC) $(CFLAGS) $(CPPFLAGS) -Isrc -o $@ $(filter %.c,$^)
 
 # Left out: what the server's own macros and idioms would be blamed for.
@@ -251,7 +214,7 @@ format:
 	$(PACKAGES) lint
 	$(MAKE) --no-print-directory run-format
 
-run-test: all test/race/race test/modules/flush_pauses.so test/unit/key_answer $(GATEWAY) $(WEBHOOKS)
+run-test: all test/race/race test/modules/flush_pauses.so test/unit/fetch_answer $(GATEWAY) $(WEBHOOKS)
 	$(TEMP_INSTALL) $(MAKE) installcheck EXTRA_REGRESS_OPTS='$(TEMP_INSTANCE)'
 
 run-test-matrix: $(GATEWAY) $(WEBHOOKS)
@@ -312,7 +275,7 @@ run-compare-firebase: all test/firebase/node_modules
 	@$(TEMP_INSTALL) test/firebase/compare-with-firebase-admin
 
 run-format: all
-	test/indent src/*.[ch]
+	test/indent src/*.[ch] src/*/*.[ch]
 
 # The archives are named for the release, whose number is in META.json.
 DIST = $(EXTENSION)-$(shell sed -n 's/^  "version": "\(.*\)",$$/\1/p' META.json)
@@ -325,6 +288,7 @@ dist:
 
 run-lint: all
 	test/check-release
-	test/indent --check src/*.[ch]
+	test/indent --check src/*.[ch] src/*/*.[ch]
+	test/check-rooms
 	cppcheck --quiet --error-exitcode=1 --enable=warning,performance,portability --inline-suppr -Isrc src
-	clang-tidy --quiet --warnings-as-errors='*' --checks='$(TIDY_CHECKS)' src/*.c -- $(CPPFLAGS)
+	clang-tidy --quiet --warnings-as-errors='*' --checks='$(TIDY_CHECKS)' src/*.c src/*/*.c -- $(CPPFLAGS)

@@ -15,7 +15,7 @@
 #include "utils/builtins.h"
 #include "utils/resowner.h"
 
-#include "overten_auth.h"
+#include "server/server.h"
 
 PG_FUNCTION_INFO_V1(overten_run_checks);
 

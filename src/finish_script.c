@@ -17,7 +17,7 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 
-#include "overten_auth.h"
+#include "server/server.h"
 
 PG_FUNCTION_INFO_V1(overten_finish_script);
 PG_FUNCTION_INFO_V1(overten_require_safe_owners);

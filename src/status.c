@@ -13,7 +13,12 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "overten_auth.h"
+#include "databases/databases.h"
+#include "sealing/sealing.h"
+#include "settings.h"
+#include "signing_keys/signing_keys.h"
+#include "usage/usage.h"
+#include "workers/workers.h"
 
 PG_FUNCTION_INFO_V1(overten_status);
 PG_FUNCTION_INFO_V1(overten_stat);
@@ -121,7 +126,7 @@ describe_signing_keys(Datum *values, bool *nulls)
 static void
 describe_fetching(const OaDatabase *database, Datum *values, bool *nulls)
 {
-	const OaKeyState *keys = &database->keys;
+	const OaFetchState *keys = &database->keys;
 	bool		scheduled = keys->wanted && oa_signing_keys_command[0] != '\0';
 
 	values[KEY_WORKER] = CStringGetTextDatum(keys->worker != NULL ? "fetching" :
@@ -194,7 +199,7 @@ describe_last_fetch(Datum *values, bool *nulls)
 	oa_lock_databases(LW_SHARED);
 	for (int i = 0; i < oa_number_of_databases(); i++)
 	{
-		const OaKeyState *keys = &oa_database(i)->keys;
+		const OaFetchState *keys = &oa_database(i)->keys;
 
 		if (keys->tried_at > at)
 		{

@@ -7,8 +7,8 @@
  */
 #include "postgres.h"
 
-#include "overten_auth.h"
-#include "server.h"
+#include "http/http.h"
+#include "fuzz_server.h"
 
 int			LLVMFuzzerTestOneInput(const uint8 *data, size_t size);
 

@@ -9,7 +9,7 @@
 
 #include <arpa/inet.h>
 
-#include "overten_auth.h"
+#include "text/text.h"
 
 int			LLVMFuzzerTestOneInput(const uint8 *data, size_t size);
 

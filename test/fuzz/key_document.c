@@ -10,32 +10,32 @@
 #include <openssl/evp.h>
 #include <openssl/x509.h>
 
-#include "overten_auth.h"
+#include "signing_keys/fetch.h"
 
 int			LLVMFuzzerTestOneInput(const uint8 *data, size_t size);
 
 int
 LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 {
-	static OaKeyDocument document;
+	static OaSigningKeyDocument document;
 	char	   *text;
 	OaJsonNode *nodes;
 
-	if (size > OA_KEY_DOCUMENT_MAX)
+	if (size > OA_SIGNING_KEY_DOCUMENT_MAX)
 		return 0;
 	text = malloc(size + 1);
 	nodes = malloc(OA_JSON_NODES(size) * sizeof(OaJsonNode));
 	memcpy(text, data, size);
 	text[size] = '\0';
 
-	if (oa_parse_key_document(text, size, nodes, INT64CONST(1800000000), 0,
+	if (oa_parse_signing_keys(text, size, nodes, INT64CONST(1800000000), 0,
 							  &document) == NULL)
 	{
 		if (document.count < 1 || document.count > OA_SIGNING_KEYS_MAX)
 			abort();
 		for (int i = 0; i < document.count; i++)
 		{
-			const OaDocumentKey *key = &document.keys[i];
+			const OaPublishedKey *key = &document.keys[i];
 			const unsigned char *der = key->public_key;
 			EVP_PKEY   *parsed = d2i_PUBKEY(NULL, &der,
 											key->public_key_length);
@@ -46,7 +46,7 @@ LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 			EVP_PKEY_free(parsed);
 		}
 	}
-	oa_free_key_document(&document);
+	oa_free_signing_keys(&document);
 	free(nodes);
 	free(text);
 	return 0;

@@ -9,7 +9,7 @@
 
 #include <time.h>
 
-#include "overten_auth.h"
+#include "http/http.h"
 
 int			LLVMFuzzerTestOneInput(const uint8 *data, size_t size);
 

@@ -8,7 +8,7 @@
  */
 #include "postgres.h"
 
-#include "overten_auth.h"
+#include "text/text.h"
 
 int			LLVMFuzzerTestOneInput(const uint8 *data, size_t size);
 

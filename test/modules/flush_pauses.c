@@ -33,9 +33,8 @@ PGDLLEXPORT void _PG_init(void);
 
 #define LOOK_US			1000
 
-/* As in src/shared_memory.c and src/use_counters.c. */
-#define TRANCHE			"overten_auth"
-#define COUNTERS_LOCKS	2
+/* As in src/usage/use_counters.c. */
+#define TRANCHE			"overten_auth_uses"
 #define USE_PARTITIONS	64
 
 /* Wait while a file is there, and say so by another. */
@@ -84,7 +83,7 @@ hold_counts(PG_FUNCTION_ARGS)
 		   Min(VARSIZE_ANY_EXHDR(key_id), sizeof(key.key_id)));
 	partition = hash_bytes((unsigned char *) &key, sizeof(key)) %
 		USE_PARTITIONS;
-	lock = &GetNamedLWLockTranche(TRANCHE)[COUNTERS_LOCKS + partition].lock;
+	lock = &GetNamedLWLockTranche(TRANCHE)[partition].lock;
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	wait_while("hold", "held");
 	LWLockRelease(lock);

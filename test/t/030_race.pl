@@ -120,8 +120,8 @@ sub build_mutant
 	system_or_bail('cp', '-R', 'Makefile', glob('*.control'), 'src', 'sql',
 		$tree);
 	my $now = time;
-	utime($now - 20, $now - 20, glob("$tree/src/*.[ch]"));
-	utime($now - 10, $now - 10, glob("$tree/src/*.o"));
+	utime($now - 20, $now - 20, glob("$tree/src/*.[ch] $tree/src/*/*.[ch]"));
+	utime($now - 10, $now - 10, glob("$tree/src/*.o $tree/src/*/*.o"));
 	succeeds([ 'patch', '-d', $tree, '-p1', '-i', $patch ],
 		"$name: the patch fits")
 	  or return;

@@ -20,7 +20,7 @@ my $top = "$FindBin::RealBin/../..";
 my $built = time + 60;
 chomp(my $libraries = `$ENV{PG_CONFIG} --pkglibdir`);
 copy("$libraries/overten_auth.so", $top) or die "no library: $!";
-utime $built, $built, glob("$top/src/*.o"), "$top/gateway/node_modules/.package-lock.json";
+utime $built, $built, glob("$top/src/*.o $top/src/*/*.o"), "$top/gateway/node_modules/.package-lock.json";
 utime $built + 60, $built + 60, "$top/overten_auth.so";
 my $folder = PostgreSQL::Test::Utils::tempdir_short;
 

@@ -4,4 +4,4 @@
 use strict;
 use warnings;
 
-exec './test/unit/key_answer' or die "test/unit/key_answer: $!";
+exec './test/unit/fetch_answer' or die "test/unit/key_answer: $!";

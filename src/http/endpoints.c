@@ -1,0 +1,245 @@
+/*
+ * endpoints.c
+ *		What each request of the API does, once it is known which one it is.
+ *
+ * An endpoint gets the bearer credential, the ids of the path and the body,
+ * and fills in a response.  It checks in the order of the contract: who asks,
+ * then what the body says, then whether it may be.  Nothing is raised that a
+ * client can bring about.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "utils/builtins.h"
+
+#include "http/http.h"
+#include "keys/keys.h"
+#include "members/members.h"
+#include "server/server.h"
+#include "text/text.h"
+#include "tokens/tokens.h"
+
+/*
+ * Who asks?  Checks the bearer as a Firebase ID token.  A key is not looked
+ * up: whether it is one that is known is nobody's business here.
+ */
+bool
+oa_identify(const OaRequest *request, OaResponse *response, text **uid)
+{
+	OaIdentity	identity;
+
+	if (oa_is_secret_shaped(request->bearer, request->bearer_length))
+		return oa_refuse(response, OA_INVALID_TOKEN);
+
+	switch (oa_verify_token(request->bearer, request->bearer_length, &identity))
+	{
+		case OA_TOKEN_GOOD:
+			break;
+		case OA_TOKEN_INVALID:
+			return oa_refuse(response, OA_INVALID_TOKEN);
+		case OA_TOKEN_EXPIRED:
+			return oa_refuse(response, OA_EXPIRED_TOKEN);
+		case OA_TOKEN_UNAVAILABLE:
+			return oa_refuse(response, OA_AUTH_UNAVAILABLE);
+	}
+
+	/* No SQL function would take this uid, so nobody could remove a member. */
+	if (oa_check_uid(identity.uid) != OA_TEXT_GOOD)
+		return oa_refuse(response, OA_INVALID_TOKEN);
+	*uid = identity.uid;
+	return true;
+}
+
+/* Only the primary can write. */
+static bool
+can_write(OaResponse *response)
+{
+	return !RecoveryInProgress() ||
+		oa_refuse(response, OA_SERVICE_UNAVAILABLE);
+}
+
+/* The name of a key; "primary" if none is given. */
+static bool
+read_key_name(const OaRequest *request, OaResponse *response, const char *name,
+			  text **value)
+{
+	if (!oa_read_name(request, response, name, OA_KEY_NAME_MAX, value))
+		return false;
+	if (*value == NULL)
+		*value = cstring_to_text("primary");
+	return true;
+}
+
+/* Answer with a new key. */
+static void
+write_org_key(OaResponse *response, const OaOrgKey *result)
+{
+	StringInfo	json = &response->body;
+
+	response->status = 201;
+	oa_begin_object(json);
+	oa_write_text(json, "org_id", result->org_id);
+	oa_write_text(json, "org_name", result->org_name);
+	oa_write_text(json, "tier", result->tier);
+	oa_write_text(json, "key_id", result->key.key_id);
+	oa_write_text(json, "name", result->key.name);
+	oa_write_text(json, "prefix", result->key.prefix);
+	oa_write_time(json, "created_at", result->key.created_at, false);
+	oa_write_text(json, "secret", result->key.secret);
+	oa_write_text(json, "webhook_secret", result->webhook_secret);
+	appendStringInfoChar(json, '}');
+}
+
+/* POST /signup */
+void
+oa_endpoint_signup(const OaRequest *request, OaResponse *response)
+{
+	OaSignup	signup;
+	OaOrgKey	result;
+
+	if (!oa_identify(request, response, &signup.uid) ||
+		!oa_require_object(request, response))
+		return;
+	if ((oa_find_member(request, "org_name") == NULL) ==
+		(oa_find_member(request, "existing_org_id") == NULL))
+	{
+		oa_refuse(response, OA_NOT_ONE_ORG);
+		return;
+	}
+	if (!oa_read_name(request, response, "org_name", OA_ORG_NAME_MAX,
+					  &signup.org_name) ||
+		!oa_read_reference(request, response, "existing_org_id",
+						   &signup.existing_org_id) ||
+		!oa_read_reference(request, response, "tier", &signup.tier) ||
+		!read_key_name(request, response, "key_name", &signup.key_name) ||
+		!can_write(response))
+		return;
+
+	response->problem = oa_signup(&signup, &result, &response->fault);
+	if (response->problem == OA_NO_PROBLEM)
+		write_org_key(response, &result);
+}
+
+/* POST /organizations/{org_id}/api-keys */
+void
+oa_endpoint_create_key(const OaRequest *request, OaResponse *response)
+{
+	OaOrgKey	result;
+	text	   *uid;
+	text	   *name;
+
+	if (!oa_identify(request, response, &uid) ||
+		!oa_require_object(request, response) ||
+		!read_key_name(request, response, "name", &name) ||
+		!can_write(response))
+		return;
+
+	response->problem = oa_create_key(uid, request->org_id, name, &result);
+	if (response->problem == OA_NO_PROBLEM)
+		write_org_key(response, &result);
+}
+
+/* Does the request name an org that the person is a member of? */
+bool
+oa_check_member(const OaRequest *request, OaResponse *response, text *uid)
+{
+	return oa_is_member(request->org_id, uid) ||
+		oa_refuse(response, OA_ORGANIZATION_NOT_FOUND);
+}
+
+/* Append one key of the list. */
+static void
+append_key(const OaListedKey *key, void *json)
+{
+	oa_begin_object(json);
+	oa_write_text(json, "key_id", key->key_id);
+	oa_write_text(json, "name", key->name);
+	oa_write_text(json, "prefix", key->prefix);
+	oa_write_time(json, "created_at", key->created_at, false);
+	oa_write_time(json, "last_used_at", key->last_used_at, key->never_used);
+	oa_write_time(json, "revoked_at", key->revoked_at, key->active);
+	appendStringInfoChar(json, '}');
+}
+
+/* GET /organizations/{org_id}/api-keys */
+void
+oa_endpoint_list_keys(const OaRequest *request, OaResponse *response)
+{
+	text	   *uid;
+
+	if (!oa_identify(request, response, &uid) ||
+		!oa_check_member(request, response, uid))
+		return;
+
+	response->status = 200;
+	appendStringInfoString(&response->body, "{\"items\":[");
+	oa_list_keys(request->org_id, append_key, &response->body);
+	appendStringInfoString(&response->body, "]}");
+}
+
+/* DELETE /organizations/{org_id}/api-keys/{key_id} */
+void
+oa_endpoint_revoke_key(const OaRequest *request, OaResponse *response)
+{
+	text	   *uid;
+
+	if (!oa_identify(request, response, &uid) ||
+		!oa_check_member(request, response, uid) ||
+		!can_write(response))
+		return;
+
+	response->status = 204;
+	if (oa_revoke_key(request->org_id, request->key_id, uid,
+					  NULL) == OA_NO_SUCH_KEY)
+		oa_refuse(response, OA_KEY_NOT_FOUND);
+}
+
+/*
+ * Verify a request's bearer as an API key.  Fills in the columns of
+ * overten_auth.verified_key, or returns what is wrong.
+ */
+OaProblem
+oa_verify_bearer(const OaRequest *request, Datum *values, bool *nulls)
+{
+	if (!oa_may_verify() &&
+		oa_is_secret_shaped(request->bearer, request->bearer_length))
+		return OA_SERVICE_UNAVAILABLE;
+	if (!oa_verify_secret(request->bearer, request->bearer_length,
+						  request->client, values, nulls))
+		return OA_INVALID_API_KEY;
+	return OA_NO_PROBLEM;
+}
+
+/* GET /verify */
+void
+oa_endpoint_verify(const OaRequest *request, OaResponse *response)
+{
+	static const struct
+	{
+		const char *name;
+		int			column;
+	}			members[] = {
+		{"org_id", OA_VERIFIED_ORG_ID},
+		{"org_name", OA_VERIFIED_ORG_NAME},
+		{"tier", OA_VERIFIED_TIER},
+		{"webhook_secret", OA_VERIFIED_WEBHOOK_SECRET},
+		{"key_prefix", OA_VERIFIED_KEY_PREFIX},
+	};
+	Datum		values[OA_VERIFIED_COLUMNS];
+	bool		nulls[OA_VERIFIED_COLUMNS];
+
+	response->problem = oa_verify_bearer(request, values, nulls);
+	if (response->problem != OA_NO_PROBLEM)
+		return;
+
+	response->status = 200;
+	oa_begin_object(&response->body);
+	for (int i = 0; i < lengthof(members); i++)
+	{
+		int			column = members[i].column;
+
+		oa_write_text(&response->body, members[i].name, nulls[column] ? NULL :
+					  DatumGetTextPP(values[column]));
+	}
+	appendStringInfoChar(&response->body, '}');
+}

@@ -1,0 +1,140 @@
+/*
+ * http.h
+ *		The HTTP API: requests, responses and the endpoints.
+ */
+#ifndef OA_HTTP_H
+#define OA_HTTP_H
+
+#include "overten_auth.h"
+#include "lib/stringinfo.h"
+#include "server/server.h"
+#include "text/text.h"
+
+/* A request and a response, as http_request.c and postgrest.c make them. */
+#define OA_PATH_MAX		8192	/* bytes, with the query */
+#define OA_HEADERS_MAX	(256 * 1024)	/* more than HTTP layers let through */
+#define OA_BODY_MAX		(16 * 1024)
+
+typedef struct OaRequest
+{
+	const char *bearer;			/* of the Authorization header */
+	int			bearer_length;
+	const OaClientAddr *client; /* NULL if no header tells it */
+	text	   *org_id;			/* from the path, or NULL */
+	text	   *key_id;
+	const char *query;			/* behind the path's "?", or NULL; else: */
+	const char *since;			/* parameters that are decoded already */
+	const char *until;
+	const char *body;			/* in UTF-8, terminated; or NULL */
+	bool		is_json;		/* is that JSON of whatever kind? */
+	const OaJsonNode *members;	/* of the body; NULL if it is no object */
+} OaRequest;
+
+typedef struct OaResponse
+{
+	OaProblem	problem;
+	OaFault		fault;			/* for OA_INVALID_PARAMETER */
+	const char *allow;			/* methods, for OA_METHOD_NOT_ALLOWED */
+	int			status;
+	StringInfoData body;		/* JSON in the server's encoding, or empty */
+} OaResponse;
+
+/* Note what is wrong with the request.  Returns false, for checks to return. */
+static inline bool
+oa_refuse(OaResponse *response, OaProblem problem)
+{
+	response->problem = problem;
+	return false;
+}
+
+/* The same for a parameter; "rule" is described at OaFault. */
+static inline bool
+oa_refuse_parameter(OaResponse *response, const char *param, const char *rule)
+{
+	response->fault.param = param;
+	response->fault.rule = rule;
+	return oa_refuse(response, OA_INVALID_PARAMETER);
+}
+
+/* request_headers.c: the headers of a request */
+typedef struct OaHeaders
+{
+	char	   *json;			/* an object in UTF-8 */
+	OaJsonNode *nodes;
+} OaHeaders;
+
+extern bool oa_read_headers(const char *json, int length, OaHeaders *headers);
+extern bool oa_read_header(const OaHeaders *headers, const char *name,
+						   char **value);
+extern OaProblem oa_read_bearer(const OaHeaders *headers, OaRequest *request);
+
+/* http_client_addr.c */
+extern const OaClientAddr *oa_read_client_addr(const OaHeaders *headers);
+
+/* request_body.c: what a request's object says */
+extern void oa_read_body(const char *body, int length, bool is_utf8,
+						 OaRequest *request);
+extern bool oa_require_object(const OaRequest *request, OaResponse *response);
+extern const OaJsonNode *oa_find_member(const OaRequest *request,
+										const char *name);
+extern bool oa_read_reference(const OaRequest *request, OaResponse *response,
+							  const char *name, text **value);
+extern bool oa_read_name(const OaRequest *request, OaResponse *response,
+						 const char *name, int max_characters, text **value);
+
+/* query_string.c: parameters */
+typedef enum OaQueryResult
+{
+	OA_QUERY_ABSENT,
+	OA_QUERY_FOUND,
+	OA_QUERY_TWICE,
+	OA_QUERY_NOT_DECODABLE,		/* its value */
+	OA_QUERY_NOT_PRINTABLE		/* the query as a whole */
+} OaQueryResult;
+
+extern OaQueryResult oa_query_parameter(const char *query, const char *name,
+										char *value);
+
+/* response_headers.c: what HTTP adds around an endpoint's answer */
+typedef void (*OaHeaderCallback) (const char *name, const char *value,
+								  void *argument);
+
+extern void oa_response_init(OaResponse *response);
+extern void oa_write_problem(OaResponse *response);
+extern void oa_each_response_header(const OaResponse *response,
+									OaHeaderCallback callback, void *argument);
+
+/* response_json.c: the JSON of responses */
+extern void oa_begin_object(StringInfo json);
+extern void oa_write_name(StringInfo json, const char *name);
+extern void oa_write_string(StringInfo json, const char *name,
+							const char *value);
+extern void oa_write_text(StringInfo json, const char *name, text *value);
+extern void oa_write_integer(StringInfo json, const char *name, int64 value);
+extern void oa_write_time(StringInfo json, const char *name, TimestampTz time,
+						  bool isnull);
+
+/* endpoints.c: one function for each request of the API */
+typedef void (*OaEndpoint) (const OaRequest *request, OaResponse *response);
+
+extern bool oa_identify(const OaRequest *request, OaResponse *response,
+						text **uid);
+extern bool oa_check_member(const OaRequest *request, OaResponse *response,
+							text *uid);
+
+extern void oa_endpoint_signup(const OaRequest *request, OaResponse *response);
+extern void oa_endpoint_create_key(const OaRequest *request,
+								   OaResponse *response);
+extern void oa_endpoint_list_keys(const OaRequest *request,
+								  OaResponse *response);
+extern void oa_endpoint_revoke_key(const OaRequest *request,
+								   OaResponse *response);
+extern OaProblem oa_verify_bearer(const OaRequest *request, Datum *values,
+								  bool *nulls);
+extern void oa_endpoint_verify(const OaRequest *request, OaResponse *response);
+
+/* usage_endpoint.c */
+extern void oa_endpoint_key_usage(const OaRequest *request,
+								  OaResponse *response);
+
+#endif							/* OA_HTTP_H */

@@ -1,0 +1,37 @@
+/*
+ * http_client_addr.c
+ *		The address of an HTTP client, as the headers of its request tell it.
+ */
+#include "postgres.h"
+
+#include "http/http.h"
+#include "settings.h"
+#include "text/text.h"
+
+/*
+ * The client's address as the headers of a request tell it: the trusted one of
+ * X-Forwarded-For, else what the HTTP layer itself has seen.  NULL if they do
+ * not tell any.
+ */
+const OaClientAddr *
+oa_read_client_addr(const OaHeaders *headers)
+{
+	OaClientAddr *addr = palloc(sizeof(OaClientAddr));
+	const char *start;
+	char	   *value;
+	int			length;
+
+	if (oa_trust_forwarded_for > 0 &&
+		oa_read_header(headers, "x-forwarded-for", &value) && value != NULL &&
+		oa_find_from_right(value, oa_trust_forwarded_for, &start, &length))
+	{
+		oa_parse_client_addr(start, length, addr);
+		return addr;
+	}
+	if (!oa_read_header(headers, "x-overten-client-addr", &value) ||
+		value == NULL)
+		return NULL;
+
+	oa_parse_client_addr(value, (int) strlen(value), addr);
+	return addr;
+}

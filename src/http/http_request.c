@@ -1,0 +1,327 @@
+/*
+ * http_request.c
+ *		overten_handle_request(): one HTTP exchange in one call.
+ *
+ * The way of a request: the length of its path, its route, its method, its
+ * headers, its body's type and size, its credential, its endpoint.  Each step can end it with a problem; the order is
+ * the contract's.  What is returned is the whole answer, errors too, so that
+ * the HTTP layer only carries it.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/memutils.h"
+
+#include "http/http.h"
+#include "server/server.h"
+
+#define BASE_PATH		"/api/v1"
+#define SEGMENTS_MAX	5
+#define METHOD_MAX		32		/* bytes; no method that we know has more */
+
+enum
+{
+	ARGUMENT_METHOD, ARGUMENT_PATH, ARGUMENT_HEADERS, ARGUMENT_BODY
+};
+
+typedef struct Method
+{
+	const char *name;
+	OaEndpoint	endpoint;
+	bool		takes_body;
+} Method;
+
+typedef struct Route
+{
+	const char *segments[SEGMENTS_MAX]; /* "" stands for an id */
+	const char *allow;
+	Method		methods[3];
+} Route;
+
+static const Route routes[] = {
+	{
+		{"verify"},
+		"GET, HEAD",
+		{{"GET", oa_endpoint_verify}, {"HEAD", oa_endpoint_verify}}
+	},
+	{
+		{"signup"},
+		"POST",
+		{{"POST", oa_endpoint_signup, true}}
+	},
+	{
+		{"organizations", "", "api-keys"},
+		"GET, HEAD, POST",
+		{
+			{"GET", oa_endpoint_list_keys},
+			{"HEAD", oa_endpoint_list_keys},
+			{"POST", oa_endpoint_create_key, true}
+		}
+	},
+	{
+		{"organizations", "", "api-keys", ""},
+		"DELETE",
+		{{"DELETE", oa_endpoint_revoke_key}}
+	},
+	{
+		{"organizations", "", "api-keys", "", "usage"},
+		"GET, HEAD",
+		{{"GET", oa_endpoint_key_usage}, {"HEAD", oa_endpoint_key_usage}}
+	},
+};
+
+enum
+{
+	RESULT_STATUS, RESULT_HEADERS, RESULT_BODY, RESULT_COLUMNS
+};
+
+static TupleDesc result_descriptor = NULL;
+
+PG_FUNCTION_INFO_V1(overten_handle_request);
+PG_FUNCTION_INFO_V1(overten_handle_request_bytes);
+
+/* Set up, once per backend, what outlives the calls. */
+static void
+prepare(void)
+{
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+	TupleDesc	descriptor = CreateTemplateTupleDesc(RESULT_COLUMNS);
+
+	TupleDescInitEntry(descriptor, RESULT_STATUS + 1, "status", INT4OID, -1, 0);
+	TupleDescInitEntry(descriptor, RESULT_HEADERS + 1, "headers", JSONOID, -1, 0);
+	TupleDescInitEntry(descriptor, RESULT_BODY + 1, "body", TEXTOID, -1, 0);
+	result_descriptor = BlessTupleDesc(descriptor);
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Compare a path's rest, after the base path and up to a query string, with a
+ * route, and pick its ids and that.  Ids are taken as they stand: those that
+ * exist need no percent-encoding.
+ */
+static bool
+matches(const char *path, const Route *route, OaRequest *request)
+{
+	text	   *ids[2] = {NULL, NULL};
+	int			found = 0;
+
+	for (int i = 0; i < SEGMENTS_MAX && route->segments[i] != NULL; i++)
+	{
+		const char *expected = route->segments[i];
+		size_t		length;
+
+		if (*path++ != '/')
+			return false;
+		length = strcspn(path, "/?");
+		if (length == 0)
+			return false;
+		if (*expected == '\0')
+			ids[found++] = cstring_to_text_with_len(path, (int) length);
+		else if (length != strlen(expected) ||
+				 strncmp(path, expected, length) != 0)
+			return false;
+		path += length;
+	}
+	if (*path != '\0' && *path != '?')
+		return false;
+
+	request->org_id = ids[0];
+	request->key_id = ids[1];
+	request->query = *path == '?' ? path + 1 : "";
+	return true;
+}
+
+/* The route of a path, or NULL. */
+static const Route *
+find_route(const char *path, OaRequest *request)
+{
+	if (strncmp(path, BASE_PATH, strlen(BASE_PATH)) != 0)
+		return NULL;
+
+	for (int i = 0; i < lengthof(routes); i++)
+	{
+		if (matches(path + strlen(BASE_PATH), &routes[i], request))
+			return &routes[i];
+	}
+	return NULL;
+}
+
+/* The method of a route, or NULL. */
+static const Method *
+find_method(const Route *route, const char *name)
+{
+	for (int i = 0; i < lengthof(route->methods); i++)
+	{
+		const Method *method = &route->methods[i];
+
+		if (method->name != NULL && strcmp(method->name, name) == 0)
+			return method;
+	}
+	return NULL;
+}
+
+/* Does a Content-Type header say JSON, with whatever parameters? */
+static bool
+is_json_type(const char *value)
+{
+	static const char json[] = "application/json";
+	size_t		length = strlen(json);
+
+	return value != NULL && pg_strncasecmp(value, json, length) == 0 &&
+		strchr("; \t", value[length]) != NULL;
+}
+
+/*
+ * Answer a request, whose arguments are those of overten_handle_request().  Of
+ * each no more is read than a request can have.
+ */
+static void
+handle(FunctionCallInfo fcinfo, bool body_is_utf8, const char *method_name,
+	   OaResponse *response)
+{
+	OaRequest	request = {0};
+	OaHeaders	headers;
+	const Route *route;
+	const Method *method;
+	const char *bytes;
+	char	   *content_type;
+	int			length;
+	bool		too_large;
+
+	if (!oa_bounded_argument(fcinfo, ARGUMENT_PATH, OA_PATH_MAX, &bytes,
+							 &length))
+	{
+		response->problem = OA_PATH_TOO_LONG;
+		return;
+	}
+	route = find_route(pnstrdup(bytes, length), &request);
+	if (route == NULL)
+	{
+		response->problem = OA_NOT_FOUND;
+		return;
+	}
+
+	method = find_method(route, method_name);
+	if (method == NULL)
+	{
+		response->problem = OA_METHOD_NOT_ALLOWED;
+		response->allow = route->allow;
+		return;
+	}
+
+	if (!oa_bounded_argument(fcinfo, ARGUMENT_HEADERS, OA_HEADERS_MAX, &bytes,
+							 &length) ||
+		!oa_read_headers(length > 0 ? bytes : "{}", length > 0 ? length : 2,
+						 &headers) ||
+		!oa_read_header(&headers, "content-type", &content_type))
+	{
+		response->problem = OA_UNREADABLE_HEADERS;
+		return;
+	}
+
+	too_large = !oa_bounded_argument(fcinfo, ARGUMENT_BODY, OA_BODY_MAX,
+									 &bytes, &length);
+	if (method->takes_body && (too_large || length > 0) &&
+		!is_json_type(content_type))
+	{
+		response->problem = OA_UNSUPPORTED_MEDIA_TYPE;
+		return;
+	}
+	if (too_large)
+	{
+		response->problem = OA_PAYLOAD_TOO_LARGE;
+		return;
+	}
+	oa_read_body(bytes, length, body_is_utf8, &request);
+
+	request.client = oa_read_client_addr(&headers);
+	response->problem = oa_read_bearer(&headers, &request);
+	if (response->problem == OA_NO_PROBLEM)
+		method->endpoint(&request, response);
+}
+
+/* Append a header to the object that is returned. */
+static void
+append_header(const char *name, const char *value, void *argument)
+{
+	StringInfo	json = argument;
+
+	appendStringInfo(json, "%c\"%s\":", json->len == 0 ? '{' : ',', name);
+	escape_json(json, value);
+}
+
+/* Answer a request; the two functions below differ in the type of the body. */
+static Datum
+answer_request(FunctionCallInfo fcinfo, bool body_is_utf8)
+{
+	static Oid	checked_type = InvalidOid;
+	ErrorContextCallback secrecy;
+	OaResponse	response;
+	StringInfoData headers;
+	const char *method = "";
+	const char *bytes;
+	int			length;
+	HeapTupleHeader row;
+	Datum		values[RESULT_COLUMNS];
+	bool		nulls[RESULT_COLUMNS] = {false};
+
+	oa_secrecy_begin(&secrecy);
+	if (result_descriptor == NULL)
+		prepare();
+
+	oa_response_init(&response);
+	oa_require_argument(fcinfo, ARGUMENT_METHOD, "method");
+	oa_require_argument(fcinfo, ARGUMENT_PATH, "path");
+	if (oa_bounded_argument(fcinfo, ARGUMENT_METHOD, METHOD_MAX, &bytes,
+							&length))
+		method = pnstrdup(bytes, length);
+	handle(fcinfo, body_is_utf8, method, &response);
+	oa_write_problem(&response);
+
+	initStringInfo(&headers);
+	oa_each_response_header(&response, append_header, &headers);
+	appendStringInfoChar(&headers, '}');
+
+	values[RESULT_STATUS] = Int32GetDatum(response.status);
+	values[RESULT_HEADERS] = PointerGetDatum(cstring_to_text_with_len(headers.data,
+																	  headers.len));
+	if (strcmp(method, "HEAD") == 0 || response.body.len == 0)
+		nulls[RESULT_BODY] = true;
+	else
+		values[RESULT_BODY] = PointerGetDatum(cstring_to_text_with_len(response.body.data,
+																	   response.body.len));
+
+	row = heap_form_tuple(result_descriptor, values, nulls)->t_data;
+	oa_set_row_type(row, result_descriptor, fcinfo->flinfo, &checked_type);
+	oa_secrecy_end(&secrecy);
+	PG_RETURN_HEAPTUPLEHEADER(row);
+}
+
+/*
+ * overten_handle_request(method text, path text, headers json, body bytea)
+ *		returns overten_auth.http_response (status, headers, body)
+ *
+ * The path begins with /api/v1 and may have a query string; the headers are an
+ * object with lower-case names; the body is as the client sent it, NULL or
+ * empty for none.  The answer to HEAD has no body.  Raises 22004 if method or
+ * path is NULL.
+ */
+Datum
+overten_handle_request_bytes(PG_FUNCTION_ARGS)
+{
+	return answer_request(fcinfo, true);
+}
+
+/*
+ * The same with a body of text.  A client's body need not be text in the
+ * database's encoding; then the server refuses the call.
+ */
+Datum
+overten_handle_request(PG_FUNCTION_ARGS)
+{
+	return answer_request(fcinfo, false);
+}

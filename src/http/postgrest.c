@@ -1,0 +1,364 @@
+/*
+ * postgrest.c
+ *		The endpoints for PostgREST: the functions of schema overten_api.
+ *
+ * PostgREST puts the request's headers into the setting request.headers and
+ * takes the answer's status and headers from response.status and
+ * response.headers, all of the current transaction; it checks path, method and
+ * media type itself.  The ids of the path come in the headers x-overten-org-id
+ * and x-overten-key-id, which only the proxy in front sets, or else as
+ * arguments.  So does a query string, in x-overten-query, for PostgREST would
+ * refuse parameters that are not arguments.
+ *
+ * Errors are returned, for raising one would roll back and be logged.  Two
+ * functions have to raise.  revoke_api_key returns void, since for a 204 with a
+ * json result PostgREST announces a body.  authenticate_request is called
+ * before every request (db-pre-request), and must keep a request with a bad key
+ * from going on.
+ *
+ * A refusal also has its whole body in the header X-Overten-Error.  It tells the
+ * proxy in front that a function refuses and not PostgREST itself, and the proxy
+ * can use it for an answer of its own; nginx has no other way to look at an
+ * answer before it passes it on.
+ *
+ * A 503 would be taken for an outage of PostgREST's own: it adds a Retry-After
+ * of 0 and loads its schema cache again, each time.  So it is told 504.
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/json.h"
+
+#include "http/http.h"
+#include "keys/keys.h"
+#include "server/server.h"
+#include "text/text.h"
+
+/* PostgREST takes message and detail of such an error as JSON. */
+#define ERRCODE_POSTGREST MAKE_SQLSTATE('P','G','R','S','T')
+
+/* In the place of the number of the argument that is the body. */
+#define NO_BODY		(-1)
+#define ERROR_HEADER	"x-overten-error"
+
+PG_FUNCTION_INFO_V1(overten_api_authenticate_request);
+PG_FUNCTION_INFO_V1(overten_api_signup);
+PG_FUNCTION_INFO_V1(overten_api_create_api_key);
+PG_FUNCTION_INFO_V1(overten_api_list_api_keys);
+PG_FUNCTION_INFO_V1(overten_api_revoke_api_key);
+PG_FUNCTION_INFO_V1(overten_api_key_usage);
+PG_FUNCTION_INFO_V1(overten_api_verify);
+
+/* The request's headers; after a transaction the setting is empty. */
+static bool
+read_headers(OaHeaders *headers)
+{
+	const char *json = GetConfigOption("request.headers", true, false);
+
+	if (json == NULL || *json == '\0')
+		json = "{}";
+	return strlen(json) <= OA_HEADERS_MAX &&
+		oa_read_headers(json, (int) strlen(json), headers);
+}
+
+/*
+ * An id: the header's, else the body's member of that name, else the argument,
+ * else one that nothing has, as where the database's encoding cannot hold it.
+ */
+static text *
+read_id(const OaHeaders *headers, const char *header, const OaRequest *request,
+		const char *member, text *argument)
+{
+	char	   *value;
+	const OaJsonNode *node;
+	text	   *id = argument;
+
+	if (oa_read_header(headers, header, &value) && value != NULL)
+		id = oa_utf8_to_text(value, (int) strlen(value));
+	else
+	{
+		node = oa_find_member(request, member);
+		if (node != NULL && node->type == OA_JSON_STRING)
+			id = oa_json_to_text(request->body, node);
+	}
+	return id != NULL ? id : cstring_to_text("");
+}
+
+/*
+ * Answer a request to one endpoint.  Its body is the nth argument, unless n is
+ * NO_BODY; other arguments are in the request already.
+ */
+static void
+handle(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
+	   OaRequest *request, OaResponse *response)
+{
+	OaHeaders	headers;
+	const char *body = "";
+	char	   *query;
+	int			length = 0;
+
+	oa_response_init(response);
+	if (!read_headers(&headers) ||
+		!oa_read_header(&headers, "x-overten-query", &query))
+	{
+		response->problem = OA_UNREADABLE_HEADERS;
+		return;
+	}
+	if (query != NULL && strlen(query) > OA_PATH_MAX)
+	{
+		response->problem = OA_PATH_TOO_LONG;
+		return;
+	}
+	if (n != NO_BODY &&
+		!oa_bounded_argument(fcinfo, n, OA_BODY_MAX, &body, &length))
+	{
+		response->problem = OA_PAYLOAD_TOO_LARGE;
+		return;
+	}
+	oa_read_body(body, length, false, request);
+	request->org_id = read_id(&headers, "x-overten-org-id", request, "org_id",
+							  request->org_id);
+	request->key_id = read_id(&headers, "x-overten-key-id", request, "key_id",
+							  request->key_id);
+	request->query = query;
+
+	request->client = oa_read_client_addr(&headers);
+	response->problem = oa_read_bearer(&headers, request);
+	if (response->problem == OA_NO_PROBLEM)
+		endpoint(request, response);
+}
+
+/* Append a header to the array that PostgREST reads back. */
+static void
+append_header(const char *name, const char *value, void *argument)
+{
+	StringInfo	json = argument;
+
+	appendStringInfo(json, "%c{\"%s\":", json->len == 0 ? '[' : ',', name);
+	escape_json(json, value);
+	appendStringInfoChar(json, '}');
+}
+
+/* Set a setting for the rest of the transaction. */
+static void
+set_local(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
+}
+
+/* The status of a response, as PostgREST is told it. */
+static int
+status_for_postgrest(const OaResponse *response)
+{
+	return response->status == 503 ? 504 : response->status;
+}
+
+/* Run an endpoint, and return its answer in PostgREST's way. */
+static Datum
+answer(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
+	   OaRequest *request)
+{
+	ErrorContextCallback secrecy;
+	OaResponse	response;
+	StringInfoData headers;
+
+	oa_secrecy_begin(&secrecy);
+	handle(endpoint, fcinfo, n, request, &response);
+	oa_write_problem(&response);
+
+	initStringInfo(&headers);
+	oa_each_response_header(&response, append_header, &headers);
+	if (response.problem != OA_NO_PROBLEM)
+		append_header(ERROR_HEADER, response.body.data, &headers);
+	appendStringInfoChar(&headers, ']');
+	set_local("response.status",
+			  psprintf("%d", status_for_postgrest(&response)));
+	set_local("response.headers", headers.data);
+	oa_secrecy_end(&secrecy);
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(response.body.data,
+											  response.body.len));
+}
+
+/* Append a header to the object in the detail of an error. */
+static void
+append_raised_header(const char *name, const char *value, void *argument)
+{
+	StringInfo	json = argument;
+
+	if (strcmp(name, "content-type") == 0)
+		return;
+	appendStringInfo(json, ",\"%s\":", name);
+	escape_json(json, value);
+}
+
+/* Raise a problem in PostgREST's way. */
+static void
+raise_problem(OaResponse *response)
+{
+	const OaProblemText *text = oa_problem_text(response->problem);
+	StringInfoData message;
+	StringInfoData detail;
+
+	oa_write_problem(response);
+	initStringInfo(&message);
+	appendStringInfo(&message, "{\"code\":\"%s\",\"message\":", text->code);
+	escape_json(&message,
+				oa_problem_message(response->problem, &response->fault));
+	appendStringInfoChar(&message, '}');
+
+	initStringInfo(&detail);
+	appendStringInfo(&detail, "{\"status\":%d,\"headers\":{\"" ERROR_HEADER "\":",
+					 status_for_postgrest(response));
+	escape_json(&detail, response->body.data);
+	oa_each_response_header(response, append_raised_header, &detail);
+	appendStringInfoString(&detail, "}}");
+
+	ereport(ERROR,
+			(errcode(ERRCODE_POSTGREST),
+			 errmsg_internal("%s", message.data),
+			 errdetail_internal("%s", detail.data)));
+}
+
+/*
+ * An argument that takes the place of a part of the path, or NULL.  One that is
+ * longer than a path is neither an id nor a time; nor is an empty one.
+ */
+static char *
+string_argument(FunctionCallInfo fcinfo, int n)
+{
+	const char *bytes;
+	int			length;
+
+	if (PG_ARGISNULL(n))
+		return NULL;
+	return oa_bounded_argument(fcinfo, n, OA_PATH_MAX, &bytes, &length) ?
+		pnstrdup(bytes, length) : "";
+}
+
+/* The same as text. */
+static text *
+text_argument(FunctionCallInfo fcinfo, int n)
+{
+	char	   *string = string_argument(fcinfo, n);
+
+	return string != NULL ? cstring_to_text(string) : NULL;
+}
+
+/* overten_api.signup(json) returns json */
+Datum
+overten_api_signup(PG_FUNCTION_ARGS)
+{
+	OaRequest	request = {0};
+
+	return answer(oa_endpoint_signup, fcinfo, 0, &request);
+}
+
+/* overten_api.create_api_key(json) returns json */
+Datum
+overten_api_create_api_key(PG_FUNCTION_ARGS)
+{
+	OaRequest	request = {0};
+
+	return answer(oa_endpoint_create_key, fcinfo, 0, &request);
+}
+
+/* overten_api.list_api_keys(org_id text) returns json */
+Datum
+overten_api_list_api_keys(PG_FUNCTION_ARGS)
+{
+	OaRequest	request = {.org_id = text_argument(fcinfo, 0)};
+
+	return answer(oa_endpoint_list_keys, fcinfo, NO_BODY, &request);
+}
+
+/*
+ * overten_api.key_usage(org_id text, key_id text, since text, until text)
+ *		returns json
+ */
+Datum
+overten_api_key_usage(PG_FUNCTION_ARGS)
+{
+	OaRequest	request = {
+		.org_id = text_argument(fcinfo, 0),
+		.key_id = text_argument(fcinfo, 1),
+		.since = string_argument(fcinfo, 2),
+		.until = string_argument(fcinfo, 3),
+	};
+
+	return answer(oa_endpoint_key_usage, fcinfo, NO_BODY, &request);
+}
+
+/* overten_api.verify() returns json */
+Datum
+overten_api_verify(PG_FUNCTION_ARGS)
+{
+	OaRequest	request = {0};
+
+	return answer(oa_endpoint_verify, fcinfo, NO_BODY, &request);
+}
+
+/* overten_api.revoke_api_key(json) returns void */
+Datum
+overten_api_revoke_api_key(PG_FUNCTION_ARGS)
+{
+	ErrorContextCallback secrecy;
+	OaRequest	request = {0};
+	OaResponse	response;
+
+	oa_secrecy_begin(&secrecy);
+	handle(oa_endpoint_revoke_key, fcinfo, 0, &request, &response);
+	if (response.problem != OA_NO_PROBLEM)
+		raise_problem(&response);
+	set_local("response.status", "204");
+	set_local("response.headers", "[{\"cache-control\":\"no-store\"}]");
+	oa_secrecy_end(&secrecy);
+	PG_RETURN_VOID();
+}
+
+/* The identity that a request's headers give it, or what is wrong with them. */
+static OaProblem
+authenticate(void)
+{
+	OaRequest	request = {0};
+	OaHeaders	headers;
+	OaProblem	problem;
+	Datum		values[OA_VERIFIED_COLUMNS];
+	bool		nulls[OA_VERIFIED_COLUMNS];
+
+	oa_forget_identity();
+	if (!read_headers(&headers))
+		return OA_UNREADABLE_HEADERS;
+
+	problem = oa_read_bearer(&headers, &request);
+	if (problem == OA_MISSING_CREDENTIALS)
+		return OA_NO_PROBLEM;
+	if (problem != OA_NO_PROBLEM)
+		return problem;
+	if (!oa_is_secret_shaped(request.bearer, request.bearer_length))
+		return OA_NO_PROBLEM;
+
+	request.client = oa_read_client_addr(&headers);
+	problem = oa_verify_bearer(&request, values, nulls);
+	if (problem == OA_NO_PROBLEM)
+		oa_remember_identity(DatumGetTextPP(values[OA_VERIFIED_KEY_ID]),
+							 DatumGetTextPP(values[OA_VERIFIED_ORG_ID]));
+	return problem;
+}
+
+/* overten_api.authenticate_request() returns void */
+Datum
+overten_api_authenticate_request(PG_FUNCTION_ARGS)
+{
+	ErrorContextCallback secrecy;
+	OaResponse	response;
+
+	oa_secrecy_begin(&secrecy);
+	oa_response_init(&response);
+	response.problem = authenticate();
+	if (response.problem != OA_NO_PROBLEM)
+		raise_problem(&response);
+	oa_secrecy_end(&secrecy);
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,119 @@
+/*
+ * query_string.c
+ *		The parameters of a request's query string.
+ *
+ * Names and values are percent-decoded (RFC 3986, 2.1).  A plus sign is one:
+ * this is no form, and the offset of a time has it.  Parameters that nobody
+ * asks for are ignored, whatever they are; one that is asked for must be there
+ * once, and decode.
+ *
+ * Nothing in this file allocates or raises: test/fuzz runs it by itself.
+ */
+#include "postgres.h"
+
+#include "http/http.h"
+
+/* The value of a hexadecimal digit, or -1. */
+static int
+hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/*
+ * Decode one character and step *at behind it.  0 at the end, -1 if it cannot
+ * be decoded or is a NUL.
+ */
+static int
+next_character(const char **at, const char *end)
+{
+	int			high;
+	int			low;
+
+	if (*at == end)
+		return 0;
+	if (**at != '%')
+		return (unsigned char) *(*at)++;
+	if (end - *at < 3)
+		return -1;
+	high = hex_digit((*at)[1]);
+	low = hex_digit((*at)[2]);
+	if (high < 0 || low < 0 || (high | low) == 0)
+		return -1;
+	*at += 3;
+	return high << 4 | low;
+}
+
+/* Does a name decode to this text? */
+static bool
+decodes_to(const char *name, const char *end, const char *expected)
+{
+	for (;;)
+	{
+		int			c = next_character(&name, end);
+
+		if (c != (unsigned char) *expected++)
+			return false;
+		if (c == 0)
+			return true;
+	}
+}
+
+/* Decode a value, and add a NUL.  False if it cannot be decoded. */
+static bool
+decode(const char *encoded, const char *end, char *value)
+{
+	int			c;
+
+	while ((c = next_character(&encoded, end)) > 0)
+		*value++ = (char) c;
+	*value = '\0';
+	return c == 0;
+}
+
+/* Has a query only the characters that a URI can have? */
+static bool
+is_printable(const char *query)
+{
+	for (; *query != '\0'; query++)
+	{
+		if (*query <= ' ' || *query > '~')
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Find a parameter and decode its value, which is not longer than the query.
+ * Where a character is none of a URI, the parameter could be there in any form.
+ */
+OaQueryResult
+oa_query_parameter(const char *query, const char *name, char *value)
+{
+	OaQueryResult result = OA_QUERY_ABSENT;
+
+	if (!is_printable(query))
+		return OA_QUERY_NOT_PRINTABLE;
+
+	for (;;)
+	{
+		const char *end = query + strcspn(query, "&");
+		const char *equals = memchr(query, '=', end - query);
+		const char *name_end = equals != NULL ? equals : end;
+
+		if (decodes_to(query, name_end, name))
+		{
+			if (result != OA_QUERY_ABSENT)
+				return OA_QUERY_TWICE;
+			if (!decode(equals != NULL ? equals + 1 : end, end, value))
+				return OA_QUERY_NOT_DECODABLE;
+			result = OA_QUERY_FOUND;
+		}
+		if (*end == '\0')
+			return result;
+		query = end + 1;
+	}
+}

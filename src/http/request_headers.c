@@ -1,0 +1,91 @@
+/*
+ * request_headers.c
+ *		The headers of a request: a JSON object with lower-case names.
+ *
+ * The bearer credential is in "authorization" or, where a proxy had to move it
+ * out of the way of another layer, in "x-overten-authorization".
+ */
+#include "postgres.h"
+
+#include "http/http.h"
+#include "server/server.h"
+#include "text/text.h"
+
+/*
+ * Parse the headers, which are in the server's encoding.  False if they are not
+ * an object of distinct members, of which there is a limit.
+ */
+bool
+oa_read_headers(const char *json, int length, OaHeaders *headers)
+{
+	int			capacity;
+
+	headers->json = oa_server_to_utf8(json, length, &length);
+	if (headers->json == NULL)
+		return false;
+	capacity = OA_JSON_NODES(length);
+	headers->nodes = palloc(capacity * sizeof(OaJsonNode));
+	return oa_json_parse(headers->json, length, headers->nodes,
+						 capacity) == NULL;
+}
+
+/*
+ * The value of a header in UTF-8, NULL if there is none.  False if it is no
+ * string.
+ */
+bool
+oa_read_header(const OaHeaders *headers, const char *name, char **value)
+{
+	const OaJsonNode *node = oa_json_member(headers->json, headers->nodes,
+											headers->nodes, name);
+
+	*value = NULL;
+	if (node == NULL)
+		return true;
+	if (node->type != OA_JSON_STRING)
+		return false;
+
+	*value = palloc(node->length + 1);
+	(*value)[oa_json_unescape(headers->json, node, *value)] = '\0';
+	return true;
+}
+
+/*
+ * The credential in an Authorization header: the scheme's name in any case
+ * (RFC 9110 11.1), spaces, and the rest.  NULL if there is none.
+ */
+static const char *
+find_bearer(const char *value)
+{
+	if (value == NULL || pg_strncasecmp(value, "Bearer ", 7) != 0)
+		return NULL;
+	value += 7;
+	while (*value == ' ')
+		value++;
+	return *value == '\0' ? NULL : value;
+}
+
+/* Find the request's one bearer credential. */
+OaProblem
+oa_read_bearer(const OaHeaders *headers, OaRequest *request)
+{
+	char	   *direct;
+	char	   *moved;
+	const char *bearer;
+
+	if (!oa_read_header(headers, "authorization", &direct) ||
+		!oa_read_header(headers, "x-overten-authorization", &moved))
+		return OA_UNREADABLE_HEADERS;
+
+	bearer = find_bearer(moved);
+	if (bearer == NULL)
+		bearer = find_bearer(direct);
+	if (bearer == NULL)
+		return OA_MISSING_CREDENTIALS;
+	if (direct != NULL && moved != NULL && strcmp(direct, moved) != 0)
+		return OA_TWO_CREDENTIALS;
+
+	request->bearer = bearer;
+	request->bearer_length = (int) strlen(bearer);
+	return OA_NO_PROBLEM;
+}

@@ -1,0 +1,68 @@
+/*
+ * response_headers.c
+ *		What HTTP adds around the answer of an endpoint.
+ *
+ * A problem becomes a status and a body; each response has headers.
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/json.h"
+
+#include "http/http.h"
+#include "server/server.h"
+
+/* A response that nothing has been written to. */
+void
+oa_response_init(OaResponse *response)
+{
+	memset(response, 0, sizeof(*response));
+	initStringInfo(&response->body);
+}
+
+/* If there is a problem, make it the response. */
+void
+oa_write_problem(OaResponse *response)
+{
+	const OaProblemText *text;
+
+	if (response->problem == OA_NO_PROBLEM)
+		return;
+
+	text = oa_problem_text(response->problem);
+	response->status = text->status;
+
+	resetStringInfo(&response->body);
+	appendStringInfo(&response->body, "{\"error\":{\"code\":\"%s\",\"message\":",
+					 text->code);
+	escape_json(&response->body,
+				oa_problem_message(response->problem, &response->fault));
+	if (response->problem == OA_INVALID_PARAMETER)
+		appendStringInfo(&response->body, ",\"param\":\"%s\"",
+						 response->fault.param);
+	appendStringInfoString(&response->body, "}}");
+}
+
+/*
+ * The headers of a response, each as a callback's name and value, in a fixed
+ * order.  No response may be stored anywhere: all hold or concern secrets.
+ */
+void
+oa_each_response_header(const OaResponse *response, OaHeaderCallback callback,
+						void *argument)
+{
+	callback("cache-control", "no-store", argument);
+	if (response->body.len > 0)
+		callback("content-type", "application/json", argument);
+	if (response->problem != OA_NO_PROBLEM)
+	{
+		const OaProblemText *text = oa_problem_text(response->problem);
+
+		if (response->allow != NULL)
+			callback("allow", response->allow, argument);
+		if (text->challenge != NULL)
+			callback("www-authenticate", text->challenge, argument);
+		if (text->retry_after != NULL)
+			callback("retry-after", text->retry_after, argument);
+	}
+}

@@ -1,0 +1,143 @@
+/*
+ * usage_endpoint.c
+ *		GET /organizations/{org_id}/api-keys/{key_id}/usage
+ *
+ * The history of a key, and what in it a person should look at.  Checked in
+ * the contract's order: who asks, then the times, then the org, then the key.
+ */
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+#include "http/http.h"
+#include "keys/keys.h"
+#include "server/server.h"
+#include "text/text.h"
+
+#define PERIOD_MAX (31 * USECS_PER_DAY)
+
+/*
+ * Find a parameter of the query; *value is NULL if there is none.
+ */
+static bool
+find_parameter(const OaRequest *request, OaResponse *response,
+			   const char *name, const char **value)
+{
+	char	   *decoded = palloc(strlen(request->query) + 1);
+
+	*value = NULL;
+	switch (oa_query_parameter(request->query, name, decoded))
+	{
+		case OA_QUERY_ABSENT:
+			break;
+		case OA_QUERY_FOUND:
+			*value = decoded;
+			break;
+		case OA_QUERY_TWICE:
+			return oa_refuse_parameter(response, name, "must be given once");
+		case OA_QUERY_NOT_DECODABLE:
+			return oa_refuse_parameter(response, name,
+									   "must be percent-encoded, without NUL");
+		case OA_QUERY_NOT_PRINTABLE:
+			return oa_refuse_parameter(response, name,
+									   "must be in a query string of visible ASCII characters");
+	}
+	return true;
+}
+
+/*
+ * Read a time: a parameter of the query or, where another layer has taken that
+ * apart, what it has given us.  "given" says whether there is one.
+ */
+static bool
+read_time(const OaRequest *request, OaResponse *response, const char *name,
+		  const char *value, bool *given, TimestampTz *time)
+{
+	if (request->query != NULL &&
+		!find_parameter(request, response, name, &value))
+		return false;
+
+	*given = value != NULL;
+	return !*given || oa_parse_time(value, time) ||
+		oa_refuse_parameter(response, name,
+							"must be a date, a time and an offset, as in 2026-04-17T11:20:00Z (RFC 3339)");
+}
+
+/* Read the period that is asked about. */
+static bool
+read_period(const OaRequest *request, OaResponse *response, OaPeriod *period)
+{
+	bool		has_since;
+	bool		has_until;
+
+	if (!read_time(request, response, "since", request->since, &has_since,
+				   &period->since) ||
+		!read_time(request, response, "until", request->until, &has_until,
+				   &period->until))
+		return false;
+
+	oa_complete_period(period, has_since, has_until);
+	if (period->since > period->until)
+		return oa_refuse_parameter(response, "since",
+								   "must not be later than until, which is now unless given");
+	return period->until - period->since <= PERIOD_MAX ||
+		oa_refuse_parameter(response, "since",
+							"must not be more than 31 days before until, which is now unless given");
+}
+
+/* Append one hour and address. */
+static void
+append_usage(const OaUsageHour *usage, void *json)
+{
+	oa_begin_object(json);
+	oa_write_time(json, "hour", usage->hour, false);
+	oa_write_string(json, "client_addr", usage->client_addr);
+	oa_write_integer(json, "accepted", usage->accepted);
+	oa_write_integer(json, "refused", usage->refused);
+	oa_write_time(json, "first_used_at", usage->first_used_at, false);
+	oa_write_time(json, "last_used_at", usage->last_used_at, false);
+	appendStringInfoChar(json, '}');
+}
+
+/* Append one anomaly. */
+static void
+append_anomaly(const OaAnomaly *anomaly, void *json)
+{
+	oa_begin_object(json);
+	oa_write_text(json, "kind", anomaly->kind);
+	oa_write_string(json, "client_addr", anomaly->client_addr);
+	oa_write_time(json, "first_at", anomaly->first_at, false);
+	oa_write_time(json, "last_at", anomaly->last_at, false);
+	oa_write_integer(json, "observed", anomaly->observed);
+	oa_write_name(json, "expected");
+	appendStringInfoString(json, anomaly->expected);
+	oa_write_time(json, "reference_at", anomaly->reference_at,
+				  anomaly->has_no_reference);
+	oa_write_text(json, "detail", anomaly->detail);
+	appendStringInfoChar(json, '}');
+}
+
+void
+oa_endpoint_key_usage(const OaRequest *request, OaResponse *response)
+{
+	StringInfo	json = &response->body;
+	OaPeriod	period;
+	text	   *uid;
+
+	if (!oa_identify(request, response, &uid) ||
+		!read_period(request, response, &period) ||
+		!oa_check_member(request, response, uid))
+		return;
+
+	response->status = 200;
+	appendStringInfoString(json, "{\"items\":[");
+	if (!oa_key_usage(request->org_id, request->key_id, &period, append_usage,
+					  json))
+	{
+		oa_refuse(response, OA_KEY_NOT_FOUND);
+		return;
+	}
+	appendStringInfoString(json, "],\"anomalies\":[");
+	oa_key_anomalies(request->key_id, append_anomaly, json);
+	appendStringInfoString(json, "]}");
+}

@@ -1,0 +1,332 @@
+/*
+ * import.c
+ *		Takes over keys of the same shape that were minted elsewhere.
+ *
+ * They come as plain SHA-256 digests with the 12 characters that may be seen,
+ * so that a team can move in while its customers go on with the keys they
+ * have.  Verification asks no more of a key than its digest.
+ *
+ * One key and a million take the same way: rows are checked one by one, given
+ * ids, and written in batches, each by one statement a table.  All is written
+ * or nothing.  Conflicts are not left to the unique index, whose error would
+ * come without the row's number: what it refuses is skipped, counted and then
+ * looked for.  Neither messages nor the log show a digest, which is a
+ * credential to those who may execute overten_verify_key_digest().
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "keys/keys.h"
+#include "orgs/orgs.h"
+#include "server/server.h"
+
+#define BATCH_ROWS	10000
+#define KEYS_MAX	(10 * 1000 * 1000)	/* in one call */
+
+/* The columns of an import, and the parameters of its statements. */
+enum
+{
+	ORG_ID, NAME, DIGEST, PREFIX, CREATED_AT,
+	GIVEN_COLUMNS,
+	KEY_ID = GIVEN_COLUMNS,
+	COLUMNS
+};
+
+#define COLUMN_ARRAY_TYPES \
+	{TEXTARRAYOID, TEXTARRAYOID, BYTEAARRAYOID, TEXTARRAYOID, \
+	TIMESTAMPTZARRAYOID, TEXTARRAYOID}
+
+static const struct
+{
+	const char *name;			/* of one value, in messages */
+	const char *plural;			/* of the array */
+	Oid			type;
+	int16		length;
+	bool		by_value;
+	char		align;
+}			columns[COLUMNS] = {
+	[ORG_ID] = {"org_id", "org_ids", TEXTOID, -1, false, TYPALIGN_INT},
+	[NAME] = {"key name", "names", TEXTOID, -1, false, TYPALIGN_INT},
+	[DIGEST] = {"digest", "digests", BYTEAOID, -1, false, TYPALIGN_INT},
+	[PREFIX] = {"prefix", "prefixes", TEXTOID, -1, false, TYPALIGN_INT},
+	[CREATED_AT] = {"created_at", "created_at", TIMESTAMPTZOID,
+	sizeof(TimestampTz), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
+	[KEY_ID] = {"key_id", "key_ids", TEXTOID, -1, false, TYPALIGN_INT},
+};
+
+/* An import, and where it is. */
+typedef struct Import
+{
+	int			count;
+	Datum	   *values[COLUMNS];	/* each has as many values as the import */
+	bool	   *nulls[GIVEN_COLUMNS];
+	TimestampTz now;
+	int			row;			/* being looked at, from 0; -1 if none is */
+} Import;
+
+PG_FUNCTION_INFO_V1(overten_import_key);
+PG_FUNCTION_INFO_V1(overten_import_keys);
+
+/* Raise 22023 about a value of a row. */
+static void
+refuse(const char *message)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s", message)));
+}
+
+/* Check the row that is being looked at, and give it an id. */
+static void
+check_row(Import *import)
+{
+	int			row = import->row;
+	Datum		values[GIVEN_COLUMNS];
+	text	   *prefix;
+	TimestampTz created_at;
+
+	for (int column = 0; column < GIVEN_COLUMNS; column++)
+	{
+		values[column] = import->values[column][row];
+		if (import->nulls[column][row] && column != CREATED_AT)
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("%s must not be null", columns[column].name)));
+	}
+
+	import->values[NAME][row] =
+		PointerGetDatum(oa_check_name(values[NAME], columns[NAME].name,
+									  OA_KEY_NAME_MAX));
+
+	if (toast_raw_datum_size(values[DIGEST]) != VARHDRSZ + OA_DIGEST_LEN)
+		refuse("digest must have 32 bytes, the SHA-256 of the key");
+
+	prefix = DatumGetTextPP(values[PREFIX]);
+	if (!oa_is_prefix_shaped(VARDATA_ANY(prefix), VARSIZE_ANY_EXHDR(prefix)))
+		refuse("prefix must be \"sk_live_\" and 4 alphanumeric characters");
+
+	created_at = import->nulls[CREATED_AT][row] ? import->now :
+		DatumGetTimestampTz(values[CREATED_AT]);
+	if (created_at < SetEpochTimestamp() || created_at > import->now)
+		refuse("created_at must be between 1970 and now");
+	import->values[CREATED_AT][row] = TimestampTzGetDatum(created_at);
+
+	import->values[KEY_ID][row] = PointerGetDatum(oa_make_id("key_"));
+}
+
+/* Report why a batch was not written as a whole; its parameters are given. */
+static void
+report_conflict(Import *import, int first, const Datum *arrays)
+{
+	static OaStatement find = {
+		.table = "api_keys",
+		.text = "SELECT i.position::pg_catalog.int4, o.org_id IS NULL "
+		"FROM ROWS FROM (pg_catalog.unnest($6), pg_catalog.unnest($1)) "
+		"WITH ORDINALITY AS i (key_id, org_id, position) "
+		"LEFT JOIN overten_auth.orgs o "
+		"ON o.org_id OPERATOR(pg_catalog.=) i.org_id "
+		"LEFT JOIN overten_auth.api_keys k "
+		"ON k.key_id OPERATOR(pg_catalog.=) i.key_id "
+		"WHERE k.key_id IS NULL ORDER BY i.position LIMIT 1",
+		.nargs = COLUMNS,
+		.argtypes = COLUMN_ARRAY_TYPES,
+	};
+	bool		isnull;
+
+	if (oa_statement_run(&find, arrays, NULL) != 1)
+		elog(ERROR, "the imported keys are not there");
+	import->row = first + DatumGetInt32(oa_statement_result(0, 1, &isnull)) - 1;
+	if (oa_statement_bool(0, 2))
+		oa_org_missing();
+	ereport(ERROR,
+			(errcode(ERRCODE_UNIQUE_VIOLATION),
+			 errmsg("a key with this digest exists already"),
+			 errdetail("It was minted or imported before, or is there twice.")));
+}
+
+/* Write rows that have been checked. */
+static void
+write_rows(Import *import, int first, int count)
+{
+	static OaStatement insert_keys = {
+		.table = "api_keys",
+		.text = "INSERT INTO overten_auth.api_keys "
+		"(org_id, name, digest, prefix, created_at, key_id) "
+		"SELECT o.org_id, i.name, i.digest, i.prefix, i.created_at, i.key_id "
+		"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), "
+		"pg_catalog.unnest($3), pg_catalog.unnest($4), "
+		"pg_catalog.unnest($5), pg_catalog.unnest($6)) "
+		"AS i (org_id, name, digest, prefix, created_at, key_id) "
+		"JOIN overten_auth.orgs o "
+		"ON o.org_id OPERATOR(pg_catalog.=) i.org_id "
+		"ON CONFLICT (digest) DO NOTHING",
+		.nargs = COLUMNS,
+		.argtypes = COLUMN_ARRAY_TYPES,
+	};
+	static OaStatement insert_last_used = {
+		.table = "key_last_used",
+		.text = "INSERT INTO overten_auth.key_last_used (key_id) "
+		"SELECT i.key_id FROM pg_catalog.unnest($6) AS i (key_id)",
+		.nargs = COLUMNS,
+		.argtypes = COLUMN_ARRAY_TYPES,
+	};
+	static OaStatement audit = {
+		.table = "audit_log",
+		.text = "INSERT INTO overten_auth.audit_log "
+		"(action, org_id, key_id, actor, detail) "
+		"SELECT 'import_key', i.org_id, i.key_id, SESSION_USER, i.name "
+		"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($6), "
+		"pg_catalog.unnest($2)) AS i (org_id, key_id, name)",
+		.nargs = COLUMNS,
+		.argtypes = COLUMN_ARRAY_TYPES,
+	};
+	Datum		arrays[COLUMNS];
+	int			level;
+
+	for (int column = 0; column < COLUMNS; column++)
+		arrays[column] =
+			PointerGetDatum(construct_array(import->values[column] + first,
+											count, columns[column].type,
+											columns[column].length,
+											columns[column].by_value,
+											columns[column].align));
+
+	level = oa_statements_begin();
+	if (oa_statement_run(&insert_keys, arrays, NULL) != count)
+		report_conflict(import, first, arrays);
+	oa_statement_run(&insert_last_used, arrays, NULL);
+	oa_statement_run(&audit, arrays, NULL);
+	oa_statements_end(level);
+}
+
+/*
+ * Import keys.  Raises 22004, 22023, 42704 or 23505 for the first row that
+ * cannot be taken, with import->row set to it.
+ */
+static void
+import_keys(Import *import)
+{
+	MemoryContext batch = AllocSetContextCreate(CurrentMemoryContext,
+												"overten_auth import",
+												ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(batch);
+
+	import->now = GetCurrentTimestamp();
+	for (int first = 0; first < import->count; first += BATCH_ROWS)
+	{
+		int			count = Min(import->count - first, BATCH_ROWS);
+
+		for (int i = 0; i < count; i++)
+		{
+			CHECK_FOR_INTERRUPTS();
+			import->row = first + i;
+			check_row(import);
+		}
+		import->row = -1;
+		write_rows(import, first, count);
+		/* The last batch is left, for the id that one key returns. */
+		if (first + count < import->count)
+			MemoryContextReset(batch);
+	}
+	MemoryContextSwitchTo(caller);
+	ForceSyncCommit();
+}
+
+/*
+ * overten_import_key(org_id text, name text, digest bytea, prefix text,
+ *		created_at timestamptz) returns text
+ *
+ * Imports one key and returns its id.  created_at may be NULL, for now.
+ * Errors: 22004, 22023, 42704, 23505.
+ */
+Datum
+overten_import_key(PG_FUNCTION_ARGS)
+{
+	ErrorContextCallback secrecy;
+	Import		import = {.count = 1};
+	Datum		values[COLUMNS];
+
+	oa_secrecy_begin(&secrecy);
+	for (int column = 0; column < COLUMNS; column++)
+		import.values[column] = &values[column];
+	for (int column = 0; column < GIVEN_COLUMNS; column++)
+	{
+		values[column] = fcinfo->args[column].value;
+		import.nulls[column] = &fcinfo->args[column].isnull;
+	}
+	import_keys(&import);
+	oa_secrecy_end(&secrecy);
+	PG_RETURN_DATUM(values[KEY_ID]);
+}
+
+/* Name the row that an error is about, as COPY does. */
+static void
+name_row(void *import)
+{
+	int			row = ((Import *) import)->row;
+
+	if (row >= 0)
+		errcontext("overten_import_keys, row %d", row + 1);
+}
+
+/*
+ * overten_import_keys(org_ids text[], names text[], digests bytea[],
+ *		prefixes text[], created_at timestamptz[]) returns bigint
+ *
+ * The same for many keys, of which the arrays have one value each; created_at
+ * may be NULL as a whole, too.  Returns how many were imported, which are all.
+ * Errors as above, with the row in the context.
+ */
+Datum
+overten_import_keys(PG_FUNCTION_ARGS)
+{
+	ErrorContextCallback secrecy;
+	ErrorContextCallback context;
+	Import		import = {.row = -1};
+
+	oa_secrecy_begin(&secrecy);
+	for (int column = 0; column < GIVEN_COLUMNS; column++)
+	{
+		ArrayType  *array;
+		int			count;
+
+		if (column == CREATED_AT && PG_ARGISNULL(column))
+		{
+			import.values[column] = palloc(import.count * sizeof(Datum));
+			import.nulls[column] = palloc(import.count * sizeof(bool));
+			memset(import.nulls[column], true, import.count);
+			break;
+		}
+		oa_require_argument(fcinfo, column, columns[column].plural);
+		array = PG_GETARG_ARRAYTYPE_P(column);
+		count = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
+		if (count > KEYS_MAX)
+			refuse("the arrays must not have more than 10 million values");
+		if (column > 0 && count != import.count)
+			refuse("the arrays must have one value for each key");
+		import.count = count;
+		deconstruct_array(array, columns[column].type,
+						  columns[column].length, columns[column].by_value,
+						  columns[column].align, &import.values[column],
+						  &import.nulls[column], &count);
+		CHECK_FOR_INTERRUPTS();
+	}
+	import.values[KEY_ID] = palloc(import.count * sizeof(Datum));
+
+	context.callback = name_row;
+	context.arg = &import;
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+	import_keys(&import);
+	error_context_stack = context.previous;
+	oa_secrecy_end(&secrecy);
+	PG_RETURN_INT64(import.count);
+}

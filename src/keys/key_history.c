@@ -1,0 +1,337 @@
+/*
+ * key_history.c
+ *		Reads the history of keys: by hour and address, and in sums to bill from.
+ *
+ * An hour of the history cannot be divided.  The report on a key has each hour
+ * that its period overlaps, so that it leaves nothing out; the one to bill from
+ * has the hours that begin in its period, so that of two periods that adjoin
+ * each hour is in one, and in one alone.  Hours without use have no rows.
+ *
+ * What is counted in shared memory is in the reports at once; see
+ * unflushed_uses.c.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/inet.h"
+#include "utils/timestamp.h"
+
+#include "keys/keys.h"
+#include "orgs/orgs.h"
+#include "server/server.h"
+#include "usage/usage.h"
+
+PG_FUNCTION_INFO_V1(overten_key_usage);
+PG_FUNCTION_INFO_V1(overten_org_usage);
+
+/* A sum that ends at the greatest number instead of failing. */
+#define SUM(column) \
+	"LEAST(pg_catalog.sum(" column "), 9223372036854775807)" \
+	"::pg_catalog.int8"
+
+/*
+ * The hours of key $1 from $2 to $3.  Those from $4 on may also be in the
+ * counts, which are in the other arguments; rows before it go through unchanged
+ * and in the order of the index.
+ */
+static OaStatement read_usage = {
+	.table = "key_usage",
+	.text = "SELECT hour, client_addr, accepted, refused, first_used_at, "
+	"last_used_at FROM overten_auth.key_usage "
+	"WHERE key_id OPERATOR(pg_catalog.=) $1 "
+	"AND hour OPERATOR(pg_catalog.>=) $2 "
+	"AND hour OPERATOR(pg_catalog.<) LEAST($3, $4) "
+	"UNION ALL "
+	"SELECT hour, client_addr, " SUM("accepted") ", " SUM("refused") ", "
+	"pg_catalog.min(first_used_at), pg_catalog.max(last_used_at) FROM ("
+	"SELECT hour, client_addr, accepted, refused, first_used_at, last_used_at "
+	"FROM overten_auth.key_usage "
+	"WHERE key_id OPERATOR(pg_catalog.=) $1 "
+	"AND hour OPERATOR(pg_catalog.>=) GREATEST($2, $4) "
+	"AND hour OPERATOR(pg_catalog.<) $3 "
+	"UNION ALL "
+	"SELECT * FROM ROWS FROM (pg_catalog.unnest($5), pg_catalog.unnest($6), "
+	"pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9), "
+	"pg_catalog.unnest($10)) c) recent (hour, client_addr, accepted, refused, "
+	"first_used_at, last_used_at) GROUP BY hour, client_addr "
+	"ORDER BY hour, client_addr",
+	.nargs = 10,
+	.argtypes = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+		TIMESTAMPTZARRAYOID, INETARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
+	TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID},
+};
+
+/*
+ * Fill in what is not said of a period: it ends now, and has 24 hours.
+ */
+void
+oa_complete_period(OaPeriod *period, bool has_since, bool has_until)
+{
+	if (!has_until)
+		period->until = GetCurrentTimestamp();
+	if (!has_since)
+		period->since = period->until - USECS_PER_DAY;
+}
+
+/* The beginning of the hour of a time, in UTC as the history has it. */
+static TimestampTz
+hour_of(TimestampTz time)
+{
+	int64		past = time % USECS_PER_HOUR;
+
+	return time - (past < 0 ? past + USECS_PER_HOUR : past);
+}
+
+/* The first hour that has counts, or the end of all time. */
+static TimestampTz
+first_hour(const OaExactRead *read)
+{
+	TimestampTz first = DT_NOEND;
+
+	for (int i = 0; i < read->count; i++)
+		first = Min(first, read->uses[i].key.hour * USECS_PER_HOUR);
+	return first;
+}
+
+/* Read a key's hours that overlap a period.  Called while statements run. */
+static int
+run_read_usage(text *key_id, const OaPeriod *period)
+{
+	bool		empty = period->since >= period->until;
+	Datum		key = PointerGetDatum(key_id);
+	TimestampTz since = empty ? period->until : hour_of(period->since);
+	Datum		values[4 + OA_USE_COLUMNS - OA_USE_HOUR];
+	Datum		arrays[OA_USE_COLUMNS];
+	OaExactRead read;
+	int			count;
+
+	oa_exact_read_begin(&read, &key, 1, since, period->until);
+	oa_make_use_arrays(read.uses, read.count, OA_USE_COLUMNS, arrays);
+	values[0] = key;
+	values[1] = TimestampTzGetDatum(since);
+	values[2] = TimestampTzGetDatum(period->until);
+	values[3] = TimestampTzGetDatum(first_hour(&read));
+	memcpy(&values[4], &arrays[OA_USE_HOUR],
+		   (OA_USE_COLUMNS - OA_USE_HOUR) * sizeof(Datum));
+	count = (int) oa_statement_run_under(&read_usage, values, NULL,
+										 read.snapshot);
+	oa_exact_read_end(&read);
+	return count;
+}
+
+/*
+ * Call back for each row of a key's history that overlaps a period, in the
+ * order of hours and addresses.  What the callback gets is gone afterwards.
+ * False if the org has no such key.
+ */
+bool
+oa_key_usage(text *org_id, text *key_id, const OaPeriod *period,
+			 OaUsageHourCallback callback, void *argument)
+{
+	int			level = oa_statements_begin();
+	bool		found = oa_org_has_key(org_id, key_id);
+	int			count = found ? run_read_usage(key_id, period) : 0;
+
+	for (int row = 0; row < count; row++)
+	{
+		OaUsageHour usage;
+		bool		unknown;
+		bool		isnull;
+		Datum		address = oa_statement_result(row, 2, &unknown);
+
+		usage.hour = DatumGetTimestampTz(oa_statement_result(row, 1, &isnull));
+		usage.client_addr = unknown ? NULL : oa_inet_text(address);
+		usage.accepted = DatumGetInt64(oa_statement_result(row, 3, &isnull));
+		usage.refused = DatumGetInt64(oa_statement_result(row, 4, &isnull));
+		usage.first_used_at = DatumGetTimestampTz(oa_statement_result(row, 5,
+																	  &isnull));
+		usage.last_used_at = DatumGetTimestampTz(oa_statement_result(row, 6,
+																	 &isnull));
+		callback(&usage, argument);
+	}
+	oa_statements_end(level);
+	return found;
+}
+
+/* An address as 203.0.113.7 or 2001:db8:1:2::/64. */
+char	   *
+oa_inet_text(Datum address)
+{
+	return DatumGetCString(DirectFunctionCall1(inet_out, address));
+}
+
+/* An argument that is a time, and not an infinite one. */
+static TimestampTz
+time_argument(FunctionCallInfo fcinfo, int n, const char *what)
+{
+	TimestampTz time = PG_GETARG_TIMESTAMPTZ(n);
+
+	if (TIMESTAMP_NOT_FINITE(time))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be finite", what)));
+	return time;
+}
+
+/* The period of two arguments, the n-th and the next; NULLs are completed. */
+static OaPeriod
+period_arguments(FunctionCallInfo fcinfo, int n)
+{
+	OaPeriod	period = {0};
+
+	if (!PG_ARGISNULL(n))
+		period.since = time_argument(fcinfo, n, "since");
+	if (!PG_ARGISNULL(n + 1))
+		period.until = time_argument(fcinfo, n + 1, "until");
+	oa_complete_period(&period, !PG_ARGISNULL(n), !PG_ARGISNULL(n + 1));
+
+	if (period.since > period.until)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("since must not be later than until")));
+	return period;
+}
+
+/*
+ * overten_key_usage(org_id text, key_id text, since timestamptz,
+ *					 until timestamptz)
+ *		returns setof hour, client_addr, accepted, refused, first_used_at,
+ *		last_used_at
+ *
+ * The history of a key in the hours that overlap [since, until): the hour that
+ * since is in counts, too.  NULL means now for until, and 24 hours before
+ * until for since.  Errors: 22004, 22023 since later than until or one of them
+ * infinite, 42704.
+ */
+Datum
+overten_key_usage(PG_FUNCTION_ARGS)
+{
+	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
+	text	   *key_id = oa_text_argument(fcinfo, 1, "key_id");
+	OaPeriod	period = period_arguments(fcinfo, 2);
+	int			level;
+
+	InitMaterializedSRF(fcinfo, 0);
+	level = oa_statements_begin();
+	oa_require_key(org_id, key_id);
+	run_read_usage(key_id, &period);
+	oa_statement_return_rows(fcinfo);
+	oa_statements_end(level);
+	return (Datum) 0;
+}
+
+static OaStatement find_keys = {
+	.table = "api_keys",
+	.latest = true,
+	.text = "SELECT key_id FROM overten_auth.api_keys "
+	"WHERE org_id OPERATOR(pg_catalog.=) $1",
+	.nargs = 1,
+	.argtypes = {TEXTOID},
+};
+
+/*
+ * The sums of org $1 in the hours from $2 to $3, with the counts of its keys,
+ * which are in the other arguments.
+ */
+static OaStatement sum_usage = {
+	.table = "key_usage",
+	.text = "SELECT k.key_id, k.name, k.prefix, s.hour, s.accepted, s.refused "
+	"FROM (SELECT u.key_id, u.hour, " SUM("u.accepted") " AS accepted, "
+	SUM("u.refused") " AS refused FROM ("
+	"SELECT t.key_id, t.hour, t.accepted, t.refused "
+	"FROM overten_auth.api_keys o JOIN overten_auth.key_usage t "
+	"ON t.key_id OPERATOR(pg_catalog.=) o.key_id "
+	"WHERE o.org_id OPERATOR(pg_catalog.=) $1 "
+	"AND t.hour OPERATOR(pg_catalog.>=) $2 "
+	"AND t.hour OPERATOR(pg_catalog.<) $3 "
+	"UNION ALL "
+	"SELECT * FROM ROWS FROM (pg_catalog.unnest($4), pg_catalog.unnest($5), "
+	"pg_catalog.unnest($6), pg_catalog.unnest($7)) c) "
+	"u (key_id, hour, accepted, refused) GROUP BY u.key_id, u.hour) s "
+	"JOIN overten_auth.api_keys k "
+	"ON k.key_id OPERATOR(pg_catalog.=) s.key_id "
+	"WHERE k.org_id OPERATOR(pg_catalog.=) $1 "
+	"ORDER BY k.created_at, k.key_id, s.hour",
+	.nargs = 7,
+	.argtypes = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTARRAYOID,
+	TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID},
+};
+
+/* The ids of an org's keys, if anything is counted at all. */
+static Datum *
+find_counted_keys(text *org_id, int *count)
+{
+	Datum		org = PointerGetDatum(org_id);
+	int32	   *hours;
+	Datum	   *key_ids;
+
+	*count = 0;
+	if (oa_counted_hours(&hours) == 0)
+		return NULL;
+	*count = (int) oa_statement_run(&find_keys, &org, NULL);
+	key_ids = palloc(Max(*count, 1) * sizeof(Datum));
+	for (int row = 0; row < *count; row++)
+	{
+		bool		isnull;
+
+		key_ids[row] = oa_statement_result(row, 1, &isnull);
+	}
+	return key_ids;
+}
+
+/* Sum the uses of an org.  Called while statements run. */
+static void
+run_sum_usage(text *org_id, const OaPeriod *period)
+{
+	int			keys;
+	Datum	   *key_ids = find_counted_keys(org_id, &keys);
+	Datum		arrays[OA_USE_COLUMNS];
+	OaExactRead read;
+
+	oa_exact_read_begin(&read, key_ids, keys, period->since, period->until);
+	oa_make_use_arrays(read.uses, read.count, OA_USE_COLUMNS, arrays);
+	{
+		Datum		values[] = {
+			PointerGetDatum(org_id),
+			TimestampTzGetDatum(period->since),
+			TimestampTzGetDatum(period->until),
+			arrays[OA_USE_KEY_ID],
+			arrays[OA_USE_HOUR],
+			arrays[OA_USE_ACCEPTED],
+			arrays[OA_USE_REFUSED],
+		};
+
+		oa_statement_run_under(&sum_usage, values, NULL, read.snapshot);
+	}
+	oa_exact_read_end(&read);
+}
+
+/*
+ * overten_org_usage(org_id text, since timestamptz, until timestamptz)
+ *		returns setof key_id, name, prefix, hour, accepted, refused
+ *
+ * Sums over all addresses, by key and hour, of the hours that begin in
+ * [since, until).  Errors: 22004, 22023 since later than until or one of them
+ * infinite, 42704.
+ */
+Datum
+overten_org_usage(PG_FUNCTION_ARGS)
+{
+	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
+	OaPeriod	period;
+	int			level;
+
+	oa_require_argument(fcinfo, 1, "since");
+	oa_require_argument(fcinfo, 2, "until");
+	period = period_arguments(fcinfo, 1);
+
+	InitMaterializedSRF(fcinfo, 0);
+	level = oa_statements_begin();
+	oa_require_org(org_id);
+	run_sum_usage(org_id, &period);
+	oa_statement_return_rows(fcinfo);
+	oa_statements_end(level);
+	return (Datum) 0;
+}

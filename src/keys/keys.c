@@ -1,0 +1,250 @@
+/*
+ * keys.c
+ *		Mints, describes and revokes the API keys of an org.
+ *
+ * A secret exists here between its making and its return; the table gets the
+ * digest and the first 12 characters.  Minting and revoking make their commit
+ * wait for its WAL, whatever synchronous_commit says: a key that was handed
+ * out must exist after a crash, and a revoked one must not come back.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "keys/keys.h"
+#include "orgs/orgs.h"
+#include "server/server.h"
+
+PG_FUNCTION_INFO_V1(overten_mint_key);
+PG_FUNCTION_INFO_V1(overten_describe_key);
+PG_FUNCTION_INFO_V1(overten_revoke_key);
+
+/* Insert the row of a new key.  False if there is no such org. */
+static bool
+insert_key(text *org_id, const OaMintedKey *minted, text *uid)
+{
+	static OaStatement insert = {
+		.table = "api_keys",
+		.text = "INSERT INTO overten_auth.api_keys "
+		"(key_id, org_id, name, prefix, digest, created_at, created_by) "
+		"SELECT $1, org_id, $3, $4, $5, $6, $7 FROM overten_auth.orgs "
+		"WHERE org_id OPERATOR(pg_catalog.=) $2",
+		.nargs = 7,
+		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, BYTEAOID,
+		TIMESTAMPTZOID, TEXTOID},
+	};
+	static OaStatement insert_last_used = {
+		.table = "key_last_used",
+		.text = "INSERT INTO overten_auth.key_last_used (key_id) VALUES ($1)",
+		.nargs = 1,
+		.argtypes = {TEXTOID},
+	};
+	Datum		values[] = {
+		PointerGetDatum(minted->key_id),
+		PointerGetDatum(org_id),
+		PointerGetDatum(minted->name),
+		PointerGetDatum(minted->prefix),
+		PointerGetDatum(oa_secret_digest(minted->secret)),
+		TimestampTzGetDatum(minted->created_at),
+		PointerGetDatum(uid),
+	};
+
+	if (oa_statement_run(&insert, values, uid ? NULL : "      n") == 0)
+		return false;
+	oa_statement_run(&insert_last_used, values, NULL);
+	return true;
+}
+
+/*
+ * Mint a key for an org.  "uid" is the person who asked for it, or NULL.  The
+ * caller has checked the name.  Raises 42704 if there is no such org.
+ */
+void
+oa_mint_key(text *org_id, text *name, text *uid, OaMintedKey *minted)
+{
+	int			level;
+
+	minted->name = name;
+	minted->key_id = oa_make_id("key_");
+	minted->secret = oa_make_secret();
+	minted->prefix = cstring_to_text_with_len(VARDATA(minted->secret),
+											  OA_PREFIX_LEN);
+	minted->created_at = GetCurrentTimestamp();
+
+	level = oa_statements_begin();
+	if (!insert_key(org_id, minted, uid))
+		oa_org_missing();
+	oa_audit("mint_key", org_id, minted->key_id, uid, minted->name);
+	oa_statements_end(level);
+	ForceSyncCommit();
+}
+
+/* Does the org have this key, revoked or not?  Called while statements run. */
+bool
+oa_org_has_key(text *org_id, text *key_id)
+{
+	static OaStatement find = {
+		.table = "api_keys",
+		.text = "SELECT 1 FROM overten_auth.api_keys "
+		"WHERE key_id OPERATOR(pg_catalog.=) $2 "
+		"AND org_id OPERATOR(pg_catalog.=) $1",
+		.nargs = 2,
+		.argtypes = {TEXTOID, TEXTOID},
+	};
+	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(key_id)};
+
+	return oa_statement_run(&find, values, NULL) > 0;
+}
+
+/* Report that the org has no such key. */
+static void
+key_missing(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("the org has no such key"),
+			 errhint("overten_list_keys() shows the keys of an org.")));
+}
+
+/* Raise unless the org has this key.  Called while statements run. */
+void
+oa_require_key(text *org_id, text *key_id)
+{
+	if (!oa_org_has_key(org_id, key_id))
+		key_missing();
+}
+
+/*
+ * Revoke a key of an org.  If it was revoked before, the first time and reason
+ * stay.
+ */
+OaRevocation
+oa_revoke_key(text *org_id, text *key_id, text *uid, text *reason)
+{
+	static OaStatement update = {
+		.table = "api_keys",
+		.text = "UPDATE overten_auth.api_keys "
+		"SET revoked_at = pg_catalog.clock_timestamp(), "
+		"revoked_by = $3, revoked_reason = $4 "
+		"WHERE key_id OPERATOR(pg_catalog.=) $2 "
+		"AND org_id OPERATOR(pg_catalog.=) $1 AND revoked_at IS NULL",
+		.nargs = 4,
+		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID},
+	};
+	Datum		values[] = {
+		PointerGetDatum(org_id),
+		PointerGetDatum(key_id),
+		PointerGetDatum(uid),
+		PointerGetDatum(reason),
+	};
+	const char	nulls[] = {' ', ' ', uid ? ' ' : 'n', reason ? ' ' : 'n'};
+	OaRevocation result;
+	int			level;
+
+	level = oa_statements_begin();
+	if (oa_statement_run(&update, values, nulls) > 0)
+	{
+		oa_audit("revoke_key", org_id, key_id, uid, reason);
+		ForceSyncCommit();
+		result = OA_REVOKED;
+	}
+	else if (oa_org_has_key(org_id, key_id))
+		result = OA_REVOKED_BEFORE;
+	else
+		result = OA_NO_SUCH_KEY;
+	oa_statements_end(level);
+	return result;
+}
+
+/*
+ * overten_mint_key(org_id text, name text)
+ *		returns key_id, org_id, name, prefix, created_at, secret
+ *
+ * The secret is returned this once.  Errors: 22004, 22023, 42704.
+ */
+Datum
+overten_mint_key(PG_FUNCTION_ARGS)
+{
+	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
+	text	   *name = oa_name_argument(fcinfo, 1, "key name",
+										OA_KEY_NAME_MAX);
+	OaMintedKey minted;
+	TupleDesc	descriptor;
+	Datum		values[6];
+	bool		nulls[6] = {false};
+
+	if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE ||
+		descriptor->natts != lengthof(values))
+		elog(ERROR, "unexpected result type of overten_mint_key");
+
+	oa_mint_key(org_id, name, NULL, &minted);
+	values[0] = PointerGetDatum(minted.key_id);
+	values[1] = PointerGetDatum(org_id);
+	values[2] = PointerGetDatum(minted.name);
+	values[3] = PointerGetDatum(minted.prefix);
+	values[4] = TimestampTzGetDatum(minted.created_at);
+	values[5] = PointerGetDatum(minted.secret);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(descriptor, values,
+													  nulls)));
+}
+
+/*
+ * overten_describe_key(org_id text, key_id text)
+ *		returns name, prefix, created_at, created_by, revoked_at, revoked_by,
+ *		revoked_reason
+ *
+ * Who minted and who revoked a key, and why: one row.  The persons are uids,
+ * NULL if the application did it.  Errors: 22004, 42704.
+ */
+Datum
+overten_describe_key(PG_FUNCTION_ARGS)
+{
+	static OaStatement describe = {
+		.table = "api_keys",
+		.text = "SELECT name, prefix, created_at, created_by, "
+		"revoked_at, revoked_by, revoked_reason "
+		"FROM overten_auth.api_keys "
+		"WHERE key_id OPERATOR(pg_catalog.=) $2 "
+		"AND org_id OPERATOR(pg_catalog.=) $1",
+		.nargs = 2,
+		.argtypes = {TEXTOID, TEXTOID},
+	};
+	Datum		values[] = {
+		PointerGetDatum(oa_text_argument(fcinfo, 0, "org_id")),
+		PointerGetDatum(oa_text_argument(fcinfo, 1, "key_id")),
+	};
+	int			level;
+
+	InitMaterializedSRF(fcinfo, 0);
+	level = oa_statements_begin();
+	if (oa_statement_run(&describe, values, NULL) == 0)
+		key_missing();
+	oa_statement_return_rows(fcinfo);
+	oa_statements_end(level);
+	return (Datum) 0;
+}
+
+/*
+ * overten_revoke_key(org_id text, key_id text, reason text) returns boolean
+ *
+ * True if this call did it, false if it was revoked before.  The reason may be
+ * NULL.  Errors: 22004, 22023, 42704.
+ */
+Datum
+overten_revoke_key(PG_FUNCTION_ARGS)
+{
+	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
+	text	   *key_id = oa_text_argument(fcinfo, 1, "key_id");
+	text	   *reason = oa_reason_argument(fcinfo, 2);
+	OaRevocation result;
+
+	result = oa_revoke_key(org_id, key_id, NULL, reason);
+	if (result == OA_NO_SUCH_KEY)
+		key_missing();
+	PG_RETURN_BOOL(result == OA_REVOKED);
+}

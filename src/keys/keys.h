@@ -1,0 +1,126 @@
+/*
+ * keys.h
+ *		The API keys: minting, verifying, revoking, listing, and their history.
+ */
+#ifndef OA_KEYS_H
+#define OA_KEYS_H
+
+#include "overten_auth.h"
+#include "access/htup.h"
+#include "datatype/timestamp.h"
+#include "text/text.h"
+
+/* key_text.c: the form of secrets */
+#define OA_SECRET_LEN	36		/* "sk_live_" and 28 alphanumeric characters */
+#define OA_PREFIX_LEN	12		/* what stays visible of a secret */
+
+extern bool oa_is_secret_shaped(const char *bytes, int length);
+extern bool oa_is_prefix_shaped(const char *bytes, int length);
+extern text *oa_make_secret(void);
+extern bytea *oa_secret_digest(text *secret);
+extern text *oa_secret_argument(FunctionCallInfo fcinfo, int n);
+
+/* verify.c: from bearer text to row */
+enum							/* the columns of overten_auth.verified_key */
+{
+	OA_VERIFIED_KEY_ID, OA_VERIFIED_ORG_ID, OA_VERIFIED_ORG_NAME,
+	OA_VERIFIED_TIER, OA_VERIFIED_WEBHOOK_SECRET, OA_VERIFIED_KEY_PREFIX,
+	OA_VERIFIED_COLUMNS
+};
+
+extern bool oa_may_verify(void);
+extern bool oa_verify_secret(const char *bytes, int length,
+							 const OaClientAddr *client, Datum *values,
+							 bool *nulls);
+extern HeapTupleHeader oa_verify_argument(FunctionCallInfo fcinfo);
+extern text *oa_verified_column(HeapTupleHeader row, int column);
+
+/* identity.c: who this transaction acts for */
+extern void oa_remember_identity(text *key_id, text *org_id);
+extern void oa_forget_identity(void);
+
+/* keys.c */
+typedef struct OaMintedKey
+{
+	text	   *key_id;
+	text	   *name;
+	text	   *prefix;
+	text	   *secret;			/* the only copy there will ever be */
+	TimestampTz created_at;
+} OaMintedKey;
+
+extern void oa_mint_key(text *org_id, text *name, text *uid,
+						OaMintedKey *minted);
+typedef enum OaRevocation
+{
+	OA_REVOKED, OA_REVOKED_BEFORE, OA_NO_SUCH_KEY
+} OaRevocation;
+
+extern bool oa_org_has_key(text *org_id, text *key_id);
+extern void oa_require_key(text *org_id, text *key_id);
+extern OaRevocation oa_revoke_key(text *org_id, text *key_id, text *uid,
+								  text *reason);
+
+/* key_list.c: the keys of an org */
+typedef struct OaListedKey
+{
+	text	   *key_id;
+	text	   *name;
+	text	   *prefix;
+	TimestampTz created_at;
+	TimestampTz last_used_at;
+	TimestampTz revoked_at;
+	bool		never_used;		/* there is no last_used_at */
+	bool		active;			/* there is no revoked_at */
+} OaListedKey;
+
+typedef void (*OaKeyCallback) (const OaListedKey *key, void *argument);
+
+extern void oa_list_keys(text *org_id, OaKeyCallback callback,
+						 void *argument);
+
+/* key_history.c: reading the history of keys */
+typedef struct OaPeriod
+{
+	TimestampTz since;
+	TimestampTz until;			/* the first moment that is not in it */
+} OaPeriod;
+
+typedef struct OaUsageHour
+{
+	TimestampTz hour;
+	const char *client_addr;	/* or NULL */
+	int64		accepted;
+	int64		refused;
+	TimestampTz first_used_at;
+	TimestampTz last_used_at;
+} OaUsageHour;
+
+typedef void (*OaUsageHourCallback) (const OaUsageHour *usage, void *argument);
+
+extern void oa_complete_period(OaPeriod *period, bool has_since,
+							   bool has_until);
+extern bool oa_key_usage(text *org_id, text *key_id, const OaPeriod *period,
+						 OaUsageHourCallback callback, void *argument);
+extern char *oa_inet_text(Datum address);
+
+/* key_anomalies.c: what in it a person should look at */
+typedef struct OaAnomaly
+{
+	text	   *kind;
+	const char *client_addr;	/* or NULL */
+	TimestampTz first_at;
+	TimestampTz last_at;
+	int64		observed;
+	const char *expected;		/* a number */
+	TimestampTz reference_at;
+	bool		has_no_reference;
+	text	   *detail;
+} OaAnomaly;
+
+typedef void (*OaAnomalyCallback) (const OaAnomaly *anomaly, void *argument);
+
+extern void oa_key_anomalies(text *key_id, OaAnomalyCallback callback,
+							 void *argument);
+
+#endif							/* OA_KEYS_H */

@@ -1,0 +1,239 @@
+/*
+ * leaks.c
+ *		What to do about a secret that got out: revoke it, or all of an org.
+ *
+ * Whoever finds a secret holds it, and knows nothing else of it: so it is
+ * revoked by possession.  The functions are for the moment when a wrong "there
+ * is none" costs most, hence they do not trust the snapshot of a REPEATABLE
+ * READ transaction: if a key that they should have revoked is active by the
+ * latest state of the tables, they raise 40001.
+ *
+ * A key shows its org's webhook secret to whoever verifies it.  So a leaked key
+ * has leaked that, too, and both functions replace it if they are asked to, in
+ * the same transaction.  They do not return the new one: who may report a leak
+ * need not be one who may read it.  To replace it is done once for each leaked
+ * key, because the same leak is often reported again and again, and each time
+ * the org would have to bring a new secret to its receivers.
+ *
+ * The caches of all sessions are emptied, and the commit made to wait for its
+ * WAL, by the trigger of invalidation.c as for every change; ForceSyncCommit()
+ * is called here, too, lest that depend on the trigger.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+
+#include "keys/keys.h"
+#include "orgs/orgs.h"
+#include "sealing/sealing.h"
+#include "server/server.h"
+#include "webhooks/webhooks.h"
+
+PG_FUNCTION_INFO_V1(overten_revoke_leaked);
+PG_FUNCTION_INFO_V1(overten_revoke_all);
+
+/* Is the webhook secret to be replaced?  The third argument of both. */
+static bool
+rotation_argument(FunctionCallInfo fcinfo)
+{
+	oa_require_argument(fcinfo, 2, "rotate_webhook_secret");
+	return PG_GETARG_BOOL(2);
+}
+
+/* Report a key that is active, but not to the transaction's snapshot. */
+static void
+key_not_seen(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("could not revoke a key that was minted since the transaction began"),
+			 errhint("Try again in a new transaction.")));
+}
+
+/*
+ * Lock the org of a leaked key, before the key: overten_revoke_all() takes its
+ * locks in that order, too.
+ */
+static void
+lock_org_of_digest(bytea *digest)
+{
+	static OaStatement lock = {
+		.table = "orgs",
+		.text = "SELECT 1 FROM overten_auth.orgs "
+		"WHERE org_id OPERATOR(pg_catalog.=) "
+		"(SELECT org_id FROM overten_auth.api_keys "
+		"WHERE digest OPERATOR(pg_catalog.=) $1) FOR UPDATE",
+		.nargs = 1,
+		.argtypes = {BYTEAOID},
+	};
+	Datum		values[] = {PointerGetDatum(digest)};
+
+	oa_statement_run(&lock, values, NULL);
+}
+
+/* What revoke_digest() has found and done. */
+typedef struct LeakedKey
+{
+	text	   *org_id;			/* NULL: there is no such key */
+	bool		revoked;		/* by this call */
+	bool		exposed;		/* may its webhook secret be known with it? */
+} LeakedKey;
+
+/*
+ * Revoke the key with a digest.  The webhook secret that it shows is exposed by
+ * it until it has been replaced after the revocation, and a grace is over.
+ */
+static void
+revoke_digest(bytea *digest, text *reason, LeakedKey *key)
+{
+	static OaStatement update = {
+		.table = "api_keys",
+		.text = "UPDATE overten_auth.api_keys "
+		"SET revoked_at = pg_catalog.clock_timestamp(), revoked_reason = $2 "
+		"WHERE digest OPERATOR(pg_catalog.=) $1 AND revoked_at IS NULL "
+		"RETURNING org_id, key_id",
+		.nargs = 2,
+		.argtypes = {BYTEAOID, TEXTOID},
+	};
+	static OaStatement find = {
+		.table = "api_keys",
+		.text = "SELECT k.org_id, k.revoked_at IS NOT NULL, "
+		"(" OA_PREVIOUS_STILL_SIGNS ") IS TRUE OR NOT EXISTS ("
+		"SELECT FROM overten_auth.audit_log a "
+		"WHERE a.org_id OPERATOR(pg_catalog.=) k.org_id "
+		"AND a.action OPERATOR(pg_catalog.=) 'rotate_webhook_secret' "
+		"AND a.at OPERATOR(pg_catalog.>=) k.revoked_at) "
+		"FROM overten_auth.api_keys k JOIN overten_auth.orgs o "
+		"ON o.org_id OPERATOR(pg_catalog.=) k.org_id "
+		"WHERE k.digest OPERATOR(pg_catalog.=) $1",
+		.latest = true,
+		.nargs = 1,
+		.argtypes = {BYTEAOID},
+	};
+	Datum		values[] = {PointerGetDatum(digest), PointerGetDatum(reason)};
+
+	if (oa_statement_run(&update, values, reason ? NULL : " n") > 0)
+	{
+		key->org_id = oa_statement_text(0, 1);
+		key->revoked = true;
+		key->exposed = true;
+		oa_audit("revoke_leaked_key", key->org_id, oa_statement_text(0, 2),
+				 NULL, reason);
+		ForceSyncCommit();
+	}
+	else if (oa_statement_run(&find, values, NULL) > 0)
+	{
+		if (!oa_statement_bool(0, 2))
+			key_not_seen();
+		key->org_id = oa_statement_text(0, 1);
+		key->exposed = oa_statement_bool(0, 3);
+	}
+}
+
+/*
+ * overten_revoke_leaked(secret text, reason text,
+ *						 rotate_webhook_secret boolean) returns boolean
+ *
+ * True if this call revoked the key, false if it was revoked before, NULL if
+ * no key has this secret, which is no error: who reports leaks reports
+ * look-alikes, too.  The reason may be NULL.  Rotates the webhook secret of the
+ * key's org without a grace, unless that was done since the revocation.
+ * Errors: 22004, 22023; 40001; 55000 no master key to rotate with, and then
+ * nothing is revoked.
+ */
+Datum
+overten_revoke_leaked(PG_FUNCTION_ARGS)
+{
+	ErrorContextCallback secrecy;
+	text	   *secret;
+	text	   *reason;
+	bool		rotates;
+	LeakedKey	key = {0};
+
+	oa_secrecy_begin(&secrecy);
+	oa_require_argument(fcinfo, 0, "secret");
+	reason = oa_reason_argument(fcinfo, 1);
+	rotates = rotation_argument(fcinfo);
+	secret = oa_secret_argument(fcinfo, 0);
+	if (secret != NULL)
+	{
+		bytea	   *digest = oa_secret_digest(secret);
+		int			level = oa_statements_begin();
+
+		if (rotates)
+			lock_org_of_digest(digest);
+		revoke_digest(digest, reason, &key);
+		oa_statements_end(level);
+		if (rotates && key.exposed)
+			oa_replace_leaked_webhook_secret(key.org_id, reason);
+	}
+	oa_secrecy_end(&secrecy);
+
+	if (key.org_id == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_BOOL(key.revoked);
+}
+
+/*
+ * overten_revoke_all(org_id text, reason text,
+ *					  rotate_webhook_secret boolean) returns bigint
+ *
+ * Revokes the active keys of an org and returns how many there were.  Locking
+ * the org waits for those that are being minted.  The reason may be NULL.
+ * Rotates the org's webhook secret without a grace, if asked to.
+ * Errors: 22004, 22023, 42704; 40001; 55000 no master key to rotate with, and
+ * then nothing is revoked.
+ */
+Datum
+overten_revoke_all(PG_FUNCTION_ARGS)
+{
+	static OaStatement lock_org = {
+		.table = "orgs",
+		.text = "SELECT 1 FROM overten_auth.orgs "
+		"WHERE org_id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
+		.nargs = 1,
+		.argtypes = {TEXTOID},
+	};
+	static OaStatement update = {
+		.table = "api_keys",
+		.text = "WITH revoked AS ("
+		"UPDATE overten_auth.api_keys "
+		"SET revoked_at = pg_catalog.clock_timestamp(), revoked_reason = $2 "
+		"WHERE org_id OPERATOR(pg_catalog.=) $1 AND revoked_at IS NULL "
+		"RETURNING key_id) "
+		"INSERT INTO overten_auth.audit_log "
+		"(action, org_id, key_id, actor, detail) "
+		"SELECT 'revoke_key', $1, key_id, SESSION_USER, $2 FROM revoked",
+		.nargs = 2,
+		.argtypes = {TEXTOID, TEXTOID},
+	};
+	static OaStatement find_active = {
+		.table = "api_keys",
+		.text = "SELECT 1 FROM overten_auth.api_keys "
+		"WHERE org_id OPERATOR(pg_catalog.=) $1 AND revoked_at IS NULL "
+		"LIMIT 1",
+		.latest = true,
+		.nargs = 1,
+		.argtypes = {TEXTOID},
+	};
+	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
+	text	   *reason = oa_reason_argument(fcinfo, 1);
+	bool		rotates = rotation_argument(fcinfo);
+	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(reason)};
+	uint64		revoked;
+	int			level;
+
+	level = oa_statements_begin();
+	if (oa_statement_run(&lock_org, values, NULL) == 0)
+		oa_org_missing();
+	revoked = oa_statement_run(&update, values, reason ? NULL : " n");
+	if (oa_statement_run(&find_active, values, NULL) > 0)
+		key_not_seen();
+	oa_statements_end(level);
+	if (revoked > 0)
+		ForceSyncCommit();
+	if (rotates)
+		oa_replace_leaked_webhook_secret(org_id, reason);
+	PG_RETURN_INT64((int64) revoked);
+}

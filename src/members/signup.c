@@ -1,0 +1,363 @@
+/*
+ * signup.c
+ *		Signing up and minting, as far as customers may do it themselves.
+ *
+ * Everything that can be refused is looked at before the first row is written,
+ * and is returned as a problem instead of raised: an error would put the
+ * request into the log.  What an org may have is counted under a lock on its
+ * row, which FOR NO KEY UPDATE neither keeps from being verified nor writes in
+ * a way that empties caches; what a person may have, under a lock that stands
+ * for the person and that no SQL function can take.  It is counted under the
+ * latest snapshot, whatever the isolation level.
+ *
+ * That there is no such org, and that it is not the caller's, is one answer.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "funcapi.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+#include "keys/keys.h"
+#include "members/members.h"
+#include "orgs/orgs.h"
+#include "sealing/sealing.h"
+#include "server/server.h"
+#include "settings.h"
+
+PG_FUNCTION_INFO_V1(overten_signup);
+
+/* An org that the caller has locked. */
+typedef struct LockedOrg
+{
+	text	   *name;
+	text	   *tier;
+	bytea	   *webhook_secret_sealed;
+	bool		signed_up;
+	bool		suspended;
+} LockedOrg;
+
+/* Is this person a member of this org? */
+static bool
+is_member(text *org_id, text *uid)
+{
+	static OaStatement find = {
+		.table = "members",
+		.text = "SELECT 1 FROM overten_auth.members "
+		"WHERE org_id OPERATOR(pg_catalog.=) $1 "
+		"AND uid OPERATOR(pg_catalog.=) $2",
+		.nargs = 2,
+		.argtypes = {TEXTOID, TEXTOID},
+	};
+	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(uid)};
+
+	return oa_statement_run(&find, values, NULL) > 0;
+}
+
+/* The same.  Not called while statements run. */
+bool
+oa_is_member(text *org_id, text *uid)
+{
+	int			level = oa_statements_begin();
+	bool		found = is_member(org_id, uid);
+
+	oa_statements_end(level);
+	return found;
+}
+
+/*
+ * Lock an org of a person.  False if there is none, or it is another's: orgs
+ * is not looked at then, so that the time does not tell which.  Who has waited
+ * for the lock may have been removed meanwhile.
+ */
+static bool
+lock_org(text *org_id, text *uid, LockedOrg *org)
+{
+	static OaStatement lock = {
+		.table = "orgs",
+		.text = "SELECT name, tier, webhook_secret_sealed, "
+		"api_access_since IS NOT NULL, suspended_at IS NOT NULL "
+		"FROM overten_auth.orgs "
+		"WHERE org_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
+		.nargs = 1,
+		.argtypes = {TEXTOID},
+	};
+	Datum		values[] = {PointerGetDatum(org_id)};
+
+	if (!is_member(org_id, uid))
+		return false;
+	if (oa_statement_run(&lock, values, NULL) == 0)
+		return false;
+
+	org->name = oa_statement_text(0, 1);
+	org->tier = oa_statement_text(0, 2);
+	org->webhook_secret_sealed = (bytea *) oa_statement_text(0, 3);
+	org->signed_up = oa_statement_bool(0, 4);
+	org->suspended = oa_statement_bool(0, 5);
+	return is_member(org_id, uid);
+}
+
+/* Has an org that is locked as many keys as it can have? */
+static bool
+has_all_keys(text *org_id)
+{
+	static OaStatement count = {
+		.table = "api_keys",
+		.latest = true,
+		.text = "SELECT pg_catalog.count(*) FILTER (WHERE revoked_at IS NULL) "
+		"OPERATOR(pg_catalog.>=) $2 "
+		"OR pg_catalog.count(*) OPERATOR(pg_catalog.>=) $3 "
+		"FROM overten_auth.api_keys WHERE org_id OPERATOR(pg_catalog.=) $1",
+		.nargs = 3,
+		.argtypes = {TEXTOID, INT4OID, INT4OID},
+	};
+	Datum		values[] = {
+		PointerGetDatum(org_id),
+		Int32GetDatum(oa_max_keys_per_org),
+		Int32GetDatum(oa_max_keys_total_per_org),
+	};
+
+	oa_statement_run(&count, values, NULL);
+	return oa_statement_bool(0, 1);
+}
+
+/* Has a person as many orgs as can be?  Waits for others who ask that. */
+static bool
+has_all_orgs(text *uid)
+{
+	static OaStatement count = {
+		.table = "members",
+		.latest = true,
+		.text = "SELECT pg_catalog.count(*) OPERATOR(pg_catalog.>=) $2 "
+		"FROM overten_auth.members WHERE uid OPERATOR(pg_catalog.=) $1",
+		.nargs = 2,
+		.argtypes = {TEXTOID, INT4OID},
+	};
+	uint32		hash = hash_bytes((unsigned char *) VARDATA_ANY(uid),
+								  VARSIZE_ANY_EXHDR(uid));
+	Datum		values[] = {
+		PointerGetDatum(uid),
+		Int32GetDatum(oa_max_orgs_per_uid),
+	};
+
+	LockDatabaseObject(get_relname_relid("members",
+										 get_namespace_oid(OA_SCHEMA, false)),
+					   hash, 0, ExclusiveLock);
+	oa_statement_run(&count, values, NULL);
+	return oa_statement_bool(0, 1);
+}
+
+/* Say which rule a tier breaks. */
+static OaProblem
+wrong_tier(OaFault *fault, const char *rule)
+{
+	fault->param = "tier";
+	fault->rule = rule;
+	return OA_INVALID_PARAMETER;
+}
+
+/* Can a new org be made for this person, on this tier? */
+static OaProblem
+check_new_org(const OaSignup *signup, OaFault *fault)
+{
+	OaProblem	problem = OA_NO_PROBLEM;
+	bool		self_service;
+	int			level = oa_statements_begin();
+
+	if (signup->tier != NULL &&
+		!(oa_find_tier(signup->tier, &self_service) && self_service))
+		problem = wrong_tier(fault, "must be one that customers may choose");
+	else if (has_all_orgs(signup->uid))
+		problem = OA_ORG_LIMIT_REACHED;
+	oa_statements_end(level);
+	return problem;
+}
+
+/* Can this org of the person's be signed up?  Locks it. */
+static OaProblem
+check_existing_org(const OaSignup *signup, LockedOrg *org, OaFault *fault)
+{
+	OaProblem	problem = OA_NO_PROBLEM;
+	bool		self_service;
+	int			level = oa_statements_begin();
+
+	if (signup->tier != NULL && !oa_find_tier(signup->tier, &self_service))
+		problem = wrong_tier(fault, "must be one that exists");
+	else if (!lock_org(signup->existing_org_id, signup->uid, org))
+		problem = OA_ORGANIZATION_NOT_FOUND;
+	else if (signup->tier != NULL &&
+			 !DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID,
+												   PointerGetDatum(signup->tier),
+												   PointerGetDatum(org->tier))))
+		problem = wrong_tier(fault, "must be the organization's own, or left out");
+	else if (org->signed_up)
+		problem = OA_ALREADY_SIGNED_UP;
+	else if (org->suspended)
+		problem = OA_API_ACCESS_DISABLED;
+	else if (has_all_keys(signup->existing_org_id))
+		problem = OA_KEY_LIMIT_REACHED;
+	oa_statements_end(level);
+	return problem;
+}
+
+/* Make a person a member of a new org. */
+static void
+add_first_member(text *org_id, text *uid)
+{
+	static OaStatement insert = {
+		.table = "members",
+		.text = "INSERT INTO overten_auth.members (org_id, uid) VALUES ($1, $2)",
+		.nargs = 2,
+		.argtypes = {TEXTOID, TEXTOID},
+	};
+	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(uid)};
+	int			level = oa_statements_begin();
+
+	oa_statement_run(&insert, values, NULL);
+	oa_audit("add_member", org_id, NULL, uid, uid);
+	oa_statements_end(level);
+}
+
+/* What is returned of an org that is locked. */
+static void
+describe_org(text *org_id, const LockedOrg *org, OaOrgKey *result)
+{
+	result->org_id = org_id;
+	result->org_name = org->name;
+	result->tier = org->tier;
+	result->webhook_secret = oa_unseal(org_id, org->webhook_secret_sealed);
+}
+
+/*
+ * Sign a person up: make an org, or switch API access on for one that the
+ * person belongs to, and mint its first key.  Names have been checked by the
+ * caller.  Returns a problem and, for OA_INVALID_PARAMETER, the fault; then
+ * nothing has been written.
+ */
+OaProblem
+oa_signup(const OaSignup *signup, OaOrgKey *result, OaFault *fault)
+{
+	OaProblem	problem;
+	LockedOrg	org;
+	TimestampTz created_at;
+
+	if ((signup->org_name == NULL) == (signup->existing_org_id == NULL))
+		return OA_NOT_ONE_ORG;
+
+	if (signup->org_name != NULL)
+	{
+		problem = check_new_org(signup, fault);
+		if (problem != OA_NO_PROBLEM)
+			return problem;
+
+		result->org_name = signup->org_name;
+		result->tier = signup->tier != NULL ? signup->tier :
+			cstring_to_text("free");
+		result->webhook_secret = oa_make_webhook_secret();
+		result->org_id = oa_create_org(signup->org_name, result->tier,
+									   signup->uid, true,
+									   result->webhook_secret, &created_at);
+		add_first_member(result->org_id, signup->uid);
+	}
+	else
+	{
+		problem = check_existing_org(signup, &org, fault);
+		if (problem != OA_NO_PROBLEM)
+			return problem;
+
+		describe_org(signup->existing_org_id, &org, result);
+		oa_sign_up_org(signup->existing_org_id, signup->uid);
+	}
+	oa_mint_key(result->org_id, signup->key_name, signup->uid, &result->key);
+	return OA_NO_PROBLEM;
+}
+
+/* Mint a key for an org on behalf of one of its members. */
+OaProblem
+oa_create_key(text *uid, text *org_id, text *name, OaOrgKey *result)
+{
+	OaProblem	problem = OA_NO_PROBLEM;
+	LockedOrg	org;
+	int			level = oa_statements_begin();
+
+	if (!lock_org(org_id, uid, &org))
+		problem = OA_ORGANIZATION_NOT_FOUND;
+	else if (!org.signed_up || org.suspended)
+		problem = OA_API_ACCESS_DISABLED;
+	else if (has_all_keys(org_id))
+		problem = OA_KEY_LIMIT_REACHED;
+	oa_statements_end(level);
+	if (problem != OA_NO_PROBLEM)
+		return problem;
+
+	describe_org(org_id, &org, result);
+	oa_mint_key(org_id, name, uid, &result->key);
+	return OA_NO_PROBLEM;
+}
+
+/* A text argument that may be NULL. */
+static text *
+optional_argument(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NULL : PG_GETARG_TEXT_PP(n);
+}
+
+/*
+ * overten_signup(uid text, org_name text, existing_org_id text, tier text,
+ *				  key_name text)
+ *		returns org_id, org_name, tier, key_id, name, prefix, created_at,
+ *				secret, webhook_secret
+ *
+ * Takes the uid on trust.  Errors: 22004, 22023, 42704 no such org of this
+ * person, 42710 signed up already, 53400 a limit, 55000 suspended.
+ */
+Datum
+overten_signup(PG_FUNCTION_ARGS)
+{
+	OaSignup	signup;
+	OaOrgKey	org_key;
+	OaProblem	problem;
+	OaFault		fault;
+	TupleDesc	descriptor;
+	Datum		values[9];
+	bool		nulls[9] = {false};
+
+	if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE ||
+		descriptor->natts != lengthof(values))
+		elog(ERROR, "unexpected result type of overten_signup");
+
+	signup.uid = oa_uid_argument(fcinfo, 0);
+	signup.org_name = PG_ARGISNULL(1) ? NULL :
+		oa_check_name(PG_GETARG_DATUM(1), "org name", OA_ORG_NAME_MAX);
+	signup.existing_org_id = optional_argument(fcinfo, 2);
+	signup.tier = optional_argument(fcinfo, 3);
+	signup.key_name = oa_name_argument(fcinfo, 4, "key name", OA_KEY_NAME_MAX);
+
+	problem = oa_signup(&signup, &org_key, &fault);
+	if (problem != OA_NO_PROBLEM)
+		ereport(ERROR,
+				(errcode(oa_problem_text(problem)->sqlstate),
+				 errmsg("could not sign up"),
+				 errdetail_internal("%s",
+									oa_problem_message(problem, &fault))));
+
+	values[0] = PointerGetDatum(org_key.org_id);
+	values[1] = PointerGetDatum(org_key.org_name);
+	values[2] = PointerGetDatum(org_key.tier);
+	values[3] = PointerGetDatum(org_key.key.key_id);
+	values[4] = PointerGetDatum(org_key.key.name);
+	values[5] = PointerGetDatum(org_key.key.prefix);
+	values[6] = TimestampTzGetDatum(org_key.key.created_at);
+	values[7] = PointerGetDatum(org_key.key.secret);
+	values[8] = PointerGetDatum(org_key.webhook_secret);
+	nulls[8] = (org_key.webhook_secret == NULL);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(descriptor, values,
+													  nulls)));
+}

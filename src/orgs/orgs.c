@@ -1,0 +1,294 @@
+/*
+ * orgs.c
+ *		Orgs and their tiers: the host application's side.
+ *
+ * A change that changes nothing writes nothing: writing an org's row empties
+ * the verification caches of all sessions.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "orgs/orgs.h"
+#include "sealing/sealing.h"
+#include "server/server.h"
+
+PG_FUNCTION_INFO_V1(overten_create_org);
+PG_FUNCTION_INFO_V1(overten_set_tier);
+PG_FUNCTION_INFO_V1(overten_set_api_access);
+PG_FUNCTION_INFO_V1(overten_list_orgs);
+
+/* Report that there is no such org. */
+void
+oa_org_missing(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("there is no such org")));
+}
+
+/* Raise unless there is such an org.  Called while statements run. */
+void
+oa_require_org(text *org_id)
+{
+	static OaStatement find = {
+		.table = "orgs",
+		.text = "SELECT 1 FROM overten_auth.orgs "
+		"WHERE org_id OPERATOR(pg_catalog.=) $1",
+		.nargs = 1,
+		.argtypes = {TEXTOID},
+	};
+	Datum		values[] = {PointerGetDatum(org_id)};
+
+	if (oa_statement_run(&find, values, NULL) == 0)
+		oa_org_missing();
+}
+
+/*
+ * Is there such a tier?  If so, may customers choose it themselves?  Called
+ * while statements run.
+ */
+bool
+oa_find_tier(text *tier, bool *self_service)
+{
+	static OaStatement find = {
+		.table = "tiers",
+		.text = "SELECT self_service FROM overten_auth.tiers "
+		"WHERE name OPERATOR(pg_catalog.=) $1",
+		.nargs = 1,
+		.argtypes = {TEXTOID},
+	};
+	Datum		values[] = {PointerGetDatum(tier)};
+
+	if (oa_statement_run(&find, values, NULL) == 0)
+		return false;
+	*self_service = oa_statement_bool(0, 1);
+	return true;
+}
+
+/* Raise 22023 unless there is such a tier.  Called while statements run. */
+static void
+require_tier(text *tier)
+{
+	bool		self_service;
+
+	if (!oa_find_tier(tier, &self_service))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("there is no such tier"),
+				 errhint("Tiers are the rows of overten_auth.tiers.")));
+}
+
+/*
+ * Create an org and return its id.  With sign_up, its API access is on from
+ * the start.  The caller has checked that name and tier are good.
+ */
+text	   *
+oa_create_org(text *name, text *tier, text *uid, bool sign_up,
+			  text *webhook_secret, TimestampTz *created_at)
+{
+	static OaStatement insert = {
+		.table = "orgs",
+		.text = "INSERT INTO overten_auth.orgs (org_id, name, tier, "
+		"created_at, webhook_secret_sealed, api_access_since) "
+		"VALUES ($1, $2, $3, $4, $5, $6)",
+		.nargs = 6,
+		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, BYTEAOID,
+		TIMESTAMPTZOID},
+	};
+	text	   *org_id = oa_make_id("org_");
+	TimestampTz now = GetCurrentTimestamp();
+	Datum		values[] = {
+		PointerGetDatum(org_id),
+		PointerGetDatum(name),
+		PointerGetDatum(tier),
+		TimestampTzGetDatum(now),
+		PointerGetDatum(oa_seal(org_id, webhook_secret)),
+		TimestampTzGetDatum(now),
+	};
+	int			level;
+
+	level = oa_statements_begin();
+	oa_statement_run(&insert, values, sign_up ? NULL : "     n");
+	oa_audit("create_org", org_id, NULL, uid, tier);
+	oa_statements_end(level);
+
+	*created_at = now;
+	return org_id;
+}
+
+/* Note that an org has signed up for API access. */
+void
+oa_sign_up_org(text *org_id, text *uid)
+{
+	static OaStatement update = {
+		.table = "orgs",
+		.text = "UPDATE overten_auth.orgs "
+		"SET api_access_since = pg_catalog.clock_timestamp() "
+		"WHERE org_id OPERATOR(pg_catalog.=) $1",
+		.nargs = 1,
+		.argtypes = {TEXTOID},
+	};
+	Datum		values[] = {PointerGetDatum(org_id)};
+	int			level;
+
+	level = oa_statements_begin();
+	oa_statement_run(&update, values, NULL);
+	oa_audit("allow_api_access", org_id, NULL, uid, NULL);
+	oa_statements_end(level);
+}
+
+/*
+ * overten_create_org(name text, tier text)
+ *		returns org_id, name, tier, created_at
+ *
+ * Errors: 22004, 22023 (also for a tier that does not exist).
+ */
+Datum
+overten_create_org(PG_FUNCTION_ARGS)
+{
+	text	   *name = oa_name_argument(fcinfo, 0, "org name",
+										OA_ORG_NAME_MAX);
+	text	   *tier = oa_text_argument(fcinfo, 1, "tier");
+	TupleDesc	descriptor;
+	Datum		values[4];
+	bool		nulls[4] = {false};
+	TimestampTz created_at;
+	int			level;
+
+	if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE ||
+		descriptor->natts != lengthof(values))
+		elog(ERROR, "unexpected result type of overten_create_org");
+
+	level = oa_statements_begin();
+	require_tier(tier);
+	oa_statements_end(level);
+
+	values[0] = PointerGetDatum(oa_create_org(name, tier, NULL, false,
+											  oa_make_webhook_secret(),
+											  &created_at));
+	values[1] = PointerGetDatum(name);
+	values[2] = PointerGetDatum(tier);
+	values[3] = TimestampTzGetDatum(created_at);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(descriptor, values,
+													  nulls)));
+}
+
+/*
+ * overten_set_tier(org_id text, tier text) returns boolean
+ *
+ * True if this call changed it.  Errors: 22004, 22023 for a tier that does
+ * not exist, 42704 for an org that does not.
+ */
+Datum
+overten_set_tier(PG_FUNCTION_ARGS)
+{
+	static OaStatement update = {
+		.table = "orgs",
+		.text = "UPDATE overten_auth.orgs SET tier = $2 "
+		"WHERE org_id OPERATOR(pg_catalog.=) $1 "
+		"AND tier OPERATOR(pg_catalog.<>) $2",
+		.nargs = 2,
+		.argtypes = {TEXTOID, TEXTOID},
+	};
+	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
+	text	   *tier = oa_text_argument(fcinfo, 1, "tier");
+	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(tier)};
+	bool		changed;
+	int			level;
+
+	level = oa_statements_begin();
+	require_tier(tier);
+	changed = oa_statement_run(&update, values, NULL) > 0;
+	if (changed)
+		oa_audit("set_tier", org_id, NULL, NULL, tier);
+	else
+		oa_require_org(org_id);
+	oa_statements_end(level);
+	PG_RETURN_BOOL(changed);
+}
+
+/*
+ * overten_set_api_access(org_id text, allowed boolean) returns boolean
+ *
+ * False suspends the org: its keys are refused until access is allowed again.
+ * True also signs up an org that has not signed up yet.  The keys are not
+ * touched.  True if this call changed anything.  Errors: 22004, 42704.
+ */
+Datum
+overten_set_api_access(PG_FUNCTION_ARGS)
+{
+	static OaStatement allow = {
+		.table = "orgs",
+		.text = "UPDATE overten_auth.orgs SET suspended_at = NULL, "
+		"api_access_since = COALESCE(api_access_since, "
+		"pg_catalog.clock_timestamp()) "
+		"WHERE org_id OPERATOR(pg_catalog.=) $1 "
+		"AND (suspended_at IS NOT NULL OR api_access_since IS NULL)",
+		.nargs = 1,
+		.argtypes = {TEXTOID},
+	};
+	static OaStatement suspend = {
+		.table = "orgs",
+		.text = "UPDATE overten_auth.orgs "
+		"SET suspended_at = pg_catalog.clock_timestamp() "
+		"WHERE org_id OPERATOR(pg_catalog.=) $1 AND suspended_at IS NULL",
+		.nargs = 1,
+		.argtypes = {TEXTOID},
+	};
+	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
+	Datum		values[] = {PointerGetDatum(org_id)};
+	bool		allowed;
+	bool		changed;
+	int			level;
+
+	oa_require_argument(fcinfo, 1, "allowed");
+	allowed = PG_GETARG_BOOL(1);
+
+	level = oa_statements_begin();
+	changed = oa_statement_run(allowed ? &allow : &suspend, values, NULL) > 0;
+	if (changed)
+		oa_audit(allowed ? "allow_api_access" : "suspend_api_access",
+				 org_id, NULL, NULL, NULL);
+	else
+		oa_require_org(org_id);
+	oa_statements_end(level);
+	PG_RETURN_BOOL(changed);
+}
+
+/*
+ * overten_list_orgs(uid text) returns setof
+ *		org_id, name, tier, created_at, api_access_since, suspended_at
+ *
+ * The orgs that a person is a member of, in the order of their creation.
+ * Errors: 22004, 22023.
+ */
+Datum
+overten_list_orgs(PG_FUNCTION_ARGS)
+{
+	static OaStatement list = {
+		.table = "orgs",
+		.text = "SELECT o.org_id, o.name, o.tier, o.created_at, "
+		"o.api_access_since, o.suspended_at "
+		"FROM overten_auth.members m JOIN overten_auth.orgs o "
+		"ON o.org_id OPERATOR(pg_catalog.=) m.org_id "
+		"WHERE m.uid OPERATOR(pg_catalog.=) $1 "
+		"ORDER BY o.created_at, o.org_id",
+		.nargs = 1,
+		.argtypes = {TEXTOID},
+	};
+	text	   *uid = oa_uid_argument(fcinfo, 0);
+	Datum		values[] = {PointerGetDatum(uid)};
+	int			level;
+
+	InitMaterializedSRF(fcinfo, 0);
+	level = oa_statements_begin();
+	oa_statement_run(&list, values, NULL);
+	oa_statement_return_rows(fcinfo);
+	oa_statements_end(level);
+	return (Datum) 0;
+}

@@ -1,0 +1,233 @@
+/*
+ * master_key_file.c
+ *		Reads the master key file.
+ *
+ * It has one key a line, 32 bytes in base64; blank lines and those that begin
+ * with # are comments.  It must be as private as the server's TLS key.  What is
+ * there is opened first and looked at then, so that nobody can exchange it in
+ * between; a symbolic link is as good as the file that it leads to.
+ *
+ * Nothing here raises, so the text of the file is on the stack, is cleared, and
+ * the descriptor is closed in any case.  No message holds a line of the file,
+ * or its path, which only superusers may see.
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "common/base64.h"
+#include "storage/fd.h"
+
+#include "sealing/master_keys.h"
+#include "sealing/sealing.h"
+#include "settings.h"
+
+/* Raise 55000 because nothing can be sealed; the detail says why. */
+void
+oa_no_master_key(const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("there is no master key to seal webhook secrets with"),
+			 errdetail_internal("%s", detail),
+			 errhint("Put the file that overten_auth.master_key_file names in order: copy it from the server whose values are here.")));
+}
+
+#define FILE_MAX		4096	/* bytes */
+#define KEY_BASE64_LEN	44		/* of OA_MASTER_KEY_LEN bytes */
+
+static bool
+fail(OaMasterKeyFile *file, const char *problem)
+{
+	strlcpy(file->problem, problem, sizeof(file->problem));
+	return false;
+}
+
+static bool
+fail_at(OaMasterKeyFile *file, int line, const char *what)
+{
+	snprintf(file->problem, sizeof(file->problem),
+			 "Line %d of the master key file %s.", line, what);
+	return false;
+}
+
+/* May the file be trusted?  The rules are those for the server's TLS key. */
+static bool
+check_status(OaMasterKeyFile *file)
+{
+	uid_t		owner = file->status.st_uid;
+	mode_t		mode = file->status.st_mode;
+
+	if (!S_ISREG(mode))
+		return fail(file, "The master key file is not a regular file.");
+	if (owner != geteuid() && owner != 0)
+		return fail(file, "The master key file must be owned by the database user or root.");
+	if ((owner == geteuid() && (mode & (S_IRWXG | S_IRWXO)) != 0) ||
+		(owner == 0 && (mode & (S_IWGRP | S_IXGRP | S_IRWXO)) != 0))
+		return fail(file, "The master key file has group or world access; allowed is 0600 or less if the database user owns it, 0640 or less if root does.");
+	return true;
+}
+
+/* Read what is open, one byte more than it may have.  Returns -1 on failure. */
+static int
+read_text(int fd, char *text)
+{
+	int			length = 0;
+
+	while (length <= FILE_MAX)
+	{
+		ssize_t		more = read(fd, text +length, FILE_MAX + 1 - length);
+
+		if (more < 0 && errno == EINTR)
+			continue;
+		if (more < 0)
+			return -1;
+		if (more == 0)
+			break;
+		length += (int) more;
+	}
+	return length;
+}
+
+/* Open, check and read the file.  Its length, or -1 with the problem. */
+static int
+load(OaMasterKeyFile *file, char *text)
+{
+	int			length = -1;
+	int			fd;
+
+	if (oa_master_key_file[0] == '\0')
+	{
+		(void) fail(file, "overten_auth.master_key_file is empty.");
+		return -1;
+	}
+
+	/* A pipe or a terminal in its place must not make us wait. */
+	fd = BasicOpenFile(oa_master_key_file,
+					   O_RDONLY | O_NONBLOCK | O_NOCTTY | PG_BINARY);
+	if (fd < 0)
+	{
+		file->missing = (errno == ENOENT);
+		snprintf(file->problem, sizeof(file->problem),
+				 file->missing ? "The master key file does not exist." :
+				 "The master key file could not be opened: %s.",
+				 strerror(errno));
+		if (stat(oa_master_key_file, &file->status) != 0)
+			memset(&file->status, 0, sizeof(file->status));
+		return -1;
+	}
+
+	if (fstat(fd, &file->status) != 0)
+		(void) fail(file, "The master key file could not be looked at.");
+	else if (check_status(file))
+	{
+		length = read_text(fd, text);
+		if (length < 0)
+			(void) fail(file, "The master key file could not be read.");
+	}
+	close(fd);
+	return length;
+}
+
+/* Take the key in a line that is not a comment, after the others. */
+static bool
+take_key(OaMasterKeyFile *file, OaMasterKey *keys, int line, const char *text,
+		 int length)
+{
+	uint8		decoded[OA_MASTER_KEY_LEN + 2]; /* the decoder wants room */
+	bool		is_key;
+
+	if (file->count == OA_MASTER_KEYS_MAX)
+		return fail_at(file, line, "is a key too many");
+
+	is_key = length == KEY_BASE64_LEN &&
+		pg_b64_decode(text, length, (void *) decoded,
+					  sizeof(decoded)) == OA_MASTER_KEY_LEN;
+	if (is_key)
+		memcpy(keys[file->count].bytes, decoded, OA_MASTER_KEY_LEN);
+	explicit_bzero(decoded, sizeof(decoded));
+	if (!is_key)
+		return fail_at(file, line, "is not 32 bytes in base64");
+
+	for (int i = 0; i < file->count; i++)
+	{
+		if (memcmp(keys[i].bytes, keys[file->count].bytes,
+				   OA_MASTER_KEY_LEN) == 0)
+			return fail_at(file, line, "repeats a key");
+	}
+	file->count++;
+	return true;
+}
+
+static bool
+is_space(char c)
+{
+	return c == ' ' || c == '\t' || c == '\r';
+}
+
+/* Take the keys out of the text of the file. */
+static bool
+parse(OaMasterKeyFile *file, OaMasterKey *keys, const char *text, int length)
+{
+	const char *at = text;
+	const char *end = text +length;
+
+	if (length > FILE_MAX)
+		return fail(file, "The master key file is too large.");
+
+	for (int line = 1; at < end; line++)
+	{
+		const char *newline = memchr(at, '\n', end - at);
+		const char *from = at;
+		const char *to = newline != NULL ? newline : end;
+
+		at = to + 1;
+		while (from < to && is_space(*from))
+			from++;
+		while (from < to && is_space(to[-1]))
+			to--;
+		if (from < to && *from != '#' &&
+			!take_key(file, keys, line, from, (int) (to - from)))
+			return false;
+	}
+	return file->count > 0 ||
+		fail(file, "The master key file holds no key.");
+}
+
+/*
+ * Read the file.  True if it is good: then the bytes of its keys, at most
+ * OA_MASTER_KEYS_MAX, are in "keys".  Else "file" says what is wrong, and the
+ * caller has to clear the keys.
+ */
+bool
+oa_read_master_key_file(OaMasterKeyFile *file, OaMasterKey *keys)
+{
+	char text[	FILE_MAX + 1];
+	int			length;
+	bool		good;
+
+	memset(file, 0, sizeof(*file));
+	length = load(file, text);
+	good = length >= 0 && parse(file, keys, text, length);
+	explicit_bzero(text, sizeof(text));
+	return good;
+}
+
+/* Is the file another than that which was read?  Costs a system call. */
+bool
+oa_master_key_file_has_changed(const OaMasterKeyFile *file)
+{
+	const struct stat *before = &file->status;
+	struct stat now;
+
+	if (stat(oa_master_key_file, &now) != 0)
+		memset(&now, 0, sizeof(now));
+	return now.st_dev != before->st_dev ||
+		now.st_ino != before->st_ino ||
+		now.st_size != before->st_size ||
+		now.st_mode != before->st_mode ||
+		now.st_uid != before->st_uid ||
+		memcmp(&now.st_mtim, &before->st_mtim, sizeof(now.st_mtim)) != 0 ||
+		memcmp(&now.st_ctim, &before->st_ctim, sizeof(now.st_ctim)) != 0;
+}

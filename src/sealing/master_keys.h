@@ -1,0 +1,31 @@
+/*
+ * master_keys.h
+ *		The master keys and their file, for the files of this directory.
+ */
+#ifndef OA_MASTER_KEYS_H
+#define OA_MASTER_KEYS_H
+
+#include <sys/stat.h>
+#include "sealing/sealing.h"
+
+/* new_master_key.c: the first master key of a cluster */
+extern bool oa_may_make_master_key(void);
+extern void oa_make_master_key_file(void);
+extern void oa_settle_master_key_file(void);
+
+/* master_key_file.c: the file of the keys that seal webhook secrets */
+#define OA_MASTER_KEYS_MAX		32
+
+typedef struct OaMasterKeyFile
+{
+	int			count;			/* keys */
+	bool		missing;
+	char		problem[200];	/* a sentence, or empty if it is good */
+	struct stat status;			/* zeros if there is none */
+} OaMasterKeyFile;
+
+extern void oa_no_master_key(const char *detail);
+extern bool oa_read_master_key_file(OaMasterKeyFile *file, OaMasterKey *keys);
+extern bool oa_master_key_file_has_changed(const OaMasterKeyFile *file);
+
+#endif							/* OA_MASTER_KEYS_H */

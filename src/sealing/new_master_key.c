@@ -1,0 +1,275 @@
+/*
+ * new_master_key.c
+ *		Makes the master key file of a new cluster, once.
+ *
+ * A key that has sealed something cannot be replaced, and a second one would
+ * only hide that the first is lost.  So the file is made by itself only if
+ * nothing can depend on another one: there is no file, this database holds no
+ * sealed value, and the data directory has no mark.  The mark is a file, put
+ * there before the first value of any database is sealed, which base backups
+ * copy with the rest.  Neither a standby that was made before nor pg_upgrade
+ * has it; there the look into the database has to do.
+ *
+ * Sessions of several databases may make either file at once.  Each writes its
+ * own under a temporary name and link()s that to the real one, which fails if
+ * there is one: so nothing is ever overwritten, and a full disk leaves no half
+ * of a file.  All of them use what is there then.  Whoever is about to decide
+ * that the key file may not be made has to look for it again afterwards, as the
+ * others may have made it, sealed and committed in the meantime.
+ *
+ * The mark is made after the directory of the key file has been flushed, and
+ * whoever does not find it does both.  So no value is sealed with a key that
+ * a crash could take away.
+ *
+ * A crash can leave the file with the temporary name, which holds a key, perhaps
+ * the one in use.  The first sealing of each session removes such files, when
+ * they are old enough to be nobody's work.
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "catalog/pg_type.h"
+#include "common/base64.h"
+#include "common/file_perm.h"
+#include "miscadmin.h"
+#include "port.h"
+#include "storage/fd.h"
+
+#include "sealing/master_keys.h"
+#include "sealing/sealing.h"
+#include "server/server.h"
+#include "settings.h"
+
+#define MARK_FILE	"overten_auth.sealed"	/* in the data directory */
+#define STALE_SECONDS	3600
+
+static const char mark_text[] =
+"overten_auth has sealed webhook secrets in this cluster.\n"
+"While this file is here, it makes no master key file by itself.\n";
+
+static const char key_file_comment[] =
+"# Master keys of overten_auth: the first seals webhook secrets, all open them.\n"
+"# Keep a copy of this file outside of backups of the database: without it the\n"
+"# secrets are lost.  Each standby and each new cluster needs it, too.\n";
+
+/* Does this database hold a sealed value, committed or of our own? */
+static bool
+database_has_sealed(void)
+{
+	static OaStatement find = {
+		.table = "orgs",
+		.latest = true,
+		.text = "SELECT 1 FROM overten_auth.orgs LIMIT 1",
+	};
+	int			level = oa_statements_begin();
+	bool		found = oa_statement_run(&find, NULL, NULL) > 0;
+
+	oa_statements_end(level);
+	return found;
+}
+
+static bool
+cluster_is_marked(void)
+{
+	struct stat status;
+
+	return stat(MARK_FILE, &status) == 0;
+}
+
+/*
+ * May the file be made, if there is none?  Raises 25006 where nothing could be
+ * sealed anyway: on a standby and in a read-only transaction.
+ */
+bool
+oa_may_make_master_key(void)
+{
+	PreventCommandIfReadOnly("the sealing of webhook secrets");
+	return !cluster_is_marked() && !database_has_sealed();
+}
+
+/* Write a new file and flush it.  Returns an errno, 0 on success. */
+static int
+write_file(const char *path, mode_t mode, const char *bytes, size_t length)
+{
+	int			error = 0;
+	int			fd = BasicOpenFilePerm(path, O_WRONLY | O_CREAT | O_EXCL |
+									   PG_BINARY, mode);
+
+	if (fd < 0)
+		return errno;
+
+	errno = 0;
+	if (write(fd, bytes, length) != (ssize_t) length)
+		error = errno != 0 ? errno : ENOSPC;
+	else if (pg_fsync(fd) != 0)
+		error = errno;
+	if (close(fd) != 0 && error == 0)
+		error = errno;
+	return error;
+}
+
+/*
+ * Split a path into its directory, "." if it names none, and the name in it.
+ * Returns the name.
+ */
+static const char *
+split_path(const char *path, char *directory)
+{
+	const char *slash = last_dir_separator(path);
+
+	strlcpy(directory, path, MAXPGPATH);
+	get_parent_directory(directory);
+	if (directory[0] == '\0')
+		strlcpy(directory, ".", MAXPGPATH);
+	return slash != NULL ? slash + 1 : path;
+}
+
+/* Is it the temporary name of a file: NAME.xxxxxxxx.tmp? */
+static bool
+is_temporary(const char *candidate, const char *name)
+{
+	size_t		length = strlen(name);
+
+	return strncmp(candidate, name, length) == 0 &&
+		candidate[length] == '.' &&
+		strspn(candidate + length + 1, "0123456789abcdef") == 8 &&
+		strcmp(candidate + length + 9, ".tmp") == 0;
+}
+
+/* Is it a file of ours that nobody has written to for a while? */
+static bool
+is_stale(const char *path)
+{
+	struct stat status;
+
+	return lstat(path, &status) == 0 && S_ISREG(status.st_mode) &&
+		status.st_uid == geteuid() &&
+		status.st_mtime < time(NULL) - STALE_SECONDS;
+}
+
+/* Remove what crashes have left beside a file.  It is no matter if that fails. */
+static void
+remove_stale_files(const char *path)
+{
+	char		directory[MAXPGPATH];
+	const char *name = split_path(path, directory);
+	DIR		   *dir = AllocateDir(directory);
+	struct dirent *entry;
+
+	while (dir != NULL &&
+		   (entry = ReadDirExtended(dir, directory, LOG_SERVER_ONLY)) != NULL)
+	{
+		char		candidate[MAXPGPATH * 2];
+
+		if (!is_temporary(entry->d_name, name))
+			continue;
+		snprintf(candidate, sizeof(candidate), "%s/%s", directory,
+				 entry->d_name);
+		if (is_stale(candidate) && unlink(candidate) != 0)
+			ereport(LOG_SERVER_ONLY,
+					(errcode_for_file_access(),
+					 errmsg("could not remove a temporary file of overten_auth: %m")));
+	}
+	if (dir != NULL)
+		FreeDir(dir);
+}
+
+/*
+ * Make a file as a whole, unless there is one by now.  Returns an errno, 0 if
+ * it is there.
+ */
+static int
+make_file(const char *path, mode_t mode, const char *bytes, size_t length)
+{
+	char		temporary[MAXPGPATH];
+	uint32		number;
+	int			error;
+
+	oa_draw_random(&number, sizeof(number));
+	snprintf(temporary, sizeof(temporary), "%s.%08x.tmp", path, number);
+	error = write_file(temporary, mode, bytes, length);
+	if (error == 0 && link(temporary, path) != 0 && errno != EEXIST)
+		error = errno;
+	unlink(temporary);
+	return error;
+}
+
+/* Flush the directory that a file is in, so that its name survives a crash. */
+static void
+flush_directory(const char *path)
+{
+	char		directory[MAXPGPATH];
+
+	(void) split_path(path, directory);
+	fsync_fname_ext(directory, true, true, ERROR);
+}
+
+static void
+fail(const char *what, int error)
+{
+	char		detail[200];
+
+	snprintf(detail, sizeof(detail), "%s could not be made: %s.", what,
+			 strerror(error));
+	oa_no_master_key(detail);
+}
+
+/*
+ * Make the file, with a new key, unless there is one by now.  Raises 55000 if
+ * that is not possible.
+ */
+void
+oa_make_master_key_file(void)
+{
+	uint8		key[OA_MASTER_KEY_LEN];
+	char text[	sizeof(key_file_comment) + 64];
+	size_t		length = strlen(key_file_comment);
+	int			encoded;
+	int			error = EINVAL;
+
+	memcpy(text, key_file_comment, length);
+	oa_draw_random(key, sizeof(key));
+	encoded = pg_b64_encode((const void *) key, sizeof(key), text +length,
+							(int) (sizeof(text) - length) - 1);
+	if (encoded > 0)
+	{
+		length += encoded;
+		text[		length++] = '\n';
+
+		error = make_file(oa_master_key_file, S_IRUSR | S_IWUSR, text, length);
+	}
+	explicit_bzero(key, sizeof(key));
+	explicit_bzero(text, sizeof(text));
+	if (error != 0)
+		fail("The master key file", error);
+}
+
+/*
+ * See to it that the file that was read stays, and that no other is made once
+ * something has been sealed with it.  Called before something is.
+ */
+void
+oa_settle_master_key_file(void)
+{
+	static bool settled = false;
+	int			error;
+
+	if (settled)
+		return;
+	remove_stale_files(oa_master_key_file);
+	remove_stale_files(MARK_FILE);
+	if (!cluster_is_marked())
+	{
+		PreventCommandIfReadOnly("the sealing of webhook secrets");
+		flush_directory(oa_master_key_file);
+		error = make_file(MARK_FILE, pg_file_create_mode, mark_text,
+						  strlen(mark_text));
+		if (error != 0)
+			fail("The mark in the data directory", error);
+		flush_directory(MARK_FILE);
+	}
+	settled = true;
+}

@@ -1,0 +1,220 @@
+/*
+ * arguments.c
+ *		The rules for text that people choose: names, reasons, user ids.
+ *
+ * Each guard takes what the caller was given and raises if it breaks a rule;
+ * no message repeats the text.  Lengths count characters of the server
+ * encoding, as users do.
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+
+#include "server/server.h"
+#include "text/text.h"
+
+/* Raise 22004 if an argument, called "what" in the message, is NULL. */
+void
+oa_require_argument(FunctionCallInfo fcinfo, int n, const char *what)
+{
+	if (PG_ARGISNULL(n))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", what)));
+}
+
+/* A text argument that must not be NULL. */
+text	   *
+oa_text_argument(FunctionCallInfo fcinfo, int n, const char *what)
+{
+	oa_require_argument(fcinfo, n, what);
+	return PG_GETARG_TEXT_PP(n);
+}
+
+/*
+ * The bytes of an argument of whatever length; none if it is NULL.  False if
+ * there are more than "max": then they have not been read.
+ */
+bool
+oa_bounded_argument(FunctionCallInfo fcinfo, int n, int max,
+					const char **bytes, int *length)
+{
+	struct varlena *value;
+
+	*bytes = "";
+	*length = 0;
+	if (PG_ARGISNULL(n))
+		return true;
+	if (toast_raw_datum_size(PG_GETARG_DATUM(n)) > VARHDRSZ + (Size) max)
+		return false;
+
+	value = PG_DETOAST_DATUM_PACKED(PG_GETARG_DATUM(n));
+	*bytes = VARDATA_ANY(value);
+	*length = VARSIZE_ANY_EXHDR(value);
+	return true;
+}
+
+/*
+ * Does the text have 1 to max_characters characters?  Its bytes are looked at
+ * first, so that a huge text is not counted through.
+ */
+static bool
+has_length(const char *bytes, int length, int max_characters)
+{
+	return length > 0 &&
+		length <= max_characters * MAX_MULTIBYTE_CHAR_LEN &&
+		pg_mbstrlen_with_len(bytes, length) <= max_characters;
+}
+
+/*
+ * The rule that a name or a user id breaks, or OA_TEXT_GOOD.  Characters are
+ * looked at in Unicode, whatever the server's encoding: single bytes that are
+ * control characters in one are parts of letters in another.
+ */
+static OaTextRule
+check_text(const char *bytes, int length, int max_characters,
+		   OaTextRule (*check_characters) (const char *utf8, int length))
+{
+	int			utf8_length;
+	char	   *utf8;
+
+	if (!has_length(bytes, length, max_characters))
+		return OA_TEXT_LENGTH;
+	utf8 = oa_server_to_utf8(bytes, length, &utf8_length);
+	return utf8 == NULL ? OA_TEXT_ENCODING :
+		check_characters(utf8, utf8_length);
+}
+
+/*
+ * What a text must be by a rule: the end of a sentence that begins with what
+ * the text is.
+ */
+const char *
+oa_text_rule(OaTextRule rule, int max_characters)
+{
+	switch (rule)
+	{
+		case OA_TEXT_GOOD:
+			break;
+		case OA_TEXT_LENGTH:
+			return psprintf("must have 1 to %d characters", max_characters);
+		case OA_TEXT_CONTROL_CHARACTER:
+			return "must not contain control characters";
+		case OA_TEXT_BIDIRECTIONAL:
+			return "must not contain bidirectional controls";
+		case OA_TEXT_NONCHARACTER:
+			return "must not contain tag characters or noncharacters";
+		case OA_TEXT_INVISIBLE:
+			return "must have a visible character";
+		case OA_TEXT_ENDS:
+			return "must begin and end with a visible character";
+		case OA_TEXT_ENCODING:
+			return "must have only characters that Unicode and the database's encoding have in common";
+	}
+	elog(ERROR, "unexpected rule %d", rule);
+	return NULL;				/* keep the compiler quiet */
+}
+
+/*
+ * Trim spaces off a name and check it.  Returns what is to be stored, or NULL
+ * and the rule that it breaks.
+ */
+text	   *
+oa_trim_name(text *name, int max_characters, OaTextRule *broken)
+{
+	const char *bytes = VARDATA_ANY(name);
+	int			length = VARSIZE_ANY_EXHDR(name);
+
+	while (length > 0 && bytes[0] == ' ')
+	{
+		bytes++;
+		length--;
+	}
+	while (length > 0 && bytes[length - 1] == ' ')
+		length--;
+
+	*broken = check_text(bytes, length, max_characters,
+						 oa_check_name_characters);
+	return *broken == OA_TEXT_GOOD ?
+		cstring_to_text_with_len(bytes, length) : NULL;
+}
+
+/*
+ * Raise the error of a rule, 22023, or 22021 for bytes that are no text in the
+ * server's encoding.
+ */
+static void
+refuse_text(const char *what, OaTextRule broken, int max_characters)
+{
+	ereport(ERROR,
+			(errcode(broken == OA_TEXT_ENCODING ?
+					 ERRCODE_CHARACTER_NOT_IN_REPERTOIRE :
+					 ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s %s", what, oa_text_rule(broken, max_characters))));
+}
+
+/*
+ * A name for SQL functions, trimmed; "what" names it in the error.  One that is
+ * huge, with the spaces around it, is refused unread.
+ */
+text	   *
+oa_check_name(Datum name, const char *what, int max_characters)
+{
+	OaTextRule	broken = OA_TEXT_LENGTH;
+	text	   *trimmed = NULL;
+
+	if (toast_raw_datum_size(name) <= VARHDRSZ + OA_NAME_BYTES_MAX)
+		trimmed = oa_trim_name(DatumGetTextPP(name), max_characters, &broken);
+	if (trimmed == NULL)
+		refuse_text(what, broken, max_characters);
+	return trimmed;
+}
+
+/* The nth argument as a name, which must not be NULL. */
+text	   *
+oa_name_argument(FunctionCallInfo fcinfo, int n, const char *what,
+				 int max_characters)
+{
+	oa_require_argument(fcinfo, n, what);
+	return oa_check_name(PG_GETARG_DATUM(n), what, max_characters);
+}
+
+/* The nth argument as a reason, which may be NULL. */
+text	   *
+oa_reason_argument(FunctionCallInfo fcinfo, int n)
+{
+	if (PG_ARGISNULL(n))
+		return NULL;
+	return oa_check_name(PG_GETARG_DATUM(n), "reason", OA_REASON_MAX);
+}
+
+/* The rule that a person's uid breaks, or OA_TEXT_GOOD. */
+OaTextRule
+oa_check_uid(text *uid)
+{
+	return check_text(VARDATA_ANY(uid), VARSIZE_ANY_EXHDR(uid), OA_UID_MAX,
+					  oa_check_uid_characters);
+}
+
+/*
+ * The nth argument as a person's uid.  It has 1 to 128 characters, as Firebase
+ * has it, and is stored byte for byte.
+ */
+text	   *
+oa_uid_argument(FunctionCallInfo fcinfo, int n)
+{
+	OaTextRule	broken = OA_TEXT_LENGTH;
+	text	   *uid = NULL;
+
+	oa_require_argument(fcinfo, n, "uid");
+	if (toast_raw_datum_size(PG_GETARG_DATUM(n)) <= VARHDRSZ + OA_NAME_BYTES_MAX)
+	{
+		uid = PG_GETARG_TEXT_PP(n);
+		broken = oa_check_uid(uid);
+	}
+	if (broken != OA_TEXT_GOOD)
+		refuse_text("uid", broken, OA_UID_MAX);
+	return uid;
+}

@@ -1,0 +1,90 @@
+/*
+ * audit.c
+ *		Writes the audit log: who did what, and when, in the same transaction.
+ *
+ * Rows are written by the functions that act, not by triggers: a restore
+ * would fire those again.  What is rolled back leaves no row, and what has
+ * committed cannot be without one.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "server/server.h"
+
+PG_FUNCTION_INFO_V1(overten_refuse_change);
+
+/*
+ * Who acts: the role of the session, or one of our background workers, by its
+ * type.  Others' workers run what a role has told them to.
+ */
+static const char *
+actor(void)
+{
+	if (MyBgworkerEntry != NULL &&
+		strcmp(MyBgworkerEntry->bgw_library_name, "overten_auth") == 0)
+		return MyBgworkerEntry->bgw_type;
+	return GetUserNameFromId(GetSessionUserId(), false);
+}
+
+/*
+ * Write one row.  Called between oa_statements_begin() and _end().
+ *
+ * "uid" is the person on whose behalf the session acts, NULL if it acts for
+ * itself.  "detail" says what changed to what; it never holds a secret.
+ */
+void
+oa_audit(const char *action, text *org_id, text *key_id, text *uid,
+		 text *detail)
+{
+	static OaStatement insert = {
+		.table = "audit_log",
+		.text = "INSERT INTO overten_auth.audit_log "
+		"(action, org_id, key_id, actor, uid, detail) "
+		"VALUES ($1, $2, $3, $4, $5, $6)",
+		.nargs = 6,
+		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID},
+	};
+	Datum		values[] = {
+		CStringGetTextDatum(action),
+		PointerGetDatum(org_id),
+		PointerGetDatum(key_id),
+		CStringGetTextDatum(actor()),
+		PointerGetDatum(uid),
+		PointerGetDatum(detail),
+	};
+	char		nulls[lengthof(values)];
+
+	for (int i = 0; i < lengthof(values); i++)
+		nulls[i] = DatumGetPointer(values[i]) == NULL ? 'n' : ' ';
+	oa_statement_run(&insert, values, nulls);
+}
+
+/*
+ * The function of the trigger "refuse_change".  Raises 42501 for every
+ * statement that would change or remove rows.
+ */
+Datum
+overten_refuse_change(PG_FUNCTION_ARGS)
+{
+	Relation	table;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("refuse_change must be called by a trigger")));
+
+	table = ((TriggerData *) fcinfo->context)->tg_relation;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("%s is append only",
+					quote_qualified_identifier(get_namespace_name(RelationGetNamespace(table)),
+											   RelationGetRelationName(table)))));
+	return PointerGetDatum(NULL);	/* keep the compiler quiet */
+}

@@ -1,0 +1,142 @@
+/*
+ * problem.c
+ *		What can be wrong with a request: the fixed answers, in HTTP and in SQL.
+ *
+ * Each problem has one status, code and message, whoever asks, so that no
+ * answer tells more than another.  None repeats anything of the request: the
+ * message about a parameter says which rule is broken.
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+
+#include "server/server.h"
+
+#define CHALLENGE			"Bearer realm=\"overten\""
+#define CHALLENGE_INVALID	CHALLENGE ", error=\"invalid_token\""
+
+static const OaProblemText problems[] = {
+	[OA_PATH_TOO_LONG] = {
+		400, "invalid_request",
+		"The path with its query must not have more than 8192 bytes."
+	},
+	[OA_NOT_FOUND] = {
+		404, "not_found",
+		"There is no such endpoint."
+	},
+	[OA_METHOD_NOT_ALLOWED] = {
+		405, "method_not_allowed",
+		"This endpoint does not take this method."
+	},
+	[OA_UNREADABLE_HEADERS] = {
+		400, "invalid_request",
+		"The headers must be at most 256 strings, each with a name of its own, and 256 kB in all."
+	},
+	[OA_UNSUPPORTED_MEDIA_TYPE] = {
+		415, "unsupported_media_type",
+		"The body must be application/json."
+	},
+	[OA_PAYLOAD_TOO_LARGE] = {
+		413, "payload_too_large",
+		"The body must not have more than 16 KiB."
+	},
+	[OA_MISSING_CREDENTIALS] = {
+		401, "missing_credentials",
+		"The Authorization header must carry a Bearer credential.",
+		CHALLENGE
+	},
+	[OA_TWO_CREDENTIALS] = {
+		400, "invalid_request",
+		"The request carries two different credentials."
+	},
+	[OA_INVALID_API_KEY] = {
+		401, "invalid_api_key",
+		"The API key is not valid.",
+		CHALLENGE_INVALID
+	},
+	[OA_INVALID_TOKEN] = {
+		401, "invalid_token",
+		"The Firebase ID token is not valid.",
+		CHALLENGE_INVALID
+	},
+	[OA_EXPIRED_TOKEN] = {
+		401, "expired_token",
+		"The Firebase ID token has expired.",
+		CHALLENGE_INVALID
+	},
+	[OA_AUTH_UNAVAILABLE] = {
+		503, "auth_unavailable",
+		"Firebase ID tokens cannot be verified at the moment.",
+		NULL, "30"
+	},
+	[OA_INVALID_JSON] = {
+		400, "invalid_json",
+		"The body is not valid JSON."
+	},
+	[OA_NOT_AN_OBJECT] = {
+		400, "invalid_request",
+		"The body must be a JSON object."
+	},
+	[OA_NOT_ONE_ORG] = {
+		400, "invalid_request",
+		"A sign-up has either org_name or existing_org_id, and not both.",
+		.sqlstate = ERRCODE_INVALID_PARAMETER_VALUE
+	},
+	[OA_INVALID_PARAMETER] = {
+		400, "invalid_parameter",
+		NULL,
+		.sqlstate = ERRCODE_INVALID_PARAMETER_VALUE
+	},
+	[OA_ORGANIZATION_NOT_FOUND] = {
+		404, "organization_not_found",
+		"There is no such organization.",
+		.sqlstate = ERRCODE_UNDEFINED_OBJECT
+	},
+	[OA_KEY_NOT_FOUND] = {
+		404, "key_not_found",
+		"There is no such API key."
+	},
+	[OA_ALREADY_SIGNED_UP] = {
+		409, "already_signed_up",
+		"The organization has API access already.",
+		.sqlstate = ERRCODE_DUPLICATE_OBJECT
+	},
+	[OA_ORG_LIMIT_REACHED] = {
+		409, "org_limit_reached",
+		"You have as many organizations as you can have.",
+		.sqlstate = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
+	},
+	[OA_API_ACCESS_DISABLED] = {
+		403, "api_access_disabled",
+		"The organization has no API access.",
+		.sqlstate = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+	},
+	[OA_KEY_LIMIT_REACHED] = {
+		409, "key_limit_reached",
+		"The organization has as many API keys as it can have.",
+		.sqlstate = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
+	},
+	[OA_SERVICE_UNAVAILABLE] = {
+		503, "service_unavailable",
+		"The service is not available at the moment.",
+		NULL, "1"
+	},
+};
+
+/* The answer to a problem; not for OA_NO_PROBLEM. */
+const OaProblemText *
+oa_problem_text(OaProblem problem)
+{
+	Assert(problem > OA_NO_PROBLEM && problem < lengthof(problems));
+	return &problems[problem];
+}
+
+/* What the answer says to people. */
+const char *
+oa_problem_message(OaProblem problem, const OaFault *fault)
+{
+	const char *message = oa_problem_text(problem)->message;
+
+	return message != NULL ? message :
+		psprintf("%s %s.", fault->param, fault->rule);
+}

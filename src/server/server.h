@@ -1,0 +1,137 @@
+/*
+ * server.h
+ *		What the files of the extension ask of the server: SQL, arguments and
+ *		results of functions, the audit log, digests, random bytes, a clock.
+ */
+#ifndef OA_SERVER_H
+#define OA_SERVER_H
+
+#include "overten_auth.h"
+#include "text/text.h"
+#include "executor/spi.h"
+#include "utils/snapshot.h"
+
+/* digest.c: SHA-256 */
+#define OA_DIGEST_LEN	32
+
+extern void oa_digest(const char *bytes, int length, uint8 *digest);
+
+/* random.c: random bytes, and text made of them */
+#define OA_ID_LEN		24		/* "org_" or "key_" and 20 characters */
+#define OA_ALPHABET_LEN	62
+
+extern const char oa_alphabet[OA_ALPHABET_LEN + 1];
+
+extern void oa_draw_random(void *bytes, size_t length);
+extern void oa_random_characters(char *buffer, int length);
+extern text *oa_make_id(const char *prefix);
+extern text *oa_make_webhook_secret(void);
+
+/* clock.c: a clock that nobody sets */
+extern int64 oa_monotonic_ms(void);
+
+/* arguments.c: arguments, and the text that people choose */
+#define OA_KEY_NAME_MAX	64		/* characters, after trimming */
+#define OA_ORG_NAME_MAX	100
+#define OA_REASON_MAX	200
+#define OA_UID_MAX		128		/* Firebase's own limit */
+#define OA_NAME_BYTES_MAX	8192	/* of one in SQL, with spaces around it */
+
+extern void oa_require_argument(FunctionCallInfo fcinfo, int n,
+								const char *what);
+extern text *oa_text_argument(FunctionCallInfo fcinfo, int n,
+							  const char *what);
+extern bool oa_bounded_argument(FunctionCallInfo fcinfo, int n, int max,
+								const char **bytes, int *length);
+extern text *oa_name_argument(FunctionCallInfo fcinfo, int n,
+							  const char *what, int max_characters);
+extern text *oa_reason_argument(FunctionCallInfo fcinfo, int n);
+extern text *oa_uid_argument(FunctionCallInfo fcinfo, int n);
+extern const char *oa_text_rule(OaTextRule rule, int max_characters);
+extern text *oa_trim_name(text *name, int max_characters, OaTextRule *broken);
+extern text *oa_check_name(Datum name, const char *what, int max_characters);
+extern OaTextRule oa_check_uid(text *uid);
+
+/* statement.c: the extension's own SQL, run as the owner of its tables */
+#define OA_STATEMENT_ARGS 10
+
+typedef struct OaStatement
+{
+	const char *table;			/* whose owner runs it */
+	const char *text;			/* constant; every name and operator qualified */
+	bool		latest;			/* read-only, under the latest snapshot */
+	int			nargs;
+	Oid			argtypes[OA_STATEMENT_ARGS];
+	SPIPlanPtr	plan;			/* kept once prepared */
+} OaStatement;
+
+extern int	oa_statements_begin(void);
+extern uint64 oa_statement_run(OaStatement *statement, const Datum *values,
+							   const char *nulls);
+extern uint64 oa_statement_run_under(OaStatement *statement,
+									 const Datum *values, const char *nulls,
+									 Snapshot snapshot);
+extern Datum oa_statement_result(int row, int column, bool *isnull);
+extern text *oa_statement_text(int row, int column);
+extern bool oa_statement_bool(int row, int column);
+extern void oa_statement_return_rows(FunctionCallInfo fcinfo);
+extern void oa_statement_return_row(FunctionCallInfo fcinfo, int row);
+extern void oa_statement_return_changed(FunctionCallInfo fcinfo, int row,
+										int column, Datum value);
+extern void oa_statements_end(int guc_level);
+
+/* audit.c: the audit log */
+extern void oa_audit(const char *action, text *org_id, text *key_id,
+					 text *uid, text *detail);
+
+/* secrecy.c: keeping statements out of the log */
+extern void oa_secrecy_begin(ErrorContextCallback *callback);
+extern void oa_secrecy_end(ErrorContextCallback *callback);
+
+/* row_type.c: the SQL type of a row */
+extern void oa_set_row_type(HeapTupleHeader row, TupleDesc columns,
+							FmgrInfo *function, Oid *checked_type);
+
+/* single_row.c: set-returning functions with at most one row */
+extern bool oa_single_row_was_returned(FunctionCallInfo fcinfo);
+extern Datum oa_return_single_row(FunctionCallInfo fcinfo,
+								  HeapTupleHeader row);
+
+/* pgcrypto.c: functions of that extension */
+extern bytea *oa_hmac_sha256(bytea *key, bytea *message);
+
+/* problem.c: what can be wrong with a request, in HTTP and in SQL */
+typedef enum OaProblem
+{
+	OA_NO_PROBLEM,
+	OA_PATH_TOO_LONG, OA_NOT_FOUND, OA_METHOD_NOT_ALLOWED,
+	OA_UNREADABLE_HEADERS, OA_UNSUPPORTED_MEDIA_TYPE, OA_PAYLOAD_TOO_LARGE,
+	OA_MISSING_CREDENTIALS, OA_TWO_CREDENTIALS, OA_INVALID_API_KEY,
+	OA_INVALID_TOKEN, OA_EXPIRED_TOKEN, OA_AUTH_UNAVAILABLE, OA_INVALID_JSON,
+	OA_NOT_AN_OBJECT, OA_NOT_ONE_ORG, OA_INVALID_PARAMETER,
+	OA_ORGANIZATION_NOT_FOUND, OA_KEY_NOT_FOUND, OA_ALREADY_SIGNED_UP,
+	OA_ORG_LIMIT_REACHED, OA_API_ACCESS_DISABLED, OA_KEY_LIMIT_REACHED,
+	OA_SERVICE_UNAVAILABLE
+} OaProblem;
+
+typedef struct OaProblemText
+{
+	int			status;			/* HTTP */
+	const char *code;
+	const char *message;		/* NULL: what is wrong with the parameter */
+	const char *challenge;		/* WWW-Authenticate, or NULL */
+	const char *retry_after;	/* seconds, or NULL */
+	int			sqlstate;		/* where a SQL function has the problem too */
+} OaProblemText;
+
+/* What is wrong with a parameter, for OA_INVALID_PARAMETER. */
+typedef struct OaFault
+{
+	const char *param;			/* its name */
+	const char *rule;			/* the end of a sentence that begins with it */
+} OaFault;
+
+extern const OaProblemText *oa_problem_text(OaProblem problem);
+extern const char *oa_problem_message(OaProblem problem, const OaFault *fault);
+
+#endif							/* OA_SERVER_H */

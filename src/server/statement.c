@@ -1,0 +1,248 @@
+/*
+ * statement.c
+ *		Runs the extension's own SQL, as the owner of its tables.
+ *
+ * EXECUTE on a function is all that its caller needs, so the statements run
+ * with the rights of the owner of the table that they are about, in the way of
+ * foreign keys: SECURITY_LOCAL_USERID_CHANGE forbids SET ROLE meanwhile, and
+ * search_path is pg_catalog and pg_temp, though no statement has a name or an
+ * operator that is looked up by it.  An error undoes both with its
+ * (sub)transaction.
+ *
+ * A worker's session is a superuser's, though its tables may belong to a role
+ * that is none and has put triggers on them.  So there
+ * SECURITY_RESTRICTED_OPERATION leaves nothing for the end of the transaction,
+ * where a deferred trigger would run with the rights of the session.
+ *
+ * Nothing that a row holds is to reach the log: plans are generic, whatever
+ * plan_cache_mode says, so that auto_explain shows $1 and not a value, and a
+ * row that breaks a constraint is not put into the message.
+ *
+ * Between oa_statements_begin() and oa_statements_end() the memory context is
+ * SPI's: what is to be returned must be made before or after, or be copied, as
+ * oa_statement_text() does.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "server/server.h"
+
+/* The role that owns a table of the extension. */
+static Oid
+table_owner(const char *table)
+{
+	Oid			relid = get_relname_relid(table,
+										  get_namespace_oid(OA_SCHEMA, true));
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table %s.%s does not exist", OA_SCHEMA, table),
+				 errhint("Run CREATE EXTENSION overten_auth in this database.")));
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/* Set a setting until oa_statements_end(). */
+static void
+set_meanwhile(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/* Begin to run statements; the result goes to oa_statements_end(). */
+int
+oa_statements_begin(void)
+{
+	int			guc_level;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	guc_level = NewGUCNestLevel();
+	set_meanwhile("search_path", "pg_catalog, pg_temp");
+	/* Of the statement's own wish, only "auto" takes notice. */
+	set_meanwhile("plan_cache_mode", "auto");
+	return guc_level;
+}
+
+/* End it. */
+void
+oa_statements_end(int guc_level)
+{
+	AtEOXact_GUC(false, guc_level);
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "SPI_finish failed");
+}
+
+/*
+ * Keep the row that breaks a constraint out of messages, and say what to do
+ * when the library is newer than the tables.
+ */
+static void
+amend_error(void *arg)
+{
+	int			code = geterrcode();
+
+	if (ERRCODE_TO_CATEGORY(code) == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
+		errdetail_internal("The row is not shown, for it may hold a secret.");
+	if (code == ERRCODE_UNDEFINED_COLUMN || code == ERRCODE_UNDEFINED_TABLE)
+		errhint("Run ALTER EXTENSION overten_auth UPDATE.");
+}
+
+/* Execute a plan: under a snapshot, or else under one of SPI's. */
+static int
+execute(OaStatement *statement, Datum *values, const char *nulls,
+		Snapshot snapshot)
+{
+	if (snapshot == InvalidSnapshot)
+		return SPI_execute_plan(statement->plan, values, nulls, false, 0);
+	return SPI_execute_snapshot(statement->plan, values, nulls, snapshot,
+								InvalidSnapshot, true, false, 0);
+}
+
+/*
+ * Run a statement and return the number of rows that it returned or wrote.
+ * "nulls" has an 'n' for each NULL, or is NULL if there is none.
+ */
+uint64
+oa_statement_run(OaStatement *statement, const Datum *values,
+				 const char *nulls)
+{
+	Snapshot	snapshot;
+	uint64		count;
+
+	if (!statement->latest)
+		return oa_statement_run_under(statement, values, nulls,
+									  InvalidSnapshot);
+
+	/* What is to be counted is counted as it is now. */
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	count = oa_statement_run_under(statement, values, nulls, snapshot);
+	UnregisterSnapshot(snapshot);
+	return count;
+}
+
+/* The same under a registered snapshot, read-only. */
+uint64
+oa_statement_run_under(OaStatement *statement, const Datum *values,
+					   const char *nulls, Snapshot snapshot)
+{
+	ErrorContextCallback callback;
+	Oid			caller;
+	int			context;
+	int			result;
+
+	callback.callback = amend_error;
+	callback.arg = NULL;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+
+	GetUserIdAndSecContext(&caller, &context);
+	SetUserIdAndSecContext(table_owner(statement->table),
+						   context | SECURITY_LOCAL_USERID_CHANGE |
+						   (MyBackendType == B_BG_WORKER ?
+							SECURITY_RESTRICTED_OPERATION : 0));
+	if (statement->plan == NULL)
+	{
+		SPIPlanPtr	plan = SPI_prepare_cursor(statement->text,
+											  statement->nargs,
+											  statement->argtypes,
+											  CURSOR_OPT_GENERIC_PLAN);
+
+		if (plan == NULL || SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not prepare \"%s\": %s", statement->text,
+				 SPI_result_code_string(SPI_result));
+		statement->plan = plan;
+	}
+	result = execute(statement, unconstify(Datum *, values), nulls, snapshot);
+	if (result < 0)
+		elog(ERROR, "could not run \"%s\": %s", statement->text,
+			 SPI_result_code_string(result));
+	SetUserIdAndSecContext(caller, context);
+	error_context_stack = callback.previous;
+	return SPI_processed;
+}
+
+/* One value of the last statement's result, in SPI's memory. */
+Datum
+oa_statement_result(int row, int column, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
+						 column, isnull);
+}
+
+/* A text of the last statement's result, in the caller's memory, or NULL. */
+text	   *
+oa_statement_text(int row, int column)
+{
+	bool		isnull;
+	Datum		value = oa_statement_result(row, column, &isnull);
+
+	if (isnull)
+		return NULL;
+	value = PointerGetDatum(DatumGetTextPP(value));
+	return (text *) DatumGetPointer(SPI_datumTransfer(value, false, -1));
+}
+
+/* A boolean of it that is not NULL. */
+bool
+oa_statement_bool(int row, int column)
+{
+	bool		isnull;
+
+	return DatumGetBool(oa_statement_result(row, column, &isnull));
+}
+
+/*
+ * Hand a row of the last statement's result to the caller of a set-returning
+ * function, which has to have called InitMaterializedSRF() before.
+ */
+void
+oa_statement_return_row(FunctionCallInfo fcinfo, int row)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	tuplestore_puttuple(rsinfo->setResult, SPI_tuptable->vals[row]);
+}
+
+/* The same with another value in a column. */
+void
+oa_statement_return_changed(FunctionCallInfo fcinfo, int row, int column,
+							Datum value)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	TupleDesc	descriptor = SPI_tuptable->tupdesc;
+	Datum		values[MaxTupleAttributeNumber];
+	bool		nulls[MaxTupleAttributeNumber];
+
+	heap_deform_tuple(SPI_tuptable->vals[row], descriptor, values, nulls);
+	values[column - 1] = value;
+	nulls[column - 1] = false;
+	tuplestore_putvalues(rsinfo->setResult, descriptor, values, nulls);
+}
+
+/* Hand all its rows to it. */
+void
+oa_statement_return_rows(FunctionCallInfo fcinfo)
+{
+	int			count = (int) SPI_processed;
+
+	for (int row = 0; row < count; row++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		oa_statement_return_row(fcinfo, row);
+	}
+}

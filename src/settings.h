@@ -1,0 +1,36 @@
+/*
+ * settings.h
+ *		The settings of the extension.
+ */
+#ifndef OA_SETTINGS_H
+#define OA_SETTINGS_H
+
+#include "utils/guc.h"
+
+/* The databases that overten_auth.databases can name. */
+#define OA_DATABASES_MAX	64
+
+/* Bytes of an id; Google's have 30, or a domain more. */
+#define OA_FIREBASE_ID_MAX	100
+
+/* Each is described in settings.c, where it is defined. */
+extern int	oa_cache_entries;
+extern bool oa_record_use_without_preload;
+extern bool oa_verify_on_standby;
+extern char *oa_firebase_project_id;
+extern char *oa_firebase_tenant;
+extern int	oa_clock_skew;
+extern int	oa_max_keys_per_org;
+extern int	oa_max_keys_total_per_org;
+extern int	oa_max_orgs_per_uid;
+extern char *oa_signing_keys_command;
+extern int	oa_trust_forwarded_for;
+extern int	oa_flush_interval;
+extern int	oa_usage_retention;
+extern char *oa_databases;
+extern int	oa_max_tracked_keys;
+extern char *oa_master_key_file;
+
+extern void oa_define_settings(GucIntAssignHook cache_entries_changed);
+
+#endif							/* OA_SETTINGS_H */

@@ -1,0 +1,86 @@
+/*
+ * fetch_request.c
+ *		Asks the key worker for a fetch, and waits for it.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "utils/timestamp.h"
+
+#include "databases/databases.h"
+#include "settings.h"
+#include "signing_keys/signing_keys.h"
+
+PG_FUNCTION_INFO_V1(overten_refresh_signing_keys);
+
+StaticAssertDecl(OA_REQUEST_SECONDS == 30, "also in the message below");
+
+static void
+refuse(const char *detail, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("signing keys were not fetched"),
+			 errdetail_internal("%s", detail),
+			 hint != NULL ? errhint("%s", hint) : 0));
+}
+
+/* The session's database, if keys can be fetched for it. */
+static OaDatabase *
+find_database(void)
+{
+	OaDatabase *database = oa_my_database();
+
+	if (oa_shared_since() == 0)
+		refuse("The library is not preloaded.",
+			   "Add overten_auth to shared_preload_libraries, or load keys with overten_load_signing_keys().");
+	if (database == NULL)
+		refuse("The background workers do not look after this database.",
+			   "Add it to overten_auth.databases.");
+	if (RecoveryInProgress())
+		refuse("This is a standby; it has the keys of its primary.", NULL);
+	if (oa_firebase_project_id[0] == '\0')
+		refuse("No Firebase project is configured.",
+			   "Set overten_auth.firebase_project_id.");
+	if (oa_signing_keys_command[0] == '\0')
+		refuse("There is no command to fetch them with.",
+			   "Set overten_auth.signing_keys_command.");
+	return database;
+}
+
+/* Raise 55000 for a fetch that failed. */
+static void
+report_failure(OaDatabase *database)
+{
+	OaDatabase	copy;
+
+	oa_copy_database(database, &copy);
+	refuse(oa_readable_message(copy.keys.outcome),
+		   "The keys are as they were; the server log may say more.");
+}
+
+/*
+ * overten_refresh_signing_keys() returns integer
+ *
+ * Has signing keys fetched now, and returns how many there are then that have
+ * not expired.  Raises 55000, with the reason as its detail, if they are not
+ * fetched, or not in 30 seconds.
+ */
+Datum
+overten_refresh_signing_keys(PG_FUNCTION_ARGS)
+{
+	OaDatabase *database = find_database();
+	TimestampTz last;
+
+	switch (oa_ask_worker(database, &database->keys.requests))
+	{
+		case OA_REQUEST_DONE:
+			break;
+		case OA_REQUEST_FAILED:
+			report_failure(database);
+			break;
+		case OA_REQUEST_WAITS:
+			refuse("It took longer than 30 seconds.", "See the server log.");
+	}
+	PG_RETURN_INT32(oa_count_signing_keys(&last));
+}

@@ -1,0 +1,263 @@
+/*
+ * fetch_worker.c
+ *		A background worker that fetches the signing keys of a database once.
+ *
+ * The launcher starts it when a fetch is due or asked for.  While the command
+ * runs it is connected to nothing, so that nobody has to wait for it, DROP
+ * DATABASE least of all; then it connects, loads the keys, and exits.
+ *
+ * A try is booked as a failure when it begins, with the time of the next one,
+ * and a success corrects that: so whatever ends the worker, the launcher does
+ * not start it over and over.  Requests are numbered: a fetch that began after
+ * a request fulfils it, or fails it.
+ */
+#include "postgres.h"
+
+#include "commands/dbcommands.h"
+#include "commands/extension.h"
+#include "common/pg_prng.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
+
+#include "databases/databases.h"
+#include "settings.h"
+#include "signing_keys/fetch.h"
+#include "signing_keys/signing_keys.h"
+
+/*
+ * How long fetched keys are good for beyond the time at which the answer says
+ * that they should be asked for again: what Google and those who repair a
+ * server have time for.
+ */
+#define KEYS_GRACE	USECS_PER_DAY
+
+PGDLLEXPORT void oa_fetch_worker_main(Datum argument);
+
+/* Of this process, which lives for one fetch. */
+static uint64 begun_with;		/* requests that it has to fulfil */
+static TimestampTz begun_at;
+static bool has_ended = false;
+
+/* Begin, unless another worker is at it. */
+static bool
+begin(OaFetchState *keys)
+{
+	bool		begins;
+	uint32		random = pg_prng_uint32(&pg_global_prng_state);
+
+	begun_at = GetCurrentTimestamp();
+	oa_lock_databases(LW_EXCLUSIVE);
+	begins = keys->worker == NULL;
+	if (begins)
+	{
+		keys->worker = MyProc;
+		begun_with = keys->requests.asked;
+		if (keys->failures < INT_MAX)
+			keys->failures++;
+		keys->tried_at = begun_at;
+		keys->next_fetch_at = oa_next_fetch_at(begun_at, 0, keys->failures,
+											   random);
+		strlcpy(keys->outcome, "The worker is fetching.", OA_OUTCOME_MAX);
+	}
+	oa_unlock_databases();
+	return begins;
+}
+
+/* Note a failure, and say so in the log. */
+static void
+note_failure(OaDatabase *database, const char *outcome, const char *said)
+{
+	OaFetchState *keys = &database->keys;
+	TimestampTz now = GetCurrentTimestamp();
+	uint32		random = pg_prng_uint32(&pg_global_prng_state);
+	int			seconds;
+
+	oa_lock_databases(LW_EXCLUSIVE);
+	keys->requests.failed = Max(keys->requests.failed, begun_with);
+	strlcpy(keys->outcome, outcome, OA_OUTCOME_MAX);
+	keys->next_fetch_at = oa_next_fetch_at(now, 0, keys->failures, random);
+	seconds = (keys->next_fetch_at - now) / USECS_PER_SEC;
+	oa_unlock_databases();
+
+	ereport(LOG,
+			(errmsg("could not fetch signing keys for database \"%s\"",
+					database->name),
+			 said[0] != '\0' ?
+			 errdetail("%s It said: %s", outcome, said) :
+			 errdetail_internal("%s", outcome),
+			 errhint("The keys are as they were; the next try is in about %d seconds.",
+					 seconds)));
+}
+
+/* Note a success. */
+static void
+note_success(OaDatabase *database, const char *outcome, int max_age)
+{
+	OaFetchState *keys = &database->keys;
+	uint32		random = pg_prng_uint32(&pg_global_prng_state);
+	int			failures;
+
+	oa_lock_databases(LW_EXCLUSIVE);
+	failures = keys->failures - 1;	/* this try is none */
+	keys->failures = 0;
+	keys->fetched_at = begun_at;
+	keys->next_fetch_at = oa_next_fetch_at(begun_at, max_age, 0, random);
+	keys->requests.done = begun_with;
+	strlcpy(keys->outcome, outcome, OA_OUTCOME_MAX);
+	oa_unlock_databases();
+
+	ereport(failures > 0 ? LOG : DEBUG1,
+			(errmsg("fetched signing keys for database \"%s\"",
+					database->name),
+			 errdetail_internal("%s", outcome)));
+}
+
+/* Leave the database's struct, whatever the reason for exiting. */
+static void
+leave(int code, Datum argument)
+{
+	OaDatabase *database = (OaDatabase *) DatumGetPointer(argument);
+
+	if (!has_ended)
+		note_failure(database,
+					 "The worker ended early; the server log says why.", "");
+
+	oa_lock_databases(LW_EXCLUSIVE);
+	database->keys.worker = NULL;
+	oa_wake_launcher();
+	oa_unlock_databases();
+	ConditionVariableBroadcast(&database->keys.requests.changed);
+}
+
+/* What is to be loaded, and how many keys there are then. */
+typedef struct Load
+{
+	const OaFetch *fetch;
+	const char *database;		/* that they are for, by name */
+	bool		renamed;		/* is this another one now? */
+	int			count;			/* -1: the extension is not there */
+	char		skipped[OA_SKIPPED_MAX];	/* keys that are not among them */
+} Load;
+
+/* Bring what was fetched into the tables, in a transaction. */
+static void
+load(void *argument)
+{
+	Load	   *load = argument;
+	const OaFetch *fetch = load->fetch;
+	TimestampTz not_after;
+
+	not_after = begun_at + fetch->max_age * USECS_PER_SEC + KEYS_GRACE;
+	oa_worker_begin();
+	/* While we are connected, it gets no other name. */
+	load->renamed = strcmp(get_database_name(MyDatabaseId),
+						   load->database) != 0;
+	if (load->renamed)
+		load->count = 0;
+	else if (!OidIsValid(get_extension_oid("overten_auth", true)))
+		load->count = -1;
+	else if (fetch->document != NULL)
+		load->count = oa_load_signing_keys(fetch->document, fetch->length,
+										   not_after, load->skipped);
+	else
+		load->count = oa_extend_signing_keys(not_after);
+	oa_worker_commit();
+}
+
+/* Load what was fetched; what came of it is the outcome. */
+static bool
+try_to_load(OaDatabase *database, OaFetch *fetch)
+{
+	Load		job = {.fetch = fetch,.database = database->name};
+	char		failure[OA_FAILURE_MAX];
+
+	fetch->said[0] = '\0';
+	if (!oa_run_job(load, &job, "loading signing keys", failure))
+	{
+		snprintf(fetch->outcome, OA_OUTCOME_MAX, "They could not be loaded: %.*s.",
+				 pg_mbcliplen(failure, strlen(failure), 120), failure);
+		return false;
+	}
+	if (job.renamed)
+		strlcpy(fetch->outcome,
+				"The database was renamed while they were fetched.",
+				OA_OUTCOME_MAX);
+	else if (job.count < 0)
+		strlcpy(fetch->outcome, "The database does not have the extension.",
+				OA_OUTCOME_MAX);
+	else if (job.count == 0)
+		strlcpy(fetch->outcome,
+				"The answer says that nothing has changed, but there are no keys.",
+				OA_OUTCOME_MAX);
+	else
+		snprintf(fetch->outcome, OA_OUTCOME_MAX, "%d %s%s.%s%s%s", job.count,
+				 job.count == 1 ? "key" : "keys",
+				 fetch->document != NULL ? "" : ", unchanged",
+				 job.skipped[0] != '\0' ? " Skipped: " : "", job.skipped,
+				 job.skipped[0] != '\0' ? "." : "");
+	return job.count > 0;
+}
+
+/* The database's OID, now that it is to be connected to. */
+static Oid
+find_oid(OaDatabase *database)
+{
+	Oid			oid;
+
+	oa_lock_databases(LW_SHARED);
+	oid = database->oid;
+	oa_unlock_databases();
+	return oid;
+}
+
+/* Connect, and load what was fetched. */
+static bool
+bring_home(OaDatabase *database, OaFetch *fetch)
+{
+	Oid			oid = find_oid(database);
+
+	if (!OidIsValid(oid))
+	{
+		strlcpy(fetch->outcome, "The database does not exist any more.",
+				OA_OUTCOME_MAX);
+		return false;
+	}
+	BackgroundWorkerInitializeConnectionByOid(oid, InvalidOid, 0);
+	oa_prepare_worker_session();
+
+	/* From here on the server's own handler is the better one. */
+	pqsignal(SIGTERM, die);
+	if (ShutdownRequestPending)
+		proc_exit(0);
+	return try_to_load(database, fetch);
+}
+
+void
+oa_fetch_worker_main(Datum argument)
+{
+	OaDatabase *database = oa_database(DatumGetInt32(argument));
+	OaFetch		fetch;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	BackgroundWorkerUnblockSignals();
+
+	if (!begin(&database->keys))
+		proc_exit(0);
+	before_shmem_exit(leave, PointerGetDatum(database));
+
+	if (oa_fetch_signing_keys(oa_signing_keys_command, &fetch) &&
+		bring_home(database, &fetch))
+		note_success(database, fetch.outcome, fetch.max_age);
+	else
+		note_failure(database, fetch.outcome, fetch.said);
+	has_ended = true;
+	proc_exit(0);
+}

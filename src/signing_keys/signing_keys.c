@@ -1,0 +1,391 @@
+/*
+ * signing_keys.c
+ *		Replaces the set of signing keys by the one in a published document.
+ *
+ * Whoever can put a key here can make tokens for anybody.  What a document has to
+ * be, and which of its keys are skipped, key_document.c says; one that cannot be
+ * used is an error, and the old set stays.  Keys that the new set does not hold
+ * stop working in all sessions with the commit.
+ *
+ * One load runs at a time, readers go on.  The old set is read under the
+ * latest snapshot, since that of a REPEATABLE READ transaction may miss what
+ * another load has added; then the two sets would be merged.  A document that
+ * says what the table says already writes nothing: every write makes all
+ * sessions empty their caches.
+ *
+ * Keys that were fetched stop working some time after they could last be
+ * fetched, which is why each fetch has to move their end.  So that this is
+ * written once an hour at most, such ends are rounded down to full hours.
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "lookup/lookup.h"
+#include "server/server.h"
+#include "settings.h"
+#include "signing_keys/fetch.h"
+#include "signing_keys/signing_keys.h"
+#include "text/text.h"
+
+PG_FUNCTION_INFO_V1(overten_load_signing_keys);
+
+/* The end of fetched keys: not after this time, but for a finite one rounded. */
+static TimestampTz
+round_end(TimestampTz not_after)
+{
+	return not_after == DT_NOEND ? DT_NOEND :
+		not_after - not_after % USECS_PER_HOUR;
+}
+
+/* Seconds since 1970 as a timestamp; no certificate's time is beyond. */
+static TimestampTz
+timestamp_of(int64 seconds)
+{
+	return (seconds - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) *
+			(int64) SECS_PER_DAY) * USECS_PER_SEC;
+}
+
+/* "skipped" says which keys were, or is empty. */
+static void
+refuse_document(const char *problem, const char *skipped)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("signing keys document is not usable"),
+			 errdetail_internal(skipped[0] != '\0' ? "%s Skipped: %s." : "%s",
+								problem, skipped),
+			 errhint("The signing keys are as they were.")));
+}
+
+/*
+ * A key of a document as a row that is not used after a time.  NULL if the
+ * server's encoding cannot hold its id, which no token can name then.
+ */
+static OaSigningKeyRow *
+make_row(const OaPublishedKey *key, TimestampTz not_after)
+{
+	OaSigningKeyRow *row = palloc(sizeof(OaSigningKeyRow));
+
+	row->kid = oa_utf8_to_text(key->kid, key->kid_length);
+	if (row->kid == NULL)
+		return NULL;
+	row->public_key = palloc(VARHDRSZ + key->public_key_length);
+	SET_VARSIZE(row->public_key, VARHDRSZ + key->public_key_length);
+	memcpy(VARDATA(row->public_key), key->public_key, key->public_key_length);
+	row->certificate_expires_at =
+		key->expires ? timestamp_of(key->expires_at) : DT_NOEND;
+	row->expires_at = Min(row->certificate_expires_at, not_after);
+	row->own = true;
+	return row;
+}
+
+/* The usable keys of a document that has been parsed, as rows. */
+static List *
+make_rows(OaSigningKeyDocument *document, TimestampTz not_after)
+{
+	List	   *rows = NIL;
+
+	for (int i = 0; i < document->count; i++)
+	{
+		OaSigningKeyRow *row = make_row(&document->keys[i], not_after);
+
+		if (row != NULL)
+			rows = lappend(rows, row);
+		else
+			document->skipped[OA_FLAW_ID]++;
+	}
+	return rows;
+}
+
+/*
+ * Parse a document into a list of rows, or raise.  "skipped", of OA_SKIPPED_MAX
+ * bytes, says which keys were skipped; *count_skipped is how many.
+ */
+static List *
+parse(const char *text, int length, TimestampTz not_after, char *skipped,
+	  int *count_skipped)
+{
+	OaSigningKeyDocument *document = palloc0(sizeof(OaSigningKeyDocument));
+	OaJsonNode *nodes = palloc(OA_JSON_NODES(length) * sizeof(OaJsonNode));
+	int64		now = timestamptz_to_time_t(GetCurrentTimestamp());
+	List	   *volatile rows = NIL;
+
+	PG_TRY();
+	{
+		const char *problem = oa_parse_signing_keys(text, length, nodes, now,
+													oa_clock_skew, document);
+
+		if (problem == NULL)
+			rows = make_rows(document, not_after);
+		*count_skipped = oa_describe_skipped(document, skipped,
+											 OA_SKIPPED_MAX);
+		if (problem == NULL && rows == NIL)
+			problem = "There is no usable key in it.";
+		if (problem != NULL)
+			refuse_document(problem, skipped);
+	}
+	PG_FINALLY();
+	{
+		oa_free_signing_keys(document);
+	}
+	PG_END_TRY();
+	return rows;
+}
+
+/* Is there a row with the same id and key, and, if asked for, ends? */
+static bool
+has_row(List *rows, const OaSigningKeyRow *wanted, bool same_ends)
+{
+	ListCell   *cell;
+
+	foreach(cell, rows)
+	{
+		const OaSigningKeyRow *row = lfirst(cell);
+
+		if (same_ends &&
+			(row->expires_at != wanted->expires_at ||
+			 row->certificate_expires_at != wanted->certificate_expires_at))
+			continue;
+		if (VARSIZE(row->kid) == VARSIZE(wanted->kid) &&
+			memcmp(row->kid, wanted->kid, VARSIZE(row->kid)) == 0 &&
+			VARSIZE(row->public_key) == VARSIZE(wanted->public_key) &&
+			memcmp(row->public_key, wanted->public_key,
+				   VARSIZE(row->public_key)) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Do two lists hold the same keys?  Ids are unique in each. */
+static bool
+same_set(List *a, List *b, bool same_ends)
+{
+	ListCell   *cell;
+
+	if (list_length(a) != list_length(b))
+		return false;
+	foreach(cell, a)
+	{
+		if (!has_row(b, lfirst(cell), same_ends))
+			return false;
+	}
+	return true;
+}
+
+/* Keep other loads out until the end of the transaction. */
+static void
+lock_table(void)
+{
+	static OaStatement lock = {
+		.table = "signing_keys",
+		.text = "LOCK TABLE overten_auth.signing_keys "
+		"IN SHARE ROW EXCLUSIVE MODE",
+	};
+
+	oa_statement_run(&lock, NULL, NULL);
+}
+
+/* Delete the old set, of which all rows must be seen. */
+static void
+delete_rows(int expected)
+{
+	static OaStatement delete = {
+		.table = "signing_keys",
+		.text = "DELETE FROM overten_auth.signing_keys",
+	};
+
+	if (oa_statement_run(&delete, NULL, NULL) != expected)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to concurrent update"),
+				 errdetail("Another transaction has loaded signing keys."),
+				 errhint("The transaction might succeed if retried.")));
+}
+
+static void
+insert_row(const OaSigningKeyRow *row)
+{
+	static OaStatement insert = {
+		.table = "signing_keys",
+		.text = "INSERT INTO overten_auth.signing_keys "
+		"(kid, public_key, expires_at, certificate_expires_at) "
+		"VALUES ($1, $2, $3, $4)",
+		.nargs = 4,
+		.argtypes = {TEXTOID, BYTEAOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
+	};
+	char		nulls[] = "    ";
+	Datum		values[] = {
+		PointerGetDatum(row->kid),
+		PointerGetDatum(row->public_key),
+		TimestampTzGetDatum(row->expires_at),
+		TimestampTzGetDatum(row->certificate_expires_at),
+	};
+
+	if (row->expires_at == DT_NOEND)
+		nulls[2] = 'n';
+	if (row->certificate_expires_at == DT_NOEND)
+		nulls[3] = 'n';
+	oa_statement_run(&insert, values, nulls);
+}
+
+/*
+ * Make the table hold exactly these rows.  That the same keys are good for
+ * some more hours is nothing for the audit log.
+ */
+static void
+replace(List *rows, bool fetched)
+{
+	int			level = oa_statements_begin();
+	OaRead		read;
+	List	   *old;
+
+	lock_table();
+	oa_store_begin_read(&read, OA_SIGNING_KEYS);
+	old = oa_store_read_signing_keys(&read);
+	oa_store_end_read(&read);
+
+	if (!same_set(old, rows, true))
+	{
+		ListCell   *cell;
+
+		delete_rows(list_length(old));
+		foreach(cell, rows)
+		{
+			insert_row(lfirst(cell));
+		}
+		if (!fetched || !same_set(old, rows, false))
+			oa_audit("load_signing_keys", NULL, NULL, NULL,
+					 cstring_to_text(psprintf("%d", list_length(rows))));
+		ForceSyncCommit();
+	}
+	oa_statements_end(level);
+}
+
+/*
+ * Make the keys of a document that was fetched, and was good then, the signing
+ * keys, none of them for longer than not_after.  Returns how many there are;
+ * "skipped", of OA_SKIPPED_MAX bytes, says which were not taken.  Raises as
+ * overten_load_signing_keys() does.
+ */
+int
+oa_load_signing_keys(const char *utf8, int length, TimestampTz not_after,
+					 char *skipped)
+{
+	int			count_skipped;
+	List	   *rows = parse(utf8, length, round_end(not_after), skipped,
+							 &count_skipped);
+
+	replace(rows, true);
+	return list_length(rows);
+}
+
+/*
+ * The document has not changed since it was fetched: use its keys longer, but
+ * none longer than its certificate or not_after.  Returns how many keys there
+ * are that have not expired.  A key that was loaded by hand has the end of its
+ * certificate, or none, already, and keeps it.
+ */
+int
+oa_extend_signing_keys(TimestampTz not_after)
+{
+	static OaStatement extend = {
+		.table = "signing_keys",
+		.text = "UPDATE overten_auth.signing_keys "
+		"SET expires_at = LEAST(certificate_expires_at, $1) "
+		"WHERE expires_at OPERATOR(pg_catalog.<) "
+		"LEAST(certificate_expires_at, $1)",
+		.nargs = 1,
+		.argtypes = {TIMESTAMPTZOID},
+	};
+	static OaStatement current = {
+		.table = "signing_keys",
+		.text = "SELECT FROM overten_auth.signing_keys "
+		"WHERE COALESCE(expires_at OPERATOR(pg_catalog.>) "
+		"pg_catalog.clock_timestamp(), true)",
+	};
+	Datum		end = TimestampTzGetDatum(round_end(not_after));
+	int			level = oa_statements_begin();
+	int			count;
+
+	lock_table();
+	oa_statement_run(&extend, &end, NULL);
+	count = oa_statement_run(&current, NULL, NULL);
+	oa_statements_end(level);
+	return count;
+}
+
+/*
+ * How many signing keys there are that have not expired, by the latest state,
+ * and when the last of them does; 0 if there are none.
+ */
+int
+oa_count_signing_keys(TimestampTz *last_expires_at)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			count = 0;
+	OaRead		read;
+	ListCell   *cell;
+
+	*last_expires_at = 0;
+	oa_store_begin_read(&read, OA_SIGNING_KEYS);
+	foreach(cell, oa_store_read_signing_keys(&read))
+	{
+		const OaSigningKeyRow *row = lfirst(cell);
+
+		if (row->expires_at <= now)
+			continue;
+		count++;
+		*last_expires_at = Max(*last_expires_at, row->expires_at);
+	}
+	oa_store_end_read(&read);
+	return count;
+}
+
+/*
+ * overten_load_signing_keys(keys json) returns integer
+ *
+ * Makes the keys of a document, an object of PEM certificates by key id or a
+ * JWK set, the signing keys, and returns how many there are.  A certificate's
+ * key expires with it, a JWK does not.  A NOTICE counts the keys that were
+ * skipped.  Raises 22023 if the document is not usable, 40001 in a transaction above READ COMMITTED whose
+ * snapshot is older than the set.
+ */
+Datum
+overten_load_signing_keys(PG_FUNCTION_ARGS)
+{
+	ErrorContextCallback secrecy;
+	text	   *document;
+	char	   *server_text;
+	char	   *utf8;
+	char		skipped[OA_SKIPPED_MAX];
+	int			count_skipped;
+	List	   *rows;
+
+	/* A document may hold a private key by mistake. */
+	oa_secrecy_begin(&secrecy);
+	oa_require_argument(fcinfo, 0, "keys");
+
+	/* Real ones have about 5 kB.  Looked at before it is detoasted. */
+	if (toast_raw_datum_size(PG_GETARG_DATUM(0)) >
+		OA_SIGNING_KEY_DOCUMENT_MAX + VARHDRSZ)
+		refuse_document("It has more than 256 kB.", "");
+
+	document = PG_GETARG_TEXT_PP(0);
+	server_text = text_to_cstring(document);
+	utf8 = pg_server_to_any(server_text, strlen(server_text), PG_UTF8);
+	rows = parse(utf8, strlen(utf8), DT_NOEND, skipped, &count_skipped);
+	replace(rows, false);
+	if (count_skipped > 0)
+		ereport(NOTICE,
+				(errmsg("signing keys that cannot be used were skipped: %d",
+						count_skipped),
+				 errdetail_internal("Skipped: %s.", skipped)));
+	oa_secrecy_end(&secrecy);
+	PG_RETURN_INT32(list_length(rows));
+}

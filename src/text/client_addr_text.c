@@ -1,0 +1,107 @@
+/*
+ * client_addr_text.c
+ *		Addresses of clients as HTTP writes them.
+ *
+ * Nothing in this file allocates or raises: test/fuzz runs it by itself.
+ */
+#include "postgres.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
+#include "text/text.h"
+
+/* An IPv4 address of 4 bytes. */
+void
+oa_set_ipv4(OaClientAddr *addr, const void *bytes)
+{
+	addr->family = 4;
+	memcpy(addr->bytes, bytes, sizeof(struct in_addr));
+}
+
+/* An IPv6 address of 16 bytes, which may be an IPv4 address in disguise. */
+void
+oa_set_ipv6(OaClientAddr *addr, const void *bytes)
+{
+	struct in6_addr in6;
+
+	memcpy(&in6, bytes, sizeof(in6));
+	if (IN6_IS_ADDR_V4MAPPED(&in6))
+		oa_set_ipv4(addr, &in6.s6_addr[12]);
+	else
+	{
+		addr->family = 6;
+		memcpy(addr->bytes, &in6, sizeof(addr->bytes));
+	}
+}
+
+/*
+ * Read an address.  A port behind it, and brackets around IPv6, are left out,
+ * as proxies write them.  What is no address gives family 0: it is not known.
+ */
+void
+oa_parse_client_addr(const char *value, int length, OaClientAddr *addr)
+{
+	char		copy[INET6_ADDRSTRLEN + 8];
+	char	   *start = copy;
+	char	   *end;
+	struct in_addr in;
+	struct in6_addr in6;
+
+	memset(addr, 0, sizeof(*addr));
+	while (length > 0 && *value == ' ')
+	{
+		value++;
+		length--;
+	}
+	while (length > 0 && value[length - 1] == ' ')
+		length--;
+	if (length >= sizeof(copy))
+		return;
+	memcpy(copy, value, length);
+	copy[length] = '\0';
+
+	if (copy[0] == '[')
+	{
+		start++;
+		end = strchr(start, ']');
+		if (end == NULL)
+			return;
+		*end = '\0';
+	}
+	else
+	{
+		end = strchr(start, ':');
+		if (end != NULL && strchr(end + 1, ':') == NULL)
+			*end = '\0';
+	}
+
+	if (inet_pton(AF_INET, start, &in) == 1)
+		oa_set_ipv4(addr, &in);
+	else if (inet_pton(AF_INET6, start, &in6) == 1)
+		oa_set_ipv6(addr, &in6);
+}
+
+/*
+ * Find the n-th of the comma-separated parts of a list, from the right.  False
+ * if there are not so many.
+ */
+bool
+oa_find_from_right(const char *list, int n, const char **start, int *length)
+{
+	const char *end = list + strlen(list);
+
+	for (;;)
+	{
+		*start = end;
+		while (*start > list && (*start)[-1] != ',')
+			(*start)--;
+		if (--n == 0)
+			break;
+		if (*start == list)
+			return false;
+		end = *start - 1;
+	}
+	*length = (int) (end - *start);
+	return true;
+}

@@ -1,0 +1,120 @@
+/*
+ * text.h
+ *		Text and its forms, without any state of the server: base64url, JSON,
+ *		times, addresses, encodings, and which characters people may use.
+ */
+#ifndef OA_TEXT_H
+#define OA_TEXT_H
+
+#include "overten_auth.h"
+#include "datatype/timestamp.h"
+
+/* base64url.c: tokens, as text */
+#define OA_TOKEN_MAX			(16 * 1024) /* real ones have 1 to 2 kB */
+#define OA_TOKEN_SEGMENTS		3
+#define OA_BASE64URL_DECODED(n) ((n) / 4 * 3 + 2)
+#define OA_BASE64URL_ENCODED(n) (((n) + 2) / 3 * 4)
+
+typedef struct OaTokenSegment
+{
+	const char *text;
+	int			length;
+} OaTokenSegment;
+
+extern bool oa_split_token(const char *token, int length,
+						   OaTokenSegment *segments);
+extern int	oa_base64url_decode(const char *text, int length,
+								unsigned char *bytes);
+extern int	oa_base64url_encode(const unsigned char *bytes, int length,
+								char *text);
+
+/*
+ * strict_json.c: JSON that has only one reading.  The limits hold all that
+ * Firebase can put into a token, whose custom claims have at most 1000 bytes.
+ */
+#define OA_JSON_DEPTH_MAX		512
+#define OA_JSON_MEMBERS_MAX		256
+#define OA_JSON_NODES(length)	((length) / 2 + 2)
+
+typedef enum OaJsonType
+{
+	OA_JSON_OBJECT, OA_JSON_ARRAY, OA_JSON_STRING, OA_JSON_NUMBER,
+	OA_JSON_TRUE, OA_JSON_FALSE, OA_JSON_NULL
+} OaJsonType;
+
+typedef struct OaJsonNode
+{
+	int			start;			/* in the text; of a string, its first byte */
+	int			length;			/* in the text; of a string, without quotes */
+	int			next;			/* the node after this and all it holds */
+	uint32		hash;			/* of a member's name */
+	uint8		type;			/* an OaJsonType */
+	bool		escaped;		/* a string with escape sequences */
+	uint16		count;			/* of an object, its members */
+} OaJsonNode;
+
+extern const char *oa_json_parse_value(const char *json, int length,
+									   OaJsonNode *nodes, int capacity);
+extern const char *oa_json_parse(const char *json, int length,
+								 OaJsonNode *nodes, int capacity);
+extern const OaJsonNode *oa_json_member(const char *json,
+										const OaJsonNode *nodes,
+										const OaJsonNode *object,
+										const char *name);
+extern double oa_json_number(const char *json, const OaJsonNode *node);
+
+/* json_string.c: the strings in it */
+extern int	oa_utf8_length(const unsigned char *at, const unsigned char *end);
+extern const char *oa_json_skip_string(const unsigned char **at,
+									   const unsigned char *end,
+									   bool *escaped);
+extern bool oa_json_equals(const char *json, const OaJsonNode *node,
+						   const char *expected);
+extern bool oa_json_same(const char *json, const OaJsonNode *a,
+						 const OaJsonNode *b);
+extern uint32 oa_json_hash(const char *json, const OaJsonNode *node);
+extern int	oa_json_unescape(const char *json, const OaJsonNode *node,
+							 char *out);
+
+/* encoding.c: between the server's encoding and UTF-8, without errors */
+extern char *oa_server_to_utf8(const char *bytes, int length,
+							   int *utf8_length);
+extern bool oa_utf8_to_server(const char **bytes, int *length);
+extern text *oa_utf8_to_text(const char *utf8, int length);
+extern text *oa_json_to_text(const char *json, const OaJsonNode *node);
+
+/* rfc3339.c: times */
+extern bool oa_parse_time(const char *time_text, TimestampTz *time);
+
+/* text_rules.c: which characters the text of people may have */
+typedef enum OaTextRule
+{
+	OA_TEXT_GOOD,
+	OA_TEXT_LENGTH,
+	OA_TEXT_CONTROL_CHARACTER,
+	OA_TEXT_BIDIRECTIONAL,
+	OA_TEXT_NONCHARACTER,
+	OA_TEXT_INVISIBLE,
+	OA_TEXT_ENDS,
+	OA_TEXT_ENCODING
+} OaTextRule;
+
+extern OaTextRule oa_check_name_characters(const char *utf8, int length);
+extern OaTextRule oa_check_uid_characters(const char *utf8, int length);
+
+/* Where a request comes from. */
+typedef struct OaClientAddr
+{
+	uint8		family;			/* 4 or 6; 0 if it is not known */
+	uint8		bytes[8];		/* an IPv4 address, or the first half of IPv6 */
+} OaClientAddr;
+
+/* client_addr_text.c: as text, and in full */
+extern void oa_set_ipv4(OaClientAddr *addr, const void *bytes);
+extern void oa_set_ipv6(OaClientAddr *addr, const void *bytes);
+extern bool oa_find_from_right(const char *list, int n, const char **start,
+							   int *length);
+extern void oa_parse_client_addr(const char *value, int length,
+								 OaClientAddr *addr);
+
+#endif							/* OA_TEXT_H */

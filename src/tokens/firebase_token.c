@@ -1,0 +1,361 @@
+/*
+ * firebase_token.c
+ *		From the text of a Firebase ID token to whom it is about.
+ *
+ *	token -> size -> SHA-256 -> cache -> form (token_reader.c) -> rules
+ *		  (token_rules.c) -> signature (key_ring.c) -> expiry -> row
+ *
+ * A refusal says which rule is broken, in a constant sentence.  It never holds
+ * a part of the token, and its statement does not reach the log.
+ *
+ * A good token is cached under its SHA-256, by the protocol of cache.c; what
+ * depends on the clock or on a setting is looked at again on every use.
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/htup_details.h"
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "lookup/lookup.h"
+#include "server/server.h"
+#include "settings.h"
+#include "signing_keys/signing_keys.h"
+#include "text/text.h"
+#include "tokens/token.h"
+#include "tokens/tokens.h"
+
+/* SQLSTATE of a good token that has expired. */
+#define ERRCODE_TOKEN_EXPIRED MAKE_SQLSTATE('2', '8', 'O', 'A', '1')
+
+enum
+{
+	RESULT_UID, RESULT_EMAIL, RESULT_EMAIL_VERIFIED, RESULT_NAME,
+	RESULT_SIGN_IN_PROVIDER, RESULT_TENANT, RESULT_AUTH_TIME,
+	RESULT_ISSUED_AT, RESULT_EXPIRES_AT, RESULT_CLAIMS, RESULT_COLUMNS
+};
+
+/* What is cached of a token that was good when it was checked. */
+typedef struct AcceptedToken
+{
+	TimestampTz expires_at;
+	TimestampTz not_before;
+	TimestampTz key_expires_at;
+	char		project_id[OA_FIREBASE_ID_MAX + 1]; /* the settings that it
+													 * was */
+	char		tenant[OA_FIREBASE_ID_MAX + 1]; /* checked with */
+	Size		length;			/* of the row */
+	HeapTupleHeaderData row;	/* the result; continues to that length */
+} AcceptedToken;
+
+static TupleDesc result_descriptor = NULL;
+static OaCache *tokens_cache;
+
+PG_FUNCTION_INFO_V1(overten_verify_firebase_jwt);
+
+/* Set up, once per backend, what outlives the calls. */
+static void
+prepare(void)
+{
+	static const struct
+	{
+		const char *name;
+		Oid			type;
+	}			columns[RESULT_COLUMNS] = {
+		{"uid", TEXTOID}, {"email", TEXTOID}, {"email_verified", BOOLOID},
+		{"name", TEXTOID}, {"sign_in_provider", TEXTOID}, {"tenant", TEXTOID},
+		{"auth_time", TIMESTAMPTZOID}, {"issued_at", TIMESTAMPTZOID},
+		{"expires_at", TIMESTAMPTZOID}, {"claims", JSONBOID}
+	};
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+	TupleDesc	descriptor = CreateTemplateTupleDesc(RESULT_COLUMNS);
+
+	for (int i = 0; i < RESULT_COLUMNS; i++)
+		TupleDescInitEntry(descriptor, i + 1, columns[i].name,
+						   columns[i].type, -1, 0);
+	tokens_cache = oa_cache_create("tokens");
+	result_descriptor = BlessTupleDesc(descriptor);
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Fill in a text column from a string; NULL if there is none, or it is
+ * something else.  False if the server's encoding cannot hold it.
+ */
+static bool
+set_text(const OaToken *token, const OaJsonNode *node, Datum *value, bool *null)
+{
+	text	   *string;
+
+	*null = node == NULL || node->type != OA_JSON_STRING;
+	if (*null)
+		return true;
+	string = oa_json_to_text(token->payload.text, node);
+	if (string == NULL)
+		return false;
+	*value = PointerGetDatum(string);
+	return true;
+}
+
+/* Fill in a time column from a claim that check_times() has accepted. */
+static void
+set_time(const OaToken *token, const char *name, Datum *value, bool *null)
+{
+	const OaJsonNode *node = oa_token_claim(token, name);
+	TimestampTz time = 0;
+
+	*null = node == NULL || !oa_token_time(token, node, &time);
+	*value = TimestampTzGetDatum(time);
+}
+
+/* The function's result; NULL if the server's encoding cannot hold it. */
+static HeapTuple
+make_row(const OaToken *token)
+{
+	const OaJsonNode *verified = oa_token_claim(token, "email_verified");
+	const char *sub = token->sub;
+	Datum		values[RESULT_COLUMNS];
+	bool		nulls[RESULT_COLUMNS] = {false};
+	text	   *uid = oa_utf8_to_text(sub, strlen(sub));
+	Jsonb	   *claims;
+
+	if (uid == NULL ||
+		!set_text(token, oa_token_claim(token, "email"), &values[RESULT_EMAIL],
+				  &nulls[RESULT_EMAIL]) ||
+		!set_text(token, oa_token_claim(token, "name"), &values[RESULT_NAME],
+				  &nulls[RESULT_NAME]) ||
+		!set_text(token, oa_firebase_claim(token, "sign_in_provider"),
+				  &values[RESULT_SIGN_IN_PROVIDER],
+				  &nulls[RESULT_SIGN_IN_PROVIDER]) ||
+		!set_text(token, oa_firebase_claim(token, "tenant"),
+				  &values[RESULT_TENANT], &nulls[RESULT_TENANT]))
+		return NULL;
+	claims = oa_json_to_jsonb(token->payload.text, token->payload.nodes);
+	if (claims == NULL)
+		return NULL;
+
+	values[RESULT_UID] = PointerGetDatum(uid);
+	values[RESULT_EMAIL_VERIFIED] =
+		BoolGetDatum(verified != NULL && verified->type == OA_JSON_TRUE);
+	nulls[RESULT_EMAIL_VERIFIED] = verified == NULL ||
+		(verified->type != OA_JSON_TRUE && verified->type != OA_JSON_FALSE);
+	set_time(token, "auth_time", &values[RESULT_AUTH_TIME],
+			 &nulls[RESULT_AUTH_TIME]);
+	set_time(token, "iat", &values[RESULT_ISSUED_AT],
+			 &nulls[RESULT_ISSUED_AT]);
+	values[RESULT_EXPIRES_AT] = TimestampTzGetDatum(token->expires_at);
+	values[RESULT_CLAIMS] = JsonbPGetDatum(claims);
+	return heap_form_tuple(result_descriptor, values, nulls);
+}
+
+/* Give a copy of a result to the caller. */
+static OaTokenStatus
+accept(OaIdentity *identity, const HeapTupleHeaderData *row, Size length)
+{
+	HeapTupleData tuple = {.t_len = length};
+	bool		isnull;
+
+	identity->row = memcpy(palloc(length), row, length);
+	tuple.t_data = identity->row;
+	identity->uid = DatumGetTextPP(heap_getattr(&tuple, RESULT_UID + 1,
+												result_descriptor, &isnull));
+	return OA_TOKEN_GOOD;
+}
+
+/* Has a good token expired?  Looked at last, and on every use. */
+static bool
+has_expired(TimestampTz expires_at, TimestampTz now)
+{
+	/* Firebase: exp is in the future.  RFC 7519 4.1.4: not on it either. */
+	return expires_at + oa_skew() <= now;
+}
+
+/* Cache a good token, unless it rests on a key that may be rolled back. */
+static void
+remember(const OaToken *token, HeapTuple row, const uint8 *digest)
+{
+	Size		size = offsetof(AcceptedToken, row) + row->t_len;
+	AcceptedToken *accepted;
+
+	if (oa_cache_entries == 0 || oa_key_ring_generation() == 0)
+		return;
+
+	accepted = palloc(size);
+	accepted->expires_at = token->expires_at;
+	accepted->not_before = token->not_before;
+	accepted->key_expires_at = oa_signing_key_expires_at(token->key);
+	strlcpy(accepted->project_id, oa_firebase_project_id,
+			sizeof(accepted->project_id));
+	strlcpy(accepted->tenant, oa_firebase_tenant, sizeof(accepted->tenant));
+	accepted->length = row->t_len;
+	memcpy(&accepted->row, row->t_data, row->t_len);
+	oa_cache_store(tokens_cache, digest, accepted, size,
+				   oa_key_ring_generation());
+}
+
+/* Judge a token that has been opened. */
+static OaTokenStatus
+judge(OaToken *token, const uint8 *digest, OaIdentity *identity)
+{
+	HeapTuple	row;
+
+	if (!oa_check_token(token) || !oa_check_signature(token))
+		return OA_TOKEN_INVALID;
+	if (has_expired(token->expires_at, token->now))
+		return OA_TOKEN_EXPIRED;
+
+	row = make_row(token);
+	if (row == NULL)
+	{
+		oa_refuse_token(token, "A claim has a character that the database's encoding has not.");
+		return OA_TOKEN_INVALID;
+	}
+	remember(token, row, digest);
+	return accept(identity, row->t_data, row->t_len);
+}
+
+/* Check a token that is not in the cache. */
+static OaTokenStatus
+check_token(const char *text, int length, TimestampTz now,
+			const uint8 *digest, OaIdentity *identity)
+{
+	OaToken		token;
+	OaTokenStatus status = OA_TOKEN_INVALID;
+
+	if (oa_open_token(&token, text, length) && oa_decode_token(&token))
+	{
+		token.now = now;
+		status = judge(&token, digest, identity);
+	}
+	identity->detail = token.detail;
+	return status;
+}
+
+/*
+ * Can nothing be verified at all, whatever the token?  A token that is cached
+ * had its key; else the keys are looked at.
+ */
+static bool
+is_unavailable(bool cached, TimestampTz now, OaIdentity *identity)
+{
+	/* Else an empty aud would match. */
+	if (oa_firebase_project_id[0] == '\0')
+	{
+		identity->detail = "No Firebase project is configured.";
+		identity->hint = "Set overten_auth.firebase_project_id.";
+		return true;
+	}
+	if (!oa_verify_on_standby && RecoveryInProgress())
+	{
+		identity->detail = "A standby learns that a signing key was withdrawn only when it replays it.";
+		identity->hint = "Verify on the primary, or set overten_auth.verify_on_standby.";
+		return true;
+	}
+	if (!cached && !oa_has_signing_key(now))
+	{
+		identity->detail = "There are no signing keys that have not expired.";
+		identity->hint = "Load Google's published keys with overten_load_signing_keys(), or have them fetched with overten_refresh_signing_keys().";
+		return true;
+	}
+	return false;
+}
+
+/*
+ * Verify a token and say who it is about.  Refusals do not raise; what is
+ * returned in *identity is described at its type.
+ */
+OaTokenStatus
+oa_verify_token(const char *token, int length, OaIdentity *identity)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	uint8		digest[OA_DIGEST_LEN];
+	AcceptedToken *accepted = NULL;
+
+	memset(identity, 0, sizeof(OaIdentity));
+	if (result_descriptor == NULL)
+		prepare();
+
+	if (oa_cache_entries > 0 && length <= OA_TOKEN_MAX)
+	{
+		oa_digest(token, length, digest);
+		accepted = oa_cache_find(tokens_cache, digest);
+	}
+	if (accepted != NULL &&
+		(strcmp(accepted->project_id, oa_firebase_project_id) != 0 ||
+		 strcmp(accepted->tenant, oa_firebase_tenant) != 0 ||
+		 accepted->key_expires_at <= now ||
+		 accepted->not_before > now + oa_skew()))
+		accepted = NULL;
+
+	if (is_unavailable(accepted != NULL, now, identity))
+		return OA_TOKEN_UNAVAILABLE;
+	if (accepted == NULL)
+		return check_token(token, length, now, digest, identity);
+	if (has_expired(accepted->expires_at, now))
+		return OA_TOKEN_EXPIRED;
+	return accept(identity, &accepted->row, accepted->length);
+}
+
+/* Raise what oa_verify_token() has said of a token that is not good. */
+static void
+report(OaTokenStatus status, const OaIdentity *identity)
+{
+	if (status == OA_TOKEN_EXPIRED)
+		ereport(ERROR,
+				(errcode(ERRCODE_TOKEN_EXPIRED),
+				 errmsg("Firebase ID token has expired")));
+	if (status == OA_TOKEN_UNAVAILABLE)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("Firebase ID tokens cannot be verified"),
+				 errdetail_internal("%s", identity->detail),
+				 errhint("%s", identity->hint)));
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+			 errmsg("invalid Firebase ID token"),
+			 errdetail_internal("%s", identity->detail)));
+}
+
+/*
+ * overten_verify_firebase_jwt(token text) returns overten_auth.verified_token
+ *
+ * Raises 28OA1 if the token is good but has expired, 28000 for any other
+ * refusal, 55000 if no project or no signing keys are configured.
+ */
+Datum
+overten_verify_firebase_jwt(PG_FUNCTION_ARGS)
+{
+	static Oid	checked_type = InvalidOid;
+	Datum		argument = PG_GETARG_DATUM(0);
+	ErrorContextCallback secrecy;
+	OaIdentity	identity;
+	OaTokenStatus status;
+
+	/* STRICT keeps NULL away, but not from a declaration without it. */
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	oa_secrecy_begin(&secrecy);
+
+	/* Looked at before detoasting: one of 1 GB is not even read. */
+	if (toast_raw_datum_size(argument) > OA_TOKEN_MAX + VARHDRSZ)
+		status = oa_verify_token(NULL, OA_TOKEN_MAX + 1, &identity);
+	else
+	{
+		text	   *token = DatumGetTextPP(argument);
+
+		status = oa_verify_token(VARDATA_ANY(token), VARSIZE_ANY_EXHDR(token),
+								 &identity);
+	}
+	if (status != OA_TOKEN_GOOD)
+		report(status, &identity);
+	oa_set_row_type(identity.row, result_descriptor, fcinfo->flinfo,
+					&checked_type);
+	oa_secrecy_end(&secrecy);
+	PG_RETURN_HEAPTUPLEHEADER(identity.row);
+}

@@ -1,0 +1,54 @@
+/*
+ * client_addr.c
+ *		Where a request comes from, as the history of a key keeps it.
+ *
+ * An IPv6 address is cut to its first 64 bits: the rest is for the customer to
+ * vary at will, and says nothing about who it is.  An IPv4 address in IPv6's
+ * clothes is an IPv4 address.
+ */
+#include "postgres.h"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include "utils/backend_status.h"
+#include "utils/inet.h"
+
+#include "text/text.h"
+#include "usage/usage.h"
+
+/* The address of the session's client; none for a Unix-domain socket. */
+const OaClientAddr *
+oa_session_client_addr(void)
+{
+	static OaClientAddr addr;
+	static bool known = false;
+
+	if (!known)
+	{
+		const struct sockaddr_storage *peer = &MyBEEntry->st_clientaddr.addr;
+
+		if (peer->ss_family == AF_INET)
+			oa_set_ipv4(&addr, &((const struct sockaddr_in *) peer)->sin_addr);
+		else if (peer->ss_family == AF_INET6)
+			oa_set_ipv6(&addr, &((const struct sockaddr_in6 *) peer)->sin6_addr);
+		known = true;
+	}
+	return &addr;
+}
+
+/* An address as a value of type inet. */
+Datum
+oa_client_addr_datum(const OaClientAddr *addr)
+{
+	inet	   *value = palloc0(sizeof(inet));
+	bool		is_ipv6 = (addr->family == 6);
+
+	Assert(addr->family != 0);
+	ip_family(value) = is_ipv6 ? PGSQL_AF_INET6 : PGSQL_AF_INET;
+	ip_bits(value) = is_ipv6 ? 64 : 32;
+	memcpy(ip_addr(value), addr->bytes,
+		   is_ipv6 ? sizeof(addr->bytes) : sizeof(struct in_addr));
+	SET_INET_VARSIZE(value);
+	return InetPGetDatum(value);
+}

@@ -1,0 +1,70 @@
+/*
+ * event_counts.c
+ *		Counts events for the statistics view, in shared memory.
+ *
+ * Each process counts in a stripe of its own, if there are enough, so that
+ * sessions on several processors do not fight over a cache line.  A reader
+ * sums the stripes.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "storage/shmem.h"
+
+#include "usage/usage.h"
+
+#define STRIPES			64
+
+typedef union Stripe
+{
+	pg_atomic_uint64 counts[OA_EVENTS];
+	char		pad[PG_CACHE_LINE_SIZE];
+} Stripe;
+
+static Stripe *stripes = NULL;
+
+/* Reserve the memory.  Called by the postmaster's shmem_request_hook. */
+void
+oa_event_counts_shmem_request(void)
+{
+	RequestAddinShmemSpace(STRIPES * sizeof(Stripe));
+}
+
+/*
+ * Attach to the memory, and fill it in if this process is the first.  Called by
+ * each process's shmem_startup_hook, with AddinShmemInitLock held.
+ */
+void
+oa_event_counts_shmem_init(void)
+{
+	bool		found;
+
+	stripes = ShmemInitStruct("overten_auth events", STRIPES * sizeof(Stripe),
+							  &found);
+	if (found)
+		return;
+	for (int i = 0; i < STRIPES; i++)
+		for (int event = 0; event < OA_EVENTS; event++)
+			pg_atomic_init_u64(&stripes[i].counts[event], 0);
+}
+
+/* Count an event; nothing happens without shared memory. */
+void
+oa_count_event(OaEvent event)
+{
+	if (stripes != NULL)
+		pg_atomic_fetch_add_u64(&stripes[MyProcPid % STRIPES].counts[event],
+								1);
+}
+
+/* How often an event has happened since the server was started. */
+uint64
+oa_event_count(OaEvent event)
+{
+	uint64		sum = 0;
+
+	for (int i = 0; i < STRIPES; i++)
+		sum += pg_atomic_read_u64(&stripes[i].counts[event]);
+	return sum;
+}

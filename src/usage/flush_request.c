@@ -1,0 +1,63 @@
+/*
+ * flush_request.c
+ *		Asks the usage worker for a flush, and waits for it.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+
+#include "databases/databases.h"
+
+PG_FUNCTION_INFO_V1(overten_flush_usage);
+
+/* Raise 55000 for a flush that failed. */
+static void
+report_failure(OaDatabase *database)
+{
+	OaDatabase	copy;
+
+	oa_copy_database(database, &copy);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("usage could not be flushed"),
+			 errdetail("The worker reports: %s.",
+					   oa_readable_message(copy.jobs[OA_FLUSHING].failure)),
+			 errhint("No use is lost: the worker tries again.")));
+}
+
+/*
+ * overten_flush_usage() returns void
+ *
+ * Returns when all uses that were counted before are in the tables, at once
+ * where they are not counted in shared memory.  Raises 55000 on a standby, if
+ * the flush fails, or if it is not done in 30 seconds.
+ */
+Datum
+overten_flush_usage(PG_FUNCTION_ARGS)
+{
+	OaDatabase *database = oa_my_database();
+
+	if (database == NULL)
+		PG_RETURN_VOID();
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("usage is not flushed on a standby"),
+				 errdetail("Uses are counted, and flushed after its promotion.")));
+
+	switch (oa_ask_worker(database, &database->requests))
+	{
+		case OA_REQUEST_DONE:
+			break;
+		case OA_REQUEST_FAILED:
+			report_failure(database);
+			break;
+		case OA_REQUEST_WAITS:
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("usage was not flushed in %d seconds",
+							OA_REQUEST_SECONDS),
+					 errhint("There may be no place for another background worker: see max_worker_processes and the server log.")));
+	}
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,53 @@
+/*
+ * http_clients.c
+ *		Notices when the addresses that HTTP requests come from say nothing.
+ *
+ * Behind a proxy on the same machine the HTTP layer sees 127.0.0.1 for every
+ * client, unless overten_auth.trust_forwarded_for tells where the client's
+ * address is.  The history and its anomalies are then worth little, and nobody
+ * would notice.  So if the first uses of a database over HTTP all come from
+ * the machine itself, that is logged, once.
+ */
+#include "postgres.h"
+
+#include "databases/databases.h"
+#include "settings.h"
+#include "text/text.h"
+#include "usage/usage.h"
+
+/* How many uses it takes, so that somebody who tries it out is left alone. */
+#define USES_MIN	100
+
+/* Is it an address of the machine itself?  ::1 is cut to ::/64. */
+static bool
+is_loopback(const OaClientAddr *client)
+{
+	static const uint8 zeros[sizeof(client->bytes)] = {0};
+
+	if (client->family == 4)
+		return client->bytes[0] == 127;
+	return memcmp(client->bytes, zeros, sizeof(zeros)) == 0;
+}
+
+/*
+ * Note whom a use over HTTP comes from.  The count ends at USES_MIN, which is
+ * also what it becomes when a use comes from elsewhere.
+ */
+void
+oa_note_http_client(OaDatabase *database, const OaClientAddr *client)
+{
+	uint32		count = pg_atomic_read_u32(&database->http_clients);
+
+	if (count >= USES_MIN || client->family == 0 ||
+		oa_trust_forwarded_for > 0)
+		return;
+
+	if (!is_loopback(client))
+		pg_atomic_write_u32(&database->http_clients, USES_MIN);
+	else if (pg_atomic_add_fetch_u32(&database->http_clients, 1) == USES_MIN)
+		ereport(LOG_SERVER_ONLY,
+				(errmsg("all uses of keys over HTTP in database \"%s\" come from this machine itself",
+						database->name),
+				 errdetail("The history has a loopback address for each of them. This message is not repeated for the database."),
+				 errhint("If a proxy passes requests on, have it send X-Forwarded-For, and set overten_auth.trust_forwarded_for to the number of proxies.")));
+}

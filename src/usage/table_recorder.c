@@ -1,0 +1,105 @@
+/*
+ * table_recorder.c
+ *		Records when a key was last used, from the verifying transaction.
+ *
+ * So it is done where the library is not preloaded, and in databases that the
+ * background workers do not look after.  The time is kept in a table of its
+ * own, so that recording a use neither writes api_keys nor empties the caches.
+ * At most once a minute a key, and only where it cannot hurt the caller: in a
+ * transaction that may write, at READ COMMITTED, so that no update can fail to
+ * serialize, and without waiting for anybody: a row or a table that is locked
+ * is left alone.  Uses by other callers are not recorded.
+ */
+#include "postgres.h"
+
+#include "access/parallel.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+#include "server/server.h"
+#include "settings.h"
+#include "text/text.h"
+#include "usage/usage.h"
+
+#define RECORD_INTERVAL_MS	(60 * 1000)
+
+/* Should a use be recorded now, when it was last at "recorded_at"? */
+static bool
+is_due(TimestampTz recorded_at, TimestampTz now)
+{
+	return oa_record_use_without_preload &&
+		!XactReadOnly && XactIsoLevel <= XACT_READ_COMMITTED &&
+		!IsInParallelMode() && !RecoveryInProgress() &&
+		TimestampDifferenceExceeds(recorded_at, now, RECORD_INTERVAL_MS);
+}
+
+/* Record a use of a key, unless that was done less than a minute ago. */
+static void
+record(text *key_id, TimestampTz now)
+{
+	static OaStatement lock = {
+		.table = "key_last_used",
+		.text = "SELECT 1 FROM overten_auth.key_last_used "
+		"WHERE key_id OPERATOR(pg_catalog.=) $1 "
+		"AND (last_used_at IS NULL OR last_used_at OPERATOR(pg_catalog.<) $2) "
+		"FOR NO KEY UPDATE SKIP LOCKED",
+		.nargs = 2,
+		.argtypes = {TEXTOID, TIMESTAMPTZOID},
+	};
+	static OaStatement update = {
+		.table = "key_last_used",
+		.text = "UPDATE overten_auth.key_last_used SET last_used_at = $2 "
+		"WHERE key_id OPERATOR(pg_catalog.=) $1",
+		.nargs = 2,
+		.argtypes = {TEXTOID, TIMESTAMPTZOID},
+	};
+	Datum		before[] = {
+		PointerGetDatum(key_id),
+		TimestampTzGetDatum(TimestampTzPlusMilliseconds(now,
+														-RECORD_INTERVAL_MS)),
+	};
+	Datum		values[] = {PointerGetDatum(key_id), TimestampTzGetDatum(now)};
+	int			level;
+	Oid			relid = get_relname_relid("key_last_used",
+										  get_namespace_oid(OA_SCHEMA, true));
+
+	if (!OidIsValid(relid) ||
+		!ConditionalLockRelationOid(relid, RowExclusiveLock))
+		return;
+
+	level = oa_statements_begin();
+	if (oa_statement_run(&lock, before, NULL) > 0)
+		oa_statement_run(&update, values, NULL);
+	oa_statements_end(level);
+}
+
+/* An attempt counts as recorded, lest each use make another. */
+static void
+record_accepted(text *key_id, const OaClientAddr *client,
+				TimestampTz *recorded_at)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (is_due(*recorded_at, now))
+	{
+		*recorded_at = now;
+		record(key_id, now);
+	}
+}
+
+/* There is no place for an attempt with a revoked key. */
+static void
+record_refused(text *key_id, const OaClientAddr *client)
+{
+}
+
+const OaUseRecorder oa_table_recorder = {
+	.accepted = record_accepted,
+	.refused = record_refused,
+};

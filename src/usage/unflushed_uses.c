@@ -1,0 +1,264 @@
+/*
+ * unflushed_uses.c
+ *		Reads the uses of keys that are counted, but not in the tables yet.
+ *
+ * A customer who has just made a first request looks for it in the list of
+ * keys, so what is in shared memory counts at once, and while a flush runs each
+ * use counts once.  An exact read copies the counts of the keys that it is
+ * asked for, and then takes a snapshot, under which its caller reads the tables.
+ * Between the two no batch must be published or subtracted; if the epoch says
+ * that one was, we begin again (use_batches.c).  After that it does not matter
+ * what the flush does.  Where a batch was on its way, the snapshot decides: if
+ * it sees the number of that batch in usage_batches, it sees the rows, too, and
+ * we take off what the batch holds.
+ *
+ * The snapshot is the latest, also in a REPEATABLE READ transaction: an older
+ * one would not go with the counts.
+ *
+ * Only the buckets of the given keys are looked at, for each hour that has
+ * counts, so the cost does not depend on how much others have counted.  Whether
+ * a bucket is empty is seen without its lock: a use that had been answered when
+ * we began is there, and nobody waits for us to see later ones.
+ *
+ * Called between oa_statements_begin() and oa_statements_end().
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "databases/databases.h"
+#include "server/server.h"
+#include "usage/usage.h"
+#include "usage/use_counters.h"
+
+/* How often we try before we have the batches wait for us. */
+#define FREE_ATTEMPTS	3
+
+/* There are never more addresses of a key in an hour; one is "none". */
+#define BUCKET_MAX		(OA_ADDRESSES_MAX + 1)
+
+/*
+ * The hours that have counts of any key of any database, in new memory.
+ * Returns how many.
+ */
+int
+oa_counted_hours(int32 **hours)
+{
+	OaUseEntry *entries;
+	OaUseCounters *counters = oa_use_counters(&entries);
+	int			count = 0;
+
+	if (counters == NULL || counters->used == 0)
+		return 0;
+
+	*hours = palloc(OA_HOURS_MAX * sizeof(int32));
+	SpinLockAcquire(&counters->mutex);
+	for (; count < counters->hour_count; count++)
+		(*hours)[count] = counters->hours[count].hour;
+	SpinLockRelease(&counters->mutex);
+	return count;
+}
+
+/* Fill in what a key's uses are counted under.  False if they are not. */
+static bool
+make_use_key(OaUseKey *key, text *key_id)
+{
+	int			length = VARSIZE_ANY_EXHDR(key_id);
+
+	if (length > sizeof(key->key_id))
+		return false;
+	memset(key, 0, sizeof(*key));
+	key->database = MyDatabaseId;
+	memcpy(key->key_id, VARDATA_ANY(key_id), length);
+	return true;
+}
+
+/* The first entry of a bucket, as it is at this moment. */
+static bool
+is_empty(const OaUseCounters *counters, uint32 bucket)
+{
+	return *(const volatile int *) &counters->buckets[bucket] == OA_NO_ENTRY;
+}
+
+/*
+ * When a key was last accepted, by the counts of some hours; 0 if they do not
+ * say.
+ */
+TimestampTz
+oa_last_counted_use(text *key_id, const int32 *hours, int count)
+{
+	OaUseEntry *entries;
+	OaUseCounters *counters = oa_use_counters(&entries);
+	TimestampTz last = 0;
+	OaUseKey	key;
+
+	if (!make_use_key(&key, key_id))
+		return 0;
+	for (int hour = 0; hour < count; hour++)
+	{
+		uint32		bucket;
+		LWLock	   *lock;
+
+		key.hour = hours[hour];
+		bucket = oa_use_bucket(&key);
+		if (is_empty(counters, bucket))
+			continue;
+
+		lock = oa_use_lock(bucket);
+		LWLockAcquire(lock, LW_SHARED);
+		for (int i = counters->buckets[bucket]; i != OA_NO_ENTRY;
+			 i = entries[i].next)
+			if (oa_is_of_key(&entries[i], &key))
+				last = Max(last,
+						   (TimestampTz) pg_atomic_read_u64(&entries[i].last_accepted_at));
+		LWLockRelease(lock);
+	}
+	return last;
+}
+
+/* Copy the counts of a key in an hour, and what a batch has taken of them. */
+static void
+copy_hour(OaExactRead *read, const OaUseKey *key, uint64 batch)
+{
+	OaUseEntry *entries;
+	OaUseCounters *counters = oa_use_counters(&entries);
+	uint32		bucket = oa_use_bucket(key);
+	LWLock	   *lock = oa_use_lock(bucket);
+
+	if (is_empty(counters, bucket))
+		return;
+	if (read->capacity - read->count < BUCKET_MAX)
+	{
+		read->capacity = 2 * read->capacity + BUCKET_MAX;
+		read->uses = read->uses == NULL ?
+			palloc(read->capacity * sizeof(OaUses)) :
+			repalloc_huge(read->uses, read->capacity * sizeof(OaUses));
+	}
+
+	LWLockAcquire(lock, LW_SHARED);
+	for (int i = counters->buckets[bucket]; i != OA_NO_ENTRY;
+		 i = entries[i].next)
+	{
+		OaUses	   *uses = &read->uses[read->count];
+		bool		taken = (batch != 0 && entries[i].batch == batch);
+
+		if (!oa_is_of_key(&entries[i], key) ||
+			!oa_copy_counts(&entries[i], uses))
+			continue;
+		uses->taken_accepted = taken ? entries[i].batch_accepted : 0;
+		uses->taken_refused = taken ? entries[i].batch_refused : 0;
+		read->count++;
+	}
+	LWLockRelease(lock);
+}
+
+/* Copy the counts of keys in the hours that begin in a period. */
+static void
+copy_uses(OaExactRead *read, uint64 batch, const Datum *key_ids, int keys,
+		  TimestampTz since, TimestampTz until)
+{
+	int32	   *hours;
+	int			count = oa_counted_hours(&hours);
+
+	read->count = 0;
+	for (int i = 0; i < count; i++)
+	{
+		TimestampTz begin = hours[i] * USECS_PER_HOUR;
+
+		for (int k = 0; begin >= since && begin < until && k < keys; k++)
+		{
+			OaUseKey	key;
+
+			if (make_use_key(&key, DatumGetTextPP(key_ids[k])))
+			{
+				key.hour = hours[i];
+				copy_hour(read, &key, batch);
+			}
+		}
+	}
+	if (count > 0)
+		pfree(hours);
+}
+
+/* Does a snapshot see that a batch was written? */
+static bool
+sees_batch(Snapshot snapshot, uint64 batch)
+{
+	static OaStatement find = {
+		.table = "usage_batches",
+		.text = "SELECT last_batch FROM overten_auth.usage_batches "
+		"WHERE source OPERATOR(pg_catalog.=) $1",
+		.nargs = 1,
+		.argtypes = {UUIDOID},
+	};
+	Datum		source = oa_shared_source();
+	bool		isnull;
+
+	if (oa_statement_run_under(&find, &source, NULL, snapshot) == 0)
+		return false;
+	return DatumGetInt64(oa_statement_result(0, 1, &isnull)) >= (int64) batch;
+}
+
+/* Take off what a batch has taken, which the snapshot sees in the tables. */
+static void
+take_off_batch(OaExactRead *read)
+{
+	int			count = 0;
+
+	for (int i = 0; i < read->count; i++)
+	{
+		OaUses		uses = read->uses[i];
+
+		uses.accepted -= uses.taken_accepted;
+		uses.refused -= uses.taken_refused;
+		if (uses.accepted != 0 || uses.refused != 0)
+			read->uses[count++] = uses;
+	}
+	read->count = count;
+}
+
+/*
+ * Read what has been counted for keys, in the hours that begin in a period, and
+ * take the snapshot that goes with it.
+ */
+void
+oa_exact_read_begin(OaExactRead *read, const Datum *key_ids, int keys,
+					TimestampTz since, TimestampTz until)
+{
+	OaDatabase *database = oa_my_database();
+	uint64		batch = 0;
+
+	memset(read, 0, sizeof(*read));
+	for (int attempt = 1;; attempt++)
+	{
+		bool		locks = (attempt > FREE_ATTEMPTS);
+		uint64		epoch;
+
+		if (locks)
+			oa_lock_batches(LW_SHARED);
+		epoch = oa_batch_epoch(database);
+		batch = oa_batch_on_its_way(database);
+		copy_uses(read, batch, key_ids, keys, since, until);
+		read->snapshot = RegisterSnapshot(GetLatestSnapshot());
+		if (locks)
+			oa_unlock_batches();
+
+		/* Of what was not copied, nothing can count twice. */
+		if (locks || read->count == 0 ||
+			(epoch % 2 == 0 && oa_batch_epoch(database) == epoch))
+			break;
+		UnregisterSnapshot(read->snapshot);
+	}
+	if (batch != 0 && read->count > 0 && sees_batch(read->snapshot, batch))
+		take_off_batch(read);
+}
+
+/* Give the snapshot back. */
+void
+oa_exact_read_end(OaExactRead *read)
+{
+	UnregisterSnapshot(read->snapshot);
+}

@@ -1,0 +1,143 @@
+/*
+ * usage.h
+ *		Recording that keys are used: in shared memory and in tables.
+ */
+#ifndef OA_USAGE_H
+#define OA_USAGE_H
+
+#include "overten_auth.h"
+#include "databases/databases.h"
+#include "text/text.h"
+#include "server/server.h"
+#include "utils/snapshot.h"
+
+/* client_addr.c: of a session, and in SQL */
+extern const OaClientAddr *oa_session_client_addr(void);
+extern Datum oa_client_addr_datum(const OaClientAddr *addr);
+
+/*
+ * recorder.c, table_recorder.c: recording that a key was used, or that a revoked one
+ * was tried.  A NULL client is the session's.
+ */
+typedef struct OaUseRecorder
+{
+	void		(*accepted) (text *key_id, const OaClientAddr *client,
+							 TimestampTz *recorded_at);
+	void		(*refused) (text *key_id, const OaClientAddr *client);
+} OaUseRecorder;
+
+extern const OaUseRecorder *oa_use_recorder(void);
+extern const OaUseRecorder oa_table_recorder;
+
+/* use_counters.c: counting uses in shared memory */
+#define OA_USE_PARTITIONS	64	/* locks */
+#define OA_COUNTED_ID_MAX	32	/* bytes of a key's id; minted ones have 24 */
+#define OA_ADDRESSES_MAX	64	/* that are told apart, of a key in an hour */
+#define OA_HOURS_MAX		2200	/* that can have counts: 91 days */
+
+typedef struct OaUseKey
+{
+	Oid			database;
+	int32		hour;			/* since 2000 */
+	char		key_id[OA_COUNTED_ID_MAX];	/* zeros behind it */
+	OaClientAddr client;
+} OaUseKey;
+
+typedef struct OaUses
+{
+	OaUseKey	key;
+	int64		accepted;
+	int64		refused;
+	int64		counted_since;	/* monotonic */
+	TimestampTz first_used_at;
+	TimestampTz last_accepted_at;	/* 0 if none was accepted */
+	TimestampTz last_refused_at;
+	int64		taken_accepted; /* by a batch that is on its way; for readers */
+	int64		taken_refused;
+} OaUses;
+
+typedef struct OaUseCounters OaUseCounters;
+
+extern void oa_use_counters_shmem_request(void);
+extern void oa_use_counters_shmem_init(void);
+extern void oa_use_counters_fill(int *used, int *size);
+extern bool oa_count_use(OaUseKey *key, bool accepted, TimestampTz now);
+
+/* event_counts.c: counting what the statistics show */
+typedef enum OaEvent
+{
+	OA_CACHE_HIT,				/* accepted without a look at the tables */
+	OA_ACCEPTED,				/* accepted with one */
+	OA_REFUSED,					/* refused with one */
+	OA_MALFORMED,				/* refused without one */
+	OA_NOT_ATTRIBUTED,			/* a use, for lack of memory */
+	OA_FLUSH,
+	OA_FLUSH_FAILURE,
+	OA_EVENTS
+} OaEvent;
+
+extern void oa_event_counts_shmem_request(void);
+extern void oa_event_counts_shmem_init(void);
+extern void oa_count_event(OaEvent event);
+extern uint64 oa_event_count(OaEvent event);
+
+/* use_batches.c: counts on their way from memory into the tables */
+typedef bool (*OaDatabaseTest) (Oid database, void *argument);
+
+extern int	oa_collect_uses(Oid database, uint32 *bucket, OaUses *uses,
+							int capacity);
+extern void oa_publish_batch(OaDatabase *database, uint64 batch,
+							 const OaUses *uses, const bool *known, int count);
+extern uint64 oa_batch_epoch(OaDatabase *database);
+extern uint64 oa_batch_on_its_way(OaDatabase *database);
+extern void oa_subtract_batch(OaDatabase *database, const OaUses *uses,
+							  int count);
+extern bool oa_discard_uses(OaDatabaseTest is_gone, void *argument,
+							int64 before);
+
+/* http_clients.c: whether their addresses say anything */
+extern void oa_note_http_client(OaDatabase *database,
+								const OaClientAddr *client);
+
+/* unflushed_uses.c: reading what is not in the tables yet */
+typedef struct OaExactRead
+{
+	Snapshot	snapshot;		/* registered, to read the tables under */
+	OaUses	   *uses;			/* that these lack, in no order */
+	int			count;
+	int			capacity;
+} OaExactRead;
+
+extern int	oa_counted_hours(int32 **hours);
+extern TimestampTz oa_last_counted_use(text *key_id, const int32 *hours,
+									   int count);
+extern void oa_exact_read_begin(OaExactRead *read, const Datum *key_ids,
+								int keys, TimestampTz since,
+								TimestampTz until);
+extern void oa_exact_read_end(OaExactRead *read);
+
+/* use_arrays.c: uses as arguments of a statement, an array for each column */
+enum
+{
+	OA_USE_KEY_ID, OA_USE_HOUR, OA_USE_CLIENT_ADDR, OA_USE_ACCEPTED,
+	OA_USE_REFUSED, OA_USE_FIRST_USED_AT, OA_USE_LAST_USED_AT,
+	OA_USE_COLUMNS
+};
+
+extern Datum oa_use_key_id(const OaUses *uses);
+extern Datum oa_make_array(Datum *values, bool *nulls, int count, Oid type);
+extern void oa_make_use_arrays(const OaUses *uses, int count, int columns,
+							   Datum *arrays);
+
+/* usage_lock.c: the tables of a flush */
+extern bool oa_lock_usage_tables(void);
+
+/* usage_rows.c, usage_flush.c: from shared memory into the tables */
+extern void oa_write_uses(OaUses *uses, int count, bool *known);
+extern bool oa_flush_uses(OaDatabase *database);
+
+/* usage_cleaning.c: removing history */
+extern bool oa_remove_old_usage(void);
+extern void oa_sweep_usage(OaDatabase *database);
+
+#endif							/* OA_USAGE_H */

@@ -1,0 +1,298 @@
+/*
+ * usage_cleaning.c
+ *		Removes history that is too old, and history whose key is gone.
+ *
+ * Keys are never deleted by the extension, but a person may delete an org with
+ * its keys by hand.  The sweep goes once a day through the keys of
+ * key_last_used, then through those of key_usage, some at a time, and removes
+ * what belongs to no key.  A restore may put the history into its tables before
+ * the keys, so the sweep leaves alone what was written since it began the last
+ * time, and everything while there are no keys at all.
+ *
+ * How far it has come is in shared memory, for a worker does not give it more
+ * than a moment: uses wait to be flushed meanwhile.
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "postmaster/interrupt.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "databases/databases.h"
+#include "server/server.h"
+#include "settings.h"
+#include "usage/usage.h"
+
+#define REMOVE_MAX			10000	/* rows in a transaction */
+#define KEYS_MAX			1000	/* that are looked for in a transaction */
+#define SWEEP_MS			200 /* for a worker */
+#define AGAIN_MS			(60 * 60 * 1000)	/* after the first sweep */
+#define REST_MS				(24 * 60 * 60 * 1000)
+
+/* Does api_keys lack the key?  A subquery goes by the index, unlike a join. */
+#define IS_GONE(key_id) \
+	"(SELECT true FROM overten_auth.api_keys k " \
+	"WHERE k.key_id OPERATOR(pg_catalog.=) " key_id ") IS NULL"
+
+/* Keys after $1, $2 at most, of key_last_used. */
+static OaStatement next_used = {
+	.table = "key_last_used",
+	.text = "SELECT u.key_id, " IS_GONE("u.key_id")
+	" FROM overten_auth.key_last_used u "
+	"WHERE u.key_id OPERATOR(pg_catalog.>) $1 ORDER BY u.key_id LIMIT $2",
+	.nargs = 2,
+	.argtypes = {TEXTOID, INT8OID},
+};
+
+/* The same of key_usage, from one key to the next. */
+static OaStatement next_in_history = {
+	.table = "key_usage",
+	.text = "WITH RECURSIVE key (key_id, n) AS ("
+	"(SELECT u.key_id, 1 FROM overten_auth.key_usage u "
+	"WHERE u.key_id OPERATOR(pg_catalog.>) $1 ORDER BY u.key_id LIMIT 1) "
+	"UNION ALL SELECT (SELECT u.key_id FROM overten_auth.key_usage u "
+	"WHERE u.key_id OPERATOR(pg_catalog.>) key.key_id "
+	"ORDER BY u.key_id LIMIT 1), key.n OPERATOR(pg_catalog.+) 1 FROM key "
+	"WHERE key.key_id IS NOT NULL AND key.n OPERATOR(pg_catalog.<) $2) "
+	"SELECT key.key_id, " IS_GONE("key.key_id")
+	" FROM key WHERE key.key_id IS NOT NULL",
+	.nargs = 2,
+	.argtypes = {TEXTOID, INT8OID},
+};
+
+/* Rows of keys $1 that are older than $2 transactions, $3 at most. */
+#define REMOVE(table) \
+	"DELETE FROM overten_auth." table \
+	" WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(" \
+	"SELECT u.ctid FROM overten_auth." table " u " \
+	"WHERE u.key_id OPERATOR(pg_catalog.=) ANY ($1) " \
+	"AND pg_catalog.age(u.xmin) OPERATOR(pg_catalog.>) $2 LIMIT $3))"
+
+static OaStatement remove_used = {
+	.table = "key_last_used",
+	.text = REMOVE("key_last_used"),
+	.nargs = 3,
+	.argtypes = {TEXTARRAYOID, INT4OID, INT8OID},
+};
+
+static OaStatement remove_history = {
+	.table = "key_usage",
+	.text = REMOVE("key_usage"),
+	.nargs = 3,
+	.argtypes = {TEXTARRAYOID, INT4OID, INT8OID},
+};
+
+/*
+ * Remove history that is older than overten_auth.usage_retention, some rows at
+ * a time.  Returns whether there may be more.
+ */
+bool
+oa_remove_old_usage(void)
+{
+	static OaStatement remove = {
+		.table = "key_usage",
+		.text = "DELETE FROM overten_auth.key_usage "
+		"WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+		"SELECT ctid FROM overten_auth.key_usage "
+		"WHERE hour OPERATOR(pg_catalog.<) $1 LIMIT $2))",
+		.nargs = 2,
+		.argtypes = {TIMESTAMPTZOID, INT8OID},
+	};
+	Datum		values[2];
+	uint64		removed;
+	int			level;
+
+	oa_worker_begin();
+	values[0] = TimestampTzGetDatum(GetCurrentTimestamp() -
+									oa_usage_retention * USECS_PER_MINUTE);
+	values[1] = Int64GetDatum(REMOVE_MAX);
+	level = oa_statements_begin();
+	removed = oa_statement_run(&remove, values, NULL);
+	oa_statements_end(level);
+	oa_worker_commit();
+	return removed == REMOVE_MAX;
+}
+
+/* Does the database have any key? */
+static bool
+has_keys(void)
+{
+	static OaStatement find = {
+		.table = "api_keys",
+		.text = "SELECT 1 FROM overten_auth.api_keys LIMIT 1",
+	};
+
+	return oa_statement_run(&find, NULL, NULL) > 0;
+}
+
+/* Remove what is known of the batches of servers that have long stopped. */
+static void
+remove_old_batches(void)
+{
+	static OaStatement remove = {
+		.table = "usage_batches",
+		.text = "DELETE FROM overten_auth.usage_batches "
+		"WHERE source OPERATOR(pg_catalog.<>) $1 "
+		"AND written_at OPERATOR(pg_catalog.<) $2",
+		.nargs = 2,
+		.argtypes = {UUIDOID, TIMESTAMPTZOID},
+	};
+	Datum		values[] = {
+		oa_shared_source(),
+		TimestampTzGetDatum(GetCurrentTimestamp() -
+							oa_usage_retention * USECS_PER_MINUTE),
+	};
+	int			level;
+
+	oa_worker_begin();
+	level = oa_statements_begin();
+	oa_statement_run(&remove, values, NULL);
+	oa_statements_end(level);
+	oa_worker_commit();
+}
+
+/*
+ * Remove rows of the keys that are gone, by the last statement's result.
+ * Returns whether there may be more of them.  "last" becomes the last of the
+ * keys that were looked for, or NULL if there were none.
+ */
+static bool
+remove_gone(OaStatement *remove, int age, text **last)
+{
+	int			count = (int) SPI_processed;
+	Datum	   *gone = palloc(Max(count, 1) * sizeof(Datum));
+	int			gone_count = 0;
+	Datum		values[3];
+
+	*last = count > 0 ? oa_statement_text(count - 1, 1) : NULL;
+	for (int row = 0; row < count; row++)
+	{
+		bool		isnull;
+
+		if (oa_statement_bool(row, 2))
+			gone[gone_count++] = oa_statement_result(row, 1, &isnull);
+	}
+	if (gone_count == 0)
+		return false;
+
+	values[0] = PointerGetDatum(construct_array(gone, gone_count, TEXTOID, -1,
+												false, TYPALIGN_INT));
+	values[1] = Int32GetDatum(age);
+	values[2] = Int64GetDatum(REMOVE_MAX);
+	return oa_statement_run(remove, values, NULL) == REMOVE_MAX;
+}
+
+/* How many transactions ago a sweep's horizon is. */
+static int
+horizon_age(const OaSweep *sweep)
+{
+	uint64		next = U64FromFullTransactionId(ReadNextFullTransactionId());
+
+	return (int) Min(next - sweep->horizon, INT_MAX - 1);
+}
+
+/* Go on to the next keys. */
+static void
+advance(OaSweep *sweep, text *last)
+{
+	if (last == NULL)
+	{
+		sweep->after[0] = '\0';
+		sweep->runs = !sweep->in_history;
+		sweep->in_history = !sweep->in_history;
+	}
+	else
+	{
+		const char *id = VARDATA_ANY(last);
+		int			length = pg_mbcliplen(id, VARSIZE_ANY_EXHDR(last),
+										  sizeof(sweep->after) - 1);
+
+		memcpy(sweep->after, id, length);
+		sweep->after[length] = '\0';
+	}
+}
+
+/* Look for some keys, in a transaction.  The sweep ends if there are none. */
+static void
+sweep_some(OaSweep *sweep)
+{
+	Datum		values[2];
+	int			level;
+
+	oa_worker_begin();
+	if (!oa_lock_usage_tables())
+		sweep->runs = false;
+	else
+	{
+		level = oa_statements_begin();
+		if (!has_keys())
+			sweep->runs = false;
+		else
+		{
+			text	   *last;
+
+			values[0] = CStringGetTextDatum(sweep->after);
+			values[1] = Int64GetDatum(KEYS_MAX);
+			oa_statement_run(sweep->in_history ? &next_in_history : &next_used,
+							 values, NULL);
+			if (!remove_gone(sweep->in_history ? &remove_history : &remove_used,
+							 horizon_age(sweep), &last))
+				advance(sweep, last);
+		}
+		oa_statements_end(level);
+	}
+	oa_worker_commit();
+}
+
+/* Begin a sweep.  What was written since the one before is left alone. */
+static void
+begin(OaSweep *sweep)
+{
+	sweep->runs = (sweep->began_at != 0);
+	sweep->horizon = sweep->began_at;
+	sweep->began_at = U64FromFullTransactionId(ReadNextFullTransactionId());
+	sweep->in_history = false;
+	sweep->after[0] = '\0';
+}
+
+/*
+ * Go on with the sweep of the session's database, or begin one when it is time.
+ * A worker gives it a moment, and the next one comes back for the rest soon.
+ */
+void
+oa_sweep_usage(OaDatabase *database)
+{
+	int64		start = oa_monotonic_ms();
+	OaSweep		sweep;
+
+	oa_lock_databases(LW_SHARED);
+	sweep = database->sweep;
+	oa_unlock_databases();
+	if (!sweep.runs && start < sweep.due_at)
+		return;
+
+	if (!sweep.runs)
+	{
+		sweep.due_at = start + (sweep.began_at == 0 ? AGAIN_MS : REST_MS);
+		begin(&sweep);
+		remove_old_batches();
+	}
+	while (sweep.runs && !ShutdownRequestPending &&
+		   oa_monotonic_ms() < start + SWEEP_MS)
+	{
+		sweep_some(&sweep);
+		CHECK_FOR_INTERRUPTS();
+	}
+
+	oa_lock_databases(LW_EXCLUSIVE);
+	database->sweep = sweep;
+	if (sweep.runs)
+		database->look_at = Min(database->look_at,
+								start + oa_flush_interval * INT64CONST(1000));
+	oa_unlock_databases();
+}

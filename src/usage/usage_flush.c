@@ -1,0 +1,140 @@
+/*
+ * usage_flush.c
+ *		Writes the counts of shared memory into the tables, a batch at a time.
+ *
+ * Each batch is a transaction of its own: collect, write, publish, commit,
+ * subtract what was written; use_batches.c says how readers keep up with that.
+ * An error before the commit leaves the counts as they were, and between the
+ * commit and the subtraction nothing can fail; if the process is killed there,
+ * shared memory is gone with it.  Only one worker at a time flushes a database,
+ * so no count is written twice.
+ *
+ * Keys that are not (yet) committed are kept back for a while, for their
+ * minting may be in a transaction that goes on; then they are dropped, for it
+ * may have been rolled back.  So are all where the extension has just been
+ * dropped.  api_keys is read, never written, and no row of it is locked.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "databases/databases.h"
+#include "server/server.h"
+#include "usage/usage.h"
+
+#define BATCH_MAX			10000
+#define UNKNOWN_KEY_MS		(5 * 60 * 1000)
+
+typedef struct Batch
+{
+	OaUses	   *uses;
+	bool	   *known;			/* of each, is its key committed? */
+	int			count;
+} Batch;
+
+/* Is the key of any of the uses committed? */
+static bool
+has_known(const Batch *batch)
+{
+	for (int i = 0; i < batch->count; i++)
+		if (batch->known[i])
+			return true;
+	return false;
+}
+
+/* Write the number of a batch, in its transaction. */
+static void
+write_number(uint64 number)
+{
+	static OaStatement set_last = {
+		.table = "usage_batches",
+		.text = "INSERT INTO overten_auth.usage_batches AS b "
+		"(source, last_batch, written_at) VALUES ($1, $2, $3) "
+		"ON CONFLICT (source) DO UPDATE SET last_batch = EXCLUDED.last_batch, "
+		"written_at = EXCLUDED.written_at",
+		.nargs = 3,
+		.argtypes = {UUIDOID, INT8OID, TIMESTAMPTZOID},
+	};
+	Datum		values[] = {
+		oa_shared_source(),
+		Int64GetDatum((int64) number),
+		TimestampTzGetDatum(GetCurrentTimestamp()),
+	};
+	int			level = oa_statements_begin();
+
+	oa_statement_run(&set_last, values, NULL);
+	oa_statements_end(level);
+}
+
+/* Write a batch that has been collected, and commit. */
+static void
+write_batch(OaDatabase *database, Batch *batch)
+{
+	memset(batch->known, false, batch->count * sizeof(bool));
+	oa_worker_begin();
+	if (oa_lock_usage_tables())
+		oa_write_uses(batch->uses, batch->count, batch->known);
+	if (has_known(batch))
+	{
+		uint64		number = oa_next_batch();
+
+		write_number(number);
+		oa_publish_batch(database, number, batch->uses, batch->known,
+						 batch->count);
+	}
+	oa_worker_commit();
+}
+
+/*
+ * Take the uses of keys that may yet be committed out of a batch that has been
+ * written.  Returns how many are left in it.
+ */
+static int
+keep_back(Batch *batch)
+{
+	int64		since = oa_monotonic_ms() - UNKNOWN_KEY_MS;
+	int			count = 0;
+
+	for (int i = 0; i < batch->count; i++)
+	{
+		const OaUses *uses = &batch->uses[i];
+
+		if (batch->known[i] || uses->counted_since <= since)
+			batch->uses[count++] = *uses;
+	}
+	return count;
+}
+
+/*
+ * Write what has been counted for the session's database.  Returns whether
+ * something was kept back.  An error leaves the rest for the next time.
+ */
+bool
+oa_flush_uses(OaDatabase *database)
+{
+	Batch		batch;
+	uint32		bucket = 0;
+	bool		kept_back = false;
+
+	batch.uses = MemoryContextAlloc(TopMemoryContext,
+									BATCH_MAX * sizeof(OaUses));
+	batch.known = MemoryContextAlloc(TopMemoryContext,
+									 BATCH_MAX * sizeof(bool));
+	while ((batch.count = oa_collect_uses(MyDatabaseId, &bucket, batch.uses,
+										  BATCH_MAX)) > 0)
+	{
+		int			count;
+
+		write_batch(database, &batch);
+		count = keep_back(&batch);
+		oa_subtract_batch(database, batch.uses, count);
+		kept_back |= (count < batch.count);
+		CHECK_FOR_INTERRUPTS();
+	}
+	pfree(batch.known);
+	pfree(batch.uses);
+	return kept_back;
+}

@@ -1,0 +1,241 @@
+/*
+ * use_batches.c
+ *		Takes counts of uses out of shared memory, a batch at a time.
+ *
+ * A flush (usage_flush.c) collects counts, writes them, commits, and subtracts
+ * what it has written.  An error before the commit loses nothing, and what is
+ * counted meanwhile stays.  An entry whose counts come to zero is removed.
+ *
+ * Between the commit and the subtraction the counts of the batch are in the
+ * tables and in memory, so a reader has to know them.  Each batch has a number,
+ * larger than any before it.  Its transaction writes the number into
+ * overten_auth.usage_batches, and before it commits, oa_publish_batch() notes
+ * in each entry what was taken from it, and then, in the struct of the
+ * database, that this batch is on its way.  A reader (unflushed_uses.c) who
+ * finds the number in the table takes off what the batch holds.
+ *
+ * The epoch tells a reader that a batch was published or subtracted while it
+ * looked; it is odd during a subtraction.  A reader who meets that too often
+ * takes the lock of batches, so that nothing is published or subtracted until
+ * it has seen what it needs.
+ *
+ * A batch that was published and whose transaction then failed needs no
+ * cleaning up: no reader will find its number in the table.
+ *
+ * "used" of a database tells whether there is something to flush.  A use sets
+ * it after counting, a flush clears it before collecting; with a barrier
+ * between the two steps of each, no use is forgotten.
+ */
+#include "postgres.h"
+
+#include "databases/databases.h"
+#include "usage/usage.h"
+#include "usage/use_counters.h"
+
+/*
+ * Collect counts of a database, "capacity" at most, going on from a bucket
+ * that is 0 at first.  Returns how many; 0 when all buckets are through.
+ */
+int
+oa_collect_uses(Oid database, uint32 *bucket, OaUses *uses, int capacity)
+{
+	OaUseEntry *entries;
+	OaUseCounters *counters = oa_use_counters(&entries);
+	int			count = 0;
+
+	while (*bucket <= counters->bucket_mask)
+	{
+		LWLock	   *lock = oa_use_lock(*bucket);
+		int			start = count;
+		bool		fits = true;
+
+		LWLockAcquire(lock, LW_SHARED);
+		for (int i = counters->buckets[*bucket]; i != OA_NO_ENTRY;
+			 i = entries[i].next)
+		{
+			if (entries[i].key.database != database)
+				continue;
+			fits = count < capacity;
+			if (!fits)
+				break;
+			if (oa_copy_counts(&entries[i], &uses[count]))
+				count++;
+		}
+		LWLockRelease(lock);
+
+		/* A bucket is taken whole, unless it alone is too much. */
+		if (!fits && start > 0)
+			return start;
+		(*bucket)++;
+		if (!fits)
+			return count;
+	}
+	return count;
+}
+
+/* Find the link to an entry in its bucket's chain. */
+static int *
+find_link(uint32 bucket, const OaUseKey *key)
+{
+	OaUseEntry *entries;
+	OaUseCounters *counters = oa_use_counters(&entries);
+	int		   *link = &counters->buckets[bucket];
+
+	while (*link != OA_NO_ENTRY &&
+		   !(oa_is_of_key(&entries[*link], key) &&
+			 oa_is_of_client(&entries[*link], key)))
+		link = &entries[*link].next;
+	return link;
+}
+
+/*
+ * Note in an entry what a batch has taken from it.  Sessions that count do not
+ * look at that, and readers not yet.
+ */
+static void
+note_taken(const OaUses *uses, uint64 batch)
+{
+	OaUseEntry *entries;
+	uint32		bucket = oa_use_bucket(&uses->key);
+	LWLock	   *lock = oa_use_lock(bucket);
+	int			i;
+
+	(void) oa_use_counters(&entries);
+	LWLockAcquire(lock, LW_SHARED);
+	i = *find_link(bucket, &uses->key);
+	if (i != OA_NO_ENTRY)
+	{
+		entries[i].batch_accepted = uses->accepted;
+		entries[i].batch_refused = uses->refused;
+		entries[i].batch = batch;
+	}
+	LWLockRelease(lock);
+}
+
+/*
+ * Tell readers what a batch holds.  Called before its transaction commits, for
+ * what that has written: uses whose key it knows.
+ */
+void
+oa_publish_batch(OaDatabase *database, uint64 batch, const OaUses *uses,
+				 const bool *known, int count)
+{
+	for (int i = 0; i < count; i++)
+		if (known[i])
+			note_taken(&uses[i], batch);
+
+	oa_lock_batches(LW_EXCLUSIVE);
+	pg_atomic_write_u64(&database->batch, batch);
+	pg_atomic_fetch_add_u64(&database->epoch, 2);
+	oa_unlock_batches();
+}
+
+/*
+ * The epoch of a database's batches, between what is read before and after; 0
+ * where the database is none that workers look after.
+ */
+uint64
+oa_batch_epoch(OaDatabase *database)
+{
+	uint64		epoch;
+
+	pg_read_barrier();
+	epoch = database != NULL ? pg_atomic_read_u64(&database->epoch) : 0;
+	pg_read_barrier();
+	return epoch;
+}
+
+/* The batch that is on its way, or was last; 0 if there is none. */
+uint64
+oa_batch_on_its_way(OaDatabase *database)
+{
+	return database != NULL ? pg_atomic_read_u64(&database->batch) : 0;
+}
+
+/* Is it the entry that was collected, and not one made since? */
+static bool
+is_same(const OaUseEntry *entry, const OaUses *uses)
+{
+	return entry->counted_since == uses->counted_since &&
+		entry->first_used_at == uses->first_used_at;
+}
+
+/* Subtract what was written, or is to be dropped, from the entry's counts. */
+static void
+subtract(const OaUses *uses)
+{
+	OaUseEntry *entries;
+	uint32		bucket = oa_use_bucket(&uses->key);
+	LWLock	   *lock = oa_use_lock(bucket);
+	int		   *link;
+
+	(void) oa_use_counters(&entries);
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	link = find_link(bucket, &uses->key);
+	if (*link != OA_NO_ENTRY && is_same(&entries[*link], uses))
+	{
+		OaUseEntry *entry = &entries[*link];
+		int64		accepted = pg_atomic_sub_fetch_u64(&entry->accepted, uses->accepted);
+		int64		refused = pg_atomic_sub_fetch_u64(&entry->refused, uses->refused);
+
+		entry->batch = 0;
+		if (accepted == 0 && refused == 0)
+			oa_remove_use_entry(link);
+	}
+	LWLockRelease(lock);
+}
+
+/*
+ * Subtract a batch whose transaction has committed: what it has written, and
+ * what is to be dropped.  Nothing here raises.
+ */
+void
+oa_subtract_batch(OaDatabase *database, const OaUses *uses, int count)
+{
+	oa_lock_batches(LW_EXCLUSIVE);
+	pg_atomic_fetch_add_u64(&database->epoch, 1);
+	for (int i = 0; i < count; i++)
+		subtract(&uses[i]);
+	pg_atomic_write_u64(&database->batch, 0);
+	pg_atomic_fetch_add_u64(&database->epoch, 1);
+	oa_unlock_batches();
+}
+
+/*
+ * Forget what has been counted since before a monotonic time for databases
+ * that are gone.  Returns whether anything later is left for them.
+ */
+bool
+oa_discard_uses(OaDatabaseTest is_gone, void *argument, int64 before)
+{
+	OaUseEntry *entries;
+	OaUseCounters *counters = oa_use_counters(&entries);
+	bool		left = false;
+
+	for (uint32 bucket = 0; bucket <= counters->bucket_mask; bucket++)
+	{
+		LWLock	   *lock = oa_use_lock(bucket);
+		int		   *link = &counters->buckets[bucket];
+
+		LWLockAcquire(lock, LW_EXCLUSIVE);
+		while (*link != OA_NO_ENTRY)
+		{
+			OaUseEntry *entry = &entries[*link];
+			bool		gone = is_gone(entry->key.database, argument);
+
+			if (gone && entry->counted_since < before)
+			{
+				pg_atomic_write_u64(&entry->accepted, 0);
+				pg_atomic_write_u64(&entry->refused, 0);
+				oa_remove_use_entry(link);
+			}
+			else
+			{
+				left |= gone;
+				link = &entry->next;
+			}
+		}
+		LWLockRelease(lock);
+	}
+	return left;
+}

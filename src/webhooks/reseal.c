@@ -1,0 +1,290 @@
+/*
+ * reseal.c
+ *		Seals the webhook secrets of orgs anew, under the first master key.
+ *
+ * It goes through the orgs in the order of their ids and waits for nobody: a
+ * row that somebody else has locked is left for the next call.  All that it
+ * writes is written by one transaction, which empties the caches of the
+ * sessions once; its memory is that of one batch, however many orgs there are.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "sealing/sealing.h"
+#include "server/server.h"
+
+#define RESEAL_AT_ONCE	1000	/* rows in memory */
+
+PG_FUNCTION_INFO_V1(overten_reseal);
+
+/*
+ * What a value looks like that can be sealed anew: its header is that of a key
+ * of the file other than the first ($1).
+ */
+#define IS_OLD(sealed) \
+	"(pg_catalog.substr(" sealed ", 1, 9) OPERATOR(pg_catalog.=) ANY ($1))"
+
+/* One that does not open: the key is not in the file ($2 is the first). */
+#define IS_LOST(sealed) \
+	"(NOT " IS_OLD(sealed) \
+	" AND pg_catalog.substr(" sealed ", 1, 9) OPERATOR(pg_catalog.<>) $2)"
+
+/* The parameters that all of the statements below begin with. */
+enum
+{
+	OLD_KEYS, FIRST_KEY, KEY_PARAMETERS
+};
+
+#define KEY_PARAMETER_TYPES BYTEAARRAYOID, BYTEAOID
+
+static ArrayType *
+make_array(List *values, Oid type)
+{
+	int			count = list_length(values);
+	Datum	   *array = palloc(sizeof(Datum) * (count + 1));
+
+	for (int i = 0; i < count; i++)
+		array[i] = PointerGetDatum(list_nth(values, i));
+	return construct_array(array, count, type, -1, false, TYPALIGN_INT);
+}
+
+static void
+set_key_parameters(const uint8 *first, Datum *values)
+{
+	List	   *headers = NIL;
+	const OaMasterKey *key;
+
+	for (int i = 1; (key = oa_master_key(i)) != NULL; i++)
+		headers = lappend(headers, oa_sealed_header(key->id));
+	values[OLD_KEYS] = PointerGetDatum(make_array(headers, BYTEAOID));
+	values[FIRST_KEY] = PointerGetDatum(oa_sealed_header(first));
+}
+
+/* What a call has done so far. */
+typedef struct Progress
+{
+	MemoryContext context;		/* of what is kept here */
+	uint8		first[OA_MASTER_KEY_ID_LEN];	/* key, as the file began */
+	Datum		key_parameters[KEY_PARAMETERS];
+	text	   *after;			/* the last org that was looked at */
+	int			resealed;		/* orgs */
+	List	   *lost;			/* ids of orgs with a value that does not open */
+} Progress;
+
+/* An org that is to be resealed. */
+typedef struct OldOrg
+{
+	text	   *org_id;
+	bytea	   *sealed;
+	bytea	   *previous_sealed;	/* NULL if it does not sign any more */
+} OldOrg;
+
+/* An id that is to outlive the orgs of one statement. */
+static text *
+keep_id(const Progress *progress, text *org_id)
+{
+	Size		size = VARSIZE_ANY(org_id);
+
+	return memcpy(MemoryContextAlloc(progress->context, size), org_id, size);
+}
+
+/* Note that an org has a value that does not open. */
+static void
+note_lost(Progress *progress, text *org_id)
+{
+	MemoryContext caller = MemoryContextSwitchTo(progress->context);
+
+	progress->lost = lappend(progress->lost, keep_id(progress, org_id));
+	MemoryContextSwitchTo(caller);
+}
+
+/* A value sealed anew; itself if it need not or cannot be. */
+static bytea *
+reseal(const Progress *progress, text *org_id, bytea *sealed, bool *lost)
+{
+	text	   *secret;
+	bytea	   *result;
+
+	if (sealed == NULL || oa_is_sealed_with(progress->first, sealed))
+		return sealed;
+
+	secret = oa_unseal(org_id, sealed);
+	if (secret == NULL)
+	{
+		*lost = true;
+		return sealed;
+	}
+	result = oa_seal(org_id, secret);
+	explicit_bzero(VARDATA_ANY(secret), VARSIZE_ANY_EXHDR(secret));
+	return result;
+}
+
+/* Reseal one org. */
+static void
+reseal_org(Progress *progress, const OldOrg *org)
+{
+	static OaStatement update = {
+		.table = "orgs",
+		.text = "UPDATE overten_auth.orgs SET webhook_secret_sealed = $2, "
+		"previous_webhook_secret_sealed = $3, "
+		"previous_webhook_secret_until = "
+		"CASE WHEN $3 IS NOT NULL THEN previous_webhook_secret_until END "
+		"WHERE org_id OPERATOR(pg_catalog.=) $1",
+		.nargs = 3,
+		.argtypes = {TEXTOID, BYTEAOID, BYTEAOID},
+	};
+	bool		lost = false;
+	bytea	   *sealed = reseal(progress, org->org_id, org->sealed, &lost);
+	bytea	   *previous = reseal(progress, org->org_id, org->previous_sealed,
+								  &lost);
+	Datum		values[] = {
+		PointerGetDatum(org->org_id),
+		PointerGetDatum(sealed),
+		PointerGetDatum(previous),
+	};
+
+	if (lost)
+		note_lost(progress, org->org_id);
+	if (lost && sealed == org->sealed && previous == org->previous_sealed)
+		return;
+	oa_statement_run(&update, values, previous != NULL ? NULL : "  n");
+	progress->resealed++;
+}
+
+/*
+ * Lock and reseal the next orgs, at most "count", in memory that is given back.
+ * False if there are none.
+ */
+static bool
+reseal_some(Progress *progress, int count)
+{
+	static OaStatement lock = {
+		.table = "orgs",
+		.text = "SELECT org_id, webhook_secret_sealed, "
+		"CASE WHEN " OA_PREVIOUS_STILL_SIGNS " THEN previous_webhook_secret_sealed END "
+		"FROM overten_auth.orgs "
+		"WHERE org_id OPERATOR(pg_catalog.>) $3 "
+		"AND (" IS_OLD("webhook_secret_sealed")
+		" OR " IS_OLD("previous_webhook_secret_sealed") ") "
+		"ORDER BY org_id LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED",
+		.nargs = KEY_PARAMETERS + 2,
+		.argtypes = {KEY_PARAMETER_TYPES, TEXTOID, INT4OID},
+	};
+	MemoryContext batch = AllocSetContextCreate(progress->context,
+												"overten_auth reseal",
+												ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(batch);
+	int			level = oa_statements_begin();
+	Datum		values[KEY_PARAMETERS + 2];
+	OldOrg	   *orgs;
+	int			found;
+
+	memcpy(values, progress->key_parameters, sizeof(progress->key_parameters));
+	values[KEY_PARAMETERS] = PointerGetDatum(progress->after);
+	values[KEY_PARAMETERS + 1] = Int32GetDatum(count);
+	found = (int) oa_statement_run(&lock, values, NULL);
+	orgs = palloc(sizeof(OldOrg) * found);
+	for (int i = 0; i < found; i++)
+	{
+		orgs[i].org_id = oa_statement_text(i, 1);
+		orgs[i].sealed = (bytea *) oa_statement_text(i, 2);
+		orgs[i].previous_sealed = (bytea *) oa_statement_text(i, 3);
+	}
+	for (int i = 0; i < found; i++)
+		reseal_org(progress, &orgs[i]);
+	if (found > 0)
+		progress->after = keep_id(progress, orgs[found - 1].org_id);
+	oa_statements_end(level);
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(batch);
+	return found > 0;
+}
+
+/*
+ * Count the orgs that are still to do, and those that have a value that does
+ * not open.
+ */
+static void
+count_rest(const Progress *progress, int64 *to_do, int64 *lost)
+{
+	static OaStatement count = {
+		.table = "orgs",
+		.latest = true,
+		.text = "SELECT pg_catalog.count(*) FILTER (WHERE "
+		"org_id OPERATOR(pg_catalog.<>) ALL ($3) AND ("
+		IS_OLD("webhook_secret_sealed") " OR "
+		IS_OLD("previous_webhook_secret_sealed") ")), "
+		"pg_catalog.count(*) FILTER (WHERE "
+		"org_id OPERATOR(pg_catalog.=) ANY ($3) OR "
+		IS_LOST("webhook_secret_sealed") " OR " OA_PREVIOUS_STILL_SIGNS " AND "
+		IS_LOST("previous_webhook_secret_sealed") ") "
+		"FROM overten_auth.orgs",
+		.nargs = KEY_PARAMETERS + 1,
+		.argtypes = {KEY_PARAMETER_TYPES, TEXTARRAYOID},
+	};
+	Datum		values[KEY_PARAMETERS + 1];
+	bool		isnull;
+
+	memcpy(values, progress->key_parameters, sizeof(progress->key_parameters));
+	values[KEY_PARAMETERS] = PointerGetDatum(make_array(progress->lost,
+														TEXTOID));
+	oa_statement_run(&count, values, NULL);
+	*to_do = DatumGetInt64(oa_statement_result(0, 1, &isnull));
+	*lost = DatumGetInt64(oa_statement_result(0, 2, &isnull));
+}
+
+/*
+ * overten_reseal(max_orgs int) returns bigint
+ *
+ * Seals the webhook secrets of at most so many orgs with the first master key,
+ * and returns how many orgs are still to do.  Those with a value that does not
+ * open are not among them: a WARNING counts them.  Errors: 22004, 22023, 55000
+ * no master key.
+ */
+Datum
+overten_reseal(PG_FUNCTION_ARGS)
+{
+	Progress	progress = {
+		.context = CurrentMemoryContext,
+		.after = cstring_to_text(""),
+	};
+	int			max_orgs;
+	int64		to_do;
+	int64		lost;
+	int			level;
+
+	oa_require_argument(fcinfo, 0, "max_orgs");
+	max_orgs = PG_GETARG_INT32(0);
+	if (max_orgs < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_orgs must be at least 1")));
+
+	memcpy(progress.first, oa_sealing_key()->id, sizeof(progress.first));
+	set_key_parameters(progress.first, progress.key_parameters);
+	while (progress.resealed < max_orgs &&
+		   reseal_some(&progress, Min(max_orgs - progress.resealed,
+									  RESEAL_AT_ONCE)))
+		;
+	level = oa_statements_begin();
+	if (progress.resealed > 0)
+		oa_audit("reseal", NULL, NULL, NULL,
+				 cstring_to_text(psprintf("%d", progress.resealed)));
+	count_rest(&progress, &to_do, &lost);
+	oa_statements_end(level);
+
+	ereport(NOTICE,
+			(errmsg("orgs resealed: %d, still to do: " INT64_FORMAT,
+					progress.resealed, to_do)));
+	if (lost > 0)
+		ereport(WARNING,
+				(errmsg("orgs with a webhook secret that does not open: " INT64_FORMAT,
+						lost),
+				 errdetail("Their master keys are missing, or they have been altered."),
+				 errhint("Add the missing keys to the master key file, or make new secrets with overten_rotate_webhook_secret().")));
+	PG_RETURN_INT64(to_do);
+}

@@ -1,0 +1,113 @@
+/*
+ * webhook_secret.c
+ *		Gives orgs new webhook secrets.
+ *
+ * A rotation keeps the secret that it replaces beside the new one until its
+ * grace is over, and webhook_signature.c signs with both meanwhile.  The old
+ * value is moved as it is, sealed: so a rotation also helps an org whose
+ * secret does not open any more.  The response to a leak (leaks.c) gives no
+ * grace.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "orgs/orgs.h"
+#include "sealing/sealing.h"
+#include "server/server.h"
+#include "webhooks/webhooks.h"
+
+#define GRACE_MAX_DAYS	30
+
+PG_FUNCTION_INFO_V1(overten_rotate_webhook_secret);
+
+/* Raise 22023 unless 0 <= grace <= 30 days, a month being 30 days. */
+static void
+check_grace(Interval *grace)
+{
+	Interval	none = {0};
+	Interval	longest = {.day = GRACE_MAX_DAYS};
+	Datum		value = IntervalPGetDatum(grace);
+
+	if (DatumGetBool(DirectFunctionCall2(interval_lt, value,
+										 IntervalPGetDatum(&none))) ||
+		DatumGetBool(DirectFunctionCall2(interval_gt, value,
+										 IntervalPGetDatum(&longest))))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("grace must be between 0 and %d days",
+						GRACE_MAX_DAYS)));
+}
+
+/*
+ * Store a webhook secret as an org's.  Up to a time, if that is still to come,
+ * the one before signs beside it.  The reason may be NULL.
+ */
+static void
+replace_secret(text *org_id, text *secret, TimestampTz until, text *reason)
+{
+	static OaStatement update = {
+		.table = "orgs",
+		.text = "UPDATE overten_auth.orgs SET webhook_secret_sealed = $2, "
+		"previous_webhook_secret_sealed = "
+		"CASE WHEN $3 IS NOT NULL THEN webhook_secret_sealed END, "
+		"previous_webhook_secret_until = $3 "
+		"WHERE org_id OPERATOR(pg_catalog.=) $1",
+		.nargs = 3,
+		.argtypes = {TEXTOID, BYTEAOID, TIMESTAMPTZOID},
+	};
+	Datum		values[] = {
+		PointerGetDatum(org_id),
+		PointerGetDatum(oa_seal(org_id, secret)),
+		TimestampTzGetDatum(until),
+	};
+	bool		has_grace = until > GetCurrentTimestamp();
+	int			level = oa_statements_begin();
+
+	if (oa_statement_run(&update, values, has_grace ? NULL : "  n") == 0)
+		oa_org_missing();
+	oa_audit("rotate_webhook_secret", org_id, NULL, NULL, reason);
+	oa_statements_end(level);
+}
+
+/*
+ * Replace an org's webhook secret, which may have leaked, by one that nobody
+ * has seen: with the commit neither it nor one in its grace signs any more.
+ * The reason may be NULL.  Raises 42704 if there is no such org, 55000 without
+ * a master key.
+ */
+void
+oa_replace_leaked_webhook_secret(text *org_id, text *reason)
+{
+	text	   *secret = oa_make_webhook_secret();
+
+	replace_secret(org_id, secret, DT_NOBEGIN, reason);
+	explicit_bzero(VARDATA_ANY(secret), VARSIZE_ANY_EXHDR(secret));
+}
+
+/*
+ * overten_rotate_webhook_secret(org_id text, grace interval) returns text
+ *
+ * The new secret.  The one before stays beside it until the grace is over; one
+ * from a rotation before that is forgotten.  Errors: 22004, 22023, 42704,
+ * 55000 no master key.
+ */
+Datum
+overten_rotate_webhook_secret(PG_FUNCTION_ARGS)
+{
+	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
+	Datum		now = TimestampTzGetDatum(GetCurrentTimestamp());
+	Datum		until;
+	text	   *secret;
+
+	oa_require_argument(fcinfo, 1, "grace");
+	check_grace(PG_GETARG_INTERVAL_P(1));
+	until = DirectFunctionCall2(timestamptz_pl_interval, now,
+								PG_GETARG_DATUM(1));
+
+	secret = oa_make_webhook_secret();
+	replace_secret(org_id, secret, DatumGetTimestampTz(until), NULL);
+	PG_RETURN_TEXT_P(secret);
+}

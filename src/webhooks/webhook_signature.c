@@ -1,0 +1,224 @@
+/*
+ * webhook_signature.c
+ *		Signs webhooks by the rules of Standard Webhooks 1.0.0.
+ *
+ * What is signed is the id of the message, the time and the body, with dots
+ * between them, by HMAC-SHA256 with the bytes that the secret is the base64
+ * of.  During the grace of a rotation there is a signature for each of the two
+ * secrets, so that a receiver may have either.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "common/base64.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "orgs/orgs.h"
+#include "sealing/sealing.h"
+#include "server/server.h"
+
+#define MESSAGE_ID_MAX	256		/* bytes */
+#define BODY_MAX		(16 * 1024 * 1024)	/* far more than receivers take */
+#define CENTURY			INT64CONST(3155760000)	/* seconds */
+#define SECRET_PREFIX	"whsec_"
+#define SIGNATURE_LEN	32		/* SHA-256 */
+
+PG_FUNCTION_INFO_V1(overten_sign_webhook);
+PG_FUNCTION_INFO_V1(overten_sign_webhook_bytes);
+
+/*
+ * Raise 22023 unless the id can stand in a header and has no dot: else its end
+ * could be taken for the time, and that for the beginning of the body.
+ */
+static void
+check_message_id(text *message_id)
+{
+	const char *bytes = VARDATA_ANY(message_id);
+	int			length = VARSIZE_ANY_EXHDR(message_id);
+	bool		good = length >= 1 && length <= MESSAGE_ID_MAX;
+
+	for (int i = 0; good && i < length; i++)
+		good = bytes[i] > ' ' && bytes[i] <= '~' && bytes[i] != '.';
+	if (!good)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("message_id must have 1 to %d printable ASCII characters, without spaces and dots",
+						MESSAGE_ID_MAX)));
+}
+
+/* Read what an org's webhooks are signed with, sealed. */
+static void
+read_secrets(text *org_id, bytea **sealed, bytea **previous_sealed)
+{
+	static OaStatement find = {
+		.table = "orgs",
+		.latest = true,
+		.text = "SELECT webhook_secret_sealed, "
+		"CASE WHEN " OA_PREVIOUS_STILL_SIGNS " "
+		"THEN previous_webhook_secret_sealed END FROM overten_auth.orgs "
+		"WHERE org_id OPERATOR(pg_catalog.=) $1",
+		.nargs = 1,
+		.argtypes = {TEXTOID},
+	};
+	Datum		values[] = {PointerGetDatum(org_id)};
+	int			level = oa_statements_begin();
+
+	if (oa_statement_run(&find, values, NULL) == 0)
+		oa_org_missing();
+	*sealed = (bytea *) oa_statement_text(0, 1);
+	*previous_sealed = (bytea *) oa_statement_text(0, 2);
+	oa_statements_end(level);
+}
+
+/* The bytes that a secret stands for; NULL if it is not of that form. */
+static bytea *
+decode_secret(text *secret)
+{
+	int			prefix_length = (int) strlen(SECRET_PREFIX);
+	const char *bytes = VARDATA_ANY(secret);
+	int			length = VARSIZE_ANY_EXHDR(secret);
+	bytea	   *key = palloc(VARHDRSZ + pg_b64_dec_len(length));
+	int			decoded;
+
+	if (length <= prefix_length ||
+		memcmp(bytes, SECRET_PREFIX, prefix_length) != 0)
+		return NULL;
+	decoded = pg_b64_decode(bytes + prefix_length, length - prefix_length,
+							(void *) VARDATA(key), pg_b64_dec_len(length));
+	if (decoded < 1)
+		return NULL;
+	SET_VARSIZE(key, VARHDRSZ + decoded);
+	return key;
+}
+
+/* Append a signature to the list; false if the secret is not usable. */
+static bool
+append_signature(StringInfo list, text *org_id, bytea *sealed, bytea *message)
+{
+	text	   *secret = oa_unseal(org_id, sealed);
+	bytea	   *key = secret != NULL ? decode_secret(secret) : NULL;
+	bytea	   *signature;
+	char		encoded[2 * SIGNATURE_LEN];
+	int			length;
+
+	if (secret != NULL)
+		explicit_bzero(VARDATA_ANY(secret), VARSIZE_ANY_EXHDR(secret));
+	if (key == NULL)
+		return false;
+
+	signature = oa_hmac_sha256(key, message);
+	explicit_bzero(VARDATA(key), VARSIZE(key) - VARHDRSZ);
+	length = pg_b64_encode((const void *) VARDATA_ANY(signature),
+						   VARSIZE_ANY_EXHDR(signature), encoded,
+						   sizeof(encoded));
+	if (length < 0)
+		elog(ERROR, "could not encode a signature");
+	appendStringInfo(list, "%sv1,%.*s", list->len > 0 ? " " : "", length,
+					 encoded);
+	return true;
+}
+
+/* Raise 22023 if a time cannot be the message's, such as one in milliseconds. */
+static void
+check_time(int64 seconds)
+{
+	int64		now = timestamptz_to_time_t(GetCurrentTimestamp());
+
+	if (seconds < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("timestamp must not be negative")));
+	if (seconds < now - CENTURY || seconds > now + CENTURY)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("timestamp must be within 100 years of now"),
+				 errdetail("It is in seconds since 1970."),
+				 errhint("Divide milliseconds by 1000.")));
+}
+
+/*
+ * The body, which must not be NULL.  Raises 22023 if it is so long that it would
+ * take a while to sign it, in which nothing could be cancelled.
+ */
+static const char *
+body_argument(FunctionCallInfo fcinfo, int *length)
+{
+	const char *bytes;
+
+	oa_require_argument(fcinfo, 3, "body");
+	if (!oa_bounded_argument(fcinfo, 3, BODY_MAX, &bytes, length))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("body must not have more than %d bytes", BODY_MAX)));
+	return bytes;
+}
+
+/* Sign a message whose body is these bytes. */
+static Datum
+sign(FunctionCallInfo fcinfo, const char *body, int body_length)
+{
+	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
+	text	   *message_id = oa_text_argument(fcinfo, 1, "message_id");
+	StringInfoData message;
+	StringInfoData list;
+	bytea	   *sealed;
+	bytea	   *previous_sealed;
+
+	check_message_id(message_id);
+	oa_require_argument(fcinfo, 2, "timestamp");
+	check_time(PG_GETARG_INT64(2));
+
+	/* A string buffer that begins with a varlena header is a bytea. */
+	initStringInfo(&message);
+	appendStringInfoSpaces(&message, VARHDRSZ);
+	appendBinaryStringInfo(&message, VARDATA_ANY(message_id),
+						   VARSIZE_ANY_EXHDR(message_id));
+	appendStringInfo(&message, "." INT64_FORMAT ".", PG_GETARG_INT64(2));
+	appendBinaryStringInfo(&message, body, body_length);
+	SET_VARSIZE(message.data, message.len);
+
+	read_secrets(org_id, &sealed, &previous_sealed);
+	initStringInfo(&list);
+	if (!append_signature(&list, org_id, sealed, (bytea *) message.data))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the webhook secret of the org cannot be used"),
+				 errdetail("It does not open, or is not in the form of Standard Webhooks."),
+				 errhint("Put the master key file in order, or make a new secret with overten_rotate_webhook_secret().")));
+	if (previous_sealed != NULL)
+		(void) append_signature(&list, org_id, previous_sealed,
+								(bytea *) message.data);
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(list.data, list.len));
+}
+
+/*
+ * overten_sign_webhook(org_id text, message_id text, "timestamp" bigint,
+ *						body text)
+ *		returns text
+ *
+ * The value of the header webhook-signature.  The time is in seconds since
+ * 1970, as the header webhook-timestamp has it; the body is signed in UTF-8.
+ * Errors: 22004, 22023 the id, the time or the body's length, 42704, 55000 the secret cannot be unsealed.
+ */
+Datum
+overten_sign_webhook(PG_FUNCTION_ARGS)
+{
+	int			length;
+	const char *bytes = body_argument(fcinfo, &length);
+	char	   *utf8 = pg_server_to_any(bytes, length, PG_UTF8);
+
+	return sign(fcinfo, utf8, utf8 == bytes ? length : (int) strlen(utf8));
+}
+
+/* The same with a body of bytes, which are signed as they are. */
+Datum
+overten_sign_webhook_bytes(PG_FUNCTION_ARGS)
+{
+	int			length;
+	const char *bytes = body_argument(fcinfo, &length);
+
+	return sign(fcinfo, bytes, length);
+}

@@ -1,0 +1,267 @@
+/*
+ * database_jobs.c
+ *		What a usage worker does in the database that it has connected to.
+ *
+ * There are three jobs: to flush what uses were counted; to remove history that
+ * is old, or whose key is gone; and to see whether signing keys are to be
+ * fetched.  A job that fails leaves the others to be done.  It is tried again
+ * after a while that grows with each failure, which is no matter of the others.
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "commands/dbcommands.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "postmaster/interrupt.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+#include "databases/databases.h"
+#include "server/server.h"
+#include "settings.h"
+#include "signing_keys/signing_keys.h"
+#include "usage/usage.h"
+#include "workers/workers.h"
+
+#define BACKOFF_MAX_MS		(5 * 60 * 1000)
+#define LAST_FLUSHES_MAX	10
+
+static void flush(void *argument);
+static void clean(void *argument);
+static void look_at_keys(void *argument);
+
+static const struct
+{
+	void		(*run) (void *database);
+	const char *activity;
+}			jobs[] = {
+	[OA_FLUSHING] = {flush, "flushing usage"},
+	[OA_CLEANING] = {clean, "removing old usage"},
+	[OA_LOOKING_AT_KEYS] = {look_at_keys, "looking at signing keys"},
+};
+
+/* What look_around() has found. */
+typedef struct Surroundings
+{
+	OaDatabase *database;
+	bool		is_renamed;
+	bool		has_extension;
+} Surroundings;
+
+/* What a job does, in words. */
+const char *
+oa_job_activity(OaJob job)
+{
+	return jobs[job].activity;
+}
+
+/* How long to wait after a job was done, or has failed.  The lock is held. */
+int64
+oa_job_pause_ms(const OaJobState *state)
+{
+	int64		interval = oa_flush_interval * INT64CONST(1000);
+
+	if (state->failures == 0)
+		return interval;
+	return Min(interval << Min(state->failures - 1, 10), BACKOFF_MAX_MS);
+}
+
+/*
+ * Note that a job has failed.  Where it is the flush, requests up to "asked"
+ * have failed with it.
+ */
+void
+oa_note_job_failure(OaDatabase *database, OaJob job, uint64 asked,
+					const char *failure)
+{
+	OaJobState *state = &database->jobs[job];
+
+	oa_count_event(OA_FLUSH_FAILURE);
+	oa_lock_databases(LW_EXCLUSIVE);
+	state->failures++;
+	state->due_at = oa_monotonic_ms() + oa_job_pause_ms(state);
+	state->failed_at = GetCurrentTimestamp();
+	strlcpy(state->failure, failure, OA_FAILURE_MAX);
+	if (job == OA_FLUSHING)
+		database->requests.failed = Max(database->requests.failed, asked);
+	oa_unlock_databases();
+	ConditionVariableBroadcast(&database->requests.changed);
+}
+
+/* Note that a job is done; a flush fulfils requests up to "asked". */
+static void
+note_done(OaDatabase *database, OaJob job, uint64 asked)
+{
+	OaJobState *state = &database->jobs[job];
+
+	oa_lock_databases(LW_EXCLUSIVE);
+	state->failures = 0;
+	state->due_at = 0;
+	if (job == OA_FLUSHING)
+	{
+		state->due_at = oa_monotonic_ms() + oa_job_pause_ms(state);
+		database->requests.done = asked;
+		database->flushed_at = GetCurrentTimestamp();
+	}
+	oa_unlock_databases();
+	if (job == OA_FLUSHING)
+	{
+		oa_count_event(OA_FLUSH);
+		ConditionVariableBroadcast(&database->requests.changed);
+	}
+}
+
+/*
+ * See whether the extension is there, and the database the one that was meant:
+ * it may have got another name before it was connected to.
+ */
+static void
+look_around(void *argument)
+{
+	Surroundings *found = argument;
+	Oid			schema;
+
+	oa_worker_begin();
+	found->is_renamed = strcmp(get_database_name(MyDatabaseId),
+							   found->database->name) != 0;
+	schema = get_namespace_oid(OA_SCHEMA, true);
+	found->has_extension =
+		OidIsValid(get_extension_oid("overten_auth", true)) &&
+		OidIsValid(schema) &&
+		OidIsValid(get_relname_relid("key_usage", schema));
+	oa_worker_commit();
+}
+
+/* Flush; when the server stops, until nothing is left. */
+static void
+flush(void *argument)
+{
+	OaDatabase *database = argument;
+
+	for (int i = 0; i < LAST_FLUSHES_MAX; i++)
+	{
+		bool		kept_back;
+
+		pg_atomic_write_u32(&database->used, 0);
+		pg_memory_barrier();
+		kept_back = oa_flush_uses(database);
+		if (kept_back)
+			pg_atomic_write_u32(&database->used, 1);
+		if (kept_back || !ShutdownRequestPending ||
+			pg_atomic_read_u32(&database->used) == 0)
+			break;
+	}
+}
+
+/* Remove history that is too old, then history whose key is gone. */
+static void
+clean(void *argument)
+{
+	OaDatabase *database = argument;
+
+	while (!ShutdownRequestPending && oa_remove_old_usage())
+		CHECK_FOR_INTERRUPTS();
+	oa_sweep_usage(database);
+}
+
+/* See whether signing keys are to be fetched. */
+static void
+look_at_keys(void *argument)
+{
+	OaDatabase *database = argument;
+	TimestampTz last;
+	int			count;
+
+	oa_worker_begin();
+	count = oa_count_signing_keys(&last);
+	oa_worker_commit();
+	oa_fetch_note(&database->keys, oa_firebase_project_id[0] != '\0',
+				  count > 0);
+}
+
+/* Is it time for a job?  A flush may be asked for at any time. */
+static bool
+is_due(OaDatabase *database, OaJob job)
+{
+	bool		result;
+
+	oa_lock_databases(LW_SHARED);
+	result = oa_monotonic_ms() >= database->jobs[job].due_at;
+	if (job == OA_FLUSHING)
+		result |= ShutdownRequestPending || oa_is_asked(&database->requests);
+	oa_unlock_databases();
+	return result;
+}
+
+/* Do a job, and note what came of it. */
+static void
+do_job(OaDatabase *database, OaJob job, uint64 asked)
+{
+	char		failure[OA_FAILURE_MAX];
+
+	if (!is_due(database, job))
+		return;
+	if (oa_run_job(jobs[job].run, database, jobs[job].activity, failure))
+		note_done(database, job, asked);
+	else
+	{
+		if (job == OA_FLUSHING)
+			pg_atomic_write_u32(&database->used, 1);
+		oa_note_job_failure(database, job, asked, failure);
+	}
+}
+
+/* Is it the session's database? */
+static bool
+is_mine(Oid database, void *argument)
+{
+	return database == MyDatabaseId;
+}
+
+/*
+ * Forget what was counted before some time: there is no extension, so it would
+ * be something to flush for ever.
+ */
+static void
+forget_uses(OaDatabase *database, int64 before)
+{
+	pg_atomic_write_u32(&database->used, 0);
+	pg_memory_barrier();
+	if (oa_discard_uses(is_mine, NULL, before))
+		pg_atomic_write_u32(&database->used, 1);
+}
+
+/*
+ * Do what there is to do.  Requests for a flush up to "asked" are fulfilled by
+ * that, or fail.
+ */
+void
+oa_do_usage_jobs(OaDatabase *database, uint64 asked)
+{
+	Surroundings found = {.database = database};
+	int64		now = oa_monotonic_ms();
+	char		failure[OA_FAILURE_MAX];
+
+	if (!oa_run_job(look_around, &found, "looking for the extension", failure))
+	{
+		oa_note_job_failure(database, OA_FLUSHING, asked, failure);
+		return;
+	}
+
+	/* Its uses are for the worker of the new name, if it is listed. */
+	if (found.is_renamed)
+		return;
+
+	if (found.has_extension)
+	{
+		for (int job = 0; job < OA_JOBS; job++)
+			do_job(database, job, asked);
+		return;
+	}
+	forget_uses(database, now);
+	note_done(database, OA_FLUSHING, asked);
+	oa_lock_databases(LW_EXCLUSIVE);
+	database->keys.wanted = false;
+	oa_unlock_databases();
+}

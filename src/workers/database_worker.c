@@ -1,0 +1,232 @@
+/*
+ * database_worker.c
+ *		A background worker that waits, works for a database once, and exits.
+ *
+ * It waits in the database's struct as "waiting", without a connection; when
+ * work is due and nobody else is at it, it becomes "working", which makes the
+ * launcher start the next one, and connects.  database_jobs.c has its jobs.
+ *
+ * While it waits and there is nothing to flush, it keeps "flushed_at" up to
+ * date, so that its age tells whether flushes work.
+ *
+ * SIGTERM ends the waiting, with a last flush if something was used.  A server
+ * that stops sends it to sessions at the same time, so the last flush lets them
+ * end first: one may be about to count a use.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "databases/databases.h"
+#include "server/server.h"
+#include "settings.h"
+#include "workers/workers.h"
+
+#define LOOK_INTERVAL_MS	(5 * 60 * 1000)
+#define PREDECESSOR_MS		100
+#define LAST_USES_MS		1000	/* how long to let sessions end */
+#define LAST_USES_LOOK_MS	10
+
+PGDLLEXPORT void oa_usage_worker_main(Datum argument);
+
+/* Of this process, which lives for one piece of work. */
+static OaDatabase *my_database;
+static Oid	my_oid;				/* what it had when the work began */
+static uint64 begun_with;		/* requests that it has to fulfil */
+static bool work_ended = false;
+
+/* Does the worker have work?  The lock is held. */
+static bool
+is_due(OaDatabase *database, int64 now)
+{
+	if (!OidIsValid(database->oid))
+		return false;
+	if (pg_atomic_read_u32(&database->used) != 0 &&
+		(ShutdownRequestPending ||
+		 now >= database->jobs[OA_FLUSHING].due_at))
+		return true;
+	return !ShutdownRequestPending &&
+		(now >= database->look_at ||
+		 oa_is_asked(&database->requests));
+}
+
+/* How long to wait for the next time that work may be due. */
+static long
+time_to_wait(const OaDatabase *database, int64 now)
+{
+	int64		interval = oa_flush_interval * INT64CONST(1000);
+	int64		until = database->jobs[OA_FLUSHING].due_at;
+
+	if (until <= now)
+		until = now + interval;
+	if (database->working != NULL)
+		return PREDECESSOR_MS;
+	if (!OidIsValid(database->oid))
+		return (long) interval;
+	return (long) Max(Min(until, database->look_at) - now, 0);
+}
+
+/* Take the place of the worker that waits.  False if it is taken. */
+static bool
+take_place(OaDatabase *database)
+{
+	bool		free;
+
+	oa_lock_databases(LW_EXCLUSIVE);
+	free = (database->waiting == NULL);
+	if (free)
+		database->waiting = MyProc;
+	oa_unlock_databases();
+	return free;
+}
+
+/*
+ * Note that there is nothing to flush, where that is so and nobody is at it.
+ * The lock is held.
+ */
+static void
+note_idleness(OaDatabase *database)
+{
+	if (OidIsValid(database->oid) && database->working == NULL &&
+		database->flushed_at != 0 &&
+		database->jobs[OA_FLUSHING].failures == 0 &&
+		pg_atomic_read_u32(&database->used) == 0)
+		database->flushed_at = GetCurrentTimestamp();
+}
+
+/* Go to work, if there is any and nobody is at it. */
+static bool
+begin_work(OaDatabase *database, long *timeout)
+{
+	OaJobState *flush = &database->jobs[OA_FLUSHING];
+	int64		now = oa_monotonic_ms();
+	bool		begins;
+
+	oa_lock_databases(LW_EXCLUSIVE);
+	/* The last flush may have been before the interval was made shorter. */
+	flush->due_at = Min(flush->due_at, now + oa_job_pause_ms(flush));
+	note_idleness(database);
+	begins = database->working == NULL && is_due(database, now);
+	if (begins)
+	{
+		database->working = MyProc;
+		database->waiting = NULL;
+		database->look_at = now + LOOK_INTERVAL_MS;
+		my_oid = database->oid;
+		begun_with = database->requests.asked;
+		oa_wake_launcher();
+	}
+	*timeout = time_to_wait(database, now);
+	oa_unlock_databases();
+	return begins;
+}
+
+/* Is somebody still at work, so that a last flush has to wait? */
+static bool
+has_predecessor(OaDatabase *database)
+{
+	bool		result;
+
+	oa_lock_databases(LW_SHARED);
+	result = (database->working != NULL);
+	oa_unlock_databases();
+	return result;
+}
+
+/* Are there sessions that may yet count a use, and is there time for that? */
+static bool
+awaits_last_uses(void)
+{
+	static int64 until = 0;
+	int64		now = oa_monotonic_ms();
+
+	if (until == 0)
+		until = now + LAST_USES_MS;
+	return now < until && OidIsValid(my_database->oid) &&
+		CountDBBackends(my_database->oid) > 0;
+}
+
+/* Wait until there is work.  False if there will not be any. */
+static bool
+wait_for_work(OaDatabase *database)
+{
+	for (;;)
+	{
+		long		timeout;
+
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		if (ShutdownRequestPending && awaits_last_uses())
+			timeout = LAST_USES_LOOK_MS;
+		else if (begin_work(database, &timeout))
+			return true;
+		else if (ShutdownRequestPending && !has_predecessor(database))
+			return false;
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 timeout, PG_WAIT_EXTENSION);
+	}
+}
+
+/* Leave the database's struct, whatever the reason for exiting. */
+static void
+leave(int code, Datum argument)
+{
+	OaDatabase *database = (OaDatabase *) DatumGetPointer(argument);
+
+	/* It could not connect, or something fatal happened. */
+	if (database->working == MyProc && !work_ended)
+	{
+		pg_atomic_write_u32(&database->used, 1);
+		oa_note_job_failure(database, OA_FLUSHING, begun_with,
+							"the worker ended early; the server log says why");
+	}
+
+	oa_lock_databases(LW_EXCLUSIVE);
+	if (database->waiting == MyProc)
+		database->waiting = NULL;
+	if (database->working == MyProc)
+		database->working = NULL;
+	if (database->waiting != NULL)
+		SetLatch(&database->waiting->procLatch);
+	oa_wake_launcher();
+	oa_unlock_databases();
+	ConditionVariableBroadcast(&database->requests.changed);
+}
+
+void
+oa_usage_worker_main(Datum argument)
+{
+	OaDatabase *database = oa_database(DatumGetInt32(argument));
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	BackgroundWorkerUnblockSignals();
+
+	if (!take_place(database))
+		proc_exit(0);
+	my_database = database;
+	before_shmem_exit(leave, PointerGetDatum(database));
+
+	if (wait_for_work(database))
+	{
+		BackgroundWorkerInitializeConnectionByOid(my_oid, InvalidOid, 0);
+		oa_prepare_worker_session();
+		oa_do_usage_jobs(database, begun_with);
+		work_ended = true;
+	}
+	proc_exit(0);
+}

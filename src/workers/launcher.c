@@ -1,0 +1,259 @@
+/*
+ * launcher.c
+ *		The background worker that sees to it that there are others.
+ *
+ * For each database of overten_auth.databases a worker waits, connected to
+ * nothing, until there is something to do; then it connects, works, and exits
+ * (database_worker.c).  As soon as it leaves its place, the launcher starts the
+ * next one.  So no database is pinned, DROP DATABASE and DROP EXTENSION go
+ * through, and there is somebody to flush a last time when the server stops:
+ * by then no process can be started any more.
+ *
+ * Signing keys are fetched by another worker, which is started when it is time
+ * (fetch_worker.c).
+ *
+ * The launcher itself is connected to no database, but can read pg_database
+ * (database_names.c).  It starts when recovery has finished: on a standby, at its promotion.  What
+ * it knows of the workers is in shared memory, so it can be restarted.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "utils/wait_event.h"
+
+#include "databases/databases.h"
+#include "server/server.h"
+#include "signing_keys/signing_keys.h"
+#include "workers/workers.h"
+
+#define LOOK_MS				(10 * 1000) /* for databases made or dropped */
+#define RETRY_MS			1000	/* where no worker could be started */
+#define RESTART_SECONDS		5
+
+PGDLLEXPORT void oa_launcher_main(Datum argument);
+
+/* What the launcher remembers of a database. */
+typedef struct Started
+{
+	BackgroundWorkerHandle *worker; /* the last one started for it */
+	BackgroundWorkerHandle *key_worker;
+	bool		missing_logged;
+	bool		no_place_logged;
+} Started;
+
+/* Have the postmaster start the launcher with the server. */
+void
+oa_register_launcher(void)
+{
+	BackgroundWorker worker = {
+		.bgw_name = "overten_auth launcher",
+		.bgw_type = "overten_auth launcher",
+		.bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION,
+		.bgw_start_time = BgWorkerStart_RecoveryFinished,
+		.bgw_restart_time = RESTART_SECONDS,
+		.bgw_library_name = "overten_auth",
+		.bgw_function_name = "oa_launcher_main",
+	};
+
+	RegisterBackgroundWorker(&worker);
+}
+
+/*
+ * Start a worker for a database.  NULL if there is no place for it; the next
+ * try may find one.
+ */
+static BackgroundWorkerHandle *
+start_worker(const char *function, const char *type, int database)
+{
+	BackgroundWorker worker = {
+		.bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION,
+		.bgw_start_time = BgWorkerStart_RecoveryFinished,
+		.bgw_restart_time = BGW_NEVER_RESTART,
+		.bgw_library_name = "overten_auth",
+		.bgw_main_arg = Int32GetDatum(database),
+		.bgw_notify_pid = MyProcPid,
+	};
+	BackgroundWorkerHandle *handle;
+
+	snprintf(worker.bgw_name, BGW_MAXLEN, "%s for database %s", type,
+			 oa_database(database)->name);
+	strlcpy(worker.bgw_type, type, BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, function, BGW_MAXLEN);
+	return RegisterDynamicBackgroundWorker(&worker, &handle) ? handle : NULL;
+}
+
+/* Bring what is known of the databases up to date. */
+static void
+find_databases(Started *started)
+{
+	pgstat_report_activity(STATE_RUNNING, "looking for databases");
+	oa_find_databases();
+	for (int i = 0; i < oa_number_of_databases(); i++)
+	{
+		bool		missing = !OidIsValid(oa_database(i)->oid);
+
+		if (missing && !started[i].missing_logged)
+			ereport(LOG,
+					(errmsg("database \"%s\" of overten_auth.databases does not exist",
+							oa_database(i)->name)));
+		started[i].missing_logged = missing;
+	}
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/* Is the last worker that was started for a database yet to take its place? */
+static bool
+is_starting(BackgroundWorkerHandle *worker, const PGPROC *working)
+{
+	pid_t		pid;
+
+	if (worker == NULL)
+		return false;
+
+	switch (GetBackgroundWorkerPid(worker, &pid))
+	{
+		case BGWH_NOT_YET_STARTED:
+			return true;
+		case BGWH_STARTED:
+			return working == NULL || working->pid != pid;
+		default:
+			return false;
+	}
+}
+
+/* Make sure that a worker waits.  Returns when to come back, monotonic. */
+static int64
+keep_worker(int n, Started *started, int64 now)
+{
+	OaDatabase *database = oa_database(n);
+	bool		needed;
+
+	oa_lock_databases(LW_SHARED);
+	needed = OidIsValid(database->oid) && database->waiting == NULL &&
+		!is_starting(started->worker, database->working);
+	oa_unlock_databases();
+	if (!needed)
+		return now + LOOK_MS;
+
+	if (started->worker != NULL)
+		pfree(started->worker);
+	started->worker = start_worker("oa_usage_worker_main",
+								   "overten_auth usage worker", n);
+	if (started->worker != NULL)
+	{
+		started->no_place_logged = false;
+		return now + LOOK_MS;
+	}
+	if (!started->no_place_logged)
+		ereport(LOG,
+				(errmsg("no place for a background worker that flushes usage of database \"%s\"",
+						database->name),
+				 errdetail("Uses are counted, but not written until there is one."),
+				 errhint("You might need to increase max_worker_processes.")));
+	started->no_place_logged = true;
+	return now + RETRY_MS;
+}
+
+/* Start a worker that fetches signing keys, if it is time.  Returns likewise. */
+static int64
+keep_keys(int n, Started *started, int64 now)
+{
+	OaFetchState *keys = &oa_database(n)->keys;
+	int64		due_in;
+
+	oa_lock_databases(LW_SHARED);
+	due_in = OidIsValid(oa_database(n)->oid) ? oa_fetch_due_in(keys) : -1;
+	oa_unlock_databases();
+	if (due_in > 0)
+		return now + Min(due_in, LOOK_MS);
+	if (due_in < 0 || is_starting(started->key_worker, NULL))
+		return now + LOOK_MS;
+
+	if (started->key_worker != NULL)
+		pfree(started->key_worker);
+	started->key_worker = start_worker("oa_fetch_worker_main",
+									   "overten_auth key worker", n);
+	if (started->key_worker != NULL)
+		return now + LOOK_MS;
+	oa_fetch_has_no_worker(keys);
+	return now + RETRY_MS;
+}
+
+/* Settings have changed: have all databases looked after. */
+static void
+reload(void)
+{
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
+
+	oa_lock_databases(LW_EXCLUSIVE);
+	for (int i = 0; i < oa_number_of_databases(); i++)
+	{
+		OaDatabase *database = oa_database(i);
+
+		database->look_at = 0;
+		database->sweep.due_at = 0;
+		for (int job = 0; job < OA_JOBS; job++)
+			database->jobs[job].due_at = 0;
+		oa_fetch_hurry(&database->keys);
+		if (database->waiting != NULL)
+			SetLatch(&database->waiting->procLatch);
+	}
+	oa_unlock_databases();
+}
+
+static void
+leave(int code, Datum argument)
+{
+	oa_set_launcher(NULL);
+}
+
+void
+oa_launcher_main(Datum argument)
+{
+	Started    *started;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	pgstat_report_appname("overten_auth");
+
+	started = palloc0(oa_number_of_databases() * sizeof(Started));
+	before_shmem_exit(leave, (Datum) 0);
+	oa_set_launcher(MyProc);
+
+	while (!ShutdownRequestPending)
+	{
+		int64		now = oa_monotonic_ms();
+		int64		wake_at = now + LOOK_MS;
+
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+			reload();
+
+		find_databases(started);
+		for (int i = 0; i < oa_number_of_databases(); i++)
+		{
+			wake_at = Min(wake_at, keep_worker(i, &started[i], now));
+			wake_at = Min(wake_at, keep_keys(i, &started[i], now));
+		}
+
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 Max(wake_at - oa_monotonic_ms(), 0),
+						 PG_WAIT_EXTENSION);
+	}
+
+	/* Unless the server stops, the postmaster starts it again. */
+	proc_exit(1);
+}
