@@ -33,7 +33,8 @@ SERVER_OBJS = $(addprefix src/server/, \
 DATABASES_OBJS = $(addprefix src/databases/, \
 	databases.o worker_request.o worker_session.o)
 LOOKUP_OBJS = $(addprefix src/lookup/, \
-	cache.o invalidation.o store.o tables.o)
+	cache.o invalidation.o key_cache.o shared_cache.o shared_clock.o \
+	store.o tables.o)
 SEALING_OBJS = $(addprefix src/sealing/, \
 	master_key_file.o master_keys.o new_master_key.o sealing.o)
 USAGE_OBJS = $(addprefix src/usage/, \

@@ -225,30 +225,35 @@ COMMENT ON COLUMN overten_auth.signing_keys.certificate_expires_at IS 'the end o
 COMMENT ON COLUMN overten_auth.signing_keys.loaded_at IS 'when the set that it is in was loaded';
 
 
-/* Triggers */
+/*
+ * Triggers
+ *
+ * Those that empty caches have a name that comes before others: if another
+ * trigger of the same row verifies a key, no cache may answer it any more.
+ */
 
 CREATE FUNCTION overten_auth.invalidate_caches() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'overten_invalidate_caches';
 REVOKE ALL ON FUNCTION overten_auth.invalidate_caches FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.invalidate_caches IS 'tells all sessions, with the commit, to forget what they have cached; makes the commit wait for its WAL';
 
-CREATE TRIGGER invalidate_caches
+CREATE TRIGGER "0_invalidate_caches"
 	AFTER UPDATE OR DELETE ON overten_auth.orgs
 	FOR EACH ROW EXECUTE FUNCTION overten_auth.invalidate_caches();
-ALTER TABLE overten_auth.orgs ENABLE ALWAYS TRIGGER invalidate_caches;
-COMMENT ON TRIGGER invalidate_caches ON overten_auth.orgs IS 'makes a change take effect at once; never disable it';
+ALTER TABLE overten_auth.orgs ENABLE ALWAYS TRIGGER "0_invalidate_caches";
+COMMENT ON TRIGGER "0_invalidate_caches" ON overten_auth.orgs IS 'makes a change take effect at once; never disable it';
 
-CREATE TRIGGER invalidate_caches
+CREATE TRIGGER "0_invalidate_caches"
 	AFTER UPDATE OR DELETE ON overten_auth.api_keys
 	FOR EACH ROW EXECUTE FUNCTION overten_auth.invalidate_caches();
-ALTER TABLE overten_auth.api_keys ENABLE ALWAYS TRIGGER invalidate_caches;
-COMMENT ON TRIGGER invalidate_caches ON overten_auth.api_keys IS 'makes a change take effect at once; never disable it';
+ALTER TABLE overten_auth.api_keys ENABLE ALWAYS TRIGGER "0_invalidate_caches";
+COMMENT ON TRIGGER "0_invalidate_caches" ON overten_auth.api_keys IS 'makes a change take effect at once; never disable it';
 
-CREATE TRIGGER invalidate_caches
+CREATE TRIGGER "0_invalidate_caches"
 	AFTER INSERT OR UPDATE OR DELETE ON overten_auth.signing_keys
 	FOR EACH ROW EXECUTE FUNCTION overten_auth.invalidate_caches();
-ALTER TABLE overten_auth.signing_keys ENABLE ALWAYS TRIGGER invalidate_caches;
-COMMENT ON TRIGGER invalidate_caches ON overten_auth.signing_keys IS 'makes a change take effect at once; never disable it';
+ALTER TABLE overten_auth.signing_keys ENABLE ALWAYS TRIGGER "0_invalidate_caches";
+COMMENT ON TRIGGER "0_invalidate_caches" ON overten_auth.signing_keys IS 'makes a change take effect at once; never disable it';
 
 CREATE FUNCTION overten_auth.refuse_change() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'overten_refuse_change';
@@ -664,6 +669,11 @@ CREATE FUNCTION overten_auth.stat(
 	OUT flush_failures int8,
 	OUT entries_used int4,
 	OUT entries_free int4,
+	OUT shared_cache_entries int8,
+	OUT shared_cache_stores int8,
+	OUT shared_cache_stale int8,
+	OUT shared_cache_busy int8,
+	OUT shared_cache_too_long int8,
 	OUT last_fetch_at timestamptz,
 	OUT last_fetch_outcome text,
 	OUT since timestamptz)
@@ -677,13 +687,18 @@ REVOKE ALL ON @extschema@.overten_stat FROM PUBLIC;
 COMMENT ON VIEW @extschema@.overten_stat IS 'statistics of the whole server since its start; all NULL unless the library is preloaded';
 COMMENT ON COLUMN @extschema@.overten_stat.accepted IS 'keys accepted';
 COMMENT ON COLUMN @extschema@.overten_stat.refused IS 'keys refused, whatever the reason';
-COMMENT ON COLUMN @extschema@.overten_stat.cache_hits IS 'keys accepted from a session''s cache';
+COMMENT ON COLUMN @extschema@.overten_stat.cache_hits IS 'keys accepted from a cache';
 COMMENT ON COLUMN @extschema@.overten_stat.cache_misses IS 'keys looked up in the tables';
 COMMENT ON COLUMN @extschema@.overten_stat.not_attributed IS 'uses missing in the history, for there was no memory left to count them: raise overten_auth.max_tracked_keys';
 COMMENT ON COLUMN @extschema@.overten_stat.flushes IS 'times that uses were written into the tables';
 COMMENT ON COLUMN @extschema@.overten_stat.flush_failures IS 'times that this, or removing old history, failed';
 COMMENT ON COLUMN @extschema@.overten_stat.entries_used IS 'pairs of a key and a client address that are counted at this moment';
 COMMENT ON COLUMN @extschema@.overten_stat.entries_free IS 'how many more could be';
+COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_entries IS 'how many keys the cache of all sessions can hold; NULL if there is none';
+COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_stores IS 'keys stored there; if it grows about as fast as cache_misses while few keys change, there are more keys in use than it can hold: raise overten_auth.shared_cache_entries';
+COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_stale IS 'keys found there that had changed, or whose org had';
+COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_busy IS 'keys not read or not stored there, because another process was writing in the same place';
+COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_too_long IS 'keys not stored there, because their row is too long, as with a long name of the org: they are cached in each session';
 COMMENT ON COLUMN @extschema@.overten_stat.last_fetch_at IS 'when signing keys were last fetched, or that was tried, for any of the databases';
 COMMENT ON COLUMN @extschema@.overten_stat.last_fetch_outcome IS 'what came of it';
 COMMENT ON COLUMN @extschema@.overten_stat.since IS 'when the counting began';
@@ -1284,7 +1299,7 @@ CREATE FUNCTION overten_auth.check_tables()
 		('trigger', 'danger', 'It runs with each change, and can suppress a revocation.', 'Drop it.'),
 		('rule', 'danger', 'It can turn a change into another statement.', 'Drop it.'),
 		('disabled', 'danger', 'Foreign keys are not enforced.',
-			'Run ALTER TABLE ... ENABLE TRIGGER ALL, then ENABLE ALWAYS TRIGGER for invalidate_caches.'),
+			'Run ALTER TABLE ... ENABLE TRIGGER ALL, then ENABLE ALWAYS TRIGGER for "0_invalidate_caches".'),
 		('constraint', 'warning', 'The functions can fail because of it, and dumps do not have it.', 'Drop it.'),
 		('index', 'warning', 'Dumps do not have it.', 'Drop it, or create it again after each restore.'),
 		('policy', 'warning', 'It protects nothing: the functions read past it.', 'Drop it.'),
@@ -1308,7 +1323,7 @@ CREATE FUNCTION overten_auth.check_tables()
 	SELECT CASE WHEN o.part LIKE 'trigger %' OR f.detail LIKE 'unlogged%' THEN 'danger' ELSE 'warning' END,
 		o.part,
 		format('The extension defined this as "%s". It is "%s".', o.detail, f.detail) || CASE
-			WHEN o.part LIKE 'trigger invalidate_caches %' THEN ' Revocations do not take effect at once.'
+			WHEN o.part LIKE 'trigger "0_invalidate_caches" %' THEN ' Revocations do not take effect at once.'
 			WHEN o.part LIKE 'trigger refuse_change %' THEN ' The audit log can be changed.'
 			WHEN f.detail LIKE 'unlogged%' THEN ' A crash empties the table, and standbys do not have it.'
 			WHEN f.detail LIKE '%row level security%' THEN ' Row level security protects nothing: the functions read past it.'

@@ -37,6 +37,8 @@ shmem_request(void)
 	oa_databases_shmem_request();
 	oa_event_counts_shmem_request();
 	oa_use_counters_shmem_request();
+	oa_shared_clock_shmem_request();
+	oa_shared_cache_shmem_request();
 }
 
 static void
@@ -49,6 +51,8 @@ shmem_startup(void)
 	oa_databases_shmem_init();
 	oa_event_counts_shmem_init();
 	oa_use_counters_shmem_init();
+	oa_shared_clock_shmem_init();
+	oa_shared_cache_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -61,6 +65,7 @@ preload(void)
 	shmem_request_hook = shmem_request;
 	prev_shmem_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = shmem_startup;
+	oa_shared_cache_init();
 	if (oa_has_databases() && !IsBinaryUpgrade)
 		oa_register_launcher();
 }

@@ -103,6 +103,12 @@ char	   *oa_databases = NULL;
 int			oa_max_tracked_keys = 10000;
 
 /*
+ * How many keys the cache of all sessions holds; each takes about 330 bytes.
+ * Set it to half as many again as there are keys in use.
+ */
+int			oa_shared_cache_entries = 0;
+
+/*
  * The file of the keys that webhook secrets are sealed with, relative to the
  * data directory.  Put it elsewhere where base backups are kept by others than
  * those who may read webhook secrets.
@@ -176,6 +182,14 @@ define_preload_settings(void)
 							NULL,
 							&oa_max_tracked_keys,
 							10000, 4, 10 * 1000 * 1000,
+							PGC_POSTMASTER, 0,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("overten_auth.shared_cache_entries",
+							"Sets how many verified keys the cache that all sessions share holds.",
+							"0 means that each session has a cache of its own.",
+							&oa_shared_cache_entries,
+							65536, 0, 64 * 1024 * 1024,
 							PGC_POSTMASTER, 0,
 							NULL, NULL, NULL);
 }

@@ -29,6 +29,7 @@ extern int	oa_flush_interval;
 extern int	oa_usage_retention;
 extern char *oa_databases;
 extern int	oa_max_tracked_keys;
+extern int	oa_shared_cache_entries;
 extern char *oa_master_key_file;
 
 extern void oa_define_settings(GucIntAssignHook cache_entries_changed);

@@ -14,6 +14,7 @@
 #include "utils/timestamp.h"
 
 #include "databases/databases.h"
+#include "lookup/lookup.h"
 #include "sealing/sealing.h"
 #include "settings.h"
 #include "signing_keys/signing_keys.h"
@@ -36,8 +37,10 @@ enum
 enum
 {
 	ACCEPTED, REFUSED, CACHE_HITS, CACHE_MISSES, NOT_ATTRIBUTED, FLUSHES,
-	FLUSH_FAILURES, ENTRIES_USED, ENTRIES_FREE, LAST_FETCH_AT,
-	LAST_FETCH_OUTCOME, SINCE, STAT_COLUMNS
+	FLUSH_FAILURES, ENTRIES_USED, ENTRIES_FREE, SHARED_CACHE_ENTRIES,
+	SHARED_CACHE_STORES, SHARED_CACHE_STALE, SHARED_CACHE_BUSY,
+	SHARED_CACHE_TOO_LONG, LAST_FETCH_AT, LAST_FETCH_OUTCOME, SINCE,
+	STAT_COLUMNS
 };
 
 static void
@@ -214,10 +217,31 @@ describe_last_fetch(Datum *values, bool *nulls)
 				outcome);
 }
 
+/* What the cache of all sessions has done. */
+static void
+describe_shared_cache(Datum *values, bool *nulls)
+{
+	OaSharedCacheStats stats;
+
+	if (!oa_shared_cache_stats(&stats))
+	{
+		memset(&nulls[SHARED_CACHE_ENTRIES], true,
+			   SHARED_CACHE_TOO_LONG - SHARED_CACHE_ENTRIES + 1);
+		return;
+	}
+	values[SHARED_CACHE_ENTRIES] = Int64GetDatum(stats.slots);
+	values[SHARED_CACHE_STORES] = Int64GetDatum(stats.stores);
+	values[SHARED_CACHE_STALE] = Int64GetDatum(stats.stale);
+	values[SHARED_CACHE_BUSY] = Int64GetDatum(stats.busy);
+	values[SHARED_CACHE_TOO_LONG] = Int64GetDatum(stats.too_long);
+}
+
 /*
  * overten_auth.stat() returns accepted, refused, cache_hits, cache_misses,
  *		not_attributed, flushes, flush_failures bigint, entries_used,
- *		entries_free integer, last_fetch_at timestamptz, last_fetch_outcome
+ *		entries_free integer, shared_cache_entries, shared_cache_stores,
+ *		shared_cache_stale, shared_cache_busy, shared_cache_too_long bigint,
+ *		last_fetch_at timestamptz, last_fetch_outcome
  *		text, since timestamptz
  *
  * What the view overten_stat shows.  All NULL unless the library is preloaded.
@@ -251,6 +275,7 @@ overten_stat(PG_FUNCTION_ARGS)
 	values[NOT_ATTRIBUTED] = Int64GetDatum(counts[OA_NOT_ATTRIBUTED]);
 	values[FLUSHES] = Int64GetDatum(counts[OA_FLUSH]);
 	values[FLUSH_FAILURES] = Int64GetDatum(counts[OA_FLUSH_FAILURE]);
+	describe_shared_cache(values, nulls);
 	values[ENTRIES_USED] = Int32GetDatum(used);
 	values[ENTRIES_FREE] = Int32GetDatum(size - used);
 	describe_last_fetch(values, nulls);

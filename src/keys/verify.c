@@ -38,14 +38,6 @@
 /* Each further one takes an ALTER TABLE that commits in the middle of it. */
 #define READ_ATTEMPTS	3
 
-/* What is cached of an accepted key. */
-typedef struct AcceptedKey
-{
-	TimestampTz recorded_at;	/* when its use was last recorded */
-	Size		length;			/* of the row */
-	HeapTupleHeaderData row;	/* the result; continues to that length */
-} AcceptedKey;
-
 /* What is cached of an org that is not suspended. */
 typedef struct CachedOrg
 {
@@ -55,7 +47,6 @@ typedef struct CachedOrg
 } CachedOrg;
 
 static TupleDesc result_descriptor = NULL;
-static OaCache *keys_cache;
 static OaCache *orgs_cache;
 
 PG_FUNCTION_INFO_V1(overten_verify_key);
@@ -74,7 +65,6 @@ prepare(void)
 	for (int i = 0; i < OA_VERIFIED_COLUMNS; i++)
 		TupleDescInitEntry(descriptor, (AttrNumber) (i + 1), names[i],
 						   TEXTOID, -1, 0);
-	keys_cache = oa_cache_create("keys");
 	orgs_cache = oa_cache_create("orgs");
 	result_descriptor = BlessTupleDesc(descriptor);
 	MemoryContextSwitchTo(caller);
@@ -140,25 +130,26 @@ read_org(OaRead *read, const OaKeyRow *key, Datum *values, bool *nulls,
 		HeapTuple	tuple = heap_form_tuple(result_descriptor, values, nulls);
 		Size		size = offsetof(CachedOrg, row) + tuple->t_len;
 		CachedOrg  *copy = palloc(size);
+		OaBuckets	buckets = {OA_NO_BUCKET, OA_NO_BUCKET};
 
 		copy->horizon = oa_full_xid(read->snapshot->xmin);
 		copy->length = tuple->t_len;
 		memcpy(&copy->row, tuple->t_data, tuple->t_len);
-		oa_cache_store(orgs_cache, cache_key, copy, size, read->generation);
+		buckets.org = oa_bucket(cache_key, id_length);
+		oa_cache_store(orgs_cache, cache_key, copy, size, read->as_of, buckets);
 	}
 	return ORG_ACTIVE;
 }
 
 /*
- * Read a key and its org from the tables; NULL if it is to be refused.
- * "org_missing" is set if there is an active key, but not its org.
+ * Read a key and its org from the tables, and cache them; NULL if the key is to
+ * be refused.  "org_missing" is set if there is an active key, but not its org.
  */
-static AcceptedKey *
+static HeapTupleHeader
 try_read_key(const uint8 *digest, const OaClientAddr *client,
-			 bool *org_missing)
+			 OaCachedKey *cached, bool *org_missing)
 {
-	AcceptedKey *accepted = NULL;
-	AcceptedKey *cached = NULL;
+	HeapTuple	row = NULL;
 	OrgState	org = ORG_SUSPENDED;
 	OaRead		read;
 	OaKeyRow	key;
@@ -173,34 +164,24 @@ try_read_key(const uint8 *digest, const OaClientAddr *client,
 		org = read_org(&read, &key, values, nulls, &org_lasts);
 	if (org == ORG_ACTIVE)
 	{
-		HeapTuple	tuple;
-		Size		size;
-
 		values[OA_VERIFIED_KEY_ID] = PointerGetDatum(key.key_id);
 		nulls[OA_VERIFIED_KEY_ID] = false;
 		values[OA_VERIFIED_ORG_ID] = PointerGetDatum(key.org_id);
 		nulls[OA_VERIFIED_ORG_ID] = false;
 		values[OA_VERIFIED_KEY_PREFIX] = PointerGetDatum(key.prefix);
 		nulls[OA_VERIFIED_KEY_PREFIX] = false;
-		tuple = heap_form_tuple(result_descriptor, values, nulls);
-
-		size = offsetof(AcceptedKey, row) + tuple->t_len;
-		accepted = palloc(size);
-		accepted->recorded_at = 0;
-		accepted->length = tuple->t_len;
-		memcpy(&accepted->row, tuple->t_data, tuple->t_len);
+		row = heap_form_tuple(result_descriptor, values, nulls);
 
 		/* A rollback would take back what only this transaction sees. */
 		if (!key.own && org_lasts)
-			cached = oa_cache_store(keys_cache, digest, accepted, size,
-									read.generation);
+			oa_key_cache_store(&read, digest, key.org_id, row, cached);
 	}
 	oa_store_end_read(&read);
 
 	if (found && key.revoked)
 		oa_use_recorder()->refused(key.key_id, client);
 	*org_missing = (org == ORG_MISSING);
-	return cached != NULL ? cached : accepted;
+	return row != NULL ? row->t_data : NULL;
 }
 
 /*
@@ -208,16 +189,17 @@ try_read_key(const uint8 *digest, const OaClientAddr *client,
  * has an org, so one that misses it was read while orgs was being rewritten
  * (see store.c), and is read again.
  */
-static AcceptedKey *
-read_key(const uint8 *digest, const OaClientAddr *client)
+static HeapTupleHeader
+read_key(const uint8 *digest, const OaClientAddr *client, OaCachedKey *cached)
 {
 	for (int attempt = 0; attempt < READ_ATTEMPTS; attempt++)
 	{
 		bool		org_missing;
-		AcceptedKey *accepted = try_read_key(digest, client, &org_missing);
+		HeapTupleHeader row = try_read_key(digest, client, cached,
+										   &org_missing);
 
 		if (!org_missing)
-			return accepted;
+			return row;
 	}
 	return NULL;
 }
@@ -245,7 +227,7 @@ oa_may_verify(void)
 static HeapTupleHeader
 verify(const uint8 *digest, const OaClientAddr *client)
 {
-	AcceptedKey *accepted;
+	OaCachedKey cached = {.digest = digest,.slot = -1};
 	HeapTupleHeader row;
 	OaEvent		event = OA_CACHE_HIT;
 
@@ -259,20 +241,19 @@ verify(const uint8 *digest, const OaClientAddr *client)
 	if (result_descriptor == NULL)
 		prepare();
 
-	accepted = oa_cache_find(keys_cache, digest);
-	if (accepted == NULL)
+	row = oa_key_cache_find(digest, &cached);
+	if (row == NULL)
 	{
-		accepted = read_key(digest, client);
-		event = accepted != NULL ? OA_ACCEPTED : OA_REFUSED;
+		row = read_key(digest, client, &cached);
+		event = row != NULL ? OA_ACCEPTED : OA_REFUSED;
 	}
 	oa_count_event(event);
-	if (accepted == NULL)
+	if (row == NULL)
 		return NULL;
 
-	row = palloc(accepted->length);
-	memcpy(row, &accepted->row, accepted->length);
 	oa_use_recorder()->accepted(oa_verified_column(row, OA_VERIFIED_KEY_ID),
-								client, &accepted->recorded_at);
+								client, &cached.recorded_at);
+	oa_key_cache_record(&cached);
 	return row;
 }
 

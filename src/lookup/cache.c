@@ -1,41 +1,44 @@
 /*
  * cache.c
- *		Bounded per-backend caches that a change of the tables empties.
+ *		Bounded caches of a backend, which changes of the tables reach.
  *
  * What is cached here decides who gets in, so a revocation has to reach every
  * backend before its COMMIT returns.  PostgreSQL's relcache invalidation does
- * exactly that, and the protocol below leans on nothing else:
+ * exactly that, and the protocol below relies on nothing else:
  *
- * 1.	Whoever changes a row of a watched table sends a relcache message for
- *		that table with the commit: a row trigger (invalidation.c) for UPDATE
- *		and DELETE, of signing keys for INSERT too, core itself for TRUNCATE
- *		and DROP.  xact.c makes the
- *		change visible first, then sends the messages, then answers the
- *		client.  COMMIT PREPARED, the logical apply worker and replay on a
- *		standby keep that order.
+ * 1.	Each change of a row of a watched table sends a relcache message with
+ *		the commit: a row trigger does it (invalidation.c) for UPDATE and DELETE,
+ *		and for INSERT of signing keys.  PostgreSQL itself sends one for TRUNCATE
+ *		and DROP.  xact.c makes the change visible first, then sends the
+ *		messages, then answers the client.  COMMIT PREPARED, the logical apply
+ *		worker and replay on a standby keep that order.
  *
- * 2.	A callback (invalidation.c) receives the messages.  It may run anywhere that a
+ * 2.	A callback (invalidation.c) receives the messages.  It may run wherever a
  *		lock is taken, in the middle of a use of an entry too, so it only
- *		advances a counter, the generation.  It counts a message for a watched
- *		table, for InvalidOid (the queue overflowed; anything may have
- *		changed), and any message while it is not known which OIDs to watch.
+ *		advances a clock, and notes it for the bucket of the key or org, or for
+ *		everything: after a message for a watched table or for InvalidOid (the
+ *		queue overflowed), and after any message while we do not know the
+ *		tables' OIDs.
  *
- * 3.	A look-up (oa_cache_find) begins by accepting the messages that wait.
- *		Taking a lock would do that too, but not a lock that is held already:
- *		a long transaction would go on with what it knew.  Whether messages
- *		wait is read without a lock, hence the barrier before it.  If the
- *		generation has moved since the cache was filled, it is wiped.
+ * 3.	A look-up (oa_cache_find) first accepts the messages that wait.  Taking a
+ *		lock would do that too, but not a lock that is held already: a long
+ *		transaction would go on with what it knew.  Whether messages wait is
+ *		read without a lock, hence the barrier before it.  Then the entry is
+ *		good if neither its buckets nor everything has changed since the clock
+ *		that it was read as of.
  *
- * 4.	A fill reads in this order: the OIDs, the generation, the snapshot, the
- *		rows (store.c).  Opening a table in the last step may accept the
- *		message of a revocation that the snapshot does not see yet.  Storing
- *		what was read would then outlive the revocation, whose only message is
- *		spent; so oa_cache_store refuses if the generation has moved.  A
- *		message that still waits at that moment needs no second look: the next
- *		look-up accepts it first.
+ * 4.	A fill (store.c) looks up the OIDs, reads the clock, takes the snapshot
+ *		and reads the rows, in this order.  Opening a table in the last step may
+ *		accept the message of a revocation that the snapshot does not see yet.
+ *		The entry would then seem newer than the revocation, whose only message
+ *		is spent, if the clock were read later.  oa_cache_store refuses what has
+ *		changed already.  A message that still waits at that moment needs no
+ *		second look: the next look-up accepts it first.
  *
- * 5.	Rows that the own, still open transaction has written are not stored:
- *		a rollback sends no message for an INSERT.  The callers see to it.
+ * 5.	Rows that the own, still open transaction has written are not stored: a
+ *		rollback sends no message for an INSERT.  The callers take care of that.
+ *		A transaction that has changed such rows neither looks up nor stores
+ *		anything until it ends.
  *
  * Refusals are not cached: a key is refused by reading the table, always.
  *
@@ -51,7 +54,7 @@
 #include "utils/inval.h"
 #include "utils/memutils.h"
 
-#include "lookup/lookup.h"
+#include "lookup/changes.h"
 #include "server/server.h"
 #include "settings.h"
 
@@ -62,7 +65,7 @@ struct OaCache
 {
 	OaCache    *next;			/* of all caches */
 	const char *name;			/* of its memory context */
-	uint64		generation;		/* what the entries were read under */
+	uint64		all_changed;	/* its value when the cache was set up */
 	MemoryContext context;		/* holds table and values; NULL when empty */
 	HTAB	   *table;
 	dlist_head	recent;			/* entries, the most recently used first */
@@ -76,6 +79,8 @@ typedef struct OaCacheEntry
 	dlist_node	recent;
 	Size		size;			/* of the value */
 	void	   *value;
+	uint64		as_of;			/* the clock before it was read */
+	OaBuckets	buckets;		/* what it depends on */
 } OaCacheEntry;
 
 /* All caches of this backend. */
@@ -131,7 +136,7 @@ prepare(OaCache *cache)
 	control.hcxt = cache->context;
 	cache->table = hash_create(cache->name, 128, &control,
 							   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	cache->generation = oa_generation();
+	cache->all_changed = oa_all_changed();
 }
 
 /* Clear one entry and take it out. */
@@ -163,6 +168,17 @@ oa_cache_entries_changed(int entries, void *extra)
 	}
 }
 
+/* The entry of a key, if the cache is not to be emptied first; or NULL. */
+static OaCacheEntry *
+find_entry(OaCache *cache, const uint8 *key)
+{
+	if (cache->all_changed != oa_all_changed())
+		empty(cache);
+	if (cache->table == NULL || oa_cache_entries == 0 || oa_has_own_change())
+		return NULL;
+	return hash_search(cache->table, key, HASH_FIND, NULL);
+}
+
 /*
  * The value stored under a key, or NULL.  It is valid until the next call
  * that can reach this file: copy it before calling anything.
@@ -172,17 +188,26 @@ oa_cache_find(OaCache *cache, const uint8 *key)
 {
 	OaCacheEntry *entry;
 
-	if (cache->generation != oa_latest_generation())
-		empty(cache);
-	if (cache->table == NULL || oa_cache_entries == 0)
-		return NULL;
-
-	entry = hash_search(cache->table, key, HASH_FIND, NULL);
+	oa_accept_changes();
+	entry = find_entry(cache, key);
 	if (entry == NULL)
 		return NULL;
-
+	if (oa_has_changed(entry->as_of, entry->buckets))
+	{
+		discard(cache, entry);
+		return NULL;
+	}
 	dlist_move_head(&cache->recent, &entry->recent);
 	return entry->value;
+}
+
+/* The same, to change it: whatever has changed since it was read. */
+void	   *
+oa_cache_peek(OaCache *cache, const uint8 *key)
+{
+	OaCacheEntry *entry = find_entry(cache, key);
+
+	return entry != NULL ? entry->value : NULL;
 }
 
 /*
@@ -210,20 +235,21 @@ is_worth_a_place(OaCache *cache, const uint8 *key)
 }
 
 /*
- * Store a copy of a value that was read under "read_generation", unless
- * something has changed since or it is not worth a place.  Returns the copy,
+ * Store a copy of a value that was read as of this clock, unless something that
+ * it depends on has changed since, or it is not worth a place.  Returns the copy,
  * as oa_cache_find() would, or NULL if it was not stored.
  */
 void	   *
 oa_cache_store(OaCache *cache, const uint8 *key, const void *value, Size size,
-			   uint64 read_generation)
+			   uint64 as_of, OaBuckets buckets)
 {
 	OaCacheEntry *entry;
 	void	   *copy;
 
-	if (read_generation != oa_generation() || oa_cache_entries == 0)
+	if (oa_has_changed(as_of, buckets) || oa_cache_entries == 0 ||
+		oa_has_own_change())
 		return NULL;
-	if (cache->generation != oa_generation())
+	if (cache->all_changed != oa_all_changed())
 		empty(cache);
 	if (cache->table == NULL)
 		prepare(cache);
@@ -244,6 +270,8 @@ oa_cache_store(OaCache *cache, const uint8 *key, const void *value, Size size,
 	entry = hash_search(cache->table, key, HASH_ENTER, NULL);
 	entry->value = copy;
 	entry->size = size;
+	entry->as_of = as_of;
+	entry->buckets = buckets;
 	dlist_push_head(&cache->recent, &entry->recent);
 	return copy;
 }

@@ -21,11 +21,37 @@ typedef enum OaTable
 } OaTable;
 
 /* invalidation.c: hearing of changes of these tables */
-extern void oa_invalidation_init(void);
-extern uint64 oa_generation(void);
-extern uint64 oa_latest_generation(void);
+typedef struct OaBuckets		/* what something depends on */
+{
+	uint32		key;			/* as oa_bucket() gives it, or OA_NO_BUCKET */
+	uint32		org;
+} OaBuckets;
 
-/* cache.c: per-backend caches that a change of the tables empties */
+#define OA_NO_BUCKET	UINT32_MAX
+
+extern void oa_invalidation_init(void);
+extern uint32 oa_bucket(const void *bytes, int length);
+extern uint64 oa_all_changed(void);
+extern uint64 oa_latest_all_changed(void);
+
+/* shared_clock.c, shared_cache.c: one cache for all sessions */
+typedef struct OaSharedCacheStats
+{
+	int64		slots;
+	int64		stores;
+	int64		stale;			/* look-ups that found an entry too old */
+	int64		busy;			/* entries that another process was writing */
+	int64		too_long;		/* rows that do not fit a slot */
+} OaSharedCacheStats;
+
+extern void oa_shared_cache_init(void);
+extern void oa_shared_cache_shmem_request(void);
+extern void oa_shared_cache_shmem_init(void);
+extern void oa_shared_clock_shmem_request(void);
+extern void oa_shared_clock_shmem_init(void);
+extern bool oa_shared_cache_stats(OaSharedCacheStats *stats);
+
+/* cache.c: per-backend caches of what was read from the tables */
 typedef struct OaCache OaCache;
 
 extern void oa_cache_entries_changed(int entries, void *extra);
@@ -33,14 +59,16 @@ extern OaCache *oa_cache_create(const char *name);
 extern void *oa_cache_find(OaCache *cache, const uint8 *key);
 extern void *oa_cache_store(OaCache *cache, const uint8 *key,
 							const void *value, Size size,
-							uint64 read_generation);
+							uint64 as_of, OaBuckets buckets);
 
-/* store.c: direct reads of them, under the latest snapshot */
+/* store.c: direct reads of the tables, under the latest snapshot */
 typedef struct OaRead
 {
 	Relation	first;			/* open until it has been looked at */
 	const struct OaTableInfo *table;	/* that it is */
-	uint64		generation;		/* of the caches, before the snapshot */
+	uint64		as_of;			/* the backend's clock, before the snapshot */
+	uint64		shared_as_of;	/* the server's */
+	bool		shared;			/* may what is read be stored for all? */
 	Snapshot	snapshot;		/* registered; sees all that has committed */
 } OaRead;
 
@@ -79,5 +107,23 @@ extern bool oa_store_find_key(OaRead *read, const uint8 *digest,
 extern bool oa_store_find_org(OaRead *read, text *org_id, OaOrgRow *row);
 extern List *oa_store_read_signing_keys(OaRead *read);
 extern FullTransactionId oa_full_xid(TransactionId xid);
+
+/* key_cache.c: the rows of accepted keys, in whichever cache there is */
+typedef struct OaCachedKey
+{
+	const uint8 *digest;
+	TimestampTz recorded_at;	/* when its use was last recorded; 0 if never */
+	bool		is_shared;
+	int			slot;			/* of the shared cache; -1 if it has none */
+	uint64		recorded;
+	TimestampTz recorded_before;
+} OaCachedKey;
+
+extern HeapTupleHeader oa_key_cache_find(const uint8 *digest,
+										 OaCachedKey *cached);
+extern void oa_key_cache_store(const OaRead *read, const uint8 *digest,
+							   text *org_id, HeapTuple row,
+							   OaCachedKey *cached);
+extern void oa_key_cache_record(const OaCachedKey *cached);
 
 #endif							/* OA_LOOKUP_H */

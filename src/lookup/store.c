@@ -29,8 +29,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "lookup/lookup.h"
-#include "lookup/tables.h"
+#include "lookup/changes.h"
 #include "server/server.h"
 
 /* A row in the hands of a read: the scan is open until finish_scan(). */
@@ -46,14 +45,21 @@ typedef struct RowScan
 
 /*
  * Begin to read, from this table first: until oa_store_end_read(), rows are
- * seen as they are committed now.  For the order, see above and cache.c.
+ * seen as they are committed now.  For the order, see above, cache.c and
+ * shared_clock.c.
  */
 void
 oa_store_begin_read(OaRead *read, OaTable first)
 {
 	read->first = oa_table_open(first, &read->table);
 	oa_tables_look_up();
-	read->generation = oa_generation();
+	oa_shared_publish(oa_table_oid(OA_API_KEYS));
+	oa_shared_publish(oa_table_oid(OA_ORGS));
+	read->as_of = oa_clock();
+	read->shared_as_of = oa_shared_clock();
+	pg_memory_barrier();
+	read->shared = oa_shared_is_usable() &&
+		oa_shared_is_published(read->table->relid);
 	read->snapshot = RegisterSnapshot(GetLatestSnapshot());
 }
 
@@ -154,6 +160,7 @@ oa_store_find_org(OaRead *read, text *org_id, OaOrgRow *row)
 	RowScan		scan;
 	bool		found;
 
+	read->shared = read->shared && oa_shared_is_published(table->relid);
 	found = start_scan(&scan, read, orgs, table, PointerGetDatum(org_id));
 	if (found)
 	{

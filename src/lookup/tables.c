@@ -5,7 +5,7 @@
  * Relations are found by name in the extension's own schema, columns by name
  * in the relation, the index by what it is on: a cached OID alone would not
  * survive DROP EXTENSION or REINDEX CONCURRENTLY.  What was found is kept for
- * as long as the generation of the caches stands, since every change to a
+ * long as all_changed (invalidation.c) stays, since every change to a
  * table's definition or index list sends a message for that table; only
  * renaming the schema would not be noticed.  An index is looked for under the
  * table's lock, and so stays until the lock is given back.
@@ -24,8 +24,7 @@
 #include "utils/rel.h"
 #include "utils/relcache.h"
 
-#include "lookup/lookup.h"
-#include "lookup/tables.h"
+#include "lookup/changes.h"
 
 typedef struct ColumnSpec
 {
@@ -38,7 +37,7 @@ typedef struct Table
 {
 	const char *name;
 	ColumnSpec	columns[OA_TABLE_COLUMNS_MAX];	/* the first identifies a row */
-	uint64		generation;		/* that "found" is of */
+	uint64		found_under;	/* the value of all_changed */
 	OaTableInfo found;
 } Table;
 
@@ -81,7 +80,7 @@ static Table tables[OA_TABLES] = {
 static bool
 is_found(const Table *table)
 {
-	return table->generation == oa_generation();
+	return table->found_under == oa_all_changed();
 }
 
 /* The number of a column, which must have the type that is expected. */
@@ -174,13 +173,20 @@ set_relid(Table *table, Oid relid)
 void
 oa_tables_look_up(void)
 {
-	uint64		generation = oa_generation();
+	uint64		under = oa_all_changed();
 
 	if (oa_are_tables_watched())
 		return;
 	for (int i = 0; i < OA_TABLES; i++)
 		set_relid(&tables[i], look_up(&tables[i]));
-	oa_tables_are_watched(generation);
+	oa_tables_are_watched(under);
+}
+
+/* The OID of a table, as it was last looked up. */
+Oid
+oa_table_oid(OaTable number)
+{
+	return tables[number].found.relid;
 }
 
 /*
@@ -193,7 +199,7 @@ Relation
 oa_table_open(OaTable number, const OaTableInfo **info)
 {
 	Table	   *table = &tables[number];
-	uint64		generation;
+	uint64		under;
 	Relation	relation;
 
 	*info = &table->found;
@@ -216,15 +222,15 @@ oa_table_open(OaTable number, const OaTableInfo **info)
 				break;
 			table_close(relation, AccessShareLock);
 		}
-		table->generation = 0;
+		table->found_under = 0;
 	}
 
 	/* An error leaves it unknown; so does a message that comes meanwhile. */
-	generation = oa_generation();
+	under = oa_all_changed();
 	table->found.ncolumns = count_columns(table);
 	for (int i = 0; i < table->found.ncolumns; i++)
 		table->found.attnums[i] = find_column(relation, &table->columns[i]);
 	table->found.index = find_index(relation, table->found.attnums[0]);
-	table->generation = generation;
+	table->found_under = under;
 	return relation;
 }

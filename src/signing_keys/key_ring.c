@@ -49,7 +49,7 @@ struct OaSigningKey
 static dlist_head ring = DLIST_STATIC_INIT(ring);
 
 /* What the ring was read under; 0 if it is to be read again. */
-static uint64 ring_generation = 0;
+static uint64 ring_as_of = 0;
 
 /* A context that checks RS256 signatures; NULL if OpenSSL has none. */
 static EVP_PKEY_CTX *
@@ -155,7 +155,7 @@ read_ring(void)
 	dlist_mutable_iter iter;
 	bool		own = false;
 
-	ring_generation = 0;
+	ring_as_of = 0;
 	oa_store_begin_read(&read, OA_SIGNING_KEYS);
 	rows = oa_store_read_signing_keys(&read);
 	oa_store_end_read(&read);
@@ -182,7 +182,7 @@ read_ring(void)
 	}
 
 	if (!own)
-		ring_generation = read.generation;
+		ring_as_of = read.as_of;
 }
 
 /*
@@ -190,17 +190,16 @@ read_ring(void)
  * depends on it may be stored.
  */
 uint64
-oa_key_ring_generation(void)
+oa_key_ring_as_of(void)
 {
-	return ring_generation;
+	return ring_as_of;
 }
 
 /* Bring the ring up to date. */
 static void
 refresh_ring(void)
 {
-	if (ring_generation == 0 ||
-		ring_generation != oa_latest_generation())
+	if (ring_as_of == 0 || ring_as_of < oa_latest_all_changed())
 		read_ring();
 }
 

@@ -32,7 +32,7 @@ extern bool oa_signature_is_good(OaSigningKey *key, const char *message,
 								 const unsigned char *signature,
 								 int signature_length);
 extern TimestampTz oa_signing_key_expires_at(const OaSigningKey *key);
-extern uint64 oa_key_ring_generation(void);
+extern uint64 oa_key_ring_as_of(void);
 
 /* fetch_state.c: when they are to be fetched */
 extern void oa_fetch_hurry(OaFetchState *keys);

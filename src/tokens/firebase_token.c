@@ -181,9 +181,10 @@ static void
 remember(const OaToken *token, HeapTuple row, const uint8 *digest)
 {
 	Size		size = offsetof(AcceptedToken, row) + row->t_len;
+	OaBuckets	nothing = {OA_NO_BUCKET, OA_NO_BUCKET};
 	AcceptedToken *accepted;
 
-	if (oa_cache_entries == 0 || oa_key_ring_generation() == 0)
+	if (oa_cache_entries == 0 || oa_key_ring_as_of() == 0)
 		return;
 
 	accepted = palloc(size);
@@ -196,7 +197,7 @@ remember(const OaToken *token, HeapTuple row, const uint8 *digest)
 	accepted->length = row->t_len;
 	memcpy(&accepted->row, row->t_data, row->t_len);
 	oa_cache_store(tokens_cache, digest, accepted, size,
-				   oa_key_ring_generation());
+				   oa_key_ring_as_of(), nothing);
 }
 
 /* Judge a token that has been opened. */

@@ -177,10 +177,10 @@ TABLE part;
 ROLLBACK;
 -- What is dropped or altered
 BEGIN;
-ALTER TABLE overten_auth.api_keys DISABLE TRIGGER invalidate_caches;
-ALTER TABLE overten_auth.orgs ENABLE TRIGGER invalidate_caches;
+ALTER TABLE overten_auth.api_keys DISABLE TRIGGER "0_invalidate_caches";
+ALTER TABLE overten_auth.orgs ENABLE TRIGGER "0_invalidate_caches";
 ALTER TABLE overten_auth.audit_log ENABLE REPLICA TRIGGER refuse_change;
-DROP TRIGGER invalidate_caches ON overten_auth.signing_keys;
+DROP TRIGGER "0_invalidate_caches" ON overten_auth.signing_keys;
 TABLE finding;
 ROLLBACK;
 BEGIN;

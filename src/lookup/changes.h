@@ -1,0 +1,89 @@
+/*
+ * changes.h
+ *		What has changed since something was read, and the tables that it was
+ *		read from: for the files of this directory.
+ */
+#ifndef OA_CHANGES_H
+#define OA_CHANGES_H
+
+#include "port/atomics.h"
+
+#include "lookup/lookup.h"
+
+/* invalidation.c: the clock of a backend */
+#define OA_BUCKETS		65536
+
+extern uint64 oa_clock(void);
+extern bool oa_has_changed(uint64 as_of, OaBuckets buckets);
+extern void oa_accept_changes(void);
+extern void oa_forget_all(void);
+extern bool oa_has_own_change(void);
+extern void oa_watch_table(OaTable table, Oid relid);
+extern bool oa_are_tables_watched(void);
+extern void oa_tables_are_watched(uint64 under);
+
+/* shared_clock.c: the clock of the server */
+extern uint64 oa_shared_clock(void);
+extern bool oa_shared_has_changed(uint64 as_of, OaBuckets buckets);
+extern bool oa_shared_is_usable(void);
+extern void oa_shared_publish(Oid relid);
+extern bool oa_shared_is_published(Oid relid);
+extern void oa_shared_count(uint32 bucket);
+extern void oa_shared_count_all(void);
+extern void oa_shared_queue_overflowed(void);
+extern void oa_shared_count_own(void);
+
+/* shared_cache.c: keys that all sessions share */
+typedef struct OaSharedPlace
+{
+	int			slot;
+	uint64		recorded;		/* when the use was recorded, and in which
+								 * entry */
+} OaSharedPlace;
+
+extern HeapTupleHeader oa_shared_cache_find(const uint8 *digest,
+											OaSharedPlace *place,
+											TimestampTz *recorded_at);
+extern bool oa_shared_cache_store(const uint8 *digest, uint64 as_of,
+								  OaBuckets buckets, HeapTupleHeader row,
+								  uint32 length, OaSharedPlace *place);
+extern void oa_shared_cache_record(const OaSharedPlace *place,
+								   TimestampTz recorded_at);
+
+/* cache.c, for what changes in an entry that is still there */
+extern void *oa_cache_peek(OaCache *cache, const uint8 *key);
+
+/* tables.c: the tables that are read directly, with the columns that are */
+enum
+{
+	OA_KEY_DIGEST, OA_KEY_ID, OA_KEY_ORG_ID, OA_KEY_PREFIX, OA_KEY_REVOKED_AT
+};
+
+enum
+{
+	OA_ORG_ID, OA_ORG_NAME, OA_ORG_TIER, OA_ORG_WEBHOOK_SECRET,
+	OA_ORG_SUSPENDED_AT
+};
+
+enum
+{
+	OA_SIGNING_KID, OA_SIGNING_PUBLIC_KEY, OA_SIGNING_EXPIRES_AT,
+	OA_SIGNING_CERTIFICATE_EXPIRES_AT
+};
+
+#define OA_TABLE_COLUMNS_MAX 5
+
+typedef struct OaTableInfo
+{
+	Oid			equality;		/* function that compares the first column */
+	Oid			relid;
+	Oid			index;			/* unique, on the first column; may be none */
+	int			ncolumns;
+	AttrNumber	attnums[OA_TABLE_COLUMNS_MAX];	/* by the enums above */
+} OaTableInfo;
+
+extern void oa_tables_look_up(void);
+extern Oid	oa_table_oid(OaTable number);
+extern Relation oa_table_open(OaTable number, const OaTableInfo **info);
+
+#endif							/* OA_CHANGES_H */
