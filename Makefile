@@ -113,7 +113,9 @@ OBJS = \
 	src/worker_request.o \
 	src/worker_session.o
 
-DATA = $(wildcard sql/$(EXTENSION)--*.sql)
+# The folder of this file, which make -f may name; PGXS looks for DATA in there.
+HERE := $(dir $(firstword $(MAKEFILE_LIST)))
+DATA = $(patsubst $(HERE)%,%,$(wildcard $(HERE)sql/$(EXTENSION)--*.sql))
 
 SHLIB_LINK = -lcrypto -ldl
 
@@ -141,11 +143,16 @@ ifneq ($(wildcard $(PGXS)),)
 include $(PGXS)
 endif
 
+# In a folder of its own, the objects need those that the sources are in.
+ifdef VPATH
+$(shell mkdir -p $(sort $(dir $(OBJS))))
+endif
+
 # TAP files wait more than they work.  PGXS sets this to nothing.
 PROVE_FLAGS = -j2
 
 # PGXS as packaged does not track header dependencies.
-$(OBJS): $(wildcard src/*.h)
+$(OBJS): $(wildcard $(HERE)src/*.h)
 
 test/race/race: $(wildcard test/race/*.c test/race/*.h)
 	$(CC) $(CFLAGS) -I$(shell $(PG_CONFIG) --includedir) -o $@ $(filter %.c,$^) -L$(shell $(PG_CONFIG) --libdir) -lpq -lpthread
@@ -193,7 +200,7 @@ $(PEERS): test/bench/peers/package-lock.json
 .PHONY: test-matrix test-cassert test-valgrind test-ubsan test-package deb dist
 .PHONY: test-faults run-test-faults
 .PHONY: run-test-matrix run-test-cassert run-test-valgrind run-test-ubsan
-.PHONY: model test demo serve bench race lint format run-test run-demo run-serve run-bench run-race run-lint run-format
+.PHONY: model test demo serve bench race lint format run-test run-demo run-serve run-bench run-race run-lint run-format run-elsewhere
 
 test:
 	$(PACKAGES) test spin
@@ -323,8 +330,15 @@ dist:
 	git archive --prefix=$(DIST)/ --output=$(DIST).tar.gz HEAD
 	git archive --prefix=$(DIST)/ --output=$(DIST).zip HEAD
 
+# From an empty folder it can be built and installed, too.
+run-elsewhere:
+	mkdir elsewhere
+	$(MAKE) -s -C elsewhere -f ../Makefile VPATH=.. COPT=-O0 DESTDIR='$(CURDIR)/root' all install >/dev/null
+	ls root$$($(PG_CONFIG) --sharedir)/extension/$(EXTENSION)--*.sql >/dev/null
+
 run-lint: all
 	test/check-release
+	test/in-copy $(MAKE) --no-print-directory run-elsewhere
 	test/indent --check src/*.[ch]
 	cppcheck --quiet --error-exitcode=1 --enable=warning,performance,portability --inline-suppr -Isrc src
 	clang-tidy --quiet --warnings-as-errors='*' --checks='$(TIDY_CHECKS)' src/*.c -- $(CPPFLAGS)
