@@ -1,7 +1,7 @@
 
 # The API through nginx and PostgREST, with the configuration files of gateway/
 # and nginx as it is packaged.  PostgREST itself cannot be installed where this
-# runs: in its place is a server that does as it does, which 064_postgrest_faults.pl
+# runs: in its place is a server that does as it does, which 340_postgrest_faults.pl
 # is about.  The matrix of the contract must get the same answers as the database
 # gives, over HTTP/1.1 and HTTP/2; and no log may hold a credential.  pg_regress has
 # no HTTP.
