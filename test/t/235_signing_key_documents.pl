@@ -1,29 +1,23 @@
-# Signing keys: which documents are taken, and that a withdrawn key is refused
-# from the commit on.  Not in pg_regress, for the keys are made for each run
-# and several sessions look at them.
+# Which documents of signing keys are loaded, and which are refused or loaded in
+# part.  Not in pg_regress, for the keys are made for each run.
 
 use strict;
 use warnings;
 
 use Crypt::PK::ECC;
 use FindBin;
-use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
 use lib $FindBin::RealBin;
 use FirebaseTokens;
+use OvertenTest;
 
-my $node = PostgreSQL::Test::Cluster->new('keys');
-$node->init;
-$node->append_conf('postgresql.conf', <<CONF);
+my $node = create_node('documents', <<CONF);
 overten_auth.firebase_project_id = '${\PROJECT}'
-max_prepared_transactions = 5
 timezone = UTC
 CONF
-$node->start;
-$node->safe_psql('postgres', 'CREATE EXTENSION overten_auth CASCADE');
 
 my ($key, $next, $weak) = (new_rsa(), new_rsa(), new_rsa(1024));
 my $ec = Crypt::PK::ECC->new;
@@ -33,26 +27,27 @@ my $token = token($key, header(), claims());
 my $next_token = token($next, header(kid => 'key-2'), claims());
 
 # Load a document; the answer is a number or "SQLSTATE detail".
-sub load
-{
-	my ($document, $db) = @_;
-	my $file = PostgreSQL::Test::Utils::tempdir() . '/document';
-	open my $out, '>:raw', $file or die $!;
-	print $out $document;
-	close $out;
-	chmod 0644, $file;
-	return $node->safe_psql($db // 'postgres', <<SQL);
+my $loader = $node->background_psql('postgres');
+$loader->set_query_timer_restart;
+ask($loader, <<'SQL');
 SET client_min_messages = error;
-CREATE OR REPLACE FUNCTION load(document bytea) RETURNS text LANGUAGE plpgsql AS \$\$
+CREATE FUNCTION load(document bytea) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE detail text;
 BEGIN
 	RETURN overten_load_signing_keys(convert_from(document, 'UTF8')::json);
 EXCEPTION WHEN OTHERS THEN
 	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
 	RETURN SQLSTATE || ' ' || detail;
-END \$\$;
-SELECT load(pg_read_binary_file('$file'));
+END $$;
 SQL
+my $file = PostgreSQL::Test::Utils::tempdir() . '/document';
+sub load
+{
+	my ($document) = @_;
+	open my $out, '>:raw', $file or die $!;
+	print $out $document;
+	close $out;
+	return ask($loader, "SELECT load(pg_read_binary_file('$file'))");
 }
 
 $node->safe_psql('postgres', OUTCOME_FUNCTION);
@@ -197,218 +192,7 @@ is(load(jwk_set((map { jwk($key, "k$_") } 1 .. 64), map { jwk($weak, "w$_") } 1 
 is(load(jwk_set(map { jwk($key, "k$_") } 1 .. 64)), 64, '64 keys');
 is($node->safe_psql('postgres', "SELECT count(*) FROM overten_auth.audit_log WHERE action = 'load_signing_keys' AND detail = '64'"),
 	1, 'audited');
-load(jwk_set(jwk($key, 'key-1'), jwk($next, 'key-2')));
 
-# Sessions that have the key and the token cached.
-sub session
-{
-	my %session = (in => '', out => '');
-	$session{run} = IPC::Run::start(
-		[ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-f', '-' ],
-		'<', \$session{in}, '>', \$session{out}, '2>', \$session{err},
-		IPC::Run::timeout(180));
-	return \%session;
-}
-sub ask
-{
-	my ($session, $sql) = @_;
-	$session->{out} = '';
-	$session->{in} .= "$sql;\n\\echo done\n";
-	$session->{run}->pump until $session->{out} =~ /done\n\z/;
-	return $session->{out} =~ s/done\n\z//r =~ s/\n\z//r;
-}
-my ($reader, $old_snapshot, $writer) = map { session() } 1 .. 3;
-my $look = "SELECT outcome('$token')";
-is(ask($_, $look), 'ok', 'a session caches') for $reader, $old_snapshot, $reader, $old_snapshot;
-ask($old_snapshot, 'BEGIN ISOLATION LEVEL REPEATABLE READ');
-is(ask($old_snapshot, $look), 'ok', 'a snapshot with the key is taken');
-
-my $set = jwk_set(jwk($next, 'key-2'));
-ask($writer, 'BEGIN');
-is(ask($writer, "SELECT overten_load_signing_keys(\$d\$$set\$d\$)"), 1, 'the key is withdrawn');
-is(ask($writer, $look), '28000', 'and refused where that was done');
-is(ask($reader, $look), 'ok', 'elsewhere not before the commit');
-ask($writer, 'ROLLBACK');
-is(ask($writer, $look), 'ok', 'a rollback brings it back');
-is(ask($reader, $look), 'ok', 'and changes nothing elsewhere');
-ask($writer, "SELECT overten_load_signing_keys(\$d\$$set\$d\$)");
-is(ask($reader, $look), '28000', 'refused from the commit on');
-is(ask($old_snapshot, $look), '28000', 'by an old snapshot too');
-ask($old_snapshot, 'COMMIT');
-my $both = jwk_set(jwk($key, 'key-1'), jwk($next, 'key-2'));
-ask($writer, 'BEGIN');
-ask($writer, "SELECT overten_load_signing_keys(\$d\$$both\$d\$)");
-is(ask($writer, $look), 'ok', 'a key of the own transaction is used') for 1 .. 2;
-is(ask($reader, $look), '28000', 'elsewhere not');
-ask($writer, 'ROLLBACK');
-is(ask($writer, $look), '28000', 'and not after a rollback');
-ask($writer, 'BEGIN');
-ask($writer, 'SAVEPOINT s');
-ask($writer, "SELECT overten_load_signing_keys(\$d\$$both\$d\$)");
-is(ask($writer, $look), 'ok', 'likewise in a savepoint');
-ask($writer, 'ROLLBACK TO s');
-is(ask($writer, $look), '28000', 'and after it');
-ask($writer, 'COMMIT');
-ask($writer, 'BEGIN');
-ask($writer, "SELECT overten_load_signing_keys(\$d\$$both\$d\$)");
-ask($writer, "PREPARE TRANSACTION 'p'");
-is(ask($reader, $look), '28000', 'a prepared load is none yet');
-ask($writer, "COMMIT PREPARED 'p'");
-is(ask($reader, $look), 'ok', 'until it is committed') for 1 .. 2;
-ask($writer, "DELETE FROM overten_auth.signing_keys WHERE kid = 'key-1'");
-is(ask($reader, $look), '28000', 'a plain DELETE does it too');
-ask($writer, "SELECT overten_load_signing_keys(\$d\$$both\$d\$)");
-is(ask($reader, $look), 'ok', 'loaded again') for 1 .. 2;
-ask($writer, "UPDATE overten_auth.signing_keys SET expires_at = pg_catalog.now() WHERE kid = 'key-1'");
-is(ask($reader, $look), '28000', 'an expired key is refused');
-ask($writer, "UPDATE overten_auth.signing_keys SET expires_at = clock_timestamp() + '2 s' WHERE kid = 'key-1'");
-is(ask($reader, $look), 'ok', 'a key with two seconds to go') for 1 .. 2;
-ok($node->poll_query_until('postgres', "SELECT outcome('$token') = '28000'"), 'its time comes');
-is(ask($reader, $look), '28000', 'for a token in the cache as well');
-ask($writer, 'TRUNCATE overten_auth.signing_keys');
-is(ask($reader, $look), '55000', 'without keys it is unavailable');
-ask($writer, "SELECT overten_load_signing_keys(\$d\$$both\$d\$)");
-is(ask($reader, $look), 'ok', 'loaded again') for 1 .. 2;
-
-# The project belongs to what is cached.
-is(ask($reader, $_->[0]), $_->[1], $_->[2])
-  for [ "SET overten_auth.firebase_project_id = 'other'; $look", '28000', 'another project' ],
-  [ "SET overten_auth.firebase_project_id = ''; $look", '55000', 'no project' ],
-  [ "RESET overten_auth.firebase_project_id; $look", 'ok', 'the project again' ];
-
-# exp is looked at on every use, and by the clock, not the transaction's start.
-my $short = token($key, header(), claims(exp => time + 4));
-ask($reader, 'BEGIN');
-is(ask($reader, "SELECT outcome('$short')"), 'ok', 'about to expire') for 1 .. 2;
-ok($node->poll_query_until('postgres', "SELECT outcome('$short') = '28OA1'"), 'expires');
-is(ask($reader, "SELECT outcome('$short')"), '28OA1', 'in an old transaction and from the cache too');
-is(ask($reader, "SET LOCAL overten_auth.clock_skew = 300; SELECT outcome('$short')"), 'ok', 'but for the skew');
-ask($reader, 'COMMIT');
-
-# Two loads at once: one waits, none merges.
-ask($writer, 'BEGIN');
-ask($writer, "SELECT overten_load_signing_keys(\$d\$$set\$d\$)");
-my $third = session();
-$third->{in} .= "SELECT overten_load_signing_keys(\$d\$" . jwk_set(jwk($key, 'key-1')) . "\$d\$);\n\\echo done\n";
-$third->{run}->pump_nb;
-ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"), 'the second waits');
-is(ask($reader, $look), 'ok', 'a verification does not');
-ask($writer, 'COMMIT');
-$third->{run}->pump until $third->{out} =~ /done\n\z/;
-is(ask($reader, 'SELECT string_agg(kid, \',\') FROM overten_auth.signing_keys'), 'key-1', 'the last one counts alone');
-ask($writer, 'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
-ask($third, "DELETE FROM overten_auth.signing_keys; SELECT overten_load_signing_keys(\$d\$$set\$d\$)");
-ask($writer, "\\set VERBOSITY sqlstate\nSELECT overten_load_signing_keys(\$d\$" . jwk_set(jwk($key, 'key-1')) . "\$d\$)");
-like($writer->{err}, qr/40001/, 'an old snapshot cannot load');
-ask($writer, 'ROLLBACK');
-is(ask($reader, 'SELECT string_agg(kid, \',\') FROM overten_auth.signing_keys'), 'key-2', 'and changes nothing');
-ask($writer, 'BEGIN READ ONLY');
-is(ask($writer, "SELECT outcome('$next_token')"), 'ok', 'a READ ONLY transaction verifies');
-ask($writer, "SELECT overten_load_signing_keys(\$d\$$both\$d\$)");
-like($writer->{err}, qr/25006/, 'and does not load');
-ask($writer, 'ROLLBACK');
-
-# A hundred thousand tokens in one session: memory does not grow.
-my $memory = session();
-my $load_many = <<SQL;
-SELECT count(*) FILTER (WHERE outcome(CASE i % 4 WHEN 0 THEN '$next_token' WHEN 1 THEN '$next_token' || i
-	WHEN 2 THEN repeat('A', i % 5000) || '.e30.AA' ELSE '$token' END) = 'ok') FROM generate_series(1, %d) i
-SQL
-my $rss = sub {
-	my $pid = ask($memory, 'SELECT pg_backend_pid()');
-	return slurp_file("/proc/$pid/status") =~ /VmRSS:\s+(\d+)/ ? $1 : die;
-};
-ask($memory, 'SET client_min_messages = panic');
-for my $entries (0, 4096)
-{
-	ask($memory, "SET overten_auth.cache_entries = $entries");
-	ask($memory, sprintf $load_many, 5_000);
-	my $kilobytes = $rss->();
-	is(ask($memory, sprintf $load_many, 50_000), 12_500, "50000 tokens, $entries entries");
-	my $grown = $rss->() - $kilobytes;
-	cmp_ok($grown, '<', 1024, "memory grew by $grown kB");
-}
-is(ask($memory, q{SELECT json_object('{a,1}')}), '{"a" : "1"}', 'the server\'s json_object still works');
-
-$_->{run}->kill_kill for $reader, $old_snapshot, $writer, $third, $memory;
-
-# Other encodings.
-for my $encoding (qw(LATIN1 EUC_JP SQL_ASCII))
-{
-	my $db = lc $encoding;
-	$node->safe_psql('postgres', "CREATE DATABASE $db ENCODING '$encoding' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
-	$node->safe_psql($db, 'CREATE EXTENSION overten_auth CASCADE');
-	$node->safe_psql($db, OUTCOME_FUNCTION);
-	is(load(jwk_set(jwk($key, 'key-1')), $db), 1, "$encoding: keys");
-	my %names = ("J\x{e4}ne" => 'LATIN1 EUC_JP SQL_ASCII', "\x{65e5}\x{672c}" => 'EUC_JP SQL_ASCII',
-		"\x{1f600}" => 'SQL_ASCII', 'Jane' => 'LATIN1 EUC_JP SQL_ASCII');
-	for my $name (sort keys %names)
-	{
-		my $expected = $names{$name} =~ /$encoding/ ? 'ok' : '28000';
-		my $escaped = json($name) =~ s/^"|"$//gr;
-		utf8::decode($escaped);
-		$escaped = join '', map { ord > 0xffff ? sprintf('\u%04x\u%04x', 0xd800 + ((ord() - 0x10000) >> 10), 0xdc00 + (ord() & 0x3ff)) : sprintf('\u%04x', ord) } split //, $escaped;
-		$expected = '28000|ok' if $name eq "J\x{e4}ne" && $encoding eq 'EUC_JP';
-		for my $claims (claims(sub => $name), claims(name => $name), claims("x$name" => 1),
-			claims(x => [ { y => $name } ]), claims_json("\"sub\":\"$escaped\"", { sub => undef }),
-			claims_json("\"x\":\"$escaped\""))
-		{
-			my $t = token($key, header(), $claims);
-			like($node->safe_psql($db, "SELECT outcome('$t')"), qr/^($expected)$/,
-				"$encoding: " . join ' ', map { sprintf 'U+%04X', ord } split //, $name);
-		}
-	}
-	my $t = token($key, header(), claims(sub => "J\x{e4}ne"));
-	is($node->safe_psql($db, "SET client_encoding = 'UTF8'; SELECT uid, claims ->> 'sub' FROM overten_verify_firebase_jwt('$t')"),
-		"J\xc3\xa4ne|J\xc3\xa4ne", "$encoding: no mojibake") if $encoding eq 'LATIN1';
-}
-
-# libjansson that somebody else has loaded.  LOAD wants a file of PostgreSQL's
-# making, shared_preload_libraries too, so the server gets it from the loader.
-unlike(slurp_file($node->logfile), qr/PANIC|terminated by signal/, 'the server has stood');
-my ($jansson) = `ldconfig -p` =~ m{=> (\S*libjansson\.so\.4)\s};
-$jansson //= (glob '/usr/lib/*/libjansson.so.4')[0];
-ok($jansson, 'libjansson is here');
+$loader->quit;
 $node->stop;
-{
-	local $ENV{LD_PRELOAD} = $jansson;
-	$node->start;
-}
-$node->safe_psql('postgres', "SELECT overten_load_signing_keys(\$d\$$both\$d\$)");
-my ($status, undef, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT overten_verify_firebase_jwt('$token')");
-like($err, qr/55000: libjansson was loaded before libjwt/, 'libjansson was loaded by somebody else');
-is($node->safe_psql('postgres', q{SELECT 1}), 1, 'and the server stands');
-$node->stop;
-
-# libjwt that is missing, or is something else.
-my $fake = PostgreSQL::Test::Utils::tempdir();
-symlink '/usr/lib/none/libjwt.so', "$fake/$_" or die $! for 'libjwt.so.0', 'libjwt.so.2';
-for my $try ([ 'not a library', 'x', qr/58P01: could not load libjwt/ ],
-	[ 'another library', undef, qr/55000: libjwt has no function "jwt_decode"/ ])
-{
-	my ($name, $content, $expected) = @$try;
-	for my $soname ('libjwt.so.0', 'libjwt.so.2')
-	{
-		unlink "$fake/$soname";
-		if (defined $content)
-		{
-			open my $file, '>', "$fake/$soname" or die $!;
-			print $file $content;
-			close $file;
-		}
-		else
-		{
-			symlink $jansson =~ s/libjansson\.so\.4/libz.so.1/r, "$fake/$soname" or die $!;
-		}
-	}
-	{
-		local $ENV{LD_LIBRARY_PATH} = $fake;
-		$node->start;
-	}
-	(undef, undef, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT overten_verify_firebase_jwt('$token')");
-	like($err, $expected, "libjwt is $name");
-	is($node->safe_psql('postgres', q{SELECT json_object('{a,1}')}), '{"a" : "1"}', 'and the server stands');
-	$node->stop;
-}
-
 done_testing();
