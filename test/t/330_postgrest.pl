@@ -11,6 +11,7 @@ use warnings FATAL => 'all';
 
 use FindBin;
 use lib $FindBin::RealBin;
+use ApiContract;
 use GatewayTest;
 use JSON::PP qw(decode_json);
 use OvertenTest;
@@ -36,7 +37,7 @@ my $good = "Authorization: Bearer $state->{own_secret}";
 my $ada = "Authorization: Bearer $state->{ada}";
 
 # The contract, row by row.
-check_exchange($node, $url, $_) foreach matrix($state);
+check_matrix($node, $url, $state);
 
 # Over TLS and HTTP/2.
 my ($secret) = mint($node, $state->{foreign});
