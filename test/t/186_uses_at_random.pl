@@ -1,7 +1,7 @@
 
 # At random: sessions that verify, flushes one after the other, and readers who know
 # at each moment how many uses were answered, and how many had begun.  Sequences tell
-# them, for these are seen at once by everybody.  pg_regress has no preloaded library.
+# them, because everybody sees these at once.  pg_regress has no preloaded library.
 
 use strict;
 use warnings FATAL => 'all';

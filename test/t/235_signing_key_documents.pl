@@ -1,5 +1,5 @@
 # Which documents of signing keys are loaded, and which are refused or loaded in
-# part.  Not in pg_regress, for the keys are made for each run.
+# part.  Not in pg_regress, because the keys are made for each run.
 
 use strict;
 use warnings;

@@ -1,6 +1,6 @@
 # Signing keys that a background worker fetches: by the real default command,
 # from a real HTTPS server in all the ways in which it can go wrong.  Not in
-# pg_regress, for there are workers and the server log.
+# pg_regress, because there are workers and the server log.
 
 use strict;
 use warnings FATAL => 'all';

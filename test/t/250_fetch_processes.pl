@@ -1,6 +1,6 @@
 # Fetching signing keys where the command does not end, or the worker does, or the
 # server, the database or the extension goes away meanwhile; on a standby, and where
-# there is no worker.  Not in pg_regress, for there are workers, processes and
+# there is no worker.  Not in pg_regress, because of workers, processes and
 # restarts.
 
 use strict;

@@ -1,7 +1,7 @@
 # What is accepted as a Firebase ID token and what is not, each rule broken
 # one at a time: the cases are in TokenCases/, so that one server meets all of
 # them in every order.  Then tenants, what is returned, and what is logged.  Not
-# in pg_regress, for the tokens are signed with keys that are made for each run,
+# in pg_regress, because the tokens are signed with keys that are made for each run
 # and hold the present time.
 
 use strict;

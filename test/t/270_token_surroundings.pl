@@ -1,7 +1,7 @@
 # Firebase ID tokens where the server is not like others: many of them in one
-# session, databases of other encodings, and libraries that are missing, others, or
-# loaded by somebody else.  pg_regress has one database and cannot restart, and the
-# keys are made for each run.
+# session, databases of other encodings, and libraries that are missing, are
+# something else, or were loaded by somebody else.  pg_regress has one database and
+# cannot restart, and the keys are made for each run.
 
 use strict;
 use warnings;
