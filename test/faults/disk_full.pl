@@ -5,7 +5,7 @@
 # the files of the master key none is left by half.
 #
 # The disks are small ones that test/faults/run has mounted.  What a limit on the
-# size of files shows is in test/t/070_usage.pl.
+# size of files shows is in test/t/166_flushes.pl.
 
 use strict;
 use warnings FATAL => 'all';

@@ -3,8 +3,8 @@
 # in: what cannot be done is an error and never a refusal, what needs nothing of
 # that goes on, and afterwards no use is lost.
 #
-# No memory to count uses in, and no place for a worker: test/t/071_key_fetch.pl
-# and 072_usage_faults.pl.
+# No memory to count uses in, and no place for a worker: test/t/250_fetch_processes.pl
+# and 175_usage_shortages.pl.
 
 use strict;
 use warnings FATAL => 'all';

@@ -4,7 +4,7 @@
 # synchronous_commit = remote_apply all of it, and in a backup all from before
 # it began; what a standby has counted is flushed when it is promoted.
 #
-# An idle standby is in test/t/072_usage_faults.pl.
+# An idle standby is in test/t/170_usage_after_stops.pl.
 
 use strict;
 use warnings FATAL => 'all';

@@ -4,7 +4,7 @@
 # has begun is left.  The functions are taken from the catalog, so that none is
 # forgotten; those that wait for nothing are named here, with the reason.
 #
-# What happens at random moments is in test/t/052_interrupted.pl.
+# What happens at random moments is in test/t/470_interrupted.pl.
 
 use strict;
 use warnings FATAL => 'all';

@@ -16,7 +16,7 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(ask create_node create_org mint verify is_accepted
-  sqlstate_of flush_usage uses wait_until);
+  sqlstate_of refused flush_usage uses wait_until);
 
 # Start a node that has the given settings and the extension.  The harness would
 # log all statements, and with them the secrets that tests write as literals.
@@ -124,6 +124,18 @@ sub sqlstate_of
 
 	return '' if $result == 0;
 	return $stderr =~ /(?:ERROR|FATAL):  (\w{5})$/m ? $1 : $stderr;
+}
+
+# A check: SQL fails with a SQLSTATE for a role.
+sub refused
+{
+	my ($where, $role, $sql, $sqlstate, $name) = @_;
+	my ($node, $database) = ref $where eq 'ARRAY' ? @$where : ($where, 'postgres');
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	is( sqlstate_of($where, $sql, connstr => $node->connstr($database) . " user=$role"),
+		$sqlstate, $name);
+	return;
 }
 
 1;

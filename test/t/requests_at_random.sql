@@ -1,4 +1,4 @@
--- Requests of random pieces, through both adapters, for 044_encodings.pl.
+-- Requests of random pieces, through both adapters, for 440_encodings.pl.
 --
 -- Variables: file, with a body, a header's value as JSON and a query on each
 -- line, as bytea; token.  Prints how many requests of each kind were answered

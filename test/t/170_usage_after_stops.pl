@@ -1,20 +1,20 @@
 
-# A server that stops in order loses no use; one that crashes loses what was
-# not flushed, and counts nothing twice; a standby flushes what it has counted
-# when it is promoted.  Whatever happens to workers and memory, keys are
-# verified.  pg_regress cannot stop its server.
+# A server that stops in order loses no use; one that crashes loses what was not
+# flushed, and counts nothing twice; a standby flushes what it has counted when it
+# is promoted.  Whatever happens to workers, keys are verified.  pg_regress cannot
+# stop its server.
 
 use strict;
 use warnings FATAL => 'all';
 
 use FindBin;
 use lib $FindBin::RealBin;
-use IPC::Run;
 use OvertenTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
+use UsageTest;
 
 my $clients = 4;
 
@@ -28,42 +28,6 @@ EOC
 	allows_streaming => 1);
 my $org = create_org($node, 'Lasting');
 my ($secret, $key) = mint($node, $org);
-
-sub wait_for_worker
-{
-	my ($node, $state) = @_;
-
-	$node->poll_query_until('postgres',
-		"SELECT usage_worker = '$state' FROM overten_status()")
-	  or die "no usage worker is $state";
-	return;
-}
-
-# A pgbench that runs one statement until it is stopped.
-sub start_pgbench
-{
-	my ($name, $sql, @options) = @_;
-	my $file = $node->basedir . "/$name.sql";
-	my %load = (out => '', err => '');
-
-	unlink $file;
-	append_to_file($file, $sql);
-	local %ENV = $node->_get_env();
-	$load{run} = IPC::Run::start(
-		[ 'pgbench', '-n', '-T', 180, '-f', $file, @options, 'postgres' ],
-		'>', \$load{out}, '2>', \$load{err});
-	return \%load;
-}
-
-# How many transactions a pgbench has finished whose server went away.
-sub processed
-{
-	my ($load) = @_;
-
-	$load->{run}->finish;
-	my ($count) = $load->{out} =~ /^number of transactions actually processed: (\d+)/m;
-	return $count // die "pgbench: $load->{err}";
-}
 
 
 # In order
@@ -85,10 +49,10 @@ foreach my $round (1 .. 4)
 {
 	my $mode = $round < 4 ? 'fast' : 'immediate';
 	my $accepted = ask($node, 'SELECT accepted FROM overten_stat');
-	my $load = start_pgbench('verify', 'SELECT overten_verify_key(:secret);',
-		'-M', 'prepared', '-c', $clients, '-D', "secret=$secret");
+	my $load = start_pgbench($node, 'verify', 'SELECT overten_verify_key(:secret);',
+		'-T', 180, '-M', 'prepared', '-c', $clients, '-D', "secret=$secret");
 	# So that the stop also meets a worker that is at work.
-	my $flusher = start_pgbench('flush', 'SELECT overten_flush_usage();')
+	my $flusher = start_pgbench($node, 'flush', 'SELECT overten_flush_usage();', '-T', 180)
 	  if $round % 2 == 0;
 
 	$node->poll_query_until('postgres',
@@ -344,111 +308,6 @@ flush_usage($standby);
 is(uses($standby, $key), $expected + 3,
 	'when it is promoted, what it has counted is flushed');
 $standby->stop;
-
-
-# No place for a worker
-
-# Two others take the places that there are: PostgreSQL's launcher, and ours.
-$node->append_conf('postgresql.conf', 'max_worker_processes = 2');
-my $without_place = -s $node->logfile;
-$node->restart;
-is(verify($node, $secret), $key, 'keys are verified without a worker');
-is(ask($node, 'SELECT usage_worker FROM overten_status()'),
-	'none', 'the state tells that there is none');
-is( sqlstate_of(
-		$node, "SET statement_timeout = '200ms'; SELECT overten_flush_usage()"),
-	'57014',
-	'waiting for a flush can be cancelled');
-my @no_place = slurp_file($node->logfile, $without_place) =~
-  /no place for a background worker that flushes usage of database "postgres"/g;
-is(@no_place, 1, 'the log tells so once');
-$node->append_conf('postgresql.conf', "max_worker_processes = 8\noverten_auth.max_tracked_keys = 4");
-$node->restart;
-is(verify($node, $secret), $key, 'with a place for it keys are verified');
-flush_usage($node);
-is(uses($node, $key), $expected + 1, 'and uses are flushed');
-
-
-# No memory
-
-my $log_start = -s $node->logfile;
-my @keys = ask($node, <<"EOQ");
-SELECT string_agg(m.key_id, ','), count(v.key_id)
-FROM (SELECT secret, key_id FROM generate_series(1, 10) i, overten_mint_key('$org', 'key ' || i)) m
-LEFT JOIN LATERAL overten_verify_key(secret) v ON true
-EOQ
-my ($minted, $accepted) = split /\|/, $keys[0];
-is($accepted, 10, 'more keys than can be counted are verified');
-is( ask(
-		$node, 'SELECT entries_used, entries_free, not_attributed FROM overten_stat'),
-	'4|0|6',
-	'what cannot be attributed is counted');
-flush_usage($node);
-is( ask(
-		$node,
-		"SELECT sum(accepted) FROM overten_auth.key_usage
-		 WHERE key_id = ANY ('{$minted}')"),
-	4,
-	'the others are in the history');
-verify($node, $secret);
-flush_usage($node);
-is(uses($node, $key), $expected + 2, 'as what is used after the flush');
-
-# Entries are taken, emptied and given back all the time.
-ask($node, <<"EOQ");
-CREATE TABLE ten AS
-	SELECT i, secret FROM generate_series(1, 10) i, overten_mint_key('$org', 'key ' || i) m;
-EOQ
-my $total = 'SELECT sum(accepted) FROM overten_auth.key_usage';
-my $before = ask($node, "SELECT ($total) + not_attributed - accepted FROM overten_stat");
-my $load = start_pgbench('ten', <<'EOQ', '-c', $clients, '-T', 3);
-\set i random(1, 10)
-\set n random(1, 20)
-SELECT key_id, status FROM ten, overten_verify_key(secret), overten_handle_request('GET', '/api/v1/verify',
-	json_build_object('authorization', 'Bearer ' || secret, 'x-overten-client-addr', '10.0.0.' || :n), NULL)
-WHERE i = :i;
-EOQ
-my $flusher = $node->background_psql('postgres');
-my $flushes = 0;
-while ($load->{run}->pumpable)
-{
-	flush_usage($flusher);
-	$flushes++;
-	# Raises if the process has just ended; finish() says how it did.
-	eval { $load->{run}->pump_nb };
-}
-$flusher->quit;
-cmp_ok(processed($load), '>', 100, "many keys compete for it during $flushes flushes");
-flush_usage($node);
-cmp_ok(ask($node, 'SELECT not_attributed FROM overten_stat'),
-	'>', 100, 'many uses cannot be attributed');
-is( ask($node, "SELECT ($total) + not_attributed - accepted FROM overten_stat"),
-	$before, 'every use is in the history, or counted as one that is not');
-is(ask($node, 'SELECT entries_used, entries_free FROM overten_stat'),
-	'0|4', 'no entry is lost');
-my $log = slurp_file($node->logfile, $log_start);
-is(() = $log =~ /LOG:  no memory left to count the uses of further keys/g,
-	1, 'the log tells once');
-like($log,
-	qr/HINT:  Raise overten_auth\.max_tracked_keys, now 4\./,
-	'and what to do');
-
-# One key from many places leaves room for others.
-$node->append_conf('postgresql.conf', 'overten_auth.max_tracked_keys = 20');
-$node->restart;
-# The worker looks once when the server has started; then it has an hour.
-flush_usage($node);
-ask($node, <<"EOQ");
-SELECT (overten_handle_request('GET', '/api/v1/verify', json_build_object(
-	'authorization', 'Bearer $secret', 'x-overten-client-addr', '10.0.0.' || i), NULL)).status
-FROM generate_series(1, 60) i
-EOQ
-is(ask($node, 'SELECT entries_used, not_attributed FROM overten_stat'),
-	'17|0', 'when memory gets short, further addresses are not told apart');
-is(ask($node, 'SELECT count(*) FROM ten, overten_verify_key(secret) WHERE i <= 3'),
-	3, 'other keys find room');
-is(ask($node, 'SELECT entries_used, not_attributed FROM overten_stat'),
-	'20|0', 'to be counted in');
 
 $node->stop;
 done_testing();

@@ -1,7 +1,7 @@
 
 # The API through nginx and PostgREST, with the configuration files of gateway/
 # and nginx as it is packaged.  PostgREST itself cannot be installed where this
-# runs: in its place is a server that does as it does, which 064_postgrest_faults.pl
+# runs: in its place is a server that does as it does, which 340_postgrest_faults.pl
 # is about.  The matrix of the contract must get the same answers as the database
 # gives, over HTTP/1.1 and HTTP/2; and no log may hold a credential.  pg_regress has
 # no HTTP.
@@ -11,6 +11,7 @@ use warnings FATAL => 'all';
 
 use FindBin;
 use lib $FindBin::RealBin;
+use ApiContract;
 use GatewayTest;
 use JSON::PP qw(decode_json);
 use OvertenTest;
@@ -36,7 +37,7 @@ my $good = "Authorization: Bearer $state->{own_secret}";
 my $ada = "Authorization: Bearer $state->{ada}";
 
 # The contract, row by row.
-check_exchange($node, $url, $_) foreach matrix($state);
+check_matrix($node, $url, $state);
 
 # Over TLS and HTTP/2.
 my ($secret) = mint($node, $state->{foreign});

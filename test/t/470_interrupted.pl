@@ -134,6 +134,8 @@ while (time < $until)
 	if (ask($canceler, "SELECT count(*) FROM pg_stat_activity WHERE pid = $pid AND state = 'idle'"))
 	{
 		$worker->query_until(qr/again/, "\\echo again\n$call");
+		# Until psql has sent it, the session would be taken for one whose call has ended.
+		wait_until('it goes on', sub { ask($canceler, "SELECT state FROM pg_stat_activity WHERE pid = $pid") eq 'active' });
 	}
 }
 ask($node, 'DROP TABLE stop');

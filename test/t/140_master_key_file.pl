@@ -1,16 +1,15 @@
 
-# The master key file: made once, whoever comes first, and never replaced; what
-# is wrong with it never keeps a key from being verified; and what it protects
-# is in no log, dump, WAL or file of the cluster.  pg_regress has one server
-# and cannot touch the file.
+# The master key file: made once, whoever comes first, and never replaced; and
+# what is wrong with it never keeps a key from being verified.  pg_regress cannot
+# touch the file.
 
 use strict;
 use warnings FATAL => 'all';
 
-use File::Find;
 use File::stat;
 use FindBin;
 use lib $FindBin::RealBin;
+use MasterKeys;
 use MIME::Base64;
 use OvertenTest;
 use PostgreSQL::Test::Cluster;
@@ -20,74 +19,6 @@ use Time::HiRes 'usleep';
 
 my $is_sealed = 'SELECT bool_and(get_byte(webhook_secret_sealed, 0) = 1)
 	FROM overten_auth.orgs';
-
-# Start a node whose key file is outside of the data directory.
-sub create_node_with_key
-{
-	my ($name, %init) = @_;
-	my $file = PostgreSQL::Test::Utils::tempdir . "/$name.key";
-
-	return (
-		create_node($name, "overten_auth.master_key_file = '$file'", %init),
-		$file);
-}
-
-sub write_file
-{
-	my ($file, $content, $mode) = @_;
-
-	unlink $file;
-	append_to_file($file, $content);
-	chmod $mode // 0600, $file or die "chmod: $!";
-	return;
-}
-
-sub random_key
-{
-	open my $source, '<:raw', '/dev/urandom' or die "urandom: $!";
-	read $source, my $key, 32;
-	close $source;
-	return encode_base64($key, '') . "\n";
-}
-
-sub set_key_file
-{
-	my ($node, $file) = @_;
-
-	$node->append_conf('postgresql.conf',
-		"overten_auth.master_key_file = '$file'");
-	$node->reload;
-	$node->poll_query_until('postgres',
-		'SHOW overten_auth.master_key_file', $file)
-	  or die 'the setting was not reloaded';
-	return;
-}
-
-sub webhook_secret
-{
-	my ($where, $secret) = @_;
-
-	return ask($where,
-		"SELECT key_id IS NOT NULL, webhook_secret FROM overten_verify_key('$secret')"
-	);
-}
-
-# Create an org that cannot be sealed; returns what the client is told.
-sub failure
-{
-	my ($node, $database) = @_;
-	my ($result, $stdout, $stderr) = $node->psql($database // 'postgres',
-		"\\set VERBOSITY verbose\nSELECT overten_create_org('Refused')");
-
-	return $stderr;
-}
-
-sub master_key_ids
-{
-	my $where = shift;
-
-	return ask($where, 'SELECT * FROM overten_auth.master_key_ids()');
-}
 
 # Two databases of a fresh cluster at once
 
@@ -326,88 +257,6 @@ foreach my $round (1 .. 50)
 is(ask($session, $memory), '1|t', 'reading it often takes no memory');
 is(webhook_secret($session, $secret), $webhook_secret, 'all still opens');
 $late->quit;
-
-# Rotation of the master key
-
-ask($node, "SELECT overten_rotate_webhook_secret('$org')");
-my $sign = "SELECT overten_sign_webhook('$org', 'msg_1', 1, 'body')";
-my $signed = ask($node, $sign);
-is(length $signed, 95, 'two secrets sign');
-$webhook_secret = webhook_secret($node, $secret);
-my $orgs = ask($node, 'SELECT count(*) FROM overten_auth.orgs');
-
-my $new = random_key();
-write_file($file, "$new$content");
-my ($new_id) = master_key_ids($node) =~ /\|\{(\w+),$id\}$/
-  or die 'there is no second key';
-is(webhook_secret($node, $secret),
-	$webhook_secret, 'with a new key put first, the old one opens');
-ask($session, 'SELECT pg_temp.try()');
-is(master_key_ids($node), '{' . join(',', sort $id, $new_id) . "}|{$new_id,$id}",
-	'and the new one seals');
-
-my $locker = $node->background_psql('postgres');
-ask($locker, "BEGIN; SELECT overten_set_tier('$org', 'other')");
-my $left = $orgs;
-my $calls = 0;
-while ((my $now = ask($node, 'SELECT overten_reseal(50)')) > 1)
-{
-	$left -= 50;
-	is($now, $left, "$left are left to reseal");
-	last if ++$calls > 100;
-}
-cmp_ok($calls, '>', 1, 'it took some calls');
-is(ask($node, 'SELECT overten_reseal()'),
-	1, 'the one that is locked stays to be done');
-ask($locker, 'COMMIT');
-$locker->quit;
-($result, $stdout, $stderr) =
-  $node->psql('postgres', 'SELECT overten_reseal()');
-is($stdout, 0, 'then all are done');
-like($stderr, qr/NOTICE:  orgs resealed: 1, still to do: 0$/m, 'and told');
-is(master_key_ids($node),
-	"{$new_id}|{$new_id,$id}", 'the old key is not needed any more');
-write_file($file, $new);
-is(webhook_secret($node, $secret), $webhook_secret, 'without it all opens');
-is(ask($node, $sign), $signed, 'and the same two secrets sign');
-is( ask(
-		$node, "SELECT sum(detail::int) FROM overten_auth.audit_log
-		 WHERE action = 'reseal'"),
-	$orgs,
-	'the audit log has each once');
-like(failure($node, 'second'), qr/^$/, 'the other database seals with it');
-($result, $stdout, $stderr) =
-  $node->psql('second', 'SELECT overten_reseal()');
-is($stdout, 0, 'and has nothing to do that could be done');
-like($stderr, qr/WARNING:  orgs with a .* that does not open: 120$/m,
-	'but is told of those whose key was taken away too early');
-write_file($file, $new . $content);
-is(ask([ $node, 'second' ], 'SELECT overten_reseal()'),
-	0, 'they are done when it is back');
-is(master_key_ids([ $node, 'second' ]),
-	"{$new_id}|{$new_id,$id}", 'in the other database too');
-
-# Two that reseal at once, with others that write, end without a deadlock.
-write_file($file, random_key() . $new);
-my @resealing = map { $node->background_psql('postgres') } 1 .. 3;
-$resealing[$_]->query_until(
-	qr/started/,
-	$_ == 2
-	? "\\echo started
-	   SELECT count(overten_rotate_webhook_secret(org_id))
-		FROM (SELECT org_id FROM overten_auth.orgs ORDER BY org_id DESC) o;\n"
-	: "\\echo started
-	   DO \$\$ BEGIN WHILE overten_reseal(7) > 0 LOOP COMMIT; END LOOP; END \$\$;\n"
-) foreach 0 .. 2;
-$_->quit foreach @resealing;
-is(ask($node, 'SELECT overten_reseal()'), 0, 'all is done');
-unlike(slurp_file($node->logfile, $log_start),
-	qr/deadlock detected|PANIC|terminated by signal/, 'and nothing broke');
-is( ask(
-		$node, 'SELECT count(*) = count(overten_sign_webhook(org_id, $$m$$, 1, $$b$$))
-		FROM overten_auth.orgs'),
-	't',
-	'every secret opens');
 $session->quit;
 
 # A mark in the data directory keeps a lost key from being replaced, even where
@@ -427,107 +276,6 @@ like(failure($node),
 	'without a file nothing is sealed');
 $node->stop;
 
-# A standby that was made before anything was sealed
-
-my ($primary, $primary_file) =
-  create_node_with_key('primary', allows_streaming => 1);
-ask($primary, 'CREATE DATABASE second');
-ask([ $primary, 'second' ], 'CREATE EXTENSION overten_auth CASCADE');
-$primary->backup('base');
-my $standby = PostgreSQL::Test::Cluster->new('standby');
-$standby->init_from_backup($primary, 'base', has_streaming => 1);
-my $standby_file = PostgreSQL::Test::Utils::tempdir . '/standby.key';
-$standby->append_conf('postgresql.conf',
-	"overten_auth.master_key_file = '$standby_file'
-	 overten_auth.verify_on_standby = on");
-$standby->start;
-is(sqlstate_of($standby, "SELECT overten_create_org('Standby')"),
-	'25006', 'a standby seals nothing');
-$org = create_org($primary, 'First');
-($secret, $key) = mint($primary, $org);
-$webhook_secret = webhook_secret($primary, $secret);
-$primary->wait_for_catchup($standby);
-
-sub check_without_key
-{
-	my ($name, $where, $key_file) = @_;
-
-	($result, $stdout, $stderr) = $where->psql('postgres',
-		"SELECT key_id, webhook_secret FROM overten_verify_key('$secret')");
-	is($stdout, "$key|", "$name: keys are accepted");
-	like($stderr, qr/WARNING:  webhook secrets cannot be unsealed/,
-		"$name: it says that it cannot unseal");
-	like($stderr, qr/DETAIL:  Master key \w{16} is missing\. The master key file does not exist\.\nHINT:  /,
-		"$name: and what is missing");
-	ok(!-e $key_file, "$name: it makes no key");
-	return;
-}
-
-check_without_key('standby', $standby, $standby_file);
-is(ask($standby, 'SELECT present FROM overten_auth.master_key_ids()'),
-	'{}', 'standby: it knows that it has none');
-$primary->stop;
-$standby->promote;
-check_without_key('promoted', $standby, $standby_file);
-like(failure($standby), qr/55000.*\nDETAIL:  The master key file does not exist\./,
-	'promoted: it does not seal');
-ok(!-e $standby_file, 'promoted: it makes no second key');
-write_file($standby_file, slurp_file($primary_file));
-is(webhook_secret($standby, $secret),
-	$webhook_secret, 'promoted: with the file copied, it opens');
-like(failure($standby), qr/^$/, 'promoted: and seals');
-$standby->stop;
-
-# A cluster moved without the file: a base backup, or a dump
-
-$primary->start;
-$primary->backup('moved');
-my $moved = PostgreSQL::Test::Cluster->new('moved');
-$moved->init_from_backup($primary, 'moved');
-my $moved_file = PostgreSQL::Test::Utils::tempdir . '/moved.key';
-$moved->append_conf('postgresql.conf',
-	"overten_auth.master_key_file = '$moved_file'");
-$moved->start;
-check_without_key('moved', $moved, $moved_file);
-foreach my $database ('postgres', 'second')
-{
-	like(
-		failure($moved, $database),
-		qr/55000.*\nDETAIL:  The master key file does not exist\.\nHINT:  .*copy it from the server/,
-		"moved: $database does not seal");
-}
-ok(!-e $moved_file, 'moved: no second key is made');
-$moved->stop;
-
-my $dump = $primary->basedir . '/dump.sql';
-$primary->command_ok([ 'pg_dump', '-f', $dump, 'postgres' ], 'pg_dump');
-my $fresh_file = PostgreSQL::Test::Utils::tempdir . '/fresh.key';
-my $fresh = PostgreSQL::Test::Cluster->new('fresh');
-$fresh->init;
-$fresh->append_conf('postgresql.conf',
-	"log_statement = none\noverten_auth.master_key_file = '$fresh_file'");
-$fresh->start;
-ask($fresh, 'CREATE DATABASE restored TEMPLATE template0');
-$fresh->command_ok(
-	[
-		'psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-f', $dump,
-		'-o', '/dev/null', 'restored'
-	],
-	'psql -f');
-($result, $stdout, $stderr) = $fresh->psql('restored',
-	"SELECT key_id, webhook_secret FROM overten_verify_key('$secret')");
-is($stdout, "$key|", 'restored: keys are accepted');
-like($stderr, qr/WARNING:  webhook secrets cannot/, 'restored: with a warning');
-like(failure($fresh, 'restored'),
-	qr/55000.*\nDETAIL:  The master key file does not exist\./,
-	'restored: it does not seal');
-ok(!-e $fresh_file, 'restored: no second key is made');
-write_file($fresh_file, slurp_file($primary_file));
-is(webhook_secret([ $fresh, 'restored' ], $secret),
-	$webhook_secret, 'restored: with the file copied, it opens');
-$fresh->stop;
-$primary->stop;
-
 # Where the file cannot be made
 
 my ($stuck) = create_node_with_key('stuck');
@@ -546,74 +294,5 @@ is(sqlstate_of($stuck, "LOAD 'overten_auth'; $set"),
 is($stdout, 'Set', 'nor before the library is loaded');
 ok(!-e $stuck->data_dir . '/other.key', 'which has no effect');
 $stuck->stop;
-
-# Nothing of it is anywhere else
-
-my ($quiet, $quiet_file) = create_node_with_key('quiet');
-$quiet->append_conf('postgresql.conf', <<'EOC');
-log_min_messages = debug2
-log_min_duration_statement = 0
-wal_level = logical
-EOC
-$quiet->restart;
-ask($quiet, <<'EOQ');
-SET log_min_duration_statement = -1;
-CREATE TEMP TABLE org AS SELECT (overten_create_org('Org ' || i)).* FROM generate_series(1, 20) i;
-CREATE TEMP TABLE minted AS SELECT m.* FROM org, overten_mint_key(org_id) m;
-EOQ
-my $quiet_org = create_org($quiet, 'Quiet');
-my ($quiet_secret) = mint($quiet, $quiet_org);
-my @webhook_secrets = (webhook_secret($quiet, $quiet_secret) =~ s/^t\|//r);
-push @webhook_secrets,
-  ask($quiet, "SELECT overten_rotate_webhook_secret('$quiet_org')");
-my $quiet_new = random_key();
-my $quiet_key = slurp_file($quiet_file) =~ s/^#.*\n//mgr;
-write_file($quiet_file, $quiet_new . $quiet_key);
-is(ask($quiet, 'SELECT overten_reseal()'), 0, 'all is resealed');
-ask($quiet, "SELECT overten_sign_webhook('$quiet_org', 'msg_1', 1, 'body')");
-push @webhook_secrets,
-  ask($quiet, "SELECT overten_rotate_webhook_secret('$quiet_org')");
-ask($quiet, 'CHECKPOINT');
-$quiet->command_ok(
-	[ 'pg_dump', '-f', $quiet->basedir . '/dump.sql', 'postgres' ],
-	'pg_dump');
-$quiet->stop;
-
-my %secret = map { $_ => "webhook secret" } @webhook_secrets;
-$secret{ substr $_, 6 } = 'its base64' foreach @webhook_secrets;
-$secret{ decode_base64(substr $_, 6) } = 'its bytes' foreach @webhook_secrets;
-foreach my $line ($quiet_key, $quiet_new)
-{
-	chomp $line;
-	$secret{$line} = 'master key';
-	$secret{ decode_base64($line) } = 'its bytes';
-	$secret{ unpack 'H*', decode_base64($line) } = 'its hex';
-}
-my $searched = 0;
-my @found;
-my $names = 0;
-find(
-	{
-		no_chdir => 1,
-		wanted => sub {
-			return if !-f || -l;
-			my $content = slurp_file($_);
-
-			$searched++;
-			$names++ if index($content, $quiet_org) >= 0;
-			foreach my $secret (keys %secret)
-			{
-				push @found, "$_: $secret{$secret}"
-				  if index($content, $secret) >= 0;
-			}
-		}
-	},
-	$quiet->basedir,
-	$quiet->logfile);
-cmp_ok($searched, '>', 900, 'log, dump, WAL and data directory are searched');
-cmp_ok($names, '>=', 3, 'the id of an org is found in table, WAL and dump');
-is(join("\n", @found), '', 'but no webhook secret and no master key');
-cmp_ok(index(slurp_file($quiet_file), $quiet_new), '==', 0,
-	'which the search would see in the file that has it');
 
 done_testing();

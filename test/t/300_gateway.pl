@@ -9,6 +9,7 @@ use warnings FATAL => 'all';
 
 use FindBin;
 use lib $FindBin::RealBin;
+use ApiContract;
 use GatewayTest;
 use IO::Socket::INET;
 use JSON::PP qw(decode_json);
@@ -80,7 +81,7 @@ is(summary(request($gateway->{url}, 'POST', '/api/v1/signup', [ 'Content-Type: a
 	'413 payload_too_large', '1 MB of body');
 
 # The contract, row by row.
-check_exchange($node, $gateway->{url}, $_) foreach matrix($state);
+check_matrix($node, $gateway->{url}, $state);
 
 my $revoked = request($gateway->{url}, 'DELETE',
 	"/api/v1/organizations/$state->{full}/api-keys/$state->{full_key}", [$ada]);
@@ -179,8 +180,7 @@ my $pooled = start_gateway($node, 'pooled', PGHOST => $bouncer->{folder},
 	PGPORT => $bouncer->{port}, PREPARE => 'off');
 is(get($pooled, '/readyz'), '200', 'readyz through pgbouncer');
 my $pooled_state = prepare_matrix($node);
-check_exchange($node, $pooled->{url}, [ "$_->[0], through pgbouncer", @{$_}[ 1 .. $#$_ ] ])
-  foreach matrix($pooled_state);
+check_matrix($node, $pooled->{url}, $pooled_state, ', through pgbouncer');
 is_deeply(
 	decode_json(node_script('load.mjs', 'crowd', "$pooled->{url}/api/v1/verify", 200, $secret)),
 	{ 200 => 200 },

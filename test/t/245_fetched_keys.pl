@@ -1,123 +1,26 @@
 # Signing keys that a background worker fetches: by the real default command,
-# from a real HTTPS server in all the ways in which it can go wrong, and what
-# becomes of the command when it does not end or its worker does.  Not in
-# pg_regress, for there are workers, processes, restarts, and the server log.
+# from a real HTTPS server in all the ways in which it can go wrong.  Not in
+# pg_regress, because there are workers and the server log.
 
 use strict;
 use warnings FATAL => 'all';
 
 use Crypt::PK::ECC;
 use FindBin;
-use IPC::Run;
-use JSON::PP qw(decode_json);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 
 use lib $FindBin::RealBin;
+use FetchTest;
 use FirebaseTokens;
 use OvertenTest;
 
-my $dir = PostgreSQL::Test::Utils::tempdir;
-my ($key, $next) = (new_rsa(), new_rsa());
-my $token = token($key, header(), claims());
-my $next_token = token($next, header(kid => 'key-2'), claims());
-my $certificate = certificate($key);
-
-sub write_file
-{
-	my ($name, $content) = @_;
-	open my $file, '>:raw', "$dir/$name.new" or die $!;
-	print $file $content;
-	close $file or die $!;
-	rename "$dir/$name.new", "$dir/$name" or die $!;
-}
-
-# The HTTPS server.
-PostgreSQL::Test::Utils::system_or_bail("$FindBin::RealBin/../https/make-certificates", $dir);
-write_file('keys.json', json({ 'key-1' => $certificate }));
-write_file('requests.log', '');
-my $server = IPC::Run::start([ 'node', "$FindBin::RealBin/../https/server.mjs", $dir ], '>', "$dir/server.out", '2>&1');
-wait_until('the server listens', sub { -e "$dir/ports.json" });
-my $port = decode_json(slurp_file("$dir/ports.json"));
-END { my $status = $?; $server->kill_kill if $server; $? = $status; }
-
-# The setting runs a file, so that most tests need no reload.
-my $settings = <<CONF;
-shared_preload_libraries = 'overten_auth'
-overten_auth.databases = 'postgres, other'
-overten_auth.firebase_project_id = '${\PROJECT}'
-overten_auth.signing_keys_command = '. "$dir/command"'
-timezone = UTC
-CONF
-write_file('command', 'exit 1');
-my $node = create_node('fetch', $settings, allows_streaming => 1);
-
-# The default command, with another address and authority, and less patience.
-my $default = $node->safe_psql('postgres',
-	q{SELECT boot_val FROM pg_settings WHERE name = 'overten_auth.signing_keys_command'});
-sub curl
-{
-	my ($path, $name, %how) = @_;
-	my $url = $path =~ /^https?:/ ? $path : "https://localhost:$port->{$name // 'good'}$path";
-	my $command = $default;
-	$command =~ s{https://www\.googleapis\.com/\S+}{'$url'} or die $command;
-	$command =~ s{--max-time 10}{--max-time 1} or die $command;
-	return "$command --noproxy localhost --cacert $dir/ca.pem " . ($how{options} // '');
-}
-sub command { write_file('command', "$_[0]\n"); }
-
-my $functions = <<'SQL';
-CREATE FUNCTION refresh() RETURNS text LANGUAGE plpgsql AS $$
-DECLARE detail text;
-BEGIN
-	RETURN overten_refresh_signing_keys();
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
-	RETURN SQLSTATE || ' ' || detail;
-END $$;
-SQL
-$node->safe_psql('postgres', $functions . OUTCOME_FUNCTION);
-sub query { return $node->safe_psql('postgres', $_[0]); }
-sub refresh { command($_[0]) if defined $_[0]; return query('SELECT refresh()'); }
-sub status { return query("SELECT $_[0] FROM overten_status()"); }
-sub is_good { return is(query("SELECT outcome('$_[0]')"), 'ok', $_[1]); }
+my $node = create_fetch_node('fetch');
+$asker = $node->background_psql('postgres');
+$asker->set_query_timer_restart;
 my $state = q{SELECT string_agg(kid || xmin || ctid::text || loaded_at, ',' ORDER BY kid) || (SELECT count(*) FROM overten_auth.audit_log) FROM overten_auth.signing_keys};
-
-# How long commands sleep: seconds by which they are known, here and in no other run.
-my @nap = map { "7" . $$ . $_ } 0 .. 9;
-
-# How many processes have these words as their command line?
-sub processes
-{
-	my $words = join "\0", @_;
-	my $count = 0;
-	for my $file (glob '/proc/[0-9]*/cmdline')
-	{
-		open my $in, '<', $file or next;
-		my $line = do { local $/; <$in> } // '';
-		$count++ if $line eq "$words\0";
-	}
-	return $count;
-}
-sub log_size { return -s $node->logfile; }
-sub logged { return slurp_file($node->logfile, $_[0]); }
-sub start_psql
-{
-	my ($sql) = @_;
-	my %psql = (out => '');
-	$psql{run} = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', $sql ],
-		'>', \$psql{out}, '2>&1');
-	return \%psql;
-}
-sub finish_psql { my ($psql) = @_; $psql->{run}->finish; return $psql->{out} =~ s/\n\z//r; }
-
-# Where nothing can fetch, nobody waits long to hear so.
-my $unable = create_node('unable', $settings . "max_worker_processes = 0\n");
-my $in_vain = IPC::Run::start([ 'psql', '-XAtq', '-d', $unable->connstr('postgres'), '-c', 'SELECT overten_refresh_signing_keys()' ],
-	'>', \my $in_vain_out, '2>', \my $in_vain_err);
-my $in_vain_since = time;
 
 # By itself, once it is known that the database wants keys.
 command(curl('/keys?max-age=21600'));
@@ -347,145 +250,13 @@ ok($node->poll_query_until('postgres', q{SELECT fetch_outcome = '1 key.' FROM ov
 like(logged($begin), qr/LOG:  fetched signing keys for database "postgres"/, 'that it is well again is logged');
 is(query("SET overten_auth.firebase_project_id = ''; SELECT refresh()"), '55000 No Firebase project is configured.', 'no project');
 $node->safe_psql('postgres', 'CREATE DATABASE unlisted');
-$node->safe_psql('unlisted', "CREATE EXTENSION overten_auth CASCADE; $functions");
+$node->safe_psql('unlisted', 'CREATE EXTENSION overten_auth CASCADE; ' . REFRESH_FUNCTION);
 is($node->safe_psql('unlisted', 'SELECT refresh()'), '55000 The background workers do not look after this database.', 'a database that is not listed');
 query('TRUNCATE overten_auth.signing_keys');
 $node->reload;
 ok($node->poll_query_until('postgres', 'SELECT signing_keys = 1 FROM overten_status()'), 'keys that are lost are fetched again');
+$_->quit foreach $reader, $asker;
+wait_until('nothing is left', sub { processes('sleep', $nap[1]) == 0 });
 
-# A database that gets another name while its keys are fetched does not get them:
-# another one may be meant by the name now, and nobody looks after this one.
-$node->safe_psql('postgres', 'CREATE DATABASE other');
-$node->safe_psql('other', 'CREATE EXTENSION overten_auth CASCADE');
-command("sleep $nap[6] & until [ -e $dir/go ]; do sleep 0.1; done; kill \$!; " . curl('/keys'));
-$begin = log_size();
-$node->reload;
-wait_until('the command runs', sub { processes('sleep', $nap[6]) == 1 });
-$node->safe_psql('postgres', 'ALTER DATABASE other RENAME TO elsewhere');
-write_file('go', '');
-wait_until('the worker has seen it', sub { logged($begin) =~ /could not fetch signing keys for database "other"\n.*DETAIL:  The database (?:was renamed while they were fetched|does not exist any more)\./ });
-is($node->safe_psql('elsewhere', 'SELECT count(*) FROM overten_auth.signing_keys'), 0, 'keys are not for a database of another name');
-unlink "$dir/go";
-command(curl('/keys'));
-$node->safe_psql('postgres', 'DROP DATABASE elsewhere');
-
-# A command that does not end: while it runs, the database can be dropped; it
-# is killed with its children after 15 seconds.
-$node->safe_psql('postgres', 'CREATE DATABASE other');
-$node->safe_psql('other', 'CREATE EXTENSION overten_auth CASCADE');
-command("sleep $nap[2] & sleep $nap[3]");
-$node->reload;
-wait_until('the command runs', sub { processes('sleep', $nap[3]) == 1 });
-$node->safe_psql('postgres', 'DROP DATABASE other');
-is(processes('sleep', $nap[3]), 1, 'DROP DATABASE goes through while the command runs');
-$since = time;
-my $waiting = start_psql('SELECT refresh()');
-wait_until('two run', sub { processes('sleep', $nap[3]) == 2 });
-is(status('key_worker'), 'fetching', 'the status says that it runs');
-is(finish_psql($waiting), '55000 The command took longer than 15 seconds.', 'the command has a deadline');
-my $took = time - $since;
-ok($took > 14 && $took < 25, "of 15 seconds ($took)");
-wait_until('nothing of it is left', sub { processes('sleep', $nap[2]) + processes('sleep', $nap[3]) == 0 });
-
-# A worker that is told to end.
-my $hang = "echo \$PPID >$dir/worker; trap '' TERM; sleep $nap[4] & sleep $nap[5] & wait; wait";
-sub hang
-{
-	unlink "$dir/worker";
-	command($_[0]);
-	my $psql = start_psql('SELECT refresh()');
-	wait_until('the command runs', sub { -s "$dir/worker" && processes('sleep', $nap[5]) == 1 });
-	return ($psql, 0 + slurp_file("$dir/worker"));
-}
-my $pid;
-is(refresh(curl('/keys')), 1, 'fetched again');
-($waiting, $pid) = hang($hang);
-$since = time;
-kill TERM => $pid;
-is(finish_psql($waiting), '55000 The worker was told to end.', 'SIGTERM ends the worker');
-cmp_ok(time - $since, '<', 8, 'soon');
-wait_until('the command ends, though it ignores that', sub { processes('sleep', $nap[4]) + processes('sleep', $nap[5]) == 0 });
-command(curl('/keys'));
-ok($node->poll_query_until('postgres', q{SELECT fetch_outcome = '1 key.' FROM overten_status()}), 'the next try comes by itself');
-
-# A server that stops.
-for my $mode ('fast', 'immediate')
-{
-	hang($hang);
-	$since = time;
-	$node->stop($mode);
-	cmp_ok(time - $since, '<', 10, "$mode shutdown does not wait for the command");
-	wait_until('the command is gone', sub { processes('sleep', $nap[4]) + processes('sleep', $nap[5]) == 0 });
-	pass("$mode shutdown leaves nothing of it");
-	command(curl('/keys'));
-	$node->start;
-	ok($node->poll_query_until('postgres', 'SELECT fetched_at IS NOT NULL FROM overten_status()'), 'fetched after the start');
-}
-hang($hang);
-my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
-$node->kill9;
-wait_until('the command is gone', sub { processes('sleep', $nap[4]) + processes('sleep', $nap[5]) == 0 });
-pass('nor does the death of the postmaster');
-command(curl('/keys'));
-wait_until('init has reaped the postmaster', sub { !kill 0, $postmaster });
-$node->start;
-
-# A worker that is killed takes the server down, and it comes back; the command
-# itself dies with it, where it has replaced the shell.
-$node->poll_query_until('postgres', 'SELECT fetched_at IS NOT NULL FROM overten_status()');
-$node->append_conf('postgresql.conf', 'restart_after_crash = on');
-$node->reload;
-($waiting, $pid) = hang("echo \$PPID >$dir/worker; exec sleep $nap[5]");
-kill KILL => $pid;
-wait_until('the command is gone', sub { processes('sleep', $nap[5]) == 0 });
-$waiting->{run}->finish;
-command(curl('/keys'));
-ok($node->poll_query_until('postgres', 'SELECT fetched_at IS NOT NULL FROM overten_status()'), 'fetched after a crash');
-is_good($token, 'and used');
-
-# A session that waits can be cancelled; the fetch goes on.
-my $until_told = "echo \$PPID >$dir/worker; sleep $nap[5] & until [ -e $dir/go ]; do sleep 0.1; done; kill \$!; " . curl('/keys');
-hang($until_told);
-is(query(q{SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE query = 'SELECT refresh()'}), 1, 'cancelled');
-write_file('go', '');
-ok($node->poll_query_until('postgres', q{SELECT fetch_outcome = '1 key.' FROM overten_status()}), 'fetched all the same');
-
-# DROP EXTENSION while the command runs.
-unlink "$dir/go";
-hang($until_told);
-$begin = log_size();
-query('DROP EXTENSION overten_auth CASCADE');
-is(processes('sleep', $nap[5]), 1, 'DROP EXTENSION goes through while the command runs');
-write_file('go', '');
-wait_until('the worker has seen it', sub { logged($begin) =~ /DETAIL:  The database does not have the extension\./ });
-query('CREATE EXTENSION overten_auth');
-
-# A standby has what its primary has, until it is promoted.
-$node->reload;
-ok($node->poll_query_until('postgres', 'SELECT signing_keys = 1 FROM overten_status()'), 'fetched for the new extension');
-$node->backup('backup');
-my $standby = PostgreSQL::Test::Cluster->new('standby');
-$standby->init_from_backup($node, 'backup', has_streaming => 1);
-$standby->start;
-is($standby->safe_psql('postgres', 'SELECT refresh()'), '55000 This is a standby; it has the keys of its primary.', 'a standby does not fetch');
-is($standby->safe_psql('postgres', 'SELECT signing_keys FROM overten_status()'), 1, 'and has the keys');
-$standby->promote;
-ok($standby->poll_query_until('postgres', 'SELECT fetched_at IS NOT NULL FROM overten_status()'), 'fetched after the promotion');
-$standby->stop;
-
-# No place for a worker; nothing preloaded.
-$reader->quit;
-$node->append_conf('postgresql.conf', "max_logical_replication_workers = 0\nmax_worker_processes = 2");
-$node->restart;
-is(refresh(), '55000 There is no place for another background worker.', 'no place for the worker');
-like(status('fetch_outcome'), qr/no place/, 'the status says so');
-$node->append_conf('postgresql.conf', q{shared_preload_libraries = ''});
-$node->restart;
-is(refresh(), '55000 The library is not preloaded.', 'not preloaded');
-is(status('key_worker IS NULL AND fetch_outcome IS NULL'), 't', 'no status either');
-$in_vain->finish;
-like($in_vain_err, qr/ERROR:  signing keys were not fetched\nDETAIL:  It took longer than 30 seconds\./, 'no launcher: not for ever');
-wait_until('nothing is left', sub { processes('sleep', $nap[1]) + processes('sleep', $nap[5]) == 0 });
-$_->stop for $node, $unable;
-
+$node->stop;
 done_testing();

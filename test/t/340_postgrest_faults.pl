@@ -9,6 +9,7 @@ use warnings FATAL => 'all';
 
 use FindBin;
 use lib $FindBin::RealBin;
+use ApiContract;
 use GatewayTest;
 use IO::Socket::INET;
 use JSON::PP qw(decode_json);
