@@ -24,6 +24,7 @@ my $node = create_node(
 shared_preload_libraries = 'overten_auth'
 overten_auth.databases = 'postgres, wandering, reborn'
 overten_auth.flush_interval = 1s
+deadlock_timeout = 500ms
 overten_auth.firebase_project_id = '${\PROJECT}'
 overten_auth.signing_keys_command = 'printf "HTTP/1.1 200 OK\\r\\nCache-Control: max-age=20000\\r\\n\\r\\n"; cat "$dir/keys"'
 EOC

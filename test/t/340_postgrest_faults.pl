@@ -149,6 +149,12 @@ my @heads = map {
 } 1 .. 18;
 is_deeply(\@heads, [ map { ($_ % 2 ? 200 : 401, (201, 201, 200, 200, '404 key_not_found', 200)[ $_ % 6 ]) } 1 .. 18 ], 'others beside HEAD');
 
+# So at once that a connection which has answered a HEAD still looks alive.
+my $pipelined = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port) // die "cannot connect: $!";
+$pipelined->syswrite(join '', map { "$_ /api/v1/verify HTTP/1.1\r\nHost: localhost\r\n$good\r\n\r\n" } ('HEAD', 'GET') x 9);
+$pipelined->syswrite("GET /api/v1/verify HTTP/1.1\r\nHost: localhost\r\n$good\r\nConnection: close\r\n\r\n");
+is(join(' ', rest_of($pipelined) =~ m{HTTP/1\.1 (\d+) }g), join(' ', (200) x 19), 'others right behind HEAD');
+
 # Bodies that PostgREST refuses.
 foreach my $case (
 	[ 'a byte order mark', "\xef\xbb\xbf{\"org_name\":\"x\"}", '400 invalid_json' ],
