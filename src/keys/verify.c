@@ -251,6 +251,8 @@ verify(const uint8 *digest, const OaClientAddr *client)
 	if (row == NULL)
 		return NULL;
 
+	/* The row may be another backend's, which numbers its types otherwise. */
+	HeapTupleHeaderSetTypMod(row, result_descriptor->tdtypmod);
 	oa_use_recorder()->accepted(oa_verified_column(row, OA_VERIFIED_KEY_ID),
 								client, &cached.recorded_at);
 	oa_key_cache_record(&cached);
