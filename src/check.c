@@ -2,9 +2,10 @@
  * check.c
  *		Runs the checks of overten_check() independently of one another.
  *
- * The checks are SQL functions.  What they look for can make them fail, such as
- * a column that has been dropped, or objects that are older than the library.
- * So each runs in a subtransaction of its own, and its error becomes a row.
+ * The checks are SQL functions.  The problems that they look for can make them
+ * fail, such as a column that was dropped, or objects that are older than the
+ * library.  So each check runs in a subtransaction of its own, and we turn its
+ * error into a row.
  */
 #include "postgres.h"
 
@@ -19,7 +20,7 @@
 
 PG_FUNCTION_INFO_V1(overten_run_checks);
 
-/* What each check returns. */
+/* The columns that each check returns. */
 enum
 {
 	SEVERITY, SUBJECT, PROBLEM, REMEDY, CHECK_COLUMNS
@@ -61,7 +62,7 @@ add_rows(ReturnSetInfo *result, const char *query)
 	oa_statements_end(level);
 }
 
-/* Add a row that says why a check failed. */
+/* Add a row that says why a check has failed. */
 static void
 add_failure(ReturnSetInfo *result, const char *check, const ErrorData *error)
 {
@@ -77,7 +78,7 @@ add_failure(ReturnSetInfo *result, const char *check, const ErrorData *error)
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
-/* Run a check; a cancel ends all of them. */
+/* Run a check.  A cancel ends all checks. */
 static void
 run_check(ReturnSetInfo *result, const Check *check)
 {
@@ -112,9 +113,10 @@ run_check(ReturnSetInfo *result, const Check *check)
 }
 
 /*
- * overten_auth.run_checks() returns setof severity, subject, problem, remedy text
+ * overten_auth.run_checks() returns setof severity, subject, problem, remedy
+ * text
  *
- * The rows of all checks, and one for each check that failed.
+ * Returns the rows of all checks, and one row for each check that has failed.
  */
 Datum
 overten_run_checks(PG_FUNCTION_ARGS)

@@ -1,16 +1,17 @@
 /*
  * finish_script.c
- *		What the extension's SQL scripts do at their end.
+ *		Finishes the extension's SQL scripts.
  *
  * A new object gets the default privileges of its creator.  They can name
- * roles, which REVOKE ... FROM PUBLIC does not undo.  So each script ends with a
- * look at the result: nobody but the owner may have a privilege on a new
- * object.  Objects from before an update are left alone, because administrators
- * may have granted privileges on them.
+ * roles, and REVOKE ...  FROM PUBLIC does not undo that.  So each script ends
+ * with a check of the result: nobody but the owner may have a privilege on a
+ * new object.  We do not change objects that existed before an update, because
+ * administrators may have granted privileges on them.
  *
- * SQL functions of the schema overten_auth find what to revoke, and return the
+ * SQL functions in the schema overten_auth find what to revoke, and return the
  * statements.  We run these with the rights of the superuser who runs the
- * script.  This is C so that the extension depends on no procedural language.
+ * script.  This is written in C so that the extension does not depend on any
+ * procedural language.
  */
 #include "postgres.h"
 
@@ -22,7 +23,7 @@
 PG_FUNCTION_INFO_V1(overten_finish_script);
 PG_FUNCTION_INFO_V1(overten_require_safe_owners);
 
-/* Run a query whose parameter is the inventory from before the script. */
+/* Run a query.  Its parameter is the inventory from before the script. */
 static void
 ask(const char *query, Datum before)
 {
@@ -33,7 +34,10 @@ ask(const char *query, Datum before)
 		elog(ERROR, "could not run \"%s\"", query);
 }
 
-/* A column of the answer's first row; NULL if there is no row or no value. */
+/*
+ * Return a column of the first row of ask()'s result, or NULL if there is no
+ * row or the column is NULL.
+ */
 static char *
 answer(int column)
 {
@@ -42,7 +46,7 @@ answer(int column)
 	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column);
 }
 
-/* Which privileges are there on new objects?  NULL if there are none. */
+/* Describe the privileges on new objects.  Returns NULL if there are none. */
 static char *
 describe_grants(Datum before)
 {
@@ -55,7 +59,9 @@ describe_grants(Datum before)
 	return answer(1);
 }
 
-/* Revoke them, and record what the script has defined on the tables. */
+/*
+ * Revoke these privileges, and mark what the script has defined on the tables.
+ */
 static void
 run_statements(Datum before)
 {
@@ -75,7 +81,9 @@ run_statements(Datum before)
 	}
 }
 
-/* Raise if anybody but the owner still has a privilege on a new object. */
+/*
+ * Raise 55000 if anybody but the owner still has a privilege on a new object.
+ */
 static void
 require_closed(Datum before)
 {

@@ -1,8 +1,8 @@
 /*
  * overten_auth.c
- *		Module initialization: defines the settings, registers the callbacks,
- *		and, where the library is preloaded, reserves shared memory and
- *		registers the launcher.
+ *		Module initialization: defines the settings and registers the
+ *		callbacks.  If the library is preloaded, also reserves shared memory
+ *		and registers the launcher.
  */
 #include "postgres.h"
 
@@ -56,7 +56,7 @@ shmem_startup(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
-/* Install what there is only if the library is loaded with the server. */
+/* Do what is possible only if the library is loaded with the server. */
 static void
 preload(void)
 {

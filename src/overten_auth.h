@@ -1,9 +1,10 @@
 /*
  * overten_auth.h
- *		What every file of overten_auth includes.
+ *		Included by every file of overten_auth.
  *
- *		Every symbol that crosses a file begins with oa_ (types Oa, constants OA_):
- *		the modules that a PostgreSQL 15 server loads share one symbol space.
+ * The names of all symbols that cross a file begin with oa_ (types with Oa,
+ * constants with OA_), because all modules that a PostgreSQL 15 server loads
+ * share one symbol space.
  */
 #ifndef OVERTEN_AUTH_H
 #define OVERTEN_AUTH_H
@@ -14,7 +15,9 @@
 #include "varatt.h"
 #endif
 
-/* The schema that holds the extension's tables; C never searches for them. */
+/*
+ * The schema that holds the extension's tables.  C code never searches for it.
+ */
 #define OA_SCHEMA "overten_auth"
 
 #endif							/* OVERTEN_AUTH_H */

@@ -1,6 +1,6 @@
 /*
  * settings.c
- *		The settings of the extension: what they are for, and their limits.
+ *		The settings of the extension: their purpose, and their limits.
  */
 #include "postgres.h"
 
@@ -13,62 +13,63 @@
 #include "settings.h"
 
 /*
- * Entries that each of a backend's caches holds at most.  Raise it where many
- * keys are in use and memory is not short: a key's entry takes about 400
- * bytes, a token's more, as it holds all claims.
+ * The most entries that each cache of a backend holds.  Raise it if many keys
+ * are in use and there is enough memory.  A key's entry takes about 400 bytes;
+ * a token's takes more, because it holds all claims.
  */
 int			oa_cache_entries = 4096;
 
 /*
- * Whether a verifying transaction writes key_last_used.  Turn it off where
- * nobody reads last_used_at, to save that write.
+ * Does a verifying transaction write to key_last_used?  Turn it off if nobody
+ * reads last_used_at, to save that write.
  */
 bool		oa_record_use_without_preload = true;
 
 /*
- * Whether keys are verified on a standby, which learns of a revocation only
- * when it has replayed it.
+ * Are keys verified on a standby?  A standby learns of a revocation only when
+ * it has replayed it.
  */
 bool		oa_verify_on_standby = false;
 
 /*
- * The Firebase project whose ID tokens are accepted.  Whoever may set it can
- * log in as anyone, with a token of a project of his own.
+ * The Firebase project whose ID tokens we accept.  A role that may set it can
+ * log in as anybody, with a token of another project.
  */
 char	   *oa_firebase_project_id = NULL;
 
 /*
- * The tenant of Identity Platform whose people are accepted: '' for those of
- * none, '*' for all.  Each tenant has uids of its own, so that two people may
- * have the same one: set '*' only where the application tells tenants apart.
+ * The Identity Platform tenant whose users we accept: '' for users without a
+ * tenant, '*' for all.  Each tenant has its own uids, so two people may have
+ * the same uid.  Set '*' only if the application tells tenants apart.
  */
 char	   *oa_firebase_tenant = NULL;
 
 /*
- * By how much the clock of this machine and that of whoever signs may differ:
- * raise it where tokens are refused because they seem to come from the future.
- * A token is then also accepted that long after it has expired.
+ * How far the clocks of this machine and of a signer may differ.  Raise it if
+ * tokens are refused because they seem to come from the future.  A token is
+ * then also accepted that long after it has expired.
  */
 int			oa_clock_skew = 0;
 
 /*
- * What customers may make over HTTP: keys of an org that are active, and in
- * all, so that minting and revoking in a loop ends; orgs of a person.  SQL
- * functions that the application calls are not limited.
+ * What customers may create over HTTP: active keys per org, keys per org in
+ * total, so that a loop of minting and revoking ends, and orgs per person.
+ * SQL functions that the application calls have no such limits.
  */
 int			oa_max_keys_per_org = 100;
 int			oa_max_keys_total_per_org = 1000;
 int			oa_max_orgs_per_uid = 10;
 
 /*
- * The command that fetches signing keys.  It is the way out for those whose
- * server reaches the world by a proxy, or by another program than curl.
+ * The command that fetches signing keys.  Set it if the server can reach the
+ * Internet only through a proxy, or with a program other than curl.
  */
 char	   *oa_signing_keys_command = NULL;
 
 /*
- * Nothing but this one document, and only from whom TLS knows to be Google:
- * no .curlrc (which has to be said first), no redirects, no other protocol.
+ * Fetch only this document, and only from the server that TLS authenticates as
+ * Google: no .curlrc (--disable must come first), no redirects, no other
+ * protocol.
  */
 #define SIGNING_KEYS_COMMAND \
 	"curl --disable --silent --show-error --include " \
@@ -77,47 +78,50 @@ char	   *oa_signing_keys_command = NULL;
 	"/robot/v1/metadata/x509/securetoken@system.gserviceaccount.com"
 
 /*
- * How many proxies in front of the HTTP layer are trusted to have appended the
- * address of their client to X-Forwarded-For.  0: the HTTP layer tells itself
- * whom it is connected to.  Too high a number lets clients choose their address.
+ * How many proxies in front of the HTTP layer we trust to append their
+ * client's address to X-Forwarded-For.  With 0, we use the address that the
+ * HTTP layer is connected to.  If the number is too high, clients can choose
+ * their address.
  */
 int			oa_trust_forwarded_for = 0;
 
 /*
- * How often uses are written from shared memory, in seconds.  A crash of the
- * server loses what was counted since; each key used costs a few microseconds
- * at each flush.
+ * How often we write uses from shared memory to the tables, in seconds.  A
+ * crash of the server loses the uses that were counted since.  Each key in use
+ * costs a few microseconds per flush.
  */
 int			oa_flush_interval = 10;
 
-/* How long the history of keys is kept, in minutes. */
+/* How long we keep the history of keys, in minutes. */
 int			oa_usage_retention = 90 * 24 * 60;
 
-/* The databases whose uses are counted in shared memory, by name. */
+/* The names of the databases whose uses we count in shared memory. */
 char	   *oa_databases = NULL;
 
 /*
- * How many pairs of a key and a client address can be counted between two
- * flushes; each takes about 100 bytes.  Uses beyond are not attributed.
+ * How many pairs of a key and a client address we can count between two
+ * flushes.  Each pair takes about 100 bytes.  We cannot attribute uses beyond
+ * that.
  */
 int			oa_max_tracked_keys = 10000;
 
 /*
- * How many keys the cache of all sessions holds; each takes about 330 bytes.
- * Set it to half as many again as there are keys in use.
+ * The number of keys that the shared cache holds.  Each takes about 330 bytes.
+ * Set it to one and a half times the number of keys in use.
  */
 int			oa_shared_cache_entries = 0;
 
 /*
- * The file of the keys that webhook secrets are sealed with, relative to the
- * data directory.  Put it elsewhere where base backups are kept by others than
- * those who may read webhook secrets.
+ * The file that holds the master keys, which seal webhook secrets.  The path
+ * is relative to the data directory.  Move the file elsewhere if people can
+ * read base backups but must not read webhook secrets.
  */
 char	   *oa_master_key_file = NULL;
 
 /*
- * Is a setting a list of names?  A server whose setting is not does not start:
- * by itself PostgreSQL warns, and takes the default for an extension's setting.
+ * Check a list of names.  If it is invalid, the server does not start.
+ * Without our error, PostgreSQL would only warn, and use the default of an
+ * extension's setting.
  */
 static bool
 check_databases(char **newval, void **extra, GucSource source)
@@ -144,7 +148,10 @@ check_databases(char **newval, void **extra, GucSource source)
 	return problem == NULL;
 }
 
-/* An id of Google's is printable ASCII, and short enough for the token cache. */
+/*
+ * Check an id of Google's: it is printable ASCII, and short enough for the
+ * token cache.
+ */
 static bool
 check_firebase_id(char **newval, void **extra, GucSource source)
 {
@@ -165,7 +172,7 @@ check_firebase_id(char **newval, void **extra, GucSource source)
 	return true;
 }
 
-/* Define the settings that exist only where the library is preloaded. */
+/* Define the settings that exist only if the library is preloaded. */
 static void
 define_preload_settings(void)
 {
@@ -195,8 +202,8 @@ define_preload_settings(void)
 }
 
 /*
- * Define all settings.  "cache_entries_changed" is told each new value of
- * overten_auth.cache_entries before it takes effect.
+ * Define all settings. "cache_entries_changed" is called with each new value
+ * of overten_auth.cache_entries before it takes effect.
  */
 void
 oa_define_settings(GucIntAssignHook cache_entries_changed)

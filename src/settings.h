@@ -7,13 +7,13 @@
 
 #include "utils/guc.h"
 
-/* The databases that overten_auth.databases can name. */
+/* The most databases that overten_auth.databases can name. */
 #define OA_DATABASES_MAX	64
 
-/* Bytes of an id; Google's have 30, or a domain more. */
+/* Bytes of an id.  Google's have 30, plus a domain in some cases. */
 #define OA_FIREBASE_ID_MAX	100
 
-/* Each is described in settings.c, where it is defined. */
+/* settings.c describes these where it defines them. */
 extern int	oa_cache_entries;
 extern bool oa_record_use_without_preload;
 extern bool oa_verify_on_standby;

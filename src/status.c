@@ -1,9 +1,9 @@
 /*
  * status.c
- *		Tells operators what state everything is in.
+ *		Reports the state of the extension to operators.
  *
- * overten_status() is about the session's database, the statistics are about
- * the whole server since its start, or since they were reset.
+ * overten_status() is about the session's database.  The statistics are about
+ * the whole server since its start.
  */
 #include "postgres.h"
 
@@ -50,7 +50,7 @@ set_time(Datum *value, bool *isnull, TimestampTz time)
 	*isnull = (time == 0);
 }
 
-/* How uses are recorded in this session. */
+/* Return how uses are recorded in this session. */
 static const char *
 usage_mode(const OaDatabase *database)
 {
@@ -67,8 +67,8 @@ set_message(Datum *value, bool *isnull, const char *message)
 }
 
 /*
- * The usage worker's job whose failure is worth telling: one that still fails,
- * first of all the flush; else the one that failed last.
+ * Return the job of the usage worker whose failure to report: one that still
+ * fails, and the flush first of all; otherwise the one that failed last.
  */
 static OaJob
 failed_job(const OaJobState *jobs)
@@ -85,7 +85,7 @@ failed_job(const OaJobState *jobs)
 	return last;
 }
 
-/* What a job has failed with. */
+/* Report how a job has failed. */
 static void
 describe_failure(const OaDatabase *database, Datum *values, bool *nulls)
 {
@@ -100,7 +100,7 @@ describe_failure(const OaDatabase *database, Datum *values, bool *nulls)
 	set_message(&values[FLUSH_FAILURE], &nulls[FLUSH_FAILURE], failure);
 }
 
-/* What the background worker for usage does. */
+/* Report what the usage worker does. */
 static void
 describe_usage(const OaDatabase *database, Datum *values, bool *nulls)
 {
@@ -113,7 +113,7 @@ describe_usage(const OaDatabase *database, Datum *values, bool *nulls)
 	describe_failure(database, values, nulls);
 }
 
-/* What signing keys there are. */
+/* Report which signing keys there are. */
 static void
 describe_signing_keys(Datum *values, bool *nulls)
 {
@@ -125,7 +125,7 @@ describe_signing_keys(Datum *values, bool *nulls)
 			 last);
 }
 
-/* What the background worker that fetches them does. */
+/* Report what the worker that fetches signing keys does. */
 static void
 describe_fetching(const OaDatabase *database, Datum *values, bool *nulls)
 {
@@ -158,13 +158,13 @@ make_result(FunctionCallInfo fcinfo, Datum *values, bool *nulls, int columns)
 
 /*
  * overten_status() returns usage_mode text, usage_worker text, flushed_at,
- *		flush_failed_at timestamptz, flush_failure text, signing_keys integer,
- *		signing_keys_expire_at timestamptz, key_worker text, fetched_at,
- *		fetch_tried_at timestamptz, fetch_outcome text, next_fetch_at
- *		timestamptz, master_keys_needed, master_keys_present text[]
+ * 		flush_failed_at timestamptz, flush_failure text, signing_keys integer,
+ * 		signing_keys_expire_at timestamptz, key_worker text, fetched_at,
+ * 		fetch_tried_at timestamptz, fetch_outcome text, next_fetch_at
+ * 		timestamptz, master_keys_needed, master_keys_present text[]
  *
- * The state of the session's database.  What is about the workers is NULL where
- * there are none for it.
+ * Returns the state of the session's database.  The columns about the workers
+ * are NULL if there are no workers for it.
  */
 Datum
 overten_status(PG_FUNCTION_ARGS)
@@ -192,7 +192,7 @@ overten_status(PG_FUNCTION_ARGS)
 	return make_result(fcinfo, values, nulls, STATUS_COLUMNS);
 }
 
-/* The last fetch of signing keys, for whichever database it was. */
+/* Report the last fetch of signing keys for any database. */
 static void
 describe_last_fetch(Datum *values, bool *nulls)
 {
@@ -244,7 +244,8 @@ describe_shared_cache(Datum *values, bool *nulls)
  *		last_fetch_at timestamptz, last_fetch_outcome
  *		text, since timestamptz
  *
- * What the view overten_stat shows.  All NULL unless the library is preloaded.
+ * Returns the row of the view overten_stat.  All columns are NULL unless the
+ * library is preloaded.
  */
 Datum
 overten_stat(PG_FUNCTION_ARGS)

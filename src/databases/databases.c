@@ -1,13 +1,14 @@
 /*
  * databases.c
- *		What the server's processes share, where the library is preloaded.
+ *		The state that all processes of the server share, if the library is
+ *		preloaded.
  *
- * There is a struct for each database of overten_auth.databases.  One lock protects the state of all databases;
- * it is held for a few instructions.  Another is for batches of uses; see
- * use_batches.c.  A process that does something for a
- * database enters itself in its struct and leaves it when it exits, whatever
- * the reason; one that is killed takes the whole of shared memory with it, as
- * the server then starts anew.
+ * There is a struct for each database in overten_auth.databases.  One lock
+ * protects the state of all databases; we hold it only for a few instructions.
+ * Another lock protects batches of uses; see use_batches.c.  A process that
+ * works for a database enters itself in the database's struct, and removes
+ * itself when it exits for any reason.  If a process is killed, the server
+ * reinitializes all of shared memory.
  */
 #include "postgres.h"
 
@@ -37,20 +38,20 @@ enum
 struct OaShared
 {
 	TimestampTz started_at;
-	pg_uuid_t	source;			/* random; whose batches these are */
-	pg_atomic_uint64 last_batch;	/* number of the last */
-	PGPROC	   *launcher;		/* NULL while there is none */
+	pg_uuid_t	source;			/* random; identifies our batches of uses */
+	pg_atomic_uint64 last_batch;	/* number of the last batch */
+	PGPROC	   *launcher;		/* NULL if no launcher runs */
 	int			databases;
 	OaDatabase	database[FLEXIBLE_ARRAY_MEMBER];
 };
 
 static struct OaShared *shared = NULL;
-static LWLockPadded *locks;		/* in the order of the next */
-static List *names;				/* of the databases, in the postmaster */
+static LWLockPadded *locks;		/* indexed by the enum above */
+static List *names;				/* of the databases; set in the postmaster */
 
 /*
- * Split overten_auth.databases, in memory that stays.  Called once, when the
- * library is preloaded.
+ * Split overten_auth.databases.  The list lives as long as the process.
+ * Called once, when the library is preloaded.
  */
 void
 oa_read_databases(void)
@@ -75,7 +76,7 @@ shmem_size(void)
 					mul_size(list_length(names), sizeof(OaDatabase)));
 }
 
-/* Reserve the memory.  Called by the postmaster's shmem_request_hook. */
+/* Reserve shared memory.  Called by the postmaster's shmem_request_hook. */
 void
 oa_databases_shmem_request(void)
 {
@@ -98,8 +99,8 @@ init_database(OaDatabase *database, const char *name)
 }
 
 /*
- * Attach to the memory, and fill it in if this process is the first.  Called by
- * each process's shmem_startup_hook, with AddinShmemInitLock held.
+ * Attach to shared memory, and initialize it if this process is the first.
+ * Called by each process's shmem_startup_hook, with AddinShmemInitLock held.
  */
 void
 oa_databases_shmem_init(void)
@@ -124,21 +125,21 @@ oa_databases_shmem_init(void)
 	}
 }
 
-/* Are any databases named?  For the postmaster. */
+/* Does the setting name any databases?  For the postmaster. */
 bool
 oa_has_databases(void)
 {
 	return names != NIL;
 }
 
-/* When the shared memory was set up; 0 if there is none. */
+/* Return when shared memory was initialized, or 0 without shared memory. */
 TimestampTz
 oa_shared_since(void)
 {
 	return shared != NULL ? shared->started_at : 0;
 }
 
-/* Whose batches of uses are written here, as a uuid. */
+/* Return the uuid that identifies the batches of uses written here. */
 Datum
 oa_shared_source(void)
 {
@@ -146,8 +147,9 @@ oa_shared_source(void)
 }
 
 /*
- * A number for a batch of uses, whatever its database: a database can be a copy
- * of another, with its usage_batches.
+ * Return a new number for a batch of uses.  Numbers are unique across
+ * databases, because a database can be a copy of another one, with its
+ * usage_batches.
  */
 uint64
 oa_next_batch(void)
@@ -155,7 +157,7 @@ oa_next_batch(void)
 	return pg_atomic_add_fetch_u64(&shared->last_batch, 1);
 }
 
-/* How many databases there are. */
+/* Return how many databases there are. */
 int
 oa_number_of_databases(void)
 {
@@ -169,8 +171,8 @@ oa_database(int n)
 }
 
 /*
- * The struct of the session's database; NULL if the background workers do not
- * look after it.  Needs a transaction.
+ * Return the struct of the session's database, or NULL if the background
+ * workers do not look after it.  The caller must be in a transaction.
  */
 OaDatabase *
 oa_my_database(void)
@@ -188,8 +190,9 @@ oa_my_database(void)
 }
 
 /*
- * Forget what is known of a database: another has the name now, or none.  The
- * lock is held, unless it is a copy.
+ * Forget what we know of a database, because its name now belongs to another
+ * database or to no database.  The caller holds the lock, unless this is a
+ * copy.
  */
 void
 oa_forget_database(OaDatabase *database)
@@ -200,7 +203,7 @@ oa_forget_database(OaDatabase *database)
 	memset(database->jobs, 0, sizeof(database->jobs));
 	memset(&database->sweep, 0, sizeof(database->sweep));
 
-	/* Requests stay: someone waits for them. */
+	/* Keep the requests, because somebody waits for them. */
 	database->keys.wanted = false;
 	database->keys.next_fetch_at = 0;
 	database->keys.tried_at = 0;
@@ -210,8 +213,9 @@ oa_forget_database(OaDatabase *database)
 }
 
 /*
- * Copy the state of the session's database.  Until the launcher knows that the
- * database has the name, what there is is about another one.
+ * Copy the state of the session's database.  The state is empty if the
+ * launcher does not know yet that this database has the name, because what we
+ * have then is about another database.
  */
 void
 oa_copy_database(OaDatabase *database, OaDatabase *copy)
@@ -224,8 +228,8 @@ oa_copy_database(OaDatabase *database, OaDatabase *copy)
 }
 
 /*
- * A copy of a message that a worker has left, valid in the encoding of this
- * database even if that is not the worker's.
+ * Copy a message that a worker has left.  The result is valid in the encoding
+ * of this database, even if the worker's encoding is another.
  */
 char	   *
 oa_readable_message(const char *message)
@@ -253,7 +257,7 @@ oa_unlock_databases(void)
 	LWLockRelease(&locks[DATABASES_LOCK].lock);
 }
 
-/* Lock batches, so that none is published or subtracted. */
+/* Lock the batches, so that nobody publishes or subtracts one. */
 void
 oa_lock_batches(LWLockMode mode)
 {
@@ -266,7 +270,7 @@ oa_unlock_batches(void)
 	LWLockRelease(&locks[BATCHES_LOCK].lock);
 }
 
-/* Enter this process as the launcher, or (NULL) leave. */
+/* Set the launcher to this process, or to NULL when it exits. */
 void
 oa_set_launcher(PGPROC *process)
 {
@@ -275,7 +279,10 @@ oa_set_launcher(PGPROC *process)
 	oa_unlock_databases();
 }
 
-/* Have the launcher look at the databases.  The lock is held. */
+/*
+ * Wake the launcher, so that it looks at the databases.  The caller holds the
+ * lock.
+ */
 void
 oa_wake_launcher(void)
 {
@@ -284,9 +291,9 @@ oa_wake_launcher(void)
 }
 
 /*
- * Have the launcher look, if it does not know yet that the session's database
- * has the name.  It looks now and then by itself, but the server may stop
- * before that.
+ * Wake the launcher if it does not know yet that the session's database has
+ * the name.  It looks at the databases now and then anyway, but the server may
+ * stop before it does.
  */
 void
 oa_announce_database(OaDatabase *database)

@@ -1,7 +1,7 @@
 /*
  * databases.h
- *		The databases that background workers look after, and how to ask a
- *		worker for something.
+ *		The databases that background workers look after, and requests to a
+ *		worker.
  */
 #ifndef OA_DATABASES_H
 #define OA_DATABASES_H
@@ -14,78 +14,80 @@
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 
-/* databases.c: what processes share, where the library is preloaded */
-#define OA_FAILURE_MAX		200 /* bytes of an error message that are kept */
+/* databases.c: state that processes share, if the library is preloaded */
+#define OA_FAILURE_MAX		200 /* bytes that we keep of an error message */
 #define OA_OUTCOME_MAX		200
 
-/* Requests to a worker, which the lock of the databases protects. */
+/* Requests to a worker, protected by the lock of the databases. */
 typedef struct OaRequests
 {
-	uint64		asked;			/* number of the last one */
-	uint64		done;			/* those up to here are fulfilled */
-	uint64		failed;			/* up to here, unless done, have failed */
-	ConditionVariable changed;	/* whether they are; or the database's OID */
+	uint64		asked;			/* number of the last request */
+	uint64		done;			/* requests up to here are fulfilled */
+	uint64		failed;			/* others up to here have failed */
+	ConditionVariable changed;	/* broadcast when these, or the OID, change */
 } OaRequests;
 
-/* The state of signing keys, which the lock of the databases protects. */
+/* The state of signing keys, protected by the lock of the databases. */
 typedef struct OaFetchState
 {
 	bool		wanted;			/* is a Firebase project configured? */
-	PGPROC	   *worker;			/* that fetches; NULL if none does */
-	TimestampTz tried_at;		/* begin of the last fetch; 0 if none */
-	TimestampTz fetched_at;		/* begin of the last that succeeded */
+	PGPROC	   *worker;			/* the worker that fetches, or NULL */
+	TimestampTz tried_at;		/* when the last fetch began, or 0 */
+	TimestampTz fetched_at;		/* when the last successful fetch began */
 	TimestampTz next_fetch_at;
-	int			failures;		/* in a row; a fetch that runs is one */
+	int			failures;		/* in a row, including a running fetch */
 	OaRequests	requests;		/* for a fetch */
-	char		outcome[OA_OUTCOME_MAX];	/* of the last fetch; "" if none */
+	char		outcome[OA_OUTCOME_MAX];	/* of the last fetch, or "" */
 } OaFetchState;
 
-/* The jobs of a usage worker; see usage_jobs.c. */
+/* The jobs of a usage worker; see database_jobs.c. */
 typedef enum OaJob
 {
 	OA_FLUSHING,
-	OA_CLEANING,				/* removing history that is old, or of no key */
-	OA_LOOKING_AT_KEYS,			/* are signing keys to be fetched? */
+	OA_CLEANING,				/* removing old history, and that of removed
+								 * keys */
+	OA_LOOKING_AT_KEYS,			/* checking whether to fetch signing keys */
 	OA_JOBS
 } OaJob;
 
 typedef struct OaJobState
 {
 	int			failures;		/* in a row */
-	int64		due_at;			/* monotonic; not to be done before */
+	int64		due_at;			/* monotonic; earliest time to run again */
 	TimestampTz failed_at;		/* 0 if never */
-	char		failure[OA_FAILURE_MAX];	/* the last; "" if none */
+	char		failure[OA_FAILURE_MAX];	/* the last message, or "" */
 } OaJobState;
 
-/* How far the search for history that has no key has come. */
+/* The progress of the search for history whose key is gone. */
 typedef struct OaSweep
 {
-	int64		due_at;			/* monotonic; when to begin the next */
-	uint64		began_at;		/* transaction that was next when the last
-								 * began; 0 if there was none */
-	uint64		horizon;		/* what is from before may be removed */
+	int64		due_at;			/* monotonic; when to begin the next search */
+	uint64		began_at;		/* next transaction id when the last search
+								 * began, or 0 */
+	uint64		horizon;		/* we may remove what is older than this */
 	bool		runs;
-	bool		in_history;		/* in key_usage, after key_last_used */
-	char		after[NAMEDATALEN]; /* the key that it has come to */
+	bool		in_history;		/* searching key_usage; key_last_used is done */
+	char		after[NAMEDATALEN]; /* the last key that we have searched */
 } OaSweep;
 
 typedef struct OaDatabase
 {
-	char		name[NAMEDATALEN];	/* fixed */
-	pg_atomic_uint32 used;		/* is there something to flush? */
-	pg_atomic_uint32 overflowed;	/* was it logged that memory is short? */
+	char		name[NAMEDATALEN];	/* never changes */
+	pg_atomic_uint32 used;		/* are there uses to flush? */
+	pg_atomic_uint32 overflowed;	/* have we logged that memory is short? */
 	pg_atomic_uint32 http_clients;	/* see http_clients.c */
-	pg_atomic_uint64 epoch;		/* of the next; see use_batches.c */
-	pg_atomic_uint64 batch;		/* that is on its way; 0 if none */
+	pg_atomic_uint64 epoch;		/* of the next batch; see use_batches.c */
+	pg_atomic_uint64 batch;		/* the batch being written, or 0 */
 
-	/* The rest is protected by the lock. */
-	Oid			oid;			/* as last seen; InvalidOid if there is none */
-	PGPROC	   *waiting;		/* usage worker that waits for work */
-	PGPROC	   *working;		/* usage worker that is at work */
-	int64		look_at;		/* monotonic; when to look after the tables */
+	/* The lock protects the rest. */
+	Oid			oid;			/* as last seen; InvalidOid if it does not
+								 * exist */
+	PGPROC	   *waiting;		/* the usage worker that waits for work */
+	PGPROC	   *working;		/* the usage worker that works */
+	int64		look_at;		/* monotonic; when to check the tables */
 	OaRequests	requests;		/* for a flush */
-	TimestampTz flushed_at;		/* what was used before is in the tables; 0 if
-								 * that was never so */
+	TimestampTz flushed_at;		/* earlier uses are in the tables; 0 if not
+								 * known */
 	OaJobState	jobs[OA_JOBS];
 	OaSweep		sweep;
 	OaFetchState keys;
@@ -119,13 +121,13 @@ extern void oa_worker_commit(void);
 extern bool oa_run_job(void (*job) (void *argument), void *argument,
 					   const char *activity, char *failure);
 
-/* worker_request.c: asking a worker, and waiting for it */
+/* worker_request.c: requests to a worker */
 typedef enum OaRequestState
 {
 	OA_REQUEST_WAITS, OA_REQUEST_DONE, OA_REQUEST_FAILED
 } OaRequestState;
 
-#define OA_REQUEST_SECONDS	30	/* at most */
+#define OA_REQUEST_SECONDS	30	/* the longest wait */
 
 extern bool oa_is_asked(const OaRequests *requests);
 extern OaRequestState oa_ask_worker(OaDatabase *database,

@@ -2,10 +2,10 @@
  * worker_request.c
  *		Asks a background worker for something, and waits for it.
  *
- * Requests are numbered.  Work that began after a request fulfils it, or fails
- * it.  The worker is another process and writes in transactions of its own, so
- * the caller's locks can stand in its way; it gives up on a lock within a
- * second.
+ * Requests are numbered.  Work that began after a request was made fulfills
+ * it, or fails it.  The worker is another process and uses its own
+ * transactions, so locks that the caller holds can block it.  The worker gives
+ * up waiting for a lock within a second.
  */
 #include "postgres.h"
 
@@ -19,7 +19,9 @@
 
 #define TIMEOUT_MS	(OA_REQUEST_SECONDS * 1000)
 
-/* Is there a request that nobody has begun to work for?  The lock is held. */
+/*
+ * Is there a request that no worker has finished?  The caller holds the lock.
+ */
 bool
 oa_is_asked(const OaRequests *requests)
 {
@@ -27,7 +29,7 @@ oa_is_asked(const OaRequests *requests)
 }
 
 /*
- * Put a request, and return its number; 0 if the launcher does not know yet
+ * Make a request.  Returns its number, or 0 if the launcher does not know yet
  * which database has the name now.
  */
 static uint64
@@ -62,8 +64,8 @@ get_state(const OaRequests *requests, uint64 number)
 }
 
 /*
- * Ask the worker of the session's database, and wait until it has done that or
- * failed; OA_REQUEST_WAITS if neither happens in OA_REQUEST_SECONDS.
+ * Ask the worker of the session's database, and wait until it has finished or
+ * failed.  Returns OA_REQUEST_WAITS if neither happens in OA_REQUEST_SECONDS.
  */
 OaRequestState
 oa_ask_worker(OaDatabase *database, OaRequests *requests)

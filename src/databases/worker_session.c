@@ -1,9 +1,9 @@
 /*
  * worker_session.c
- *		What the background workers do alike in a database.
+ *		Sets up the sessions of background workers, and runs their jobs.
  *
- * They set the session up, so that nobody's defaults for the database change
- * what they do, and run jobs, whose errors do not end them.
+ * The defaults of the database must not change what a worker does, so we
+ * override them.  An error in a job does not end the worker.
  */
 #include "postgres.h"
 
@@ -20,16 +20,16 @@
 #include "databases/databases.h"
 
 /*
- * A worker must not be the one whom a deadlock is found with: the others are
- * people's sessions.  So it gives up on a lock well before they look for one.
+ * A worker must not make the deadlock detector cancel somebody else's session.
+ * So it gives up waiting for a lock well before a deadlock check would run.
  */
-#define LOCK_TIMEOUT_MS 1000	/* at most */
+#define LOCK_TIMEOUT_MS 1000	/* upper limit */
 
 /*
- * Settings that ALTER DATABASE or ALTER ROLE ALL may have changed, and that
- * would change what the worker does.  The statements of a flush are planned
- * once, for batches of any size and tables that may be empty still, so they are
- * to go by the indexes whatever the planner thinks of it.
+ * Reset the settings that would change what the worker does, and that ALTER
+ * DATABASE or ALTER ROLE ALL may have changed.  The statements of a flush are
+ * planned once, for batches of any size and for tables that may still be
+ * empty, so we make the planner use the indexes, whatever its estimates are.
  */
 static void
 reset_settings(void)
@@ -54,7 +54,7 @@ reset_settings(void)
 		{"enable_nestloop", "on"},
 		{"max_parallel_workers_per_gather", "0"},
 		{"jit", "off"},
-		/* A standby that does not answer must not keep the server up. */
+		/* Do not let an unresponsive standby block the server's shutdown. */
 		{"synchronous_commit", "local"},
 	};
 	char		lock_timeout[32];
@@ -68,9 +68,10 @@ reset_settings(void)
 }
 
 /*
- * Set the session up.  It is the bootstrap superuser's, as that of any worker
- * without a role of its own, even if the database has a default for the role or
- * the session's user: else audit rows could be made to name somebody else.
+ * Set up the session.  It belongs to the bootstrap superuser, like that of
+ * every worker without a role of its own, even if the database has a default
+ * for the role or for the session's user.  Otherwise somebody could make audit
+ * rows name somebody else.
  */
 void
 oa_prepare_worker_session(void)
@@ -81,7 +82,7 @@ oa_prepare_worker_session(void)
 	pgstat_report_appname("overten_auth");
 }
 
-/* Begin a transaction. */
+/* Begin a transaction with a snapshot. */
 void
 oa_worker_begin(void)
 {
@@ -90,7 +91,7 @@ oa_worker_begin(void)
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
 
-/* Commit it. */
+/* Commit the transaction. */
 void
 oa_worker_commit(void)
 {
@@ -99,8 +100,8 @@ oa_worker_commit(void)
 }
 
 /*
- * Run a job.  If it fails, log that, clean up, and keep as much of the message
- * as OA_FAILURE_MAX bytes hold.
+ * Run a job.  If it fails, log the error, abort the transaction, copy the
+ * message to "failure" (OA_FAILURE_MAX bytes), and return false.
  */
 bool
 oa_run_job(void (*job) (void *argument), void *argument, const char *activity,

@@ -1,11 +1,11 @@
 /*
  * endpoints.c
- *		What each request of the API does, once it is known which one it is.
+ *		Handles the requests of the API, one function for each.
  *
- * An endpoint gets the bearer credential, the ids of the path and the body,
- * and fills in a response.  It checks in the order of the contract: who asks,
- * then what the body says, then whether it may be.  Nothing is raised that a
- * client can bring about.
+ * An endpoint gets the bearer credential, the ids from the path and the body,
+ * and sets a response.  It checks in the order of the contract: first who
+ * asks, then what the body says, then whether the request is allowed.  A
+ * client cannot make an endpoint raise.
  */
 #include "postgres.h"
 
@@ -20,8 +20,9 @@
 #include "tokens/tokens.h"
 
 /*
- * Who asks?  Checks the bearer as a Firebase ID token.  A key is not looked
- * up: whether it is one that is known is nobody's business here.
+ * Check the bearer as a Firebase ID token, and set *uid to whom it is about.
+ * We do not look up API keys here: these endpoints must not tell anybody
+ * whether a key is known.
  */
 bool
 oa_identify(const OaRequest *request, OaResponse *response, text **uid)
@@ -43,14 +44,17 @@ oa_identify(const OaRequest *request, OaResponse *response, text **uid)
 			return oa_refuse(response, OA_AUTH_UNAVAILABLE);
 	}
 
-	/* No SQL function would take this uid, so nobody could remove a member. */
+	/*
+	 * No SQL function would accept this uid, so nobody could remove such a
+	 * member.
+	 */
 	if (oa_check_uid(identity.uid) != OA_TEXT_GOOD)
 		return oa_refuse(response, OA_INVALID_TOKEN);
 	*uid = identity.uid;
 	return true;
 }
 
-/* Only the primary can write. */
+/* Is this the primary?  Only the primary can write. */
 static bool
 can_write(OaResponse *response)
 {
@@ -58,7 +62,7 @@ can_write(OaResponse *response)
 		oa_refuse(response, OA_SERVICE_UNAVAILABLE);
 }
 
-/* The name of a key; "primary" if none is given. */
+/* Read the name of a key.  The default is "primary". */
 static bool
 read_key_name(const OaRequest *request, OaResponse *response, const char *name,
 			  text **value)
@@ -70,7 +74,7 @@ read_key_name(const OaRequest *request, OaResponse *response, const char *name,
 	return true;
 }
 
-/* Answer with a new key. */
+/* Write the response with a new key. */
 static void
 write_org_key(OaResponse *response, const OaOrgKey *result)
 {
@@ -139,7 +143,7 @@ oa_endpoint_create_key(const OaRequest *request, OaResponse *response)
 		write_org_key(response, &result);
 }
 
-/* Does the request name an org that the person is a member of? */
+/* Is the person a member of the org that the request names? */
 bool
 oa_check_member(const OaRequest *request, OaResponse *response, text *uid)
 {
@@ -147,7 +151,7 @@ oa_check_member(const OaRequest *request, OaResponse *response, text *uid)
 		oa_refuse(response, OA_ORGANIZATION_NOT_FOUND);
 }
 
-/* Append one key of the list. */
+/* Append one key to the list. */
 static void
 append_key(const OaListedKey *key, void *json)
 {
@@ -195,7 +199,7 @@ oa_endpoint_revoke_key(const OaRequest *request, OaResponse *response)
 }
 
 /*
- * Verify a request's bearer as an API key.  Fills in the columns of
+ * Verify a request's bearer as an API key.  Sets the columns of
  * overten_auth.verified_key, or returns what is wrong.
  */
 OaProblem

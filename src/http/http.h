@@ -10,36 +10,39 @@
 #include "server/server.h"
 #include "text/text.h"
 
-/* A request and a response, as http_request.c and postgrest.c make them. */
-#define OA_PATH_MAX		8192	/* bytes, with the query */
-#define OA_HEADERS_MAX	(256 * 1024)	/* more than HTTP layers let through */
+/* Requests and responses, as http_request.c and postgrest.c make them. */
+#define OA_PATH_MAX		8192	/* bytes, with the query string */
+#define OA_HEADERS_MAX	(256 * 1024)	/* more than HTTP layers accept */
 #define OA_BODY_MAX		(16 * 1024)
 
 typedef struct OaRequest
 {
-	const char *bearer;			/* of the Authorization header */
+	const char *bearer;			/* from the Authorization header */
 	int			bearer_length;
-	const OaClientAddr *client; /* NULL if no header tells it */
+	const OaClientAddr *client; /* NULL if no header tells */
 	text	   *org_id;			/* from the path, or NULL */
 	text	   *key_id;
-	const char *query;			/* behind the path's "?", or NULL; else: */
-	const char *since;			/* parameters that are decoded already */
+	const char *query;			/* after the path's "?"; if NULL, see below */
+	const char *since;			/* decoded parameters, if query is NULL */
 	const char *until;
-	const char *body;			/* in UTF-8, terminated; or NULL */
-	bool		is_json;		/* is that JSON of whatever kind? */
-	const OaJsonNode *members;	/* of the body; NULL if it is no object */
+	const char *body;			/* in UTF-8 and NUL-terminated, or NULL */
+	bool		is_json;		/* is the body JSON of any type? */
+	const OaJsonNode *members;	/* of the body; NULL if not an object */
 } OaRequest;
 
 typedef struct OaResponse
 {
 	OaProblem	problem;
 	OaFault		fault;			/* for OA_INVALID_PARAMETER */
-	const char *allow;			/* methods, for OA_METHOD_NOT_ALLOWED */
+	const char *allow;			/* allowed methods, for OA_METHOD_NOT_ALLOWED */
 	int			status;
 	StringInfoData body;		/* JSON in the server's encoding, or empty */
 } OaResponse;
 
-/* Note what is wrong with the request.  Returns false, for checks to return. */
+/*
+ * Note what is wrong with the request.  Returns false, so that checks can
+ * return it.
+ */
 static inline bool
 oa_refuse(OaResponse *response, OaProblem problem)
 {
@@ -47,7 +50,7 @@ oa_refuse(OaResponse *response, OaProblem problem)
 	return false;
 }
 
-/* The same for a parameter; "rule" is described at OaFault. */
+/* Likewise for a parameter; see OaFault for "rule". */
 static inline bool
 oa_refuse_parameter(OaResponse *response, const char *param, const char *rule)
 {
@@ -59,7 +62,7 @@ oa_refuse_parameter(OaResponse *response, const char *param, const char *rule)
 /* request_headers.c: the headers of a request */
 typedef struct OaHeaders
 {
-	char	   *json;			/* an object in UTF-8 */
+	char	   *json;			/* an object, in UTF-8 */
 	OaJsonNode *nodes;
 } OaHeaders;
 
@@ -71,7 +74,7 @@ extern OaProblem oa_read_bearer(const OaHeaders *headers, OaRequest *request);
 /* http_client_addr.c */
 extern const OaClientAddr *oa_read_client_addr(const OaHeaders *headers);
 
-/* request_body.c: what a request's object says */
+/* request_body.c: the members of a request's object */
 extern void oa_read_body(const char *body, int length, bool is_utf8,
 						 OaRequest *request);
 extern bool oa_require_object(const OaRequest *request, OaResponse *response);
@@ -82,20 +85,20 @@ extern bool oa_read_reference(const OaRequest *request, OaResponse *response,
 extern bool oa_read_name(const OaRequest *request, OaResponse *response,
 						 const char *name, int max_characters, text **value);
 
-/* query_string.c: parameters */
+/* query_string.c: the parameters of a query string */
 typedef enum OaQueryResult
 {
 	OA_QUERY_ABSENT,
 	OA_QUERY_FOUND,
 	OA_QUERY_TWICE,
-	OA_QUERY_NOT_DECODABLE,		/* its value */
+	OA_QUERY_NOT_DECODABLE,		/* the parameter's value */
 	OA_QUERY_NOT_PRINTABLE		/* the query as a whole */
 } OaQueryResult;
 
 extern OaQueryResult oa_query_parameter(const char *query, const char *name,
 										char *value);
 
-/* response_headers.c: what HTTP adds around an endpoint's answer */
+/* response_headers.c: status, headers and error bodies of responses */
 typedef void (*OaHeaderCallback) (const char *name, const char *value,
 								  void *argument);
 
@@ -104,7 +107,7 @@ extern void oa_write_problem(OaResponse *response);
 extern void oa_each_response_header(const OaResponse *response,
 									OaHeaderCallback callback, void *argument);
 
-/* response_json.c: the JSON of responses */
+/* response_json.c: writing the JSON of responses */
 extern void oa_begin_object(StringInfo json);
 extern void oa_write_name(StringInfo json, const char *name);
 extern void oa_write_string(StringInfo json, const char *name,

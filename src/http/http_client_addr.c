@@ -1,6 +1,6 @@
 /*
  * http_client_addr.c
- *		The address of an HTTP client, as the headers of its request tell it.
+ *		Finds the address of an HTTP client in the headers of its request.
  */
 #include "postgres.h"
 
@@ -9,9 +9,9 @@
 #include "text/text.h"
 
 /*
- * The client's address as the headers of a request tell it: the trusted one of
- * X-Forwarded-For, else what the HTTP layer itself has seen.  NULL if they do
- * not tell any.
+ * Return the client's address: the trusted entry of X-Forwarded-For, or else
+ * the address that the HTTP layer has seen.  Returns NULL if the headers hold
+ * neither.
  */
 const OaClientAddr *
 oa_read_client_addr(const OaHeaders *headers)

@@ -2,10 +2,11 @@
  * http_request.c
  *		overten_handle_request(): one HTTP exchange in one call.
  *
- * The way of a request: the length of its path, its route, its method, its
- * headers, its body's type and size, its credential, its endpoint.  Each step can end it with a problem; the order is
- * the contract's.  What is returned is the whole answer, errors too, so that
- * the HTTP layer only carries it.
+ * We check a request in the order of the contract: the length of its path, its
+ * route, its method, its headers, the type and size of its body, its
+ * credential; then its endpoint runs.  Each step can end the request with a
+ * problem.  We return the whole response, even for an error, so that the HTTP
+ * layer only has to pass it on.
  */
 #include "postgres.h"
 
@@ -21,7 +22,7 @@
 
 #define BASE_PATH		"/api/v1"
 #define SEGMENTS_MAX	5
-#define METHOD_MAX		32		/* bytes; no method that we know has more */
+#define METHOD_MAX		32		/* bytes; no method of ours is longer */
 
 enum
 {
@@ -84,7 +85,7 @@ static TupleDesc result_descriptor = NULL;
 PG_FUNCTION_INFO_V1(overten_handle_request);
 PG_FUNCTION_INFO_V1(overten_handle_request_bytes);
 
-/* Set up, once per backend, what outlives the calls. */
+/* Create the result's row type, once per backend. */
 static void
 prepare(void)
 {
@@ -99,9 +100,9 @@ prepare(void)
 }
 
 /*
- * Compare a path's rest, after the base path and up to a query string, with a
- * route, and pick its ids and that.  Ids are taken as they stand: those that
- * exist need no percent-encoding.
+ * Compare a path, from after the base path up to the query string, with a
+ * route.  If they match, set the request's ids and query string.  We do not
+ * decode ids: existing ones need no percent-encoding.
  */
 static bool
 matches(const char *path, const Route *route, OaRequest *request)
@@ -135,7 +136,7 @@ matches(const char *path, const Route *route, OaRequest *request)
 	return true;
 }
 
-/* The route of a path, or NULL. */
+/* Find the route of a path.  Returns NULL if there is none. */
 static const Route *
 find_route(const char *path, OaRequest *request)
 {
@@ -150,7 +151,7 @@ find_route(const char *path, OaRequest *request)
 	return NULL;
 }
 
-/* The method of a route, or NULL. */
+/* Find a method of a route.  Returns NULL if the route does not have it. */
 static const Method *
 find_method(const Route *route, const char *name)
 {
@@ -164,7 +165,7 @@ find_method(const Route *route, const char *name)
 	return NULL;
 }
 
-/* Does a Content-Type header say JSON, with whatever parameters? */
+/* Does a Content-Type header say JSON, with any parameters? */
 static bool
 is_json_type(const char *value)
 {
@@ -176,8 +177,8 @@ is_json_type(const char *value)
 }
 
 /*
- * Answer a request, whose arguments are those of overten_handle_request().  Of
- * each no more is read than a request can have.
+ * Answer a request, with the arguments of overten_handle_request().  We do not
+ * read an argument that is longer than a request allows.
  */
 static void
 handle(FunctionCallInfo fcinfo, bool body_is_utf8, const char *method_name,
@@ -244,7 +245,7 @@ handle(FunctionCallInfo fcinfo, bool body_is_utf8, const char *method_name,
 		method->endpoint(&request, response);
 }
 
-/* Append a header to the object that is returned. */
+/* Append a header to the JSON object of the result. */
 static void
 append_header(const char *name, const char *value, void *argument)
 {
@@ -254,7 +255,9 @@ append_header(const char *name, const char *value, void *argument)
 	escape_json(json, value);
 }
 
-/* Answer a request; the two functions below differ in the type of the body. */
+/*
+ * Answer a request.  The two functions below differ in the type of the body.
+ */
 static Datum
 answer_request(FunctionCallInfo fcinfo, bool body_is_utf8)
 {
@@ -303,12 +306,12 @@ answer_request(FunctionCallInfo fcinfo, bool body_is_utf8)
 
 /*
  * overten_handle_request(method text, path text, headers json, body bytea)
- *		returns overten_auth.http_response (status, headers, body)
+ * 		returns overten_auth.http_response (status, headers, body)
  *
- * The path begins with /api/v1 and may have a query string; the headers are an
- * object with lower-case names; the body is as the client sent it, NULL or
- * empty for none.  The answer to HEAD has no body.  Raises 22004 if method or
- * path is NULL.
+ * The path begins with /api/v1 and may have a query string.  The headers are
+ * an object with lower-case names.  The body is as the client sent it; NULL
+ * and an empty body both mean that there is no body.  The response to HEAD has
+ * no body.  Raises 22004 if method or path is NULL.
  */
 Datum
 overten_handle_request_bytes(PG_FUNCTION_ARGS)
@@ -317,8 +320,8 @@ overten_handle_request_bytes(PG_FUNCTION_ARGS)
 }
 
 /*
- * The same with a body of text.  A client's body need not be text in the
- * database's encoding; then the server refuses the call.
+ * Likewise, with a body of type text.  If a client's body is not valid in the
+ * database's encoding, the server rejects the call.
  */
 Datum
 overten_handle_request(PG_FUNCTION_ARGS)

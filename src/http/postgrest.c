@@ -2,27 +2,27 @@
  * postgrest.c
  *		The endpoints for PostgREST: the functions of schema overten_api.
  *
- * PostgREST puts the request's headers into the setting request.headers and
- * takes the answer's status and headers from response.status and
- * response.headers, all of the current transaction; it checks path, method and
- * media type itself.  The ids of the path come in the headers x-overten-org-id
- * and x-overten-key-id, which only the proxy in front sets, or else as
- * arguments.  So does a query string, in x-overten-query, for PostgREST would
- * refuse parameters that are not arguments.
+ * PostgREST puts the request's headers into the setting request.headers.  It
+ * takes the response's status and headers from response.status and
+ * response.headers.  All three are local to the transaction.  PostgREST itself
+ * checks path, method and media type.  The ids of the path come in the headers
+ * x-overten-org-id and x-overten-key-id, which only the proxy in front sets,
+ * or else as arguments.  A query string comes in x-overten-query, because
+ * PostgREST would reject parameters that are not arguments.
  *
- * Errors are returned, for raising one would roll back and be logged.  Two
- * functions have to raise.  revoke_api_key returns void, since for a 204 with a
- * json result PostgREST announces a body.  authenticate_request is called
- * before every request (db-pre-request), and must keep a request with a bad key
- * from going on.
+ * We return errors, because raising one would roll back the transaction and
+ * log the error.  Two functions must raise. revoke_api_key returns void,
+ * because for a 204 with a json result PostgREST announces a body.
+ * authenticate_request is called before every request (db-pre-request), and
+ * must stop a request that has a bad key.
  *
- * A refusal also has its whole body in the header X-Overten-Error.  It tells the
- * proxy in front that a function refuses and not PostgREST itself, and the proxy
- * can use it for an answer of its own; nginx has no other way to look at an
- * answer before it passes it on.
+ * We also put the whole body of a refusal into the header X-Overten-Error.  It
+ * tells the proxy in front that one of our functions refuses, and not
+ * PostgREST itself, and the proxy can use the body in an answer of its own.
+ * nginx has no other way to see an answer before it passes the answer on.
  *
- * A 503 would be taken for an outage of PostgREST's own: it adds a Retry-After
- * of 0 and loads its schema cache again, each time.  So it is told 504.
+ * PostgREST would take a 503 for an outage of its own: each time, it would add
+ * a Retry-After of 0 and reload its schema cache.  So we return 504 instead.
  */
 #include "postgres.h"
 
@@ -35,10 +35,12 @@
 #include "server/server.h"
 #include "text/text.h"
 
-/* PostgREST takes message and detail of such an error as JSON. */
+/*
+ * PostgREST parses message and detail of an error with this SQLSTATE as JSON.
+ */
 #define ERRCODE_POSTGREST MAKE_SQLSTATE('P','G','R','S','T')
 
-/* In the place of the number of the argument that is the body. */
+/* Used instead of the number of the argument that holds the body. */
 #define NO_BODY		(-1)
 #define ERROR_HEADER	"x-overten-error"
 
@@ -50,7 +52,7 @@ PG_FUNCTION_INFO_V1(overten_api_revoke_api_key);
 PG_FUNCTION_INFO_V1(overten_api_key_usage);
 PG_FUNCTION_INFO_V1(overten_api_verify);
 
-/* The request's headers; after a transaction the setting is empty. */
+/* Read the request's headers.  After a transaction the setting is empty. */
 static bool
 read_headers(OaHeaders *headers)
 {
@@ -63,8 +65,9 @@ read_headers(OaHeaders *headers)
 }
 
 /*
- * An id: the header's, else the body's member of that name, else the argument,
- * else one that nothing has, as where the database's encoding cannot hold it.
+ * Read an id from the header, or else from the body's member of that name, or
+ * else from the argument.  If there is none, or the database's encoding cannot
+ * hold it, return "", which is not the id of anything.
  */
 static text *
 read_id(const OaHeaders *headers, const char *header, const OaRequest *request,
@@ -87,7 +90,7 @@ read_id(const OaHeaders *headers, const char *header, const OaRequest *request,
 
 /*
  * Answer a request to one endpoint.  Its body is the nth argument, unless n is
- * NO_BODY; other arguments are in the request already.
+ * NO_BODY.  The caller has put the other arguments into the request.
  */
 static void
 handle(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
@@ -129,7 +132,7 @@ handle(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
 		endpoint(request, response);
 }
 
-/* Append a header to the array that PostgREST reads back. */
+/* Append a header to the array that PostgREST reads. */
 static void
 append_header(const char *name, const char *value, void *argument)
 {
@@ -148,14 +151,14 @@ set_local(const char *name, const char *value)
 							 GUC_ACTION_LOCAL, true, 0, false);
 }
 
-/* The status of a response, as PostgREST is told it. */
+/* Return the status to give to PostgREST. */
 static int
 status_for_postgrest(const OaResponse *response)
 {
 	return response->status == 503 ? 504 : response->status;
 }
 
-/* Run an endpoint, and return its answer in PostgREST's way. */
+/* Run an endpoint, and return its response as PostgREST expects it. */
 static Datum
 answer(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
 	   OaRequest *request)
@@ -181,7 +184,7 @@ answer(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
 											  response.body.len));
 }
 
-/* Append a header to the object in the detail of an error. */
+/* Append a header to the object in an error's detail. */
 static void
 append_raised_header(const char *name, const char *value, void *argument)
 {
@@ -193,7 +196,7 @@ append_raised_header(const char *name, const char *value, void *argument)
 	escape_json(json, value);
 }
 
-/* Raise a problem in PostgREST's way. */
+/* Raise a problem as PostgREST expects it. */
 static void
 raise_problem(OaResponse *response)
 {
@@ -222,8 +225,8 @@ raise_problem(OaResponse *response)
 }
 
 /*
- * An argument that takes the place of a part of the path, or NULL.  One that is
- * longer than a path is neither an id nor a time; nor is an empty one.
+ * Return an argument that replaces a part of the path, or NULL.  If it is
+ * longer than a path may be, return "", which is neither an id nor a time.
  */
 static char *
 string_argument(FunctionCallInfo fcinfo, int n)
@@ -237,7 +240,7 @@ string_argument(FunctionCallInfo fcinfo, int n)
 		pnstrdup(bytes, length) : "";
 }
 
-/* The same as text. */
+/* Likewise, as text. */
 static text *
 text_argument(FunctionCallInfo fcinfo, int n)
 {
@@ -317,7 +320,10 @@ overten_api_revoke_api_key(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* The identity that a request's headers give it, or what is wrong with them. */
+/*
+ * Verify the key in a request's headers, and remember its identity.  Without a
+ * key, there is no identity and no problem.
+ */
 static OaProblem
 authenticate(void)
 {

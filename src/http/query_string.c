@@ -1,11 +1,11 @@
 /*
  * query_string.c
- *		The parameters of a request's query string.
+ *		Reads the parameters of a request's query string.
  *
- * Names and values are percent-decoded (RFC 3986, 2.1).  A plus sign is one:
- * this is no form, and the offset of a time has it.  Parameters that nobody
- * asks for are ignored, whatever they are; one that is asked for must be there
- * once, and decode.
+ * We percent-decode names and values (RFC 3986 section 2.1).  A plus sign
+ * stays a plus sign, because this is not a form, and the offset of a time has
+ * one.  We ignore all parameters that no endpoint asks for.  A parameter that
+ * an endpoint asks for must appear only once, and must be decodable.
  *
  * Nothing in this file allocates or raises: test/fuzz runs it by itself.
  */
@@ -13,7 +13,7 @@
 
 #include "http/http.h"
 
-/* The value of a hexadecimal digit, or -1. */
+/* Return the value of a hexadecimal digit, or -1. */
 static int
 hex_digit(char c)
 {
@@ -24,8 +24,8 @@ hex_digit(char c)
 }
 
 /*
- * Decode one character and step *at behind it.  0 at the end, -1 if it cannot
- * be decoded or is a NUL.
+ * Decode one character, and advance *at behind it.  Returns 0 at the end, and
+ * -1 if the character is a NUL or cannot be decoded.
  */
 static int
 next_character(const char **at, const char *end)
@@ -62,7 +62,7 @@ decodes_to(const char *name, const char *end, const char *expected)
 	}
 }
 
-/* Decode a value, and add a NUL.  False if it cannot be decoded. */
+/* Decode a value, and add a NUL.  Returns false if it cannot be decoded. */
 static bool
 decode(const char *encoded, const char *end, char *value)
 {
@@ -74,7 +74,7 @@ decode(const char *encoded, const char *end, char *value)
 	return c == 0;
 }
 
-/* Has a query only the characters that a URI can have? */
+/* Does a query contain only printable ASCII, as every URI does? */
 static bool
 is_printable(const char *query)
 {
@@ -87,8 +87,9 @@ is_printable(const char *query)
 }
 
 /*
- * Find a parameter and decode its value, which is not longer than the query.
- * Where a character is none of a URI, the parameter could be there in any form.
+ * Find a parameter and decode its value.  The value is not longer than the
+ * query.  If the query contains a character that no URI may contain, we refuse
+ * it, because the parameter could be hidden in it in any form.
  */
 OaQueryResult
 oa_query_parameter(const char *query, const char *name, char *value)

@@ -1,10 +1,11 @@
 /*
  * request_body.c
- *		The body of a request: an object, and what its members say.
+ *		Reads the body of a request, which is an object, and its members.
  *
- * The body is parsed once, as soon as it is there; that it is not an object
- * is said by oa_require_object(), in its turn among the contract's checks.
- * Each reader below refuses a member that breaks its rule, by its name.
+ * We parse the body once, as soon as we have it.  If it is not an object,
+ * oa_require_object() refuses the request later, at its place in the order of
+ * the contract.  If a member breaks a rule, the readers below refuse the
+ * request and name the member.
  */
 #include "postgres.h"
 
@@ -14,7 +15,7 @@
 #include "server/server.h"
 #include "text/text.h"
 
-/* A copy of bytes, among which NULs may be, with a NUL behind it. */
+/* Copy bytes, which may contain NULs, and add a NUL. */
 static char *
 copy_bytes(const char *bytes, int length)
 {
@@ -25,8 +26,8 @@ copy_bytes(const char *bytes, int length)
 }
 
 /*
- * Take over a body, in UTF-8 or in the server's encoding; an empty one is none.
- * One that has no equivalent in UTF-8 is no JSON.
+ * Parse a body in UTF-8 or in the server's encoding.  An empty body counts as
+ * missing.  A body that cannot be converted to UTF-8 counts as invalid JSON.
  */
 void
 oa_read_body(const char *body, int length, bool is_utf8, OaRequest *request)
@@ -61,7 +62,7 @@ oa_require_object(const OaRequest *request, OaResponse *response)
 					 OA_NOT_AN_OBJECT : OA_INVALID_JSON);
 }
 
-/* A member of the body, or NULL if there is none or it is null. */
+/* Find a member of the body.  Returns NULL if it is missing or null. */
 const OaJsonNode *
 oa_find_member(const OaRequest *request, const char *name)
 {
@@ -74,9 +75,7 @@ oa_find_member(const OaRequest *request, const char *name)
 	return node != NULL && node->type == OA_JSON_NULL ? NULL : node;
 }
 
-/*
- * Read a member that is a string, if it is there.  *found is NULL if it is not.
- */
+/* Find a member, which must be a string. *found is NULL if it is missing. */
 static bool
 find_string(const OaRequest *request, OaResponse *response, const char *name,
 			const OaJsonNode **found)
@@ -87,8 +86,9 @@ find_string(const OaRequest *request, OaResponse *response, const char *name,
 }
 
 /*
- * A member that is the name of something that exists, if it is there.  Where the
- * database's encoding cannot hold it, nothing has that name, nor an empty one.
+ * Read a member that refers to something by name. *value is NULL if it is
+ * missing.  If the database's encoding cannot hold the name, *value is "",
+ * which is not the name of anything.
  */
 bool
 oa_read_reference(const OaRequest *request, OaResponse *response,
@@ -106,7 +106,7 @@ oa_read_reference(const OaRequest *request, OaResponse *response,
 	return true;
 }
 
-/* A member that is a name to be stored, if it is there. */
+/* Read a member that is a name to store. *value is NULL if it is missing. */
 bool
 oa_read_name(const OaRequest *request, OaResponse *response, const char *name,
 			 int max_characters, text **value)

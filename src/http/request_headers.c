@@ -1,9 +1,9 @@
 /*
  * request_headers.c
- *		The headers of a request: a JSON object with lower-case names.
+ *		Reads the headers of a request, a JSON object with lower-case names.
  *
- * The bearer credential is in "authorization" or, where a proxy had to move it
- * out of the way of another layer, in "x-overten-authorization".
+ * The bearer credential is in "authorization".  If a proxy had to move it out
+ * of the way of another layer, it is in "x-overten-authorization".
  */
 #include "postgres.h"
 
@@ -12,8 +12,8 @@
 #include "text/text.h"
 
 /*
- * Parse the headers, which are in the server's encoding.  False if they are not
- * an object of distinct members, of which there is a limit.
+ * Parse the headers, which are in the server's encoding.  Returns false if
+ * they are not an object, if a name appears twice, or if there are too many.
  */
 bool
 oa_read_headers(const char *json, int length, OaHeaders *headers)
@@ -30,8 +30,8 @@ oa_read_headers(const char *json, int length, OaHeaders *headers)
 }
 
 /*
- * The value of a header in UTF-8, NULL if there is none.  False if it is no
- * string.
+ * Read a header in UTF-8. *value is NULL if it is missing.  Returns false if
+ * it is not a string.
  */
 bool
 oa_read_header(const OaHeaders *headers, const char *name, char **value)
@@ -51,8 +51,9 @@ oa_read_header(const OaHeaders *headers, const char *name, char **value)
 }
 
 /*
- * The credential in an Authorization header: the scheme's name in any case
- * (RFC 9110 11.1), spaces, and the rest.  NULL if there is none.
+ * Find the credential in an Authorization header.  The scheme's name may be in
+ * any case (RFC 9110 section 11.1), and spaces may follow it.  Returns NULL if
+ * there is no credential.
  */
 static const char *
 find_bearer(const char *value)

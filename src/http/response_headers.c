@@ -1,8 +1,8 @@
 /*
  * response_headers.c
- *		What HTTP adds around the answer of an endpoint.
+ *		Completes the response of an endpoint for HTTP.
  *
- * A problem becomes a status and a body; each response has headers.
+ * It turns a problem into a status and a body, and lists the headers.
  */
 #include "postgres.h"
 
@@ -12,7 +12,7 @@
 #include "http/http.h"
 #include "server/server.h"
 
-/* A response that nothing has been written to. */
+/* Initialize an empty response. */
 void
 oa_response_init(OaResponse *response)
 {
@@ -20,7 +20,7 @@ oa_response_init(OaResponse *response)
 	initStringInfo(&response->body);
 }
 
-/* If there is a problem, make it the response. */
+/* If there is a problem, write it as the response. */
 void
 oa_write_problem(OaResponse *response)
 {
@@ -44,8 +44,8 @@ oa_write_problem(OaResponse *response)
 }
 
 /*
- * The headers of a response, each as a callback's name and value, in a fixed
- * order.  No response may be stored anywhere: all hold or concern secrets.
+ * Pass the headers of a response to a callback, in a fixed order.  Nobody may
+ * store a response, because every response contains or concerns secrets.
  */
 void
 oa_each_response_header(const OaResponse *response, OaHeaderCallback callback,

@@ -1,10 +1,10 @@
 /*
  * response_json.c
- *		Writes the JSON of responses, a member at a time.
+ *		Writes the JSON of responses, one member at a time.
  *
- * Names are the API's own and need no escaping; texts of users do.  Commas go
- * by what was written last: a member follows another unless the object has
- * just begun, and an object follows one that has ended.
+ * Names are our own and need no escaping; texts of users do.  We write a comma
+ * depending on what is before it: before a member unless the object has just
+ * begun, and before an object if another one has ended there.
  */
 #include "postgres.h"
 
@@ -16,8 +16,8 @@
 #include "http/http.h"
 
 /*
- * Begin an object, which may be one of an array.  An array can be long, so here
- * its writing can be cancelled.
+ * Begin an object, which may be in an array.  An array can be long, so we
+ * check for interrupts here.
  */
 void
 oa_begin_object(StringInfo json)
@@ -28,7 +28,7 @@ oa_begin_object(StringInfo json)
 	appendStringInfoChar(json, '{');
 }
 
-/* Write the name of a member; its value has to follow. */
+/* Write the name of a member.  The caller writes its value next. */
 void
 oa_write_name(StringInfo json, const char *name)
 {
@@ -37,7 +37,7 @@ oa_write_name(StringInfo json, const char *name)
 	appendStringInfo(json, "\"%s\":", name);
 }
 
-/* A string; null for NULL. */
+/* Write a string, or null for NULL. */
 void
 oa_write_string(StringInfo json, const char *name, const char *value)
 {
@@ -61,7 +61,7 @@ oa_write_integer(StringInfo json, const char *name, int64 value)
 	appendStringInfo(json, INT64_FORMAT, value);
 }
 
-/* A time as 2026-04-17T11:20:00Z. */
+/* Write a time, as 2026-04-17T11:20:00Z. */
 void
 oa_write_time(StringInfo json, const char *name, TimestampTz time, bool isnull)
 {

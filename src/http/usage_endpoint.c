@@ -2,8 +2,9 @@
  * usage_endpoint.c
  *		GET /organizations/{org_id}/api-keys/{key_id}/usage
  *
- * The history of a key, and what in it a person should look at.  Checked in
- * the contract's order: who asks, then the times, then the org, then the key.
+ * Returns the history of a key, and the anomalies in it that a person should
+ * look at.  We check in the order of the contract: who asks, then the times,
+ * then the org, then the key.
  */
 #include "postgres.h"
 
@@ -16,9 +17,7 @@
 
 #define PERIOD_MAX (31 * USECS_PER_DAY)
 
-/*
- * Find a parameter of the query; *value is NULL if there is none.
- */
+/* Find a parameter of the query. *value is NULL if it is missing. */
 static bool
 find_parameter(const OaRequest *request, OaResponse *response,
 			   const char *name, const char **value)
@@ -46,8 +45,8 @@ find_parameter(const OaRequest *request, OaResponse *response,
 }
 
 /*
- * Read a time: a parameter of the query or, where another layer has taken that
- * apart, what it has given us.  "given" says whether there is one.
+ * Read a time.  It is a parameter of the query or, if another layer has
+ * already parsed the query, "value". *given says whether there is one.
  */
 static bool
 read_time(const OaRequest *request, OaResponse *response, const char *name,
@@ -63,7 +62,7 @@ read_time(const OaRequest *request, OaResponse *response, const char *name,
 							"must be a date, a time and an offset, as in 2026-04-17T11:20:00Z (RFC 3339)");
 }
 
-/* Read the period that is asked about. */
+/* Read the period that the request asks about. */
 static bool
 read_period(const OaRequest *request, OaResponse *response, OaPeriod *period)
 {

@@ -1,27 +1,27 @@
 /*
  * identity.c
- *		Who the transaction acts for: verified once, then read by policies.
+ *		The identity that a transaction acts for.
  *
- * Row level security asks for the org at every statement, and must get an
- * answer that the role itself cannot forge.  So the identity is kept in the
- * backend's memory, where only a verification puts it: there is no setting, no
- * table and no argument to write.
+ * Row level security asks for the org in every statement, and needs an answer
+ * that the role itself cannot forge.  So we keep the identity in the backend's
+ * memory, and only a verification sets it.  There is no setting, table or
+ * argument that somebody could write to.
  *
- * It belongs to the transaction, like a change of the tables:
+ * The identity belongs to the transaction, like a change to a table:
  *
- * - Each level of subtransactions that has set it, or cleared it, has an entry
- *	 on a stack, which the rollback of that level takes off again.  A release
- *	 hands the entry to the level above, in the place of the one that may be
- *	 there.
- * - The end of the transaction, PREPARE TRANSACTION too, forgets all: a pooled
- *	 session must not act for the client before.  That happens after the last
- *	 code of the user's has run in it, such as deferred triggers and the query
- *	 of a cursor WITH HOLD, which still see it.
+ * - Each subtransaction level that has set or cleared the identity has an
+ *   entry on a stack.  A rollback of that level pops its entry.  A release
+ *   moves the entry to the level above, where it replaces any existing entry.
+ * - At the end of the transaction, including PREPARE TRANSACTION, we forget
+ *   everything, because a pooled session must not act for its previous client.
+ *   This happens after the last user code of the transaction has run.
+ *   Deferred triggers and the query of a cursor WITH HOLD still see the
+ *   identity.
  *
- * The stack lies in TopTransactionContext, and so is gone at the latest with
- * the transaction.  Parallel workers have none: a worker that asks was called
- * against the functions' PARALLEL RESTRICTED and gets an error, for nobody's
- * identity would silently hide rows.
+ * The stack is in TopTransactionContext, so it never outlives the transaction.
+ * Parallel workers do not have it.  The functions are PARALLEL RESTRICTED, so
+ * a worker should not call them.  If one does, we raise an error, because a
+ * NULL identity would silently hide rows.
  */
 #include "postgres.h"
 
@@ -35,9 +35,9 @@
 
 typedef struct Identity
 {
-	struct Identity *before;	/* what a rollback of the level restores */
-	int			level;			/* of the (sub)transaction that it belongs to */
-	text	   *key_id;			/* both are NULL: nobody */
+	struct Identity *before;	/* a rollback of the level restores this */
+	int			level;			/* nesting level of its (sub)transaction */
+	text	   *key_id;			/* both are NULL if there is no identity */
 	text	   *org_id;
 } Identity;
 
@@ -47,7 +47,7 @@ PG_FUNCTION_INFO_V1(overten_authenticate);
 PG_FUNCTION_INFO_V1(overten_current_key);
 PG_FUNCTION_INFO_V1(overten_current_org);
 
-/* Free an entry that is off the stack. */
+/* Free an entry that is no longer on the stack. */
 static void
 discard(Identity *identity)
 {
@@ -58,7 +58,7 @@ discard(Identity *identity)
 	pfree(identity);
 }
 
-/* Let the entry at the top take the place of one of the same level below. */
+/* Let the top entry replace the entry below it, if that has the same level. */
 static void
 replace_before(void)
 {
@@ -70,7 +70,7 @@ replace_before(void)
 	discard(before);
 }
 
-/* The transaction ends, or is prepared to. */
+/* Transaction callback: at its end, or PREPARE, forget everything. */
 static void
 end_transaction(XactEvent event, void *arg)
 {
@@ -90,7 +90,10 @@ end_transaction(XactEvent event, void *arg)
 	}
 }
 
-/* A subtransaction, which is still the current one, ends. */
+/*
+ * Subtransaction callback.  The ending subtransaction is still the current
+ * one.
+ */
 static void
 end_subtransaction(SubXactEvent event, SubTransactionId subxact,
 				   SubTransactionId parent, void *arg)
@@ -114,7 +117,7 @@ end_subtransaction(SubXactEvent event, SubTransactionId subxact,
 	}
 }
 
-/* A copy that lasts as long as the transaction; NULL of NULL. */
+/* Copy a value for the rest of the transaction.  NULL stays NULL. */
 static text *
 copy_for_transaction(text *value)
 {
@@ -127,7 +130,7 @@ copy_for_transaction(text *value)
 				  size);
 }
 
-/* Act for a key and its org for the rest of the (sub)transaction. */
+/* Set the identity for the rest of the (sub)transaction. */
 void
 oa_remember_identity(text *key_id, text *org_id)
 {
@@ -151,7 +154,7 @@ oa_remember_identity(text *key_id, text *org_id)
 	replace_before();
 }
 
-/* Act for nobody. */
+/* Clear the identity for the rest of the (sub)transaction. */
 void
 oa_forget_identity(void)
 {
@@ -162,9 +165,10 @@ oa_forget_identity(void)
 /*
  * overten_authenticate(secret text) returns setof overten_auth.verified_key
  *
- * The row that overten_verify_key() returns, and its key and org as the
- * identity from now on.  A secret that is NULL or refused returns no row and
- * leaves no identity.  Raises 55000 on a standby where keys are not verified.
+ * Returns the row that overten_verify_key() returns, and makes its key and org
+ * the identity from now on.  If the secret is NULL or refused, returns no row
+ * and clears the identity.  Raises 55000 on a standby where keys are not
+ * verified.
  */
 Datum
 overten_authenticate(PG_FUNCTION_ARGS)
@@ -185,7 +189,7 @@ overten_authenticate(PG_FUNCTION_ARGS)
 	return oa_return_single_row(fcinfo, row);
 }
 
-/* The identity that functions of SQL are told, or NULL. */
+/* Return the identity for a SQL function, or NULL. */
 static const Identity *
 get_identity(void)
 {
@@ -197,7 +201,7 @@ get_identity(void)
 	return current;
 }
 
-/* A copy, since the stack may change while the value is in use. */
+/* Return a copy, because the stack may change while the value is in use. */
 static Datum
 return_text(FunctionCallInfo fcinfo, text *value)
 {
@@ -207,7 +211,9 @@ return_text(FunctionCallInfo fcinfo, text *value)
 							VARSIZE_ANY(value)));
 }
 
-/* overten_current_key() returns text: the key's id, NULL if nobody's */
+/*
+ * overten_current_key() returns text: the key's id; NULL without an identity
+ */
 Datum
 overten_current_key(PG_FUNCTION_ARGS)
 {
@@ -216,7 +222,9 @@ overten_current_key(PG_FUNCTION_ARGS)
 	return return_text(fcinfo, identity == NULL ? NULL : identity->key_id);
 }
 
-/* overten_current_org() returns text: the org's id, NULL if nobody's */
+/*
+ * overten_current_org() returns text: the org's id; NULL without an identity
+ */
 Datum
 overten_current_org(PG_FUNCTION_ARGS)
 {

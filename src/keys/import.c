@@ -1,17 +1,19 @@
 /*
  * import.c
- *		Takes over keys of the same shape that were minted elsewhere.
+ *		Imports keys of the same shape that were minted elsewhere.
  *
- * They come as plain SHA-256 digests with the 12 characters that may be seen,
- * so that a team can move in while its customers go on with the keys they
- * have.  Verification asks no more of a key than its digest.
+ * Keys come as plain SHA-256 digests with the 12 visible characters, so that a
+ * team can migrate while its customers keep using their keys.  Verification
+ * needs only a key's digest.
  *
- * One key and a million take the same way: rows are checked one by one, given
- * ids, and written in batches, each by one statement a table.  All is written
- * or nothing.  Conflicts are not left to the unique index, whose error would
- * come without the row's number: what it refuses is skipped, counted and then
- * looked for.  Neither messages nor the log show a digest, which is a
- * credential to those who may execute overten_verify_key_digest().
+ * One key and a million keys take the same path.  We check the rows one by
+ * one, give them ids, and write them in batches, with one statement per table
+ * and batch.  Either all rows are written or none are.  We do not leave
+ * conflicts to the unique index, because its error would not tell the row's
+ * number.  The INSERT skips rows that conflict, we count the rows that it
+ * wrote, and then look for the conflict.  Neither messages nor the log show a
+ * digest, because a digest is a credential to roles that may execute
+ * overten_verify_key_digest().
  */
 #include "postgres.h"
 
@@ -29,7 +31,7 @@
 #include "server/server.h"
 
 #define BATCH_ROWS	10000
-#define KEYS_MAX	(10 * 1000 * 1000)	/* in one call */
+#define KEYS_MAX	(10 * 1000 * 1000)	/* per call */
 
 /* The columns of an import, and the parameters of its statements. */
 enum
@@ -62,14 +64,14 @@ static const struct
 	[KEY_ID] = {"key_id", "key_ids", TEXTOID, -1, false, TYPALIGN_INT},
 };
 
-/* An import, and where it is. */
+/* An import, and its current row. */
 typedef struct Import
 {
 	int			count;
-	Datum	   *values[COLUMNS];	/* each has as many values as the import */
+	Datum	   *values[COLUMNS];	/* each has "count" values */
 	bool	   *nulls[GIVEN_COLUMNS];
 	TimestampTz now;
-	int			row;			/* being looked at, from 0; -1 if none is */
+	int			row;			/* the row that we check, from 0; or -1 */
 } Import;
 
 PG_FUNCTION_INFO_V1(overten_import_key);
@@ -84,7 +86,7 @@ refuse(const char *message)
 			 errmsg("%s", message)));
 }
 
-/* Check the row that is being looked at, and give it an id. */
+/* Check the current row, and give it an id. */
 static void
 check_row(Import *import)
 {
@@ -122,7 +124,9 @@ check_row(Import *import)
 	import->values[KEY_ID][row] = PointerGetDatum(oa_make_id("key_"));
 }
 
-/* Report why a batch was not written as a whole; its parameters are given. */
+/*
+ * Report why a batch was not written as a whole. "arrays" are its parameters.
+ */
 static void
 report_conflict(Import *import, int first, const Datum *arrays)
 {
@@ -208,8 +212,8 @@ write_rows(Import *import, int first, int count)
 }
 
 /*
- * Import keys.  Raises 22004, 22023, 42704 or 23505 for the first row that
- * cannot be taken, with import->row set to it.
+ * Import keys.  Raises 22004, 22023, 42704 or 23505 for the first row that we
+ * cannot accept, and sets import->row to it.
  */
 static void
 import_keys(Import *import)
@@ -232,7 +236,7 @@ import_keys(Import *import)
 		}
 		import->row = -1;
 		write_rows(import, first, count);
-		/* The last batch is left, for the id that one key returns. */
+		/* Keep the last batch, because a single import returns its id. */
 		if (first + count < import->count)
 			MemoryContextReset(batch);
 	}
@@ -242,9 +246,9 @@ import_keys(Import *import)
 
 /*
  * overten_import_key(org_id text, name text, digest bytea, prefix text,
- *		created_at timestamptz) returns text
+ * 		created_at timestamptz) returns text
  *
- * Imports one key and returns its id.  created_at may be NULL, for now.
+ * Imports one key and returns its id. created_at may be NULL, which means now.
  * Errors: 22004, 22023, 42704, 23505.
  */
 Datum
@@ -267,7 +271,9 @@ overten_import_key(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(values[KEY_ID]);
 }
 
-/* Name the row that an error is about, as COPY does. */
+/*
+ * Error context callback: name the row that an error is about, as COPY does.
+ */
 static void
 name_row(void *import)
 {
@@ -279,11 +285,11 @@ name_row(void *import)
 
 /*
  * overten_import_keys(org_ids text[], names text[], digests bytea[],
- *		prefixes text[], created_at timestamptz[]) returns bigint
+ * 		prefixes text[], created_at timestamptz[]) returns bigint
  *
- * The same for many keys, of which the arrays have one value each; created_at
- * may be NULL as a whole, too.  Returns how many were imported, which are all.
- * Errors as above, with the row in the context.
+ * Likewise for many keys; each array has one value per key. created_at may
+ * also be NULL as a whole.  Returns how many keys were imported, which is
+ * always all of them.  Errors as above, with the row in the context.
  */
 Datum
 overten_import_keys(PG_FUNCTION_ARGS)

@@ -1,15 +1,16 @@
 /*
  * key_anomalies.c
- *		Finds in the history of a key what a person should look at.
+ *		Finds anomalies in the history of a key, which a person should look
+ *		at.
  *
- * Each rule is a statement of its own that reads the key's rows and returns
- * what it finds in the columns of overten_key_anomalies(): figures and a
- * sentence, so that a person can judge.  $1 is the key, $2 the time 24 hours
- * ago; "the last day" is since then.  The other arguments are what is counted
- * of the key in shared memory (unflushed_uses.c); so an hour and address can be
- * in two rows, and a rule that wants one has to sum.  Only accepted uses count,
- * but for the first rule.  Addresses that are not known are never new.  A rule that finds
- * many addresses returns the 100 with the most requests, and says in each how
+ * Each rule is a statement that reads the key's rows and returns the columns
+ * of overten_key_anomalies(): figures and a sentence, so that a person can
+ * judge. $1 is the key, and $2 the time 24 hours ago; "the last day" begins
+ * then.  The other arguments are the key's counts in shared memory
+ * (unflushed_uses.c).  So an hour and address can be in two rows, and a rule
+ * that needs one row has to sum them.  All rules except the first count only
+ * accepted uses.  An unknown address is never new.  A rule that finds many
+ * addresses returns the 100 with the most requests, and says in each row how
  * many there are.
  */
 #include "postgres.h"
@@ -50,8 +51,8 @@ PG_FUNCTION_INFO_V1(overten_key_anomalies);
 
 static OaStatement rules[] = {
 	/*
-	 * used_after_revocation: attempts with a key that was revoked, in all of
-	 * the history, by address.
+	 * used_after_revocation: attempts with a revoked key, in the whole
+	 * history, by address.
 	 */
 	{
 		.table = "key_usage",
@@ -75,10 +76,10 @@ static OaStatement rules[] = {
 	},
 
 	/*
-	 * woke: the first use of the last day comes 30 days or more after the use
-	 * before.  If the history has none before, the time of minting stands for
-	 * it, provided that some key's history goes back so far: else it is the
-	 * history that has just begun.
+	 * woke: the first use of the last day comes 30 days or more after the
+	 * previous use.  If the history has no previous use, we take the time of
+	 * minting instead, but only if the history of some key goes back that
+	 * far. Otherwise the history itself is too young.
 	 */
 	{
 		.table = "key_usage",
@@ -123,11 +124,12 @@ static OaStatement rules[] = {
 	},
 
 	/*
-	 * rise: an hour of the last day with at least 100 uses, 10 times the mean
-	 * of the hours with any use in the 28 days before, and twice the largest
-	 * of those, of which there must be 3.  The largest keeps a key that has
-	 * its busy hour each night from being reported each night.  One row for
-	 * all such hours, with the figures of the largest and its first address.
+	 * rise: an hour of the last day has at least 100 uses, 10 times the mean
+	 * of the 28 days before, and twice their maximum.  Mean and maximum are
+	 * of the hours with uses; there must be 3 of those.  The maximum keeps us
+	 * from reporting a key each night that has its busy hour at night.
+	 * Returns one row for all such hours, with the figures of the largest,
+	 * and its first address.
 	 */
 	{
 		.table = "key_usage",
@@ -173,8 +175,8 @@ static OaStatement rules[] = {
 	},
 
 	/*
-	 * new_address: an address whose first use in the history is of the last
-	 * day, if the history has other addresses from before.
+	 * new_address: an address was first used in the last day, and the history
+	 * has other addresses from before.
 	 */
 	{
 		.table = "key_usage",
@@ -211,7 +213,7 @@ typedef struct Question
 	Datum		values[2 + OA_USE_COLUMNS - OA_USE_HOUR];
 } Question;
 
-/* Called while statements run, as are the next two. */
+/* These three must be called between oa_statements_begin() and _end(). */
 static void
 begin_question(Question *question, text *key_id)
 {
@@ -244,7 +246,7 @@ end_question(Question *question)
 
 /*
  * Call back for each anomaly in the history of a key, in the order of the
- * rules.  What the callback gets is gone afterwards.
+ * rules.  The callback's argument is valid only during the call.
  */
 void
 oa_key_anomalies(text *key_id, OaAnomalyCallback callback, void *argument)
@@ -284,11 +286,11 @@ oa_key_anomalies(text *key_id, OaAnomalyCallback callback, void *argument)
 
 /*
  * overten_key_anomalies(org_id text, key_id text)
- *		returns setof kind, client_addr, first_at, last_at, observed, expected,
- *		reference_at, detail
+ * 		returns setof kind, client_addr, first_at, last_at, observed, expected,
+ * 		reference_at, detail
  *
- * What in a key's history a person should look at, by the rules above; no row
- * if there is nothing.  Errors: 22004, 42704.
+ * Returns the anomalies in a key's history by the rules above, which a person
+ * should look at, or no row.  Errors: 22004, 42704.
  */
 Datum
 overten_key_anomalies(PG_FUNCTION_ARGS)

@@ -1,14 +1,14 @@
 /*
  * key_history.c
- *		Reads the history of keys: by hour and address, and in sums to bill from.
+ *		Reads the history of keys: by hour and address, and as sums to bill
+ *		from.
  *
  * An hour of the history cannot be divided.  The report on a key has each hour
- * that its period overlaps, so that it leaves nothing out; the one to bill from
- * has the hours that begin in its period, so that of two periods that adjoin
- * each hour is in one, and in one alone.  Hours without use have no rows.
+ * that overlaps its period, so that it leaves nothing out.  The report to bill
+ * from has the hours that begin in its period, so that of two adjoining
+ * periods exactly one has each hour.  Hours without uses have no rows.
  *
- * What is counted in shared memory is in the reports at once; see
- * unflushed_uses.c.
+ * The reports include what is counted in shared memory; see unflushed_uses.c.
  */
 #include "postgres.h"
 
@@ -26,15 +26,15 @@
 PG_FUNCTION_INFO_V1(overten_key_usage);
 PG_FUNCTION_INFO_V1(overten_org_usage);
 
-/* A sum that ends at the greatest number instead of failing. */
+/* A sum that stops at the maximum, so that it cannot overflow. */
 #define SUM(column) \
 	"LEAST(pg_catalog.sum(" column "), 9223372036854775807)" \
 	"::pg_catalog.int8"
 
 /*
- * The hours of key $1 from $2 to $3.  Those from $4 on may also be in the
- * counts, which are in the other arguments; rows before it go through unchanged
- * and in the order of the index.
+ * The hours of key $1 from $2 to $3.  Hours from $4 on may also be in the
+ * counts, which are in the other arguments.  Rows before $4 pass through
+ * unchanged, in the order of the index.
  */
 static OaStatement read_usage = {
 	.table = "key_usage",
@@ -63,9 +63,7 @@ static OaStatement read_usage = {
 	TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID},
 };
 
-/*
- * Fill in what is not said of a period: it ends now, and has 24 hours.
- */
+/* Complete a period: by default it ends now, and has 24 hours. */
 void
 oa_complete_period(OaPeriod *period, bool has_since, bool has_until)
 {
@@ -75,7 +73,7 @@ oa_complete_period(OaPeriod *period, bool has_since, bool has_until)
 		period->since = period->until - USECS_PER_DAY;
 }
 
-/* The beginning of the hour of a time, in UTC as the history has it. */
+/* Return the beginning of a time's hour, in UTC as in the history. */
 static TimestampTz
 hour_of(TimestampTz time)
 {
@@ -84,7 +82,7 @@ hour_of(TimestampTz time)
 	return time - (past < 0 ? past + USECS_PER_HOUR : past);
 }
 
-/* The first hour that has counts, or the end of all time. */
+/* Return the first hour that has counts, or infinity. */
 static TimestampTz
 first_hour(const OaExactRead *read)
 {
@@ -95,7 +93,10 @@ first_hour(const OaExactRead *read)
 	return first;
 }
 
-/* Read a key's hours that overlap a period.  Called while statements run. */
+/*
+ * Read a key's hours that overlap a period.  Must be called between
+ * oa_statements_begin() and _end().
+ */
 static int
 run_read_usage(text *key_id, const OaPeriod *period)
 {
@@ -123,8 +124,8 @@ run_read_usage(text *key_id, const OaPeriod *period)
 
 /*
  * Call back for each row of a key's history that overlaps a period, in the
- * order of hours and addresses.  What the callback gets is gone afterwards.
- * False if the org has no such key.
+ * order of hours and addresses.  The callback's argument is valid only during
+ * the call.  Returns false if the org does not have this key.
  */
 bool
 oa_key_usage(text *org_id, text *key_id, const OaPeriod *period,
@@ -155,14 +156,14 @@ oa_key_usage(text *org_id, text *key_id, const OaPeriod *period,
 	return found;
 }
 
-/* An address as 203.0.113.7 or 2001:db8:1:2::/64. */
+/* Format an address, as 203.0.113.7 or 2001:db8:1:2::/64. */
 char	   *
 oa_inet_text(Datum address)
 {
 	return DatumGetCString(DirectFunctionCall1(inet_out, address));
 }
 
-/* An argument that is a time, and not an infinite one. */
+/* Return an argument that is a time and not infinite. */
 static TimestampTz
 time_argument(FunctionCallInfo fcinfo, int n, const char *what)
 {
@@ -175,7 +176,10 @@ time_argument(FunctionCallInfo fcinfo, int n, const char *what)
 	return time;
 }
 
-/* The period of two arguments, the n-th and the next; NULLs are completed. */
+/*
+ * Return the period in the nth argument and the next one, with NULLs
+ * completed.
+ */
 static OaPeriod
 period_arguments(FunctionCallInfo fcinfo, int n)
 {
@@ -196,14 +200,14 @@ period_arguments(FunctionCallInfo fcinfo, int n)
 
 /*
  * overten_key_usage(org_id text, key_id text, since timestamptz,
- *					 until timestamptz)
- *		returns setof hour, client_addr, accepted, refused, first_used_at,
- *		last_used_at
+ * 					 until timestamptz)
+ * 		returns setof hour, client_addr, accepted, refused, first_used_at,
+ * 		last_used_at
  *
- * The history of a key in the hours that overlap [since, until): the hour that
- * since is in counts, too.  NULL means now for until, and 24 hours before
- * until for since.  Errors: 22004, 22023 since later than until or one of them
- * infinite, 42704.
+ * Returns the history of a key in the hours that overlap [since, until).  That
+ * includes the hour that contains since. until defaults to now, and since to
+ * 24 hours before until.  Errors: 22004, 22023 since is later than until or
+ * one of them is infinite, 42704.
  */
 Datum
 overten_key_usage(PG_FUNCTION_ARGS)
@@ -232,8 +236,8 @@ static OaStatement find_keys = {
 };
 
 /*
- * The sums of org $1 in the hours from $2 to $3, with the counts of its keys,
- * which are in the other arguments.
+ * The sums of org $1 in the hours from $2 to $3.  The other arguments are the
+ * counts of its keys.
  */
 static OaStatement sum_usage = {
 	.table = "key_usage",
@@ -259,7 +263,7 @@ static OaStatement sum_usage = {
 	TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID},
 };
 
-/* The ids of an org's keys, if anything is counted at all. */
+/* Return the ids of an org's keys, if anything is counted at all. */
 static Datum *
 find_counted_keys(text *org_id, int *count)
 {
@@ -281,7 +285,10 @@ find_counted_keys(text *org_id, int *count)
 	return key_ids;
 }
 
-/* Sum the uses of an org.  Called while statements run. */
+/*
+ * Sum the uses of an org.  Must be called between oa_statements_begin() and
+ * _end().
+ */
 static void
 run_sum_usage(text *org_id, const OaPeriod *period)
 {
@@ -310,11 +317,11 @@ run_sum_usage(text *org_id, const OaPeriod *period)
 
 /*
  * overten_org_usage(org_id text, since timestamptz, until timestamptz)
- *		returns setof key_id, name, prefix, hour, accepted, refused
+ * 		returns setof key_id, name, prefix, hour, accepted, refused
  *
- * Sums over all addresses, by key and hour, of the hours that begin in
- * [since, until).  Errors: 22004, 22023 since later than until or one of them
- * infinite, 42704.
+ * Returns sums over all addresses, by key and hour, of the hours that begin in
+ * [since, until).  Errors: 22004, 22023 since is later than until or one of
+ * them is infinite, 42704.
  */
 Datum
 overten_org_usage(PG_FUNCTION_ARGS)

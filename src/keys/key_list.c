@@ -2,14 +2,16 @@
  * key_list.c
  *		Lists the keys of an org, with the time of their last use.
  *
- * That is the later of the time in key_last_used and of what is counted in
- * shared memory, so it does not matter if a flush leaves it in both.  It must
- * not be missed in both, as it would be if a flush wrote it after the snapshot
- * and took it out of memory before we looked there.  The epoch tells that this
- * may have happened; then what we have found in memory joins the rows of a later
- * snapshot, which sees what had left the memory before.
+ * That time is the later one of the time in key_last_used and the time that is
+ * counted in shared memory, so it does not matter if a flush leaves a use in
+ * both places.  But we must not miss a use in both: a flush might write it
+ * after our snapshot, and remove it from memory before we look there.  The
+ * epoch tells us when this may have happened.  We then read the table again
+ * under a later snapshot, which sees what had left memory before, and join
+ * what we found in memory.
  *
- * The snapshot is the latest, also in a REPEATABLE READ transaction.
+ * The snapshot is always the latest one, even in a REPEATABLE READ
+ * transaction.
  */
 #include "postgres.h"
 
@@ -47,7 +49,10 @@ static OaStatement list_keys = {
 	.argtypes = {TEXTOID},
 };
 
-/* The same with what was found in memory: keys, and when they were used. */
+/*
+ * Likewise, joined with what we found in memory: keys, and when they were
+ * used.
+ */
 static OaStatement list_with_counts = {
 	.table = "api_keys",
 	.latest = true,
@@ -59,15 +64,15 @@ static OaStatement list_with_counts = {
 	.argtypes = {TEXTOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID},
 };
 
-/* The rows of a list, whose result is SPI's last. */
+/* The rows of a list.  They are SPI's last result. */
 typedef struct KeyList
 {
 	int			count;
-	TimestampTz *counted;		/* of each, the time of its last use if that
-								 * is later than in the row, else 0; or NULL */
+	TimestampTz *counted;		/* last uses in memory, 0 unless later than
+								 * the row's; or NULL */
 } KeyList;
 
-/* Look in memory for later uses than those in the rows. */
+/* Look in memory for uses later than those in the rows. */
 static bool
 find_counted(KeyList *list)
 {
@@ -96,7 +101,7 @@ find_counted(KeyList *list)
 	return found;
 }
 
-/* List anew, with what was found in memory. */
+/* Read the list again, joined with what we found in memory. */
 static void
 list_again(KeyList *list, Datum org_id)
 {
@@ -121,7 +126,10 @@ list_again(KeyList *list, Datum org_id)
 	list->counted = NULL;
 }
 
-/* List the keys of an org.  Called while statements run. */
+/*
+ * List the keys of an org.  Must be called between oa_statements_begin() and
+ * _end().
+ */
 static void
 run_list(KeyList *list, Datum org_id)
 {
@@ -137,8 +145,8 @@ run_list(KeyList *list, Datum org_id)
 }
 
 /*
- * Call back for each key of an org, revoked ones too, in the order of their
- * creation.  What the callback gets is gone afterwards.
+ * Call back for each key of an org, including revoked ones, in the order of
+ * their creation.  The callback's argument is valid only during the call.
  */
 void
 oa_list_keys(text *org_id, OaKeyCallback callback, void *argument)
@@ -173,7 +181,7 @@ oa_list_keys(text *org_id, OaKeyCallback callback, void *argument)
 	oa_statements_end(level);
 }
 
-/* Return rows, those that were used since with the time of that. */
+/* Return the rows, with the later of the two times. */
 static void
 return_with_counts(FunctionCallInfo fcinfo, const KeyList *list)
 {
@@ -189,9 +197,10 @@ return_with_counts(FunctionCallInfo fcinfo, const KeyList *list)
 
 /*
  * overten_list_keys(org_id text)
- *		returns setof key_id, name, prefix, created_at, last_used_at, revoked_at
+ * 		returns setof key_id, name, prefix, created_at, last_used_at, revoked_at
  *
- * Revoked keys too, in the order of their creation.  Errors: 22004, 42704.
+ * Includes revoked keys, in the order of their creation.  Errors: 22004,
+ * 42704.
  */
 Datum
 overten_list_keys(PG_FUNCTION_ARGS)

@@ -1,14 +1,15 @@
 /*
  * key_text.c
- *		The text of API keys: what they look like, and how they are made.
+ *		The text of API keys: their format, and making new ones.
  *
  * A secret is "sk_live_", 22 uniformly random characters of 0-9A-Za-z (131
- * bits) and the CRC-32 of those 30 bytes as 6 more, so that a scanner for
- * leaked credentials can tell a real key from a look-alike without asking
- * anyone.  Verification looks at the shape only and never at the checksum:
- * keys of the same shape that were minted elsewhere can be imported.
+ * bits), and the CRC-32 of those 30 bytes as 6 more characters.  With the
+ * checksum, a scanner for leaked credentials can tell a real key from a
+ * look-alike without asking anybody.  Verification looks only at the shape and
+ * never at the checksum, because keys of the same shape that were minted
+ * elsewhere can be imported.
  *
- * Buffers that held a secret are cleared before they are given back.
+ * We clear buffers that held a secret before we release them.
  */
 #include "postgres.h"
 
@@ -28,8 +29,8 @@
 PG_FUNCTION_INFO_V1(overten_key_checksum_ok);
 
 /*
- * Write the checksum of a secret's first 30 bytes: CRC-32/ISO-HDLC (zlib's),
- * in base 62, most significant digit first, padded with "0".
+ * Write the checksum of a secret's first 30 bytes: CRC-32/ISO-HDLC (as in
+ * zlib) in base 62, most significant digit first, padded with "0".
  */
 static void
 write_checksum(const char *secret, char *checksum)
@@ -48,8 +49,8 @@ write_checksum(const char *secret, char *checksum)
 }
 
 /*
- * Does a text begin as secrets do, and go on in their alphabet?  Looks at
- * bytes, so that no encoding can make another character pass.
+ * Does a text begin like a secret, and continue in the alphabet of secrets?
+ * We compare bytes, so that no encoding can make another character pass.
  */
 static bool
 is_secret_like(const char *bytes, int length)
@@ -69,21 +70,21 @@ is_secret_like(const char *bytes, int length)
 	return true;
 }
 
-/* Is this a secret's shape: length, prefix and alphabet? */
+/* Does this text have a secret's shape: length, prefix and alphabet? */
 bool
 oa_is_secret_shaped(const char *bytes, int length)
 {
 	return length == OA_SECRET_LEN && is_secret_like(bytes, length);
 }
 
-/* Is this the shape of what stays visible of a secret? */
+/* Does this text have the shape of a secret's visible characters? */
 bool
 oa_is_prefix_shaped(const char *bytes, int length)
 {
 	return length == OA_PREFIX_LEN && is_secret_like(bytes, length);
 }
 
-/* A new secret. */
+/* Make a new secret. */
 text	   *
 oa_make_secret(void)
 {
@@ -97,7 +98,7 @@ oa_make_secret(void)
 	return result;
 }
 
-/* The digest of a secret as api_keys holds it. */
+/* Compute the digest of a secret, as stored in api_keys. */
 bytea	   *
 oa_secret_digest(text *secret)
 {
@@ -110,9 +111,9 @@ oa_secret_digest(text *secret)
 }
 
 /*
- * The nth argument of a SQL function, a text, if it has a secret's shape; NULL
- * if not.  Its size is looked at before it is detoasted, so that 1 GB of text
- * costs nothing.
+ * Return the nth argument of a SQL function, a text, or NULL if it does not
+ * have a secret's shape.  We check the size before we detoast it, so that 1 GB
+ * of text costs nothing.
  */
 text	   *
 oa_secret_argument(FunctionCallInfo fcinfo, int n)
@@ -131,8 +132,9 @@ oa_secret_argument(FunctionCallInfo fcinfo, int n)
 /*
  * overten_key_checksum_ok(key text) returns boolean
  *
- * Does the text have a key's shape and the checksum that minting gives it?
- * Reads no table and raises nothing; says nothing about whether it is active.
+ * Does the text have a key's shape, and the checksum that minting gives it?
+ * Does not read any table, and does not raise.  The result does not say
+ * whether the key is active.
  */
 Datum
 overten_key_checksum_ok(PG_FUNCTION_ARGS)

@@ -2,10 +2,10 @@
  * keys.c
  *		Mints, describes and revokes the API keys of an org.
  *
- * A secret exists here between its making and its return; the table gets the
- * digest and the first 12 characters.  Minting and revoking make their commit
- * wait for its WAL, whatever synchronous_commit says: a key that was handed
- * out must exist after a crash, and a revoked one must not come back.
+ * A secret exists here only until we return it; the table gets its digest and
+ * its first 12 characters.  Minting and revoking make their commit wait for
+ * its WAL, whatever synchronous_commit says.  A key that we have handed out
+ * must exist after a crash, and a revoked one must not come back.
  */
 #include "postgres.h"
 
@@ -24,7 +24,7 @@ PG_FUNCTION_INFO_V1(overten_mint_key);
 PG_FUNCTION_INFO_V1(overten_describe_key);
 PG_FUNCTION_INFO_V1(overten_revoke_key);
 
-/* Insert the row of a new key.  False if there is no such org. */
+/* Insert the row of a new key.  Returns false if the org does not exist. */
 static bool
 insert_key(text *org_id, const OaMintedKey *minted, text *uid)
 {
@@ -61,8 +61,8 @@ insert_key(text *org_id, const OaMintedKey *minted, text *uid)
 }
 
 /*
- * Mint a key for an org.  "uid" is the person who asked for it, or NULL.  The
- * caller has checked the name.  Raises 42704 if there is no such org.
+ * Mint a key for an org. "uid" is the person who asked for it, or NULL.  The
+ * caller has checked the name.  Raises 42704 if the org does not exist.
  */
 void
 oa_mint_key(text *org_id, text *name, text *uid, OaMintedKey *minted)
@@ -84,7 +84,10 @@ oa_mint_key(text *org_id, text *name, text *uid, OaMintedKey *minted)
 	ForceSyncCommit();
 }
 
-/* Does the org have this key, revoked or not?  Called while statements run. */
+/*
+ * Does the org have this key, revoked or not?  Must be called between
+ * oa_statements_begin() and _end().
+ */
 bool
 oa_org_has_key(text *org_id, text *key_id)
 {
@@ -101,7 +104,7 @@ oa_org_has_key(text *org_id, text *key_id)
 	return oa_statement_run(&find, values, NULL) > 0;
 }
 
-/* Report that the org has no such key. */
+/* Raise 42704 because the org does not have the key. */
 static void
 key_missing(void)
 {
@@ -111,7 +114,10 @@ key_missing(void)
 			 errhint("overten_list_keys() shows the keys of an org.")));
 }
 
-/* Raise unless the org has this key.  Called while statements run. */
+/*
+ * Raise 42704 unless the org has this key.  Must be called between
+ * oa_statements_begin() and _end().
+ */
 void
 oa_require_key(text *org_id, text *key_id)
 {
@@ -163,9 +169,10 @@ oa_revoke_key(text *org_id, text *key_id, text *uid, text *reason)
 
 /*
  * overten_mint_key(org_id text, name text)
- *		returns key_id, org_id, name, prefix, created_at, secret
+ * 		returns key_id, org_id, name, prefix, created_at, secret
  *
- * The secret is returned this once.  Errors: 22004, 22023, 42704.
+ * Nobody can read the secret again after this call.  Errors: 22004, 22023,
+ * 42704.
  */
 Datum
 overten_mint_key(PG_FUNCTION_ARGS)
@@ -195,11 +202,11 @@ overten_mint_key(PG_FUNCTION_ARGS)
 
 /*
  * overten_describe_key(org_id text, key_id text)
- *		returns name, prefix, created_at, created_by, revoked_at, revoked_by,
- *		revoked_reason
+ * 		returns name, prefix, created_at, created_by, revoked_at, revoked_by,
+ * 		revoked_reason
  *
- * Who minted and who revoked a key, and why: one row.  The persons are uids,
- * NULL if the application did it.  Errors: 22004, 42704.
+ * Returns one row: who minted and who revoked a key, and why.  The persons are
+ * uids, or NULL if the application did it.  Errors: 22004, 42704.
  */
 Datum
 overten_describe_key(PG_FUNCTION_ARGS)
@@ -232,8 +239,8 @@ overten_describe_key(PG_FUNCTION_ARGS)
 /*
  * overten_revoke_key(org_id text, key_id text, reason text) returns boolean
  *
- * True if this call did it, false if it was revoked before.  The reason may be
- * NULL.  Errors: 22004, 22023, 42704.
+ * Returns true if this call revoked the key, and false if it was revoked
+ * before.  The reason may be NULL.  Errors: 22004, 22023, 42704.
  */
 Datum
 overten_revoke_key(PG_FUNCTION_ARGS)

@@ -1,6 +1,7 @@
 /*
  * keys.h
- *		The API keys: minting, verifying, revoking, listing, and their history.
+ *		API keys: minting, verifying, revoking and listing them, and their
+ *		history.
  */
 #ifndef OA_KEYS_H
 #define OA_KEYS_H
@@ -10,9 +11,9 @@
 #include "datatype/timestamp.h"
 #include "text/text.h"
 
-/* key_text.c: the form of secrets */
+/* key_text.c: the format of secrets */
 #define OA_SECRET_LEN	36		/* "sk_live_" and 28 alphanumeric characters */
-#define OA_PREFIX_LEN	12		/* what stays visible of a secret */
+#define OA_PREFIX_LEN	12		/* the visible characters of a secret */
 
 extern bool oa_is_secret_shaped(const char *bytes, int length);
 extern bool oa_is_prefix_shaped(const char *bytes, int length);
@@ -35,7 +36,7 @@ extern bool oa_verify_secret(const char *bytes, int length,
 extern HeapTupleHeader oa_verify_argument(FunctionCallInfo fcinfo);
 extern text *oa_verified_column(HeapTupleHeader row, int column);
 
-/* identity.c: who this transaction acts for */
+/* identity.c: the identity that a transaction acts for */
 extern void oa_remember_identity(text *key_id, text *org_id);
 extern void oa_forget_identity(void);
 
@@ -45,7 +46,7 @@ typedef struct OaMintedKey
 	text	   *key_id;
 	text	   *name;
 	text	   *prefix;
-	text	   *secret;			/* the only copy there will ever be */
+	text	   *secret;			/* the only copy; nobody can read it again */
 	TimestampTz created_at;
 } OaMintedKey;
 
@@ -70,8 +71,8 @@ typedef struct OaListedKey
 	TimestampTz created_at;
 	TimestampTz last_used_at;
 	TimestampTz revoked_at;
-	bool		never_used;		/* there is no last_used_at */
-	bool		active;			/* there is no revoked_at */
+	bool		never_used;		/* last_used_at is not set */
+	bool		active;			/* revoked_at is not set */
 } OaListedKey;
 
 typedef void (*OaKeyCallback) (const OaListedKey *key, void *argument);
@@ -83,7 +84,7 @@ extern void oa_list_keys(text *org_id, OaKeyCallback callback,
 typedef struct OaPeriod
 {
 	TimestampTz since;
-	TimestampTz until;			/* the first moment that is not in it */
+	TimestampTz until;			/* exclusive */
 } OaPeriod;
 
 typedef struct OaUsageHour
@@ -104,7 +105,7 @@ extern bool oa_key_usage(text *org_id, text *key_id, const OaPeriod *period,
 						 OaUsageHourCallback callback, void *argument);
 extern char *oa_inet_text(Datum address);
 
-/* key_anomalies.c: what in it a person should look at */
+/* key_anomalies.c: anomalies that a person should look at */
 typedef struct OaAnomaly
 {
 	text	   *kind;

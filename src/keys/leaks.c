@@ -1,23 +1,25 @@
 /*
  * leaks.c
- *		What to do about a secret that got out: revoke it, or all of an org.
+ *		The response to a leak: revoking one key, or all keys of an org.
  *
- * Whoever finds a secret holds it, and knows nothing else of it: so it is
- * revoked by possession.  The functions are for the moment when a wrong "there
- * is none" costs most, hence they do not trust the snapshot of a REPEATABLE
- * READ transaction: if a key that they should have revoked is active by the
- * latest state of the tables, they raise 40001.
+ * A person who finds a secret has only the secret, and knows nothing else
+ * about it, so the secret alone is enough to revoke it.  These functions are
+ * called at the moment when a wrong "no such key" costs the most.  So they do
+ * not trust the snapshot of a REPEATABLE READ transaction: if, by the latest
+ * state of the tables, a key is active that they should have revoked, they
+ * raise 40001.
  *
- * A key shows its org's webhook secret to whoever verifies it.  So a leaked key
- * has leaked that, too, and both functions replace it if they are asked to, in
- * the same transaction.  They do not return the new one: who may report a leak
- * need not be one who may read it.  To replace it is done once for each leaked
- * key, because the same leak is often reported again and again, and each time
- * the org would have to bring a new secret to its receivers.
+ * Anybody who verifies a key gets its org's webhook secret.  So a leaked key
+ * has leaked that secret, too.  If the caller asks for it, both functions
+ * replace the secret in the same transaction.  They do not return the new one,
+ * because a role that may report a leak need not be allowed to read it.  We
+ * replace the secret only once for each leaked key.  The same leak is often
+ * reported again and again, and each time the org would have to give its
+ * receivers a new secret.
  *
- * The caches of all sessions are emptied, and the commit made to wait for its
- * WAL, by the trigger of invalidation.c as for every change; ForceSyncCommit()
- * is called here, too, lest that depend on the trigger.
+ * As for every change, the trigger in invalidation.c empties the caches of all
+ * sessions, and makes the commit wait for its WAL.  We also call
+ * ForceSyncCommit() here, so that the wait does not depend on the trigger.
  */
 #include "postgres.h"
 
@@ -33,7 +35,7 @@
 PG_FUNCTION_INFO_V1(overten_revoke_leaked);
 PG_FUNCTION_INFO_V1(overten_revoke_all);
 
-/* Is the webhook secret to be replaced?  The third argument of both. */
+/* Return the third argument of both functions: replace the webhook secret? */
 static bool
 rotation_argument(FunctionCallInfo fcinfo)
 {
@@ -41,7 +43,10 @@ rotation_argument(FunctionCallInfo fcinfo)
 	return PG_GETARG_BOOL(2);
 }
 
-/* Report a key that is active, but not to the transaction's snapshot. */
+/*
+ * Raise 40001 because a key is active that the transaction's snapshot does not
+ * see.
+ */
 static void
 key_not_seen(void)
 {
@@ -52,8 +57,8 @@ key_not_seen(void)
 }
 
 /*
- * Lock the org of a leaked key, before the key: overten_revoke_all() takes its
- * locks in that order, too.
+ * Lock the org of a leaked key before the key itself. overten_revoke_all()
+ * takes its locks in the same order.
  */
 static void
 lock_org_of_digest(bytea *digest)
@@ -72,17 +77,18 @@ lock_org_of_digest(bytea *digest)
 	oa_statement_run(&lock, values, NULL);
 }
 
-/* What revoke_digest() has found and done. */
+/* The result of revoke_digest(). */
 typedef struct LeakedKey
 {
-	text	   *org_id;			/* NULL: there is no such key */
-	bool		revoked;		/* by this call */
+	text	   *org_id;			/* NULL if there is no such key */
+	bool		revoked;		/* did this call revoke it? */
 	bool		exposed;		/* may its webhook secret be known with it? */
 } LeakedKey;
 
 /*
- * Revoke the key with a digest.  The webhook secret that it shows is exposed by
- * it until it has been replaced after the revocation, and a grace is over.
+ * Revoke the key with this digest.  It exposes its org's webhook secret,
+ * unless the secret has been replaced since the revocation and its grace
+ * period is over.
  */
 static void
 revoke_digest(bytea *digest, text *reason, LeakedKey *key)
@@ -133,14 +139,15 @@ revoke_digest(bytea *digest, text *reason, LeakedKey *key)
 
 /*
  * overten_revoke_leaked(secret text, reason text,
- *						 rotate_webhook_secret boolean) returns boolean
+ * 						 rotate_webhook_secret boolean) returns boolean
  *
- * True if this call revoked the key, false if it was revoked before, NULL if
- * no key has this secret, which is no error: who reports leaks reports
- * look-alikes, too.  The reason may be NULL.  Rotates the webhook secret of the
- * key's org without a grace, unless that was done since the revocation.
- * Errors: 22004, 22023; 40001; 55000 no master key to rotate with, and then
- * nothing is revoked.
+ * Returns true if this call revoked the key, false if it was revoked before,
+ * and NULL if no key has this secret.  NULL is not an error, because people
+ * also report look-alikes.  The reason may be NULL.  With
+ * rotate_webhook_secret, rotates the webhook secret of the key's org without a
+ * grace period, unless that was done since the revocation.  Errors: 22004,
+ * 22023; 40001; 55000 no master key to rotate with, in which case nothing is
+ * revoked.
  */
 Datum
 overten_revoke_leaked(PG_FUNCTION_ARGS)
@@ -177,13 +184,13 @@ overten_revoke_leaked(PG_FUNCTION_ARGS)
 
 /*
  * overten_revoke_all(org_id text, reason text,
- *					  rotate_webhook_secret boolean) returns bigint
+ * 					  rotate_webhook_secret boolean) returns bigint
  *
- * Revokes the active keys of an org and returns how many there were.  Locking
- * the org waits for those that are being minted.  The reason may be NULL.
- * Rotates the org's webhook secret without a grace, if asked to.
- * Errors: 22004, 22023, 42704; 40001; 55000 no master key to rotate with, and
- * then nothing is revoked.
+ * Revokes the active keys of an org, and returns how many there were.  Locks
+ * the org, and so waits for keys that are being minted.  The reason may be
+ * NULL.  With rotate_webhook_secret, rotates the org's webhook secret without
+ * a grace period.  Errors: 22004, 22023, 42704; 40001; 55000 no master key to
+ * rotate with, in which case nothing is revoked.
  */
 Datum
 overten_revoke_all(PG_FUNCTION_ARGS)

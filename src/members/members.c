@@ -2,8 +2,9 @@
  * members.c
  *		Who may manage the keys of an org.
  *
- * Over HTTP an org is its members' alone.  So that somebody can list and revoke
- * the keys that it has, the last member of an org with active keys stays.
+ * Over HTTP, only its members can manage an org.  So the last member of an org
+ * with active keys cannot be removed: somebody must be able to list and revoke
+ * them.
  */
 #include "postgres.h"
 
@@ -15,7 +16,7 @@
 PG_FUNCTION_INFO_V1(overten_add_member);
 PG_FUNCTION_INFO_V1(overten_remove_member);
 
-/* Add or remove a member; true if that changed anything. */
+/* Add or remove a member.  Returns true if that changed anything. */
 static bool
 change_membership(text *org_id, text *uid, OaStatement *statement,
 				  const char *action)
@@ -29,8 +30,8 @@ change_membership(text *org_id, text *uid, OaStatement *statement,
 }
 
 /*
- * Lock an org, so that nobody else changes who its members are, and wait for
- * keys that are being minted.  Raises 42704 unless there is such an org.
+ * Lock an org, so that nobody else changes its members, and wait for keys that
+ * are being minted.  Raises 42704 if the org does not exist.
  */
 static void
 lock_org(text *org_id)
@@ -49,8 +50,8 @@ lock_org(text *org_id)
 }
 
 /*
- * Raise 55000 if a locked org has no member, but keys that are accepted: over
- * HTTP nobody could see or revoke them.
+ * Raise 55000 if a locked org has keys that are accepted, but no members:
+ * nobody could list or revoke them over HTTP.
  */
 static void
 require_member_for_keys(text *org_id)
@@ -81,8 +82,9 @@ require_member_for_keys(text *org_id)
 /*
  * overten_add_member(org_id text, uid text) returns boolean
  *
- * Makes a person a member, who may then manage the org's keys.  True if this
- * call did it, false if the person was one.  Errors: 22004, 22023, 42704.
+ * Makes a person a member, who may then manage the org's keys.  Returns true
+ * if this call did that, and false if the person already was a member.
+ * Errors: 22004, 22023, 42704.
  */
 Datum
 overten_add_member(PG_FUNCTION_ARGS)
@@ -109,9 +111,10 @@ overten_add_member(PG_FUNCTION_ARGS)
 /*
  * overten_remove_member(org_id text, uid text) returns boolean
  *
- * True if this call did it, false if the person was none.  The keys that the
- * person minted stay.  Errors: 22004, 22023, 42704, 55000 the last member of an
- * org with active keys that is not suspended.
+ * Returns true if this call removed the member, and false if the person was
+ * not a member.  The keys that the person minted stay.  Errors: 22004, 22023,
+ * 42704, 55000 the last member of an org with active keys that is not
+ * suspended.
  */
 Datum
 overten_remove_member(PG_FUNCTION_ARGS)

@@ -13,9 +13,9 @@
 typedef struct OaSignup
 {
 	text	   *uid;
-	text	   *org_name;		/* of a new org, or NULL */
-	text	   *existing_org_id;	/* or this one, or NULL */
-	text	   *tier;			/* NULL: "free", or what the org has */
+	text	   *org_name;		/* the new org's name, or NULL */
+	text	   *existing_org_id;	/* the org to sign up, or NULL */
+	text	   *tier;			/* NULL: "free", or the org's own tier */
 	text	   *key_name;
 } OaSignup;
 
@@ -24,7 +24,7 @@ typedef struct OaOrgKey
 	text	   *org_id;
 	text	   *org_name;
 	text	   *tier;
-	text	   *webhook_secret; /* NULL if it cannot be unsealed */
+	text	   *webhook_secret; /* NULL if it does not open */
 	OaMintedKey key;
 } OaOrgKey;
 

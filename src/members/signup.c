@@ -1,16 +1,18 @@
 /*
  * signup.c
- *		Signing up and minting, as far as customers may do it themselves.
+ *		Signing up, and minting keys, as far as customers may do it
+ *		themselves.
  *
- * Everything that can be refused is looked at before the first row is written,
- * and is returned as a problem instead of raised: an error would put the
- * request into the log.  What an org may have is counted under a lock on its
- * row, which FOR NO KEY UPDATE neither keeps from being verified nor writes in
- * a way that empties caches; what a person may have, under a lock that stands
- * for the person and that no SQL function can take.  It is counted under the
- * latest snapshot, whatever the isolation level.
+ * We check every condition before we write the first row, and return a problem
+ * instead of raising, because an error would put the request into the log.  We
+ * count an org's keys under a lock on its row, FOR NO KEY UPDATE.  That lock
+ * does not block verification, and does not write in a way that empties
+ * caches.  We count a person's orgs under a lock that stands for the person,
+ * and that no SQL function can take.  We count under the latest snapshot,
+ * whatever the isolation level is.
  *
- * That there is no such org, and that it is not the caller's, is one answer.
+ * The answer is the same if an org does not exist and if it is not the
+ * caller's.
  */
 #include "postgres.h"
 
@@ -61,7 +63,7 @@ is_member(text *org_id, text *uid)
 	return oa_statement_run(&find, values, NULL) > 0;
 }
 
-/* The same.  Not called while statements run. */
+/* Likewise, for callers outside of oa_statements_begin() and _end(). */
 bool
 oa_is_member(text *org_id, text *uid)
 {
@@ -73,9 +75,10 @@ oa_is_member(text *org_id, text *uid)
 }
 
 /*
- * Lock an org of a person.  False if there is none, or it is another's: orgs
- * is not looked at then, so that the time does not tell which.  Who has waited
- * for the lock may have been removed meanwhile.
+ * Lock an org of a person.  Returns false if the org does not exist, or the
+ * person is not a member.  In both cases we do not look at orgs, so that the
+ * time does not tell them apart.  We check membership again after the lock,
+ * because the person may have been removed while we waited.
  */
 static bool
 lock_org(text *org_id, text *uid, LockedOrg *org)
@@ -104,7 +107,7 @@ lock_org(text *org_id, text *uid, LockedOrg *org)
 	return is_member(org_id, uid);
 }
 
-/* Has an org that is locked as many keys as it can have? */
+/* Has this org, which is locked, reached a limit of keys? */
 static bool
 has_all_keys(text *org_id)
 {
@@ -128,7 +131,10 @@ has_all_keys(text *org_id)
 	return oa_statement_bool(0, 1);
 }
 
-/* Has a person as many orgs as can be?  Waits for others who ask that. */
+/*
+ * Has this person reached the limit of orgs?  Serializes with concurrent
+ * callers for the same person.
+ */
 static bool
 has_all_orgs(text *uid)
 {
@@ -154,7 +160,7 @@ has_all_orgs(text *uid)
 	return oa_statement_bool(0, 1);
 }
 
-/* Say which rule a tier breaks. */
+/* Return the problem that a tier breaks a rule. */
 static OaProblem
 wrong_tier(OaFault *fault, const char *rule)
 {
@@ -163,7 +169,7 @@ wrong_tier(OaFault *fault, const char *rule)
 	return OA_INVALID_PARAMETER;
 }
 
-/* Can a new org be made for this person, on this tier? */
+/* Can we create a new org for this person, on this tier? */
 static OaProblem
 check_new_org(const OaSignup *signup, OaFault *fault)
 {
@@ -180,7 +186,7 @@ check_new_org(const OaSignup *signup, OaFault *fault)
 	return problem;
 }
 
-/* Can this org of the person's be signed up?  Locks it. */
+/* Lock an org of the person's.  Can it be signed up? */
 static OaProblem
 check_existing_org(const OaSignup *signup, LockedOrg *org, OaFault *fault)
 {
@@ -225,7 +231,7 @@ add_first_member(text *org_id, text *uid)
 	oa_statements_end(level);
 }
 
-/* What is returned of an org that is locked. */
+/* Fill in the result from a locked org. */
 static void
 describe_org(text *org_id, const LockedOrg *org, OaOrgKey *result)
 {
@@ -236,10 +242,10 @@ describe_org(text *org_id, const LockedOrg *org, OaOrgKey *result)
 }
 
 /*
- * Sign a person up: make an org, or switch API access on for one that the
- * person belongs to, and mint its first key.  Names have been checked by the
- * caller.  Returns a problem and, for OA_INVALID_PARAMETER, the fault; then
- * nothing has been written.
+ * Sign a person up: create an org, or switch on API access for an org of the
+ * person's, and mint its first key.  The caller has checked the names.
+ * Returns a problem and, for OA_INVALID_PARAMETER, the fault; in that case
+ * nothing was written.
  */
 OaProblem
 oa_signup(const OaSignup *signup, OaOrgKey *result, OaFault *fault)
@@ -302,7 +308,7 @@ oa_create_key(text *uid, text *org_id, text *name, OaOrgKey *result)
 	return OA_NO_PROBLEM;
 }
 
-/* A text argument that may be NULL. */
+/* Return a text argument that may be NULL. */
 static text *
 optional_argument(FunctionCallInfo fcinfo, int n)
 {
@@ -311,12 +317,13 @@ optional_argument(FunctionCallInfo fcinfo, int n)
 
 /*
  * overten_signup(uid text, org_name text, existing_org_id text, tier text,
- *				  key_name text)
- *		returns org_id, org_name, tier, key_id, name, prefix, created_at,
- *				secret, webhook_secret
+ * 				  key_name text)
+ * 		returns org_id, org_name, tier, key_id, name, prefix, created_at,
+ * 				secret, webhook_secret
  *
- * Takes the uid on trust.  Errors: 22004, 22023, 42704 no such org of this
- * person, 42710 signed up already, 53400 a limit, 55000 suspended.
+ * Does not check who has the uid; the caller must.  Errors: 22004, 22023,
+ * 42704 the person has no such org, 42710 signed up already, 53400 a limit is
+ * reached, 55000 suspended.
  */
 Datum
 overten_signup(PG_FUNCTION_ARGS)

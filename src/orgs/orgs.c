@@ -1,9 +1,9 @@
 /*
  * orgs.c
- *		Orgs and their tiers: the host application's side.
+ *		Orgs and their tiers, as the host application manages them.
  *
- * A change that changes nothing writes nothing: writing an org's row empties
- * the verification caches of all sessions.
+ * A change that has no effect writes nothing, because writing an org's row
+ * empties the verification caches of all sessions.
  */
 #include "postgres.h"
 
@@ -22,7 +22,7 @@ PG_FUNCTION_INFO_V1(overten_set_tier);
 PG_FUNCTION_INFO_V1(overten_set_api_access);
 PG_FUNCTION_INFO_V1(overten_list_orgs);
 
-/* Report that there is no such org. */
+/* Raise 42704 because there is no such org. */
 void
 oa_org_missing(void)
 {
@@ -31,7 +31,10 @@ oa_org_missing(void)
 			 errmsg("there is no such org")));
 }
 
-/* Raise unless there is such an org.  Called while statements run. */
+/*
+ * Raise 42704 unless the org exists.  Must be called between
+ * oa_statements_begin() and _end().
+ */
 void
 oa_require_org(text *org_id)
 {
@@ -49,8 +52,9 @@ oa_require_org(text *org_id)
 }
 
 /*
- * Is there such a tier?  If so, may customers choose it themselves?  Called
- * while statements run.
+ * Does this tier exist?  If so, set *self_service to whether customers may
+ * choose it themselves.  Must be called between oa_statements_begin() and
+ * _end().
  */
 bool
 oa_find_tier(text *tier, bool *self_service)
@@ -70,7 +74,10 @@ oa_find_tier(text *tier, bool *self_service)
 	return true;
 }
 
-/* Raise 22023 unless there is such a tier.  Called while statements run. */
+/*
+ * Raise 22023 unless the tier exists.  Must be called between
+ * oa_statements_begin() and _end().
+ */
 static void
 require_tier(text *tier)
 {
@@ -84,8 +91,8 @@ require_tier(text *tier)
 }
 
 /*
- * Create an org and return its id.  With sign_up, its API access is on from
- * the start.  The caller has checked that name and tier are good.
+ * Create an org, and return its id.  With sign_up, its API access is on from
+ * the start.  The caller has checked the name and the tier.
  */
 text	   *
 oa_create_org(text *name, text *tier, text *uid, bool sign_up,
@@ -144,7 +151,7 @@ oa_sign_up_org(text *org_id, text *uid)
 
 /*
  * overten_create_org(name text, tier text)
- *		returns org_id, name, tier, created_at
+ * 		returns org_id, name, tier, created_at
  *
  * Errors: 22004, 22023 (also for a tier that does not exist).
  */
@@ -181,8 +188,8 @@ overten_create_org(PG_FUNCTION_ARGS)
 /*
  * overten_set_tier(org_id text, tier text) returns boolean
  *
- * True if this call changed it.  Errors: 22004, 22023 for a tier that does
- * not exist, 42704 for an org that does not.
+ * Returns true if this call has changed the tier.  Errors: 22004, 22023 for a
+ * tier that does not exist, 42704 for an org that does not exist.
  */
 Datum
 overten_set_tier(PG_FUNCTION_ARGS)
@@ -217,7 +224,8 @@ overten_set_tier(PG_FUNCTION_ARGS)
  *
  * False suspends the org: its keys are refused until access is allowed again.
  * True also signs up an org that has not signed up yet.  The keys are not
- * touched.  True if this call changed anything.  Errors: 22004, 42704.
+ * changed.  Returns true if this call has changed anything.  Errors: 22004,
+ * 42704.
  */
 Datum
 overten_set_api_access(PG_FUNCTION_ARGS)
@@ -262,10 +270,10 @@ overten_set_api_access(PG_FUNCTION_ARGS)
 
 /*
  * overten_list_orgs(uid text) returns setof
- *		org_id, name, tier, created_at, api_access_since, suspended_at
+ * 		org_id, name, tier, created_at, api_access_since, suspended_at
  *
- * The orgs that a person is a member of, in the order of their creation.
- * Errors: 22004, 22023.
+ * Returns the orgs that a person is a member of, in the order of their
+ * creation.  Errors: 22004, 22023.
  */
 Datum
 overten_list_orgs(PG_FUNCTION_ARGS)

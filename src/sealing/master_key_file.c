@@ -2,14 +2,15 @@
  * master_key_file.c
  *		Reads the master key file.
  *
- * It has one key a line, 32 bytes in base64; blank lines and those that begin
- * with # are comments.  It must be as private as the server's TLS key.  What is
- * there is opened first and looked at then, so that nobody can exchange it in
- * between; a symbolic link is as good as the file that it leads to.
+ * Each line holds one key, 32 bytes in base64.  Blank lines and lines that
+ * begin with # are comments.  The file must be as private as the server's TLS
+ * key.  We open the file before we check it, so that nobody can replace it
+ * between the check and the read.  A symbolic link is as good as the file that
+ * it points to.
  *
- * Nothing here raises, so the text of the file is on the stack, is cleared, and
- * the descriptor is closed in any case.  No message holds a line of the file,
- * or its path, which only superusers may see.
+ * Nothing here raises, so we can keep the text of the file on the stack, and
+ * we always clear it and close the descriptor.  No message holds a line of the
+ * file or its path, because only superusers may see the path.
  */
 #include "postgres.h"
 
@@ -23,7 +24,7 @@
 #include "sealing/sealing.h"
 #include "settings.h"
 
-/* Raise 55000 because nothing can be sealed; the detail says why. */
+/* Raise 55000 because we cannot seal; the detail says why. */
 void
 oa_no_master_key(const char *detail)
 {
@@ -35,7 +36,7 @@ oa_no_master_key(const char *detail)
 }
 
 #define FILE_MAX		4096	/* bytes */
-#define KEY_BASE64_LEN	44		/* of OA_MASTER_KEY_LEN bytes */
+#define KEY_BASE64_LEN	44		/* length of OA_MASTER_KEY_LEN bytes */
 
 static bool
 fail(OaMasterKeyFile *file, const char *problem)
@@ -52,7 +53,10 @@ fail_at(OaMasterKeyFile *file, int line, const char *what)
 	return false;
 }
 
-/* May the file be trusted?  The rules are those for the server's TLS key. */
+/*
+ * Do the owner and the mode allow us to trust the file?  The rules are those
+ * for the server's TLS key.
+ */
 static bool
 check_status(OaMasterKeyFile *file)
 {
@@ -69,7 +73,10 @@ check_status(OaMasterKeyFile *file)
 	return true;
 }
 
-/* Read what is open, one byte more than it may have.  Returns -1 on failure. */
+/*
+ * Read the open file, up to one byte more than it may have.  Returns -1 on
+ * failure.
+ */
 static int
 read_text(int fd, char *text)
 {
@@ -90,7 +97,10 @@ read_text(int fd, char *text)
 	return length;
 }
 
-/* Open, check and read the file.  Its length, or -1 with the problem. */
+/*
+ * Open, check and read the file.  Returns its length, or -1 after setting the
+ * problem.
+ */
 static int
 load(OaMasterKeyFile *file, char *text)
 {
@@ -103,7 +113,7 @@ load(OaMasterKeyFile *file, char *text)
 		return -1;
 	}
 
-	/* A pipe or a terminal in its place must not make us wait. */
+	/* Do not wait if somebody has put a pipe or a terminal there. */
 	fd = BasicOpenFile(oa_master_key_file,
 					   O_RDONLY | O_NONBLOCK | O_NOCTTY | PG_BINARY);
 	if (fd < 0)
@@ -130,12 +140,12 @@ load(OaMasterKeyFile *file, char *text)
 	return length;
 }
 
-/* Take the key in a line that is not a comment, after the others. */
+/* Append the key from a line that is not a comment. */
 static bool
 take_key(OaMasterKeyFile *file, OaMasterKey *keys, int line, const char *text,
 		 int length)
 {
-	uint8		decoded[OA_MASTER_KEY_LEN + 2]; /* the decoder wants room */
+	uint8		decoded[OA_MASTER_KEY_LEN + 2]; /* the decoder needs room */
 	bool		is_key;
 
 	if (file->count == OA_MASTER_KEYS_MAX)
@@ -166,7 +176,7 @@ is_space(char c)
 	return c == ' ' || c == '\t' || c == '\r';
 }
 
-/* Take the keys out of the text of the file. */
+/* Extract the keys from the text of the file. */
 static bool
 parse(OaMasterKeyFile *file, OaMasterKey *keys, const char *text, int length)
 {
@@ -196,9 +206,9 @@ parse(OaMasterKeyFile *file, OaMasterKey *keys, const char *text, int length)
 }
 
 /*
- * Read the file.  True if it is good: then the bytes of its keys, at most
- * OA_MASTER_KEYS_MAX, are in "keys".  Else "file" says what is wrong, and the
- * caller has to clear the keys.
+ * Read the file.  If it is good, return true and set "keys" to its keys, at
+ * most OA_MASTER_KEYS_MAX.  If it is not, return false; "file" says what is
+ * wrong, and the caller has to clear "keys".
  */
 bool
 oa_read_master_key_file(OaMasterKeyFile *file, OaMasterKey *keys)
@@ -214,7 +224,10 @@ oa_read_master_key_file(OaMasterKeyFile *file, OaMasterKey *keys)
 	return good;
 }
 
-/* Is the file another than that which was read?  Costs a system call. */
+/*
+ * Has the file been replaced or changed since we read it?  Costs a system
+ * call.
+ */
 bool
 oa_master_key_file_has_changed(const OaMasterKeyFile *file)
 {

@@ -1,19 +1,20 @@
 /*
  * master_keys.c
- *		The master keys of a backend, which webhook secrets are sealed with.
+ *		The master keys of a backend, which seal and open webhook secrets.
  *
- * The first key of the file seals, all open.  The file is all there is of them:
- * they are in no table, no dump, no WAL and no setting.
+ * The first key of the file seals; every key opens.  The file is the only
+ * place that holds the keys: they are in no table, no dump, no WAL and no
+ * setting.
  *
- * A backend reads the file when it first needs a key, and again after a reload
- * of the configuration, when it seals and the file has changed, and when it
- * misses a key and the file has changed.  A file that is missing or not good
- * takes away no key that the backend has: with those it still opens, but it
- * does not seal.
+ * A backend reads the file when it first needs a key.  It reads the file again
+ * after a reload of the configuration.  If the file has changed, it also reads
+ * it again when it seals, and when it needs a key that it does not have.  If
+ * the file is missing or not good, a backend keeps the keys that it has: it
+ * still opens with them, but does not seal.
  *
- * Keys live in a memory context of their own, whose callback clears them and
- * frees OpenSSL's copies.  A key that is returned is there until the next call
- * into this file.  Nothing raises on the way of opening.
+ * The keys live in a memory context of their own, whose callback clears them
+ * and frees OpenSSL's copies.  A key that we return is valid until the next
+ * call into this file.  Nothing raises while a value is opened.
  */
 #include "postgres.h"
 
@@ -32,22 +33,22 @@
 
 typedef struct MasterKeys
 {
-	MemoryContext context;		/* holds this */
+	MemoryContext context;		/* the context that holds this struct */
 	MemoryContextCallback callback;
 	int			count;
-	OaMasterKey keys[OA_MASTER_KEYS_MAX];	/* in the order of the file */
+	OaMasterKey keys[OA_MASTER_KEYS_MAX];	/* in file order */
 } MasterKeys;
 
-static MasterKeys *held = NULL; /* from the last file that was good */
+static MasterKeys *held = NULL; /* from the last good file */
 
-/* The file as it was last read, and the configuration that was under. */
+/* The file as we last read it, and the time of the last reload before that. */
 static OaMasterKeyFile file;
 static bool file_read = false;
 static TimestampTz file_read_under;
 
 PG_FUNCTION_INFO_V1(overten_master_key_ids);
 
-/* The callback of a context that holds keys. */
+/* Clear the keys: the callback of a context that holds some. */
 static void
 clear(void *arg)
 {
@@ -58,7 +59,7 @@ clear(void *arg)
 	explicit_bzero(keys->keys, sizeof(keys->keys));
 }
 
-/* An empty set, which the caller's context owns until it is kept. */
+/* Create an empty set.  The caller's context owns it until we keep it. */
 static MasterKeys *
 create(void)
 {
@@ -74,7 +75,7 @@ create(void)
 	return keys;
 }
 
-/* Read the file; what is held changes only if it is good. */
+/* Read the file.  The held keys change only if the file is good. */
 static void
 read_file(void)
 {
@@ -106,14 +107,14 @@ read_file(void)
 	held = keys;
 }
 
-/* Has it not been read yet, or not since the configuration was? */
+/* Must we read the file, because we have not done so since the last reload? */
 static bool
 is_due(void)
 {
 	return !file_read || file_read_under != PgReloadTime;
 }
 
-/* The held key of an id, or NULL. */
+/* Find a held key by its id.  Returns NULL if we do not have it. */
 static OaMasterKey *
 find(const uint8 *id)
 {
@@ -126,9 +127,9 @@ find(const uint8 *id)
 }
 
 /*
- * The key that seals.  Makes the file if there is none and that is allowed.
- * Raises 55000 if there is no key; 25006 if one would have to be made in a
- * transaction that is read-only.
+ * Return the key that seals.  Creates the file if it is missing and we may
+ * create it.  Raises 55000 if there is no key, and 25006 if we would have to
+ * create one in a read-only transaction.
  */
 OaMasterKey *
 oa_sealing_key(void)
@@ -137,7 +138,7 @@ oa_sealing_key(void)
 		read_file();
 	if (file.missing)
 	{
-		/* If it may not be made, another session may have just made it. */
+		/* If we may not create it, another session may just have done so. */
 		if (oa_may_make_master_key())
 			oa_make_master_key_file();
 		read_file();
@@ -149,7 +150,7 @@ oa_sealing_key(void)
 	return &held->keys[0];
 }
 
-/* The key of this id, or NULL.  Raises nothing. */
+/* Return the key with this id, or NULL.  Does not raise. */
 OaMasterKey *
 oa_find_master_key(const uint8 *id)
 {
@@ -166,14 +167,17 @@ oa_find_master_key(const uint8 *id)
 	return key;
 }
 
-/* The key in this place of the file as it was last read, from 0; or NULL. */
+/* Return the n-th key (from 0) of the file as we last read it, or NULL. */
 OaMasterKey *
 oa_master_key(int n)
 {
 	return held != NULL && n < held->count ? &held->keys[n] : NULL;
 }
 
-/* What is wrong with the file as it was last read, as a sentence; or "". */
+/*
+ * Say in a sentence what was wrong with the file when we last read it.
+ * Returns "" if it was good.
+ */
 const char *
 oa_master_key_problem(void)
 {
@@ -181,8 +185,9 @@ oa_master_key_problem(void)
 }
 
 /*
- * The ids of the keys in the file, in hex, in its order.  None if it is not
- * good, for then a new session has none.  Raises nothing.
+ * Return the ids of the keys in the file, in hex, in file order.  The array is
+ * empty if the file is not good, because a new session would have no key then.
+ * Does not raise.
  */
 ArrayType  *
 oa_master_key_ids_present(void)
@@ -208,8 +213,8 @@ oa_master_key_ids_present(void)
 }
 
 /*
- * The ids of the keys that values in this database are sealed with, in hex, in
- * their order.  A previous secret counts while it still signs.
+ * Return the ids of the keys that values in this database are sealed with, in
+ * hex, sorted.  A previous secret counts while it still signs.
  */
 ArrayType  *
 oa_master_key_ids_needed(void)

@@ -13,15 +13,15 @@ extern bool oa_may_make_master_key(void);
 extern void oa_make_master_key_file(void);
 extern void oa_settle_master_key_file(void);
 
-/* master_key_file.c: the file of the keys that seal webhook secrets */
+/* master_key_file.c: the file that holds the master keys */
 #define OA_MASTER_KEYS_MAX		32
 
 typedef struct OaMasterKeyFile
 {
-	int			count;			/* keys */
+	int			count;			/* number of keys */
 	bool		missing;
-	char		problem[200];	/* a sentence, or empty if it is good */
-	struct stat status;			/* zeros if there is none */
+	char		problem[200];	/* a sentence, or empty if the file is good */
+	struct stat status;			/* zeros if the file does not exist */
 } OaMasterKeyFile;
 
 extern void oa_no_master_key(const char *detail);

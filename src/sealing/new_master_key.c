@@ -1,29 +1,31 @@
 /*
  * new_master_key.c
- *		Makes the master key file of a new cluster, once.
+ *		Creates the master key file of a new cluster, once.
  *
- * A key that has sealed something cannot be replaced, and a second one would
- * only hide that the first is lost.  So the file is made by itself only if
- * nothing can depend on another one: there is no file, this database holds no
- * sealed value, and the data directory has no mark.  The mark is a file, put
- * there before the first value of any database is sealed, which base backups
- * copy with the rest.  Neither a standby that was made before nor pg_upgrade
- * has it; there the look into the database has to do.
+ * A key that has sealed something cannot be replaced, and a second key would
+ * only hide that the first one is lost.  So we create the file only if nothing
+ * can depend on another key: the file does not exist, this database holds no
+ * sealed value, and the data directory has no mark.  The mark is a file that
+ * we create before the first value of any database is sealed.  Base backups
+ * copy it with the rest.  A standby that was made earlier does not have the
+ * mark, and neither does a cluster that pg_upgrade has made; there we depend
+ * on the check of the database.
  *
- * Sessions of several databases may make either file at once.  Each writes its
- * own under a temporary name and link()s that to the real one, which fails if
- * there is one: so nothing is ever overwritten, and a full disk leaves no half
- * of a file.  All of them use what is there then.  Whoever is about to decide
- * that the key file may not be made has to look for it again afterwards, as the
- * others may have made it, sealed and committed in the meantime.
+ * Sessions of several databases may create either file at the same time.  Each
+ * writes its own copy under a temporary name and then calls link() to give it
+ * the real name. link() fails if that name exists, so we never overwrite a
+ * file, and a full disk never leaves half of one.  All sessions then use the
+ * file that exists.  A session that finds that it may not create the key file
+ * has to look for the file once more, because another session may have created
+ * it, sealed and committed in the meantime.
  *
- * The mark is made after the directory of the key file has been flushed, and
- * whoever does not find it does both.  So no value is sealed with a key that
- * a crash could take away.
+ * We create the mark only after we have flushed the directory of the key file,
+ * and every session that does not find the mark does both.  So no value is
+ * sealed with a key that a crash could take away.
  *
- * A crash can leave the file with the temporary name, which holds a key, perhaps
- * the one in use.  The first sealing of each session removes such files, when
- * they are old enough to be nobody's work.
+ * A crash can leave the temporary file, which holds a key, perhaps the one in
+ * use.  The first sealing of each session removes temporary files that are so
+ * old that no session can still be writing them.
  */
 #include "postgres.h"
 
@@ -55,7 +57,7 @@ static const char key_file_comment[] =
 "# Keep a copy of this file outside of backups of the database: without it the\n"
 "# secrets are lost.  Each standby and each new cluster needs it, too.\n";
 
-/* Does this database hold a sealed value, committed or of our own? */
+/* Does this database hold a sealed value, committed or our own? */
 static bool
 database_has_sealed(void)
 {
@@ -80,7 +82,7 @@ cluster_is_marked(void)
 }
 
 /*
- * May the file be made, if there is none?  Raises 25006 where nothing could be
+ * May we create the file if it is missing?  Raises 25006 where nothing can be
  * sealed anyway: on a standby and in a read-only transaction.
  */
 bool
@@ -90,7 +92,7 @@ oa_may_make_master_key(void)
 	return !cluster_is_marked() && !database_has_sealed();
 }
 
-/* Write a new file and flush it.  Returns an errno, 0 on success. */
+/* Write a new file and flush it.  Returns 0 or an errno. */
 static int
 write_file(const char *path, mode_t mode, const char *bytes, size_t length)
 {
@@ -112,8 +114,8 @@ write_file(const char *path, mode_t mode, const char *bytes, size_t length)
 }
 
 /*
- * Split a path into its directory, "." if it names none, and the name in it.
- * Returns the name.
+ * Split a path into its directory and its file name.  Without a directory, use
+ * ".".  Returns the file name.
  */
 static const char *
 split_path(const char *path, char *directory)
@@ -127,7 +129,7 @@ split_path(const char *path, char *directory)
 	return slash != NULL ? slash + 1 : path;
 }
 
-/* Is it the temporary name of a file: NAME.xxxxxxxx.tmp? */
+/* Is this a temporary name of the file, NAME.xxxxxxxx.tmp? */
 static bool
 is_temporary(const char *candidate, const char *name)
 {
@@ -139,7 +141,7 @@ is_temporary(const char *candidate, const char *name)
 		strcmp(candidate + length + 9, ".tmp") == 0;
 }
 
-/* Is it a file of ours that nobody has written to for a while? */
+/* Is this a file of ours that nobody has written to for a while? */
 static bool
 is_stale(const char *path)
 {
@@ -150,7 +152,7 @@ is_stale(const char *path)
 		status.st_mtime < time(NULL) - STALE_SECONDS;
 }
 
-/* Remove what crashes have left beside a file.  It is no matter if that fails. */
+/* Remove what crashes have left beside a file.  We ignore failures. */
 static void
 remove_stale_files(const char *path)
 {
@@ -178,8 +180,8 @@ remove_stale_files(const char *path)
 }
 
 /*
- * Make a file as a whole, unless there is one by now.  Returns an errno, 0 if
- * it is there.
+ * Create a whole file, unless it exists by now.  Returns 0 if it is there, or
+ * an errno.
  */
 static int
 make_file(const char *path, mode_t mode, const char *bytes, size_t length)
@@ -197,7 +199,7 @@ make_file(const char *path, mode_t mode, const char *bytes, size_t length)
 	return error;
 }
 
-/* Flush the directory that a file is in, so that its name survives a crash. */
+/* Flush the directory of a file, so that the file's name survives a crash. */
 static void
 flush_directory(const char *path)
 {
@@ -218,8 +220,8 @@ fail(const char *what, int error)
 }
 
 /*
- * Make the file, with a new key, unless there is one by now.  Raises 55000 if
- * that is not possible.
+ * Create the master key file with a new key, unless it exists by now.  Raises
+ * 55000 on failure.
  */
 void
 oa_make_master_key_file(void)
@@ -248,8 +250,9 @@ oa_make_master_key_file(void)
 }
 
 /*
- * See to it that the file that was read stays, and that no other is made once
- * something has been sealed with it.  Called before something is.
+ * Make sure that the file that we have read survives a crash, and that nobody
+ * creates another one once something is sealed with it.  Must be called before
+ * we seal.
  */
 void
 oa_settle_master_key_file(void)

@@ -1,19 +1,19 @@
 /*
  * sealing.c
- *		How a webhook secret is kept in its table.
+ *		Encrypts webhook secrets for their table.
  *
- * /verify shows a webhook secret again and webhooks are signed with it, so it
- * cannot be a digest.  It is sealed with AES-256-GCM (NIST SP 800-38D):
+ * /verify returns a webhook secret again, and we sign webhooks with it, so we
+ * cannot store a digest of it.  We seal it with AES-256-GCM (NIST SP 800-38D):
  *
- *	format 1, a byte | id of the master key, 8 | nonce, 12 | ciphertext | tag, 16
+ * 	format 1, a byte | id of the master key, 8 | nonce, 12 | ciphertext | tag, 16
  *
- * The nonce is random for each value; 96 bits allow 2^32 values a master key.
- * The org's id is associated data, so a value that is copied to another org
- * does not open.
+ * The nonce is random for each value; 96 bits allow 2^32 values per master
+ * key.  The org's id is associated data, so a value that was copied to another
+ * org does not open.
  *
- * Opening is on the way of verification: it raises nothing, and NULL is the
- * answer to all that can be wrong.  Each master key has a cipher context of
- * its own, for setting the key takes longer than opening a value.
+ * Verification opens values, so opening does not raise: whatever is wrong, it
+ * returns NULL.  Each master key has a cipher context of its own, because
+ * setting a key takes longer than opening a value.
  */
 #include "postgres.h"
 
@@ -38,10 +38,13 @@
 #define CIPHERTEXT_AT	(NONCE_AT + NONCE_LEN)
 #define OVERHEAD		(CIPHERTEXT_AT + TAG_LEN)
 
-/* Values that have been altered are reported at most this often, in ms. */
+/* Report altered values at most this often, in ms. */
 #define REPORT_INTERVAL	60000
 
-/* The algorithm; fetching it for each value would cost more than its use. */
+/*
+ * Return the algorithm.  We fetch it only once, because fetching it costs more
+ * than using it.
+ */
 static EVP_CIPHER *
 aes_256_gcm(void)
 {
@@ -52,7 +55,7 @@ aes_256_gcm(void)
 	return cipher;
 }
 
-/* Encrypt, and write the tag behind.  The context is the caller's. */
+/* Encrypt, and append the tag.  The caller owns the context. */
 static bool
 encrypt(EVP_CIPHER_CTX *context, const OaMasterKey *key, const uint8 *nonce,
 		text *org_id, const uint8 *plain, int length, uint8 *out)
@@ -72,7 +75,7 @@ encrypt(EVP_CIPHER_CTX *context, const OaMasterKey *key, const uint8 *nonce,
 							out + length) == 1;
 }
 
-/* Seal an org's webhook secret for storing.  Raises 55000 without a key. */
+/* Seal an org's webhook secret for storage.  Raises 55000 without a key. */
 bytea	   *
 oa_seal(text *org_id, text *webhook_secret)
 {
@@ -103,7 +106,7 @@ oa_seal(text *org_id, text *webhook_secret)
 	return sealed;
 }
 
-/* The context that opens with a key, the key set; NULL if there is none. */
+/* Return a context that opens with this key, or NULL if OpenSSL has none. */
 static EVP_CIPHER_CTX *
 opener(OaMasterKey *key)
 {
@@ -121,7 +124,7 @@ opener(OaMasterKey *key)
 	return key->opener;
 }
 
-/* Decrypt; false if the value is not what was sealed for this org. */
+/* Decrypt a value.  Returns false if it was not sealed for this org. */
 static bool
 decrypt(OaMasterKey *key, text *org_id, const uint8 *bytes, int length,
 		uint8 *plain)
@@ -146,7 +149,7 @@ decrypt(OaMasterKey *key, text *org_id, const uint8 *bytes, int length,
 		EVP_DecryptFinal_ex(context, plain + count, &count) == 1;
 }
 
-/* Say, once a session, that a master key is missing. */
+/* Warn, once per session, that a master key is missing. */
 static void
 report_missing_key(const uint8 *id)
 {
@@ -166,7 +169,7 @@ report_missing_key(const uint8 *id)
 			 errhidestmt(true), errhidecontext(true)));
 }
 
-/* Say in the log that a value is none that was sealed for this org. */
+/* Report in the log that a value was not sealed for this org. */
 static void
 report_altered(text *org_id)
 {
@@ -184,7 +187,7 @@ report_altered(text *org_id)
 			 errhidestmt(true), errhidecontext(true)));
 }
 
-/* Open a sealed webhook secret; NULL if that is not possible. */
+/* Open a sealed webhook secret.  Returns NULL on failure. */
 text	   *
 oa_unseal(text *org_id, bytea *sealed)
 {
@@ -219,7 +222,7 @@ oa_unseal(text *org_id, bytea *sealed)
 	return plain;
 }
 
-/* How a value that is sealed with the key of this id begins. */
+/* Return the first bytes of every value that this key has sealed. */
 bytea	   *
 oa_sealed_header(const uint8 *key_id)
 {
@@ -229,7 +232,7 @@ oa_sealed_header(const uint8 *key_id)
 	return (bytea *) cstring_to_text_with_len((const char *) header, HEADER_LEN);
 }
 
-/* Is a value sealed with the key of this id? */
+/* Did the key with this id seal the value? */
 bool
 oa_is_sealed_with(const uint8 *key_id, bytea *sealed)
 {

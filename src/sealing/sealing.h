@@ -16,9 +16,9 @@ struct evp_cipher_ctx_st;
 
 typedef struct OaMasterKey
 {
-	uint8		id[OA_MASTER_KEY_ID_LEN];	/* of its SHA-256, the first bytes */
+	uint8		id[OA_MASTER_KEY_ID_LEN];	/* the first bytes of its SHA-256 */
 	uint8		bytes[OA_MASTER_KEY_LEN];
-	struct evp_cipher_ctx_st *opener;	/* set to the key; NULL until used */
+	struct evp_cipher_ctx_st *opener;	/* has the key set; NULL until used */
 } OaMasterKey;
 
 extern OaMasterKey *oa_sealing_key(void);
@@ -33,7 +33,7 @@ extern ArrayType *oa_master_key_ids_needed(void);
 	"previous_webhook_secret_until " \
 	"OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()"
 
-/* sealing.c: how a webhook secret is kept in the table */
+/* sealing.c: encrypting webhook secrets for their table */
 extern bytea *oa_seal(text *org_id, text *webhook_secret);
 extern text *oa_unseal(text *org_id, bytea *sealed);
 extern bytea *oa_sealed_header(const uint8 *key_id);

@@ -1,10 +1,11 @@
 /*
  * arguments.c
- *		The rules for text that people choose: names, reasons, user ids.
+ *		Reads arguments of SQL functions, and checks text that people choose:
+ *		names, reasons and user ids.
  *
- * Each guard takes what the caller was given and raises if it breaks a rule;
- * no message repeats the text.  Lengths count characters of the server
- * encoding, as users do.
+ * Each check raises if its text breaks a rule, and no message repeats the
+ * text.  Lengths are in characters of the server encoding, as users count
+ * them.
  */
 #include "postgres.h"
 
@@ -15,7 +16,7 @@
 #include "server/server.h"
 #include "text/text.h"
 
-/* Raise 22004 if an argument, called "what" in the message, is NULL. */
+/* Raise 22004 if an argument is NULL.  The message calls it "what". */
 void
 oa_require_argument(FunctionCallInfo fcinfo, int n, const char *what)
 {
@@ -25,7 +26,7 @@ oa_require_argument(FunctionCallInfo fcinfo, int n, const char *what)
 				 errmsg("%s must not be null", what)));
 }
 
-/* A text argument that must not be NULL. */
+/* Return a text argument, which must not be NULL. */
 text	   *
 oa_text_argument(FunctionCallInfo fcinfo, int n, const char *what)
 {
@@ -34,8 +35,9 @@ oa_text_argument(FunctionCallInfo fcinfo, int n, const char *what)
 }
 
 /*
- * The bytes of an argument of whatever length; none if it is NULL.  False if
- * there are more than "max": then they have not been read.
+ * Set *bytes and *length to the contents of an argument.  They are empty if it
+ * is NULL.  Returns false if it has more than "max" bytes; we do not detoast
+ * it then.
  */
 bool
 oa_bounded_argument(FunctionCallInfo fcinfo, int n, int max,
@@ -57,8 +59,8 @@ oa_bounded_argument(FunctionCallInfo fcinfo, int n, int max,
 }
 
 /*
- * Does the text have 1 to max_characters characters?  Its bytes are looked at
- * first, so that a huge text is not counted through.
+ * Does the text have 1 to max_characters characters?  We check the number of
+ * bytes first, so that we need not count the characters of a huge text.
  */
 static bool
 has_length(const char *bytes, int length, int max_characters)
@@ -69,9 +71,9 @@ has_length(const char *bytes, int length, int max_characters)
 }
 
 /*
- * The rule that a name or a user id breaks, or OA_TEXT_GOOD.  Characters are
- * looked at in Unicode, whatever the server's encoding: single bytes that are
- * control characters in one are parts of letters in another.
+ * Return the rule that a name or a user id breaks, or OA_TEXT_GOOD.  We check
+ * the characters in Unicode, whatever the server's encoding is: a byte that is
+ * a control character in one encoding is part of a letter in another.
  */
 static OaTextRule
 check_text(const char *bytes, int length, int max_characters,
@@ -88,8 +90,7 @@ check_text(const char *bytes, int length, int max_characters,
 }
 
 /*
- * What a text must be by a rule: the end of a sentence that begins with what
- * the text is.
+ * Describe a rule.  The result completes a sentence whose subject is the text.
  */
 const char *
 oa_text_rule(OaTextRule rule, int max_characters)
@@ -118,8 +119,8 @@ oa_text_rule(OaTextRule rule, int max_characters)
 }
 
 /*
- * Trim spaces off a name and check it.  Returns what is to be stored, or NULL
- * and the rule that it breaks.
+ * Trim spaces off a name and check it.  Returns the name to store.  If the
+ * name breaks a rule, returns NULL and sets *broken.
  */
 text	   *
 oa_trim_name(text *name, int max_characters, OaTextRule *broken)
@@ -142,8 +143,8 @@ oa_trim_name(text *name, int max_characters, OaTextRule *broken)
 }
 
 /*
- * Raise the error of a rule, 22023, or 22021 for bytes that are no text in the
- * server's encoding.
+ * Raise the error for a broken rule: 22021 if the bytes are not valid text in
+ * the server's encoding, and 22023 otherwise.
  */
 static void
 refuse_text(const char *what, OaTextRule broken, int max_characters)
@@ -156,8 +157,8 @@ refuse_text(const char *what, OaTextRule broken, int max_characters)
 }
 
 /*
- * A name for SQL functions, trimmed; "what" names it in the error.  One that is
- * huge, with the spaces around it, is refused unread.
+ * Check and trim a name for a SQL function; the error calls it "what".  If the
+ * name is huge, with the spaces around it, we refuse it before we detoast it.
  */
 text	   *
 oa_check_name(Datum name, const char *what, int max_characters)
@@ -172,7 +173,7 @@ oa_check_name(Datum name, const char *what, int max_characters)
 	return trimmed;
 }
 
-/* The nth argument as a name, which must not be NULL. */
+/* Return the nth argument as a name, which must not be NULL. */
 text	   *
 oa_name_argument(FunctionCallInfo fcinfo, int n, const char *what,
 				 int max_characters)
@@ -181,7 +182,7 @@ oa_name_argument(FunctionCallInfo fcinfo, int n, const char *what,
 	return oa_check_name(PG_GETARG_DATUM(n), what, max_characters);
 }
 
-/* The nth argument as a reason, which may be NULL. */
+/* Return the nth argument as a reason, which may be NULL. */
 text	   *
 oa_reason_argument(FunctionCallInfo fcinfo, int n)
 {
@@ -190,7 +191,7 @@ oa_reason_argument(FunctionCallInfo fcinfo, int n)
 	return oa_check_name(PG_GETARG_DATUM(n), "reason", OA_REASON_MAX);
 }
 
-/* The rule that a person's uid breaks, or OA_TEXT_GOOD. */
+/* Return the rule that a person's uid breaks, or OA_TEXT_GOOD. */
 OaTextRule
 oa_check_uid(text *uid)
 {
@@ -199,8 +200,8 @@ oa_check_uid(text *uid)
 }
 
 /*
- * The nth argument as a person's uid.  It has 1 to 128 characters, as Firebase
- * has it, and is stored byte for byte.
+ * Return the nth argument as a person's uid.  As in Firebase, it has 1 to 128
+ * characters, and we store it byte for byte.
  */
 text	   *
 oa_uid_argument(FunctionCallInfo fcinfo, int n)

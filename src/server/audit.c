@@ -1,10 +1,11 @@
 /*
  * audit.c
- *		Writes the audit log: who did what, and when, in the same transaction.
+ *		Writes the audit log: who did what, and when, in the same
+ *		transaction.
  *
- * Rows are written by the functions that act, not by triggers: a restore
- * would fire those again.  What is rolled back leaves no row, and what has
- * committed cannot be without one.
+ * The functions that act write the rows.  Triggers do not, because a restore
+ * would fire them again.  An action that is rolled back leaves no row, and an
+ * action that has committed always has one.
  */
 #include "postgres.h"
 
@@ -21,8 +22,9 @@
 PG_FUNCTION_INFO_V1(overten_refuse_change);
 
 /*
- * Who acts: the role of the session, or one of our background workers, by its
- * type.  Others' workers run what a role has told them to.
+ * Name the actor: the session's role or, in a background worker of ours, the
+ * worker's type.  Workers of other extensions act for the role that started
+ * them.
  */
 static const char *
 actor(void)
@@ -34,10 +36,10 @@ actor(void)
 }
 
 /*
- * Write one row.  Called between oa_statements_begin() and _end().
+ * Write one row.  Must be called between oa_statements_begin() and _end().
  *
- * "uid" is the person on whose behalf the session acts, NULL if it acts for
- * itself.  "detail" says what changed to what; it never holds a secret.
+ * "uid" is the person on whose behalf the session acts, or NULL if it acts for
+ * itself. "detail" says what has changed; it never holds a secret.
  */
 void
 oa_audit(const char *action, text *org_id, text *key_id, text *uid,

@@ -1,6 +1,6 @@
 /*
  * clock.c
- *		A clock that nobody sets.
+ *		A monotonic clock, which nobody can set.
  */
 #include "postgres.h"
 
@@ -8,7 +8,7 @@
 
 #include "server/server.h"
 
-/* Milliseconds of a clock that nobody sets. */
+/* Return the time of the monotonic clock in milliseconds. */
 int64
 oa_monotonic_ms(void)
 {

@@ -9,8 +9,9 @@
 #include "server/server.h"
 
 /*
- * SHA-256 of some bytes.  The context and the fetched algorithm are kept for
- * the life of the backend: setting them up costs several times the hash.
+ * Compute the SHA-256 of some bytes.  We keep the context and the fetched
+ * algorithm for the life of the backend, because setting them up costs several
+ * times as much as hashing.
  */
 void
 oa_digest(const char *bytes, int length, uint8 *digest)

@@ -2,11 +2,12 @@
  * pgcrypto.c
  *		Calls a function of pgcrypto, which this extension requires.
  *
- * pgcrypto may be in any schema, and functions of the same name in others, so
- * it is found as a member of its extension; and only one written in C counts,
- * for the extension's owner, who need not be a superuser, could add a member.
- * It is called through fmgr: SQL text would have to name the schema, and its
- * arguments would show up in plans.
+ * pgcrypto may be in any schema, and other schemas may have functions of the
+ * same name, so we look for the function among the members of the extension.
+ * We accept only one that is written in C, because the owner of pgcrypto could
+ * add a member, and need not be a superuser.  We call it through fmgr: SQL
+ * text would have to name the schema, and its arguments would show up in
+ * plans.
  */
 #include "postgres.h"
 
@@ -48,7 +49,7 @@ is_hmac(Oid function)
 	return result;
 }
 
-/* Find it among the members of pgcrypto. */
+/* Find hmac() among the members of pgcrypto. */
 static Oid
 find_hmac(void)
 {
@@ -79,7 +80,10 @@ find_hmac(void)
 	return result;
 }
 
-/* HMAC-SHA256 (RFC 2104) of a message.  Raises 55000 without pgcrypto. */
+/*
+ * Compute the HMAC-SHA256 (RFC 2104) of a message.  Raises 55000 without
+ * pgcrypto.
+ */
 bytea	   *
 oa_hmac_sha256(bytea *key, bytea *message)
 {

@@ -1,10 +1,12 @@
 /*
  * problem.c
- *		What can be wrong with a request: the fixed answers, in HTTP and in SQL.
+ *		The problems that a request can have, and the fixed answers in HTTP
+ *		and SQL.
  *
- * Each problem has one status, code and message, whoever asks, so that no
- * answer tells more than another.  None repeats anything of the request: the
- * message about a parameter says which rule is broken.
+ * Each problem has one status, code and message, whoever asks, so that an
+ * answer does not tell one client more than another.  No answer repeats
+ * anything from the request; the message about a parameter says which rule it
+ * breaks.
  */
 #include "postgres.h"
 
@@ -123,7 +125,7 @@ static const OaProblemText problems[] = {
 	},
 };
 
-/* The answer to a problem; not for OA_NO_PROBLEM. */
+/* Return the answer to a problem, which must not be OA_NO_PROBLEM. */
 const OaProblemText *
 oa_problem_text(OaProblem problem)
 {
@@ -131,7 +133,7 @@ oa_problem_text(OaProblem problem)
 	return &problems[problem];
 }
 
-/* What the answer says to people. */
+/* Return the message of an answer, which people read. */
 const char *
 oa_problem_message(OaProblem problem, const OaFault *fault)
 {

@@ -1,8 +1,9 @@
 /*
  * random.c
- *		Random bytes from the server's strong source, and text made of them.
+ *		Draws random bytes from the server's strong source, and makes text
+ *		from them.
  *
- * Buffers that held a secret are cleared before they are given back.
+ * We clear buffers that held a secret before we release them.
  */
 #include "postgres.h"
 
@@ -12,15 +13,18 @@
 #include "server/server.h"
 
 #define WEBHOOK_SECRET_PREFIX	"whsec_"
-#define WEBHOOK_SECRET_BYTES	24	/* Standard Webhooks asks for 24 to 64 */
+#define WEBHOOK_SECRET_BYTES	24	/* Standard Webhooks demands 24 to 64 */
 
 const char	oa_alphabet[OA_ALPHABET_LEN + 1] =
 "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/* The largest multiple of 62 in a byte: 248 and above would favor "0".."7". */
+/*
+ * The largest multiple of 62 in a byte.  If we used 248 and above, "0" to "7"
+ * would be more frequent than other characters.
+ */
 #define UNBIASED_LIMIT			(256 - 256 % OA_ALPHABET_LEN)
 
-/* Fill bytes from the server's strong random source, or raise. */
+/* Fill a buffer from the server's strong random source.  Raises on failure. */
 void
 oa_draw_random(void *bytes, size_t length)
 {
@@ -51,7 +55,7 @@ oa_random_characters(char *buffer, int length)
 	explicit_bzero(bytes, sizeof(bytes));
 }
 
-/* A new random id: the prefix and 20 characters (119 bits). */
+/* Make a new random id: the prefix and 20 characters (119 bits). */
 text	   *
 oa_make_id(const char *prefix)
 {
@@ -64,7 +68,7 @@ oa_make_id(const char *prefix)
 	return cstring_to_text_with_len(id, OA_ID_LEN);
 }
 
-/* A new webhook secret in the form of Standard Webhooks. */
+/* Make a new webhook secret in the format of Standard Webhooks. */
 text	   *
 oa_make_webhook_secret(void)
 {

@@ -2,11 +2,11 @@
  * row_type.c
  *		Gives rows that were made without the catalog their SQL type.
  *
- * A function with a named row type costs its caller less than one with OUT
- * parameters, whose row type is put together from the catalog for each
- * execution.  The row itself is formed by a descriptor that the backend keeps.
- * Only the declaration says which type it has to have; whether that fits is
- * looked at when a type is met first.
+ * A function that returns a named row type costs its caller less than one with
+ * OUT parameters: for those, each execution builds the row type from the
+ * catalog.  We form the row itself with a descriptor that the backend keeps.
+ * Only the function's declaration says which type the row must have.  We check
+ * that the type fits when we first see it.
  */
 #include "postgres.h"
 
@@ -18,10 +18,10 @@
 #include "server/server.h"
 
 /*
- * Give an anonymous row the named type that the calling expression expects,
- * which must have these columns; raises 42804 if it has others.  Without an
- * expression the row stays anonymous.  "checked_type" is the function's own
- * memory of the type that was found good.
+ * Give a row the named type that the calling expression expects.  That type
+ * must have these columns, or else we raise 42804.  Without an expression the
+ * row stays anonymous.  The function keeps the type that we have checked in
+ * *checked_type.
  */
 void
 oa_set_row_type(HeapTupleHeader row, TupleDesc columns, FmgrInfo *function,

@@ -3,9 +3,10 @@
  *		Keeps statements that may hold a secret out of the server log.
  *
  * An ERROR writes the whole statement into the log, and the functions around
- * it as context.  errhidestmt() at each ereport() of ours would not be enough:
- * a lock timeout, a cancel or a full disk is reported by the server's code in
- * the middle of ours.  An error context callback is called for those too.
+ * it as context.  It is not enough to use errhidestmt() in each of our own
+ * ereport() calls: the server's code may report a lock timeout, a cancel or a
+ * full disk in the middle of ours.  An error context callback is called for
+ * those, too.
  */
 #include "postgres.h"
 
@@ -19,8 +20,8 @@ hide(void *arg)
 }
 
 /*
- * From here on, until oa_secrecy_end(), no message that is raised shows its
- * statement or its context in the log.  An error ends it too.
+ * Hide the statement and the context of every message in the log, until
+ * oa_secrecy_end() is called or an error is raised.
  */
 void
 oa_secrecy_begin(ErrorContextCallback *callback)

@@ -1,7 +1,7 @@
 /*
  * server.h
- *		What the files of the extension ask of the server: SQL, arguments and
- *		results of functions, the audit log, digests, random bytes, a clock.
+ *		Access to the server: SQL, arguments and results of functions, the
+ *		audit log, digests, random bytes, a monotonic clock.
  */
 #ifndef OA_SERVER_H
 #define OA_SERVER_H
@@ -16,7 +16,7 @@
 
 extern void oa_digest(const char *bytes, int length, uint8 *digest);
 
-/* random.c: random bytes, and text made of them */
+/* random.c: random bytes, and text made from them */
 #define OA_ID_LEN		24		/* "org_" or "key_" and 20 characters */
 #define OA_ALPHABET_LEN	62
 
@@ -27,15 +27,15 @@ extern void oa_random_characters(char *buffer, int length);
 extern text *oa_make_id(const char *prefix);
 extern text *oa_make_webhook_secret(void);
 
-/* clock.c: a clock that nobody sets */
+/* clock.c: a monotonic clock */
 extern int64 oa_monotonic_ms(void);
 
-/* arguments.c: arguments, and the text that people choose */
+/* arguments.c: arguments of functions, and text that people choose */
 #define OA_KEY_NAME_MAX	64		/* characters, after trimming */
 #define OA_ORG_NAME_MAX	100
 #define OA_REASON_MAX	200
 #define OA_UID_MAX		128		/* Firebase's own limit */
-#define OA_NAME_BYTES_MAX	8192	/* of one in SQL, with spaces around it */
+#define OA_NAME_BYTES_MAX	8192	/* of a name in SQL, including spaces */
 
 extern void oa_require_argument(FunctionCallInfo fcinfo, int n,
 								const char *what);
@@ -57,12 +57,12 @@ extern OaTextRule oa_check_uid(text *uid);
 
 typedef struct OaStatement
 {
-	const char *table;			/* whose owner runs it */
+	const char *table;			/* the statement runs as its owner */
 	const char *text;			/* constant; every name and operator qualified */
 	bool		latest;			/* read-only, under the latest snapshot */
 	int			nargs;
 	Oid			argtypes[OA_STATEMENT_ARGS];
-	SPIPlanPtr	plan;			/* kept once prepared */
+	SPIPlanPtr	plan;			/* NULL until first used */
 } OaStatement;
 
 extern int	oa_statements_begin(void);
@@ -97,10 +97,10 @@ extern bool oa_single_row_was_returned(FunctionCallInfo fcinfo);
 extern Datum oa_return_single_row(FunctionCallInfo fcinfo,
 								  HeapTupleHeader row);
 
-/* pgcrypto.c: functions of that extension */
+/* pgcrypto.c: functions of pgcrypto */
 extern bytea *oa_hmac_sha256(bytea *key, bytea *message);
 
-/* problem.c: what can be wrong with a request, in HTTP and in SQL */
+/* problem.c: the problems that a request can have, in HTTP and SQL */
 typedef enum OaProblem
 {
 	OA_NO_PROBLEM,
@@ -116,19 +116,19 @@ typedef enum OaProblem
 
 typedef struct OaProblemText
 {
-	int			status;			/* HTTP */
+	int			status;			/* HTTP status */
 	const char *code;
-	const char *message;		/* NULL: what is wrong with the parameter */
+	const char *message;		/* NULL: built from the parameter and its rule */
 	const char *challenge;		/* WWW-Authenticate, or NULL */
 	const char *retry_after;	/* seconds, or NULL */
-	int			sqlstate;		/* where a SQL function has the problem too */
+	int			sqlstate;		/* if a SQL function can have the problem, too */
 } OaProblemText;
 
 /* What is wrong with a parameter, for OA_INVALID_PARAMETER. */
 typedef struct OaFault
 {
 	const char *param;			/* its name */
-	const char *rule;			/* the end of a sentence that begins with it */
+	const char *rule;			/* completes a sentence that begins with it */
 } OaFault;
 
 extern const OaProblemText *oa_problem_text(OaProblem problem);

@@ -2,24 +2,25 @@
  * single_row.c
  *		Returns from set-returning functions that have at most one row.
  *
- * A function whose answer may be "none" is declared SETOF, so that "none" is no
- * row.  A composite type that is NULL would be a row of NULLs in FROM, which
- * every client takes for an answer.
+ * We declare a function whose answer may be empty as SETOF, so that an empty
+ * answer is no row.  In FROM, a NULL of a composite type would be a row of
+ * NULLs, which every client would take for an answer.
  *
  * The executor calls a set-returning function in two ways:
  *
- * - In FROM it collects the rows in a tuplestore, and stops at the first one
- *	 that does not come with ExprMultipleResult.  It presets ExprSingleResult, so
- *	 leaving that as it is ends the set without a second call.
- * - In a select list it goes on calling while any set-returning function of the
- *	 list has rows, and ExprSingleResult does not end a set there: our row, and
- *	 the use that is recorded with it, would be repeated for each row of another
- *	 function and once more after its last.  So there we say ExprMultipleResult
- *	 and answer the next call with ExprEndResult.
+ * - In FROM it collects the rows in a tuplestore, and stops at the first row
+ *   that does not come with ExprMultipleResult.  It presets ExprSingleResult,
+ *   so if we do not change that, the set ends without a second call.
+ * - In a select list it continues to call the function while any set-returning
+ *   function of the list has rows.  ExprSingleResult does not end a set there:
+ *   our row, and the use that is recorded with it, would be repeated for each
+ *   row of another function, and once more after its last row.  So in this
+ *   case we return ExprMultipleResult, and answer the next call with
+ *   ExprEndResult.
  *
  * Between these two calls fn_extra points to the function's own FmgrInfo.  If
- * the executor starts over without the second one, as after a LIMIT in a
- * subquery, a callback of its expression context clears that.
+ * the executor starts over without the second call, as it does after a LIMIT
+ * in a subquery, a callback of its expression context resets fn_extra.
  */
 #include "postgres.h"
 
@@ -27,7 +28,7 @@
 
 #include "server/server.h"
 
-/* The next call is for a first row again. */
+/* Make the next call return a row again. */
 static void
 forget_returned_row(Datum function)
 {
@@ -35,8 +36,9 @@ forget_returned_row(Datum function)
 }
 
 /*
- * Begin a call of such a function.  Returns true if the row has been returned
- * by the call before; then the function must do nothing and return at once.
+ * Begin a call of such a function.  Returns true if the previous call has
+ * returned the row; the function must then return at once without doing
+ * anything.
  */
 bool
 oa_single_row_was_returned(FunctionCallInfo fcinfo)
@@ -55,8 +57,8 @@ oa_single_row_was_returned(FunctionCallInfo fcinfo)
 }
 
 /*
- * Return a row, which has its type (row_type.c), or if it is NULL no row.  A
- * function that is not declared SETOF returns NULL instead of no row.
+ * Return a row, whose type is already set (row_type.c).  If it is NULL, return
+ * no row, or NULL from a function that is not declared SETOF.
  */
 Datum
 oa_return_single_row(FunctionCallInfo fcinfo, HeapTupleHeader row)
@@ -74,7 +76,9 @@ oa_return_single_row(FunctionCallInfo fcinfo, HeapTupleHeader row)
 			result->isDone = ExprEndResult;
 		else if ((result->allowedModes & SFRM_Materialize_Preferred) == 0)
 		{
-			/* A select list: only FROM prefers a tuplestore. */
+			/*
+			 * This is a select list, because only FROM prefers a tuplestore.
+			 */
 			result->isDone = ExprMultipleResult;
 			fcinfo->flinfo->fn_extra = fcinfo->flinfo;
 			RegisterExprContextCallback(result->econtext, forget_returned_row,

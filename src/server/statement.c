@@ -2,24 +2,25 @@
  * statement.c
  *		Runs the extension's own SQL, as the owner of its tables.
  *
- * EXECUTE on a function is all that its caller needs, so the statements run
- * with the rights of the owner of the table that they are about, in the way of
- * foreign keys: SECURITY_LOCAL_USERID_CHANGE forbids SET ROLE meanwhile, and
- * search_path is pg_catalog and pg_temp, though no statement has a name or an
- * operator that is looked up by it.  An error undoes both with its
- * (sub)transaction.
+ * A caller needs only EXECUTE on a function.  So the function's statements run
+ * with the rights of the owner of the table that they use, as foreign key
+ * checks do.  SECURITY_LOCAL_USERID_CHANGE forbids SET ROLE meanwhile.
+ * search_path is pg_catalog and pg_temp, although no statement depends on it
+ * for a name or an operator.  If an error is raised, the end of the
+ * (sub)transaction resets both.
  *
- * A worker's session is a superuser's, though its tables may belong to a role
- * that is none and has put triggers on them.  So there
- * SECURITY_RESTRICTED_OPERATION leaves nothing for the end of the transaction,
- * where a deferred trigger would run with the rights of the session.
+ * A worker's session is a superuser's, but the tables may belong to a role
+ * that is not a superuser and has put triggers on them.  So in a worker we
+ * also set SECURITY_RESTRICTED_OPERATION.  It forbids deferring a trigger to
+ * the end of the transaction, where the trigger would run with the rights of
+ * the session.
  *
- * Nothing that a row holds is to reach the log: plans are generic, whatever
- * plan_cache_mode says, so that auto_explain shows $1 and not a value, and a
- * row that breaks a constraint is not put into the message.
+ * The contents of a row must not reach the log.  Plans are generic, whatever
+ * plan_cache_mode says, so that auto_explain shows $1 and not a value.  If a
+ * row breaks a constraint, we do not put the row into the message.
  *
  * Between oa_statements_begin() and oa_statements_end() the memory context is
- * SPI's: what is to be returned must be made before or after, or be copied, as
+ * SPI's.  Make a result before or after that, or copy it as
  * oa_statement_text() does.
  */
 #include "postgres.h"
@@ -36,7 +37,7 @@
 
 #include "server/server.h"
 
-/* The role that owns a table of the extension. */
+/* Return the owner of a table of the extension. */
 static Oid
 table_owner(const char *table)
 {
@@ -63,7 +64,7 @@ set_meanwhile(const char *name, const char *value)
 							 GUC_ACTION_SAVE, true, 0, false);
 }
 
-/* Begin to run statements; the result goes to oa_statements_end(). */
+/* Begin to run statements.  Pass the result to oa_statements_end(). */
 int
 oa_statements_begin(void)
 {
@@ -73,12 +74,12 @@ oa_statements_begin(void)
 		elog(ERROR, "SPI_connect failed");
 	guc_level = NewGUCNestLevel();
 	set_meanwhile("search_path", "pg_catalog, pg_temp");
-	/* Of the statement's own wish, only "auto" takes notice. */
+	/* CURSOR_OPT_GENERIC_PLAN has no effect unless this is "auto". */
 	set_meanwhile("plan_cache_mode", "auto");
 	return guc_level;
 }
 
-/* End it. */
+/* Stop running statements. */
 void
 oa_statements_end(int guc_level)
 {
@@ -88,8 +89,8 @@ oa_statements_end(int guc_level)
 }
 
 /*
- * Keep the row that breaks a constraint out of messages, and say what to do
- * when the library is newer than the tables.
+ * If a row breaks a constraint, remove the row from the message.  If the
+ * library is newer than the tables, add a hint about that.
  */
 static void
 amend_error(void *arg)
@@ -102,7 +103,7 @@ amend_error(void *arg)
 		errhint("Run ALTER EXTENSION overten_auth UPDATE.");
 }
 
-/* Execute a plan: under a snapshot, or else under one of SPI's. */
+/* Execute a plan under the given snapshot, or let SPI take one. */
 static int
 execute(OaStatement *statement, Datum *values, const char *nulls,
 		Snapshot snapshot)
@@ -114,8 +115,8 @@ execute(OaStatement *statement, Datum *values, const char *nulls,
 }
 
 /*
- * Run a statement and return the number of rows that it returned or wrote.
- * "nulls" has an 'n' for each NULL, or is NULL if there is none.
+ * Run a statement.  Returns the number of rows that it returned or wrote.
+ * "nulls" has an 'n' for each NULL; it may be NULL if there are no NULLs.
  */
 uint64
 oa_statement_run(OaStatement *statement, const Datum *values,
@@ -128,14 +129,14 @@ oa_statement_run(OaStatement *statement, const Datum *values,
 		return oa_statement_run_under(statement, values, nulls,
 									  InvalidSnapshot);
 
-	/* What is to be counted is counted as it is now. */
+	/* The result must be current, whatever the transaction's snapshot is. */
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	count = oa_statement_run_under(statement, values, nulls, snapshot);
 	UnregisterSnapshot(snapshot);
 	return count;
 }
 
-/* The same under a registered snapshot, read-only. */
+/* Likewise, read-only under a registered snapshot. */
 uint64
 oa_statement_run_under(OaStatement *statement, const Datum *values,
 					   const char *nulls, Snapshot snapshot)
@@ -176,7 +177,7 @@ oa_statement_run_under(OaStatement *statement, const Datum *values,
 	return SPI_processed;
 }
 
-/* One value of the last statement's result, in SPI's memory. */
+/* Return a value of the last statement's result, in SPI's memory. */
 Datum
 oa_statement_result(int row, int column, bool *isnull)
 {
@@ -184,7 +185,10 @@ oa_statement_result(int row, int column, bool *isnull)
 						 column, isnull);
 }
 
-/* A text of the last statement's result, in the caller's memory, or NULL. */
+/*
+ * Return a text of the last statement's result in the caller's memory, or
+ * NULL.
+ */
 text	   *
 oa_statement_text(int row, int column)
 {
@@ -197,7 +201,7 @@ oa_statement_text(int row, int column)
 	return (text *) DatumGetPointer(SPI_datumTransfer(value, false, -1));
 }
 
-/* A boolean of it that is not NULL. */
+/* Return a boolean of the last statement's result, which must not be NULL. */
 bool
 oa_statement_bool(int row, int column)
 {
@@ -207,8 +211,8 @@ oa_statement_bool(int row, int column)
 }
 
 /*
- * Hand a row of the last statement's result to the caller of a set-returning
- * function, which has to have called InitMaterializedSRF() before.
+ * Return a row of the last statement's result to the caller of a set-returning
+ * function.  The function must have called InitMaterializedSRF() before.
  */
 void
 oa_statement_return_row(FunctionCallInfo fcinfo, int row)
@@ -218,7 +222,7 @@ oa_statement_return_row(FunctionCallInfo fcinfo, int row)
 	tuplestore_puttuple(rsinfo->setResult, SPI_tuptable->vals[row]);
 }
 
-/* The same with another value in a column. */
+/* Likewise, with another value in a column. */
 void
 oa_statement_return_changed(FunctionCallInfo fcinfo, int row, int column,
 							Datum value)
@@ -234,7 +238,7 @@ oa_statement_return_changed(FunctionCallInfo fcinfo, int row, int column,
 	tuplestore_putvalues(rsinfo->setResult, descriptor, values, nulls);
 }
 
-/* Hand all its rows to it. */
+/* Return all rows of the last statement's result. */
 void
 oa_statement_return_rows(FunctionCallInfo fcinfo)
 {

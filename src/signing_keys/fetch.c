@@ -1,10 +1,10 @@
 /*
  * fetch.c
- *		Has signing keys fetched, and judges what came.
+ *		Fetches signing keys, and checks what the command printed.
  *
- * Whatever is wrong is told as a sentence that has nothing of the answer in
- * it.  A document is looked at here, before anybody connects to a database for
- * it, and again when it is loaded.
+ * We describe every problem in a sentence that holds nothing of the answer.
+ * We check a document here, before the worker connects to a database for it,
+ * and again when we load it.
  */
 #include "postgres.h"
 
@@ -19,7 +19,7 @@
 
 #define OUTPUT_MAX		(OA_ANSWER_HEADER_MAX + OA_SIGNING_KEY_DOCUMENT_MAX)
 
-/* What an exit status means, if it is one that curl or the shell documents. */
+/* Explain an exit status that curl or the shell documents. */
 static const char *
 explain_status(int status)
 {
@@ -52,7 +52,7 @@ explain_status(int status)
 	return NULL;
 }
 
-/* Describe how the command ended; false if it did not succeed. */
+/* Describe how the command ended.  Returns false if it failed. */
 static bool
 check_status(int status, char *outcome)
 {
@@ -73,7 +73,7 @@ check_status(int status, char *outcome)
 	return false;
 }
 
-/* Can a document be used?  If not, the outcome says why. */
+/* Can we use this document?  If not, the outcome says why. */
 static bool
 check_document(const char *text, int length, char *outcome)
 {
@@ -95,7 +95,7 @@ check_document(const char *text, int length, char *outcome)
 	return problem == NULL;
 }
 
-/* Judge what the command printed, which has a NUL behind it. */
+/* Check what the command printed.  The caller has put a NUL behind it. */
 static bool
 read_answer(char *printed, int length, OaFetch *fetch)
 {
@@ -130,12 +130,12 @@ read_answer(char *printed, int length, OaFetch *fetch)
 }
 
 /*
- * Run a command that prints an HTTP answer with its header, and return true if
- * that has a usable document, or says (304) that the document has not changed.
- * Else fetch->outcome says what was wrong, and fetch->said what the command
- * said about it.  The document is in the current memory context.
+ * Run a command that prints an HTTP answer with its header.  Returns true if
+ * the answer has a usable document, palloc'd, or if its status is 304, which
+ * says that the document has not changed.  Otherwise fetch->outcome says what
+ * is wrong, and fetch->said what the command printed to stderr.
  *
- * Who may call this, and when it returns, is said at oa_run_command().
+ * See oa_run_command() for who may call this, and when it returns.
  */
 bool
 oa_fetch_signing_keys(const char *command, OaFetch *fetch)

@@ -1,7 +1,7 @@
 /*
  * fetch.h
- *		Reading the documents that signing keys are published in, and fetching
- *		them, for the files of this directory.
+ *		Parsing the documents in which signing keys are published, and
+ *		fetching them, for the files of this directory.
  */
 #ifndef OA_FETCH_H
 #define OA_FETCH_H
@@ -17,7 +17,7 @@
 struct bignum_st;
 struct evp_pkey_st;
 
-/* Why a key of a document is skipped. */
+/* Why we skip a key of a document. */
 typedef enum OaSigningKeyFlaw
 {
 	OA_NO_FLAW,
@@ -34,7 +34,7 @@ typedef struct OaPublishedKey
 	unsigned char *public_key;	/* SubjectPublicKeyInfo in DER, malloc'ed */
 	int			public_key_length;
 	bool		expires;
-	bool		duplicate;		/* has a later key the same id? */
+	bool		duplicate;		/* does a later key have the same id? */
 	int64		expires_at;		/* seconds since 1970 */
 } OaPublishedKey;
 
@@ -42,17 +42,17 @@ typedef struct OaSigningKeyDocument
 {
 	int			count;
 	OaPublishedKey keys[OA_SIGNING_KEYS_MAX];
-	int			skipped[OA_SIGNING_KEY_FLAWS];	/* keys, by reason */
+	int			skipped[OA_SIGNING_KEY_FLAWS];	/* number of keys, by reason */
 } OaSigningKeyDocument;
 
-#define OA_SKIPPED_MAX			120 /* bytes of a description that are kept */
+#define OA_SKIPPED_MAX			120 /* bytes of a description that we keep */
 
 extern const char *oa_parse_signing_keys(const char *text, int length,
 										 OaJsonNode *nodes, int64 now,
 										 int64 skew, OaSigningKeyDocument *document);
 extern void oa_free_signing_keys(OaSigningKeyDocument *document);
 
-/* key_flaws.c: which keys signatures can be checked with */
+/* key_flaws.c: which keys can check signatures */
 #define OA_RSA_BITS_MAX			16384	/* OpenSSL's own limit */
 
 extern OaSigningKeyFlaw oa_check_rsa_numbers(const struct bignum_st *modulus,
@@ -68,9 +68,9 @@ extern int	oa_describe_skipped(const OaSigningKeyDocument *document, char *text,
 
 typedef struct OaFetchAnswer
 {
-	int			status;			/* HTTP */
-	int			body;			/* where it begins */
-	int			max_age;		/* seconds that it is good for, within limits */
+	int			status;			/* HTTP status */
+	int			body;			/* offset of the body */
+	int			max_age;		/* seconds that it is good for, clamped */
 } OaFetchAnswer;
 
 extern const char *oa_read_fetch_answer(const char *bytes, int length,
@@ -87,22 +87,23 @@ extern bool oa_fetch_is_due(TimestampTz now, TimestampTz fetched_at,
 
 typedef struct OaCommandRun
 {
-	char	   *printed;		/* what it prints */
-	int			capacity;		/* bytes, which it must not fill */
+	char	   *printed;		/* buffer for its stdout */
+	int			capacity;		/* bytes, more than it may print */
 	int			length;
-	char		said[OA_COMMAND_SAID_MAX + 1];	/* begin of its stderr */
+	char		said[OA_COMMAND_SAID_MAX + 1];	/* the beginning of its stderr */
 	int			status;			/* as waitpid() gives it */
 } OaCommandRun;
 
 extern const char *oa_run_command(const char *command, OaCommandRun *run);
 
-/* fetch.c: what came of it */
+/* fetch.c: the result of a fetch */
 typedef struct OaFetch
 {
 	char	   *document;		/* palloc'd and usable, or NULL: unchanged */
 	int			length;
 	int			max_age;		/* seconds, as in OaFetchAnswer */
-	char		outcome[OA_OUTCOME_MAX];	/* a sentence, without contents */
+	char		outcome[OA_OUTCOME_MAX];	/* a sentence, without any
+											 * contents */
 	char		said[OA_COMMAND_SAID_MAX + 1];	/* as in OaCommandRun */
 } OaFetch;
 

@@ -1,16 +1,16 @@
 /*
  * fetch_answer.c
- *		Reads the HTTP answer in which signing keys come.
+ *		Parses the HTTP answer in which signing keys come.
  *
- * It is what "curl --include" prints: a status line and header lines as in
- * HTTP/1.1, whatever version was spoken, an empty line, and the body.  Interim
- * answers (1xx) may stand in front.
+ * The answer is what "curl --include" prints: a status line and header lines
+ * as in HTTP/1.1, in whatever version the server answered, an empty line, and
+ * the body.  Interim answers (1xx) may come first.
  *
- * Of the header only Cache-Control and Age count, and of what is said twice
- * the most careful reading does: fetching too often costs little, while a key
- * that Google has withdrawn stays good for as long as the answer is believed.
- * For the same reason Expires and s-maxage, which could only prolong, are not
- * looked at.
+ * Of the header we use only Cache-Control and Age.  If a header says something
+ * twice, we take the value that expires first: fetching too often costs
+ * little, but we accept a key that Google has withdrawn for as long as we
+ * trust the answer.  For the same reason we ignore Expires and s-maxage, which
+ * could only make that time longer.
  *
  * Nothing in this file uses the server's memory or raises; test/fuzz runs it
  * by itself.
@@ -20,19 +20,20 @@
 #include "signing_keys/fetch.h"
 
 /*
- * Without max-age: well below the five to seven hours that Google says, and
- * far below the days for which an old key and its successor overlap.
+ * Used if there is no max-age.  This is well below the five to seven hours
+ * that Google says, and far below the days for which an old key and its
+ * successor overlap.
  */
 #define DEFAULT_MAX_AGE		3600
 
-/* More than any limit, and two of them still fit an int. */
+/* Larger than any limit, and twice this still fits in an int. */
 #define SECONDS_MAX			1000000000
 
 typedef struct Reader
 {
 	const char *bytes;
 	int			length;
-	int			at;				/* what has been read */
+	int			at;				/* offset of the next byte */
 } Reader;
 
 typedef struct Span
@@ -43,7 +44,7 @@ typedef struct Span
 
 typedef struct Freshness
 {
-	int			max_age;		/* seconds; -1 if nothing was said */
+	int			max_age;		/* seconds; -1 if the header does not say */
 	int			age;
 } Freshness;
 
@@ -53,7 +54,7 @@ is_digit(char c)
 	return c >= '0' && c <= '9';
 }
 
-/* A character of a token, RFC 9110 section 5.6.2. */
+/* Is this a character of a token (RFC 9110 section 5.6.2)? */
 static bool
 is_token_character(char c)
 {
@@ -67,7 +68,7 @@ is_space(char c)
 	return c == ' ' || c == '\t';
 }
 
-/* Are these the same but for the case of letters?  "name" is in small ones. */
+/* Are these equal, ignoring case? "name" must be in lower case. */
 static bool
 is_named(const Span *span, const char *name)
 {
@@ -85,7 +86,10 @@ is_named(const Span *span, const char *name)
 	return i == span->length && name[i] == '\0';
 }
 
-/* A number of seconds, with a limit for large ones; -1 if it is none. */
+/*
+ * Read a number of seconds, and clamp large ones.  Returns -1 if it is not a
+ * number.
+ */
 static int
 read_seconds(const Span *span)
 {
@@ -103,7 +107,10 @@ read_seconds(const Span *span)
 	return seconds;
 }
 
-/* The next line of the header, without its end; false if there is none. */
+/*
+ * Return the next line of the header, without its end of line.  Returns false
+ * if there is no further line.
+ */
 static bool
 next_line(Reader *reader, Span *line)
 {
@@ -121,7 +128,10 @@ next_line(Reader *reader, Span *line)
 	return true;
 }
 
-/* The status of a status line, RFC 9112 section 4; 0 if it is none. */
+/*
+ * Read the status from a status line (RFC 9112 section 4).  Returns 0 if this
+ * is not a status line.
+ */
 static int
 read_status(const Span *line)
 {
@@ -145,7 +155,10 @@ read_status(const Span *line)
 	return (at[1] - '0') * 100 + (at[2] - '0') * 10 + (at[3] - '0');
 }
 
-/* The value of a directive behind its "="; *at is left behind it. */
+/*
+ * Read the value of a directive after its "=". *at then points behind the
+ * value.
+ */
 static Span
 read_argument(const char **at, const char *end)
 {
@@ -169,8 +182,8 @@ read_argument(const char **at, const char *end)
 }
 
 /*
- * Take a Cache-Control into account, RFC 9111 section 5.2.  A max-age that
- * cannot be read means that the answer is stale (section 4.2.1).
+ * Apply a Cache-Control field (RFC 9111 section 5.2).  If we cannot read a
+ * max-age, the answer counts as stale (section 4.2.1).
  */
 static void
 read_cache_control(const Span *value, Freshness *freshness)
@@ -208,8 +221,8 @@ read_cache_control(const Span *value, Freshness *freshness)
 }
 
 /*
- * Take a header line into account; false if it is none.  An Age that cannot be
- * read is ignored (RFC 9111 section 5.1).
+ * Apply a header line.  Returns false if it is malformed.  We ignore an Age
+ * that we cannot read (RFC 9111 section 5.1).
  */
 static bool
 read_field(const Span *line, Freshness *freshness)
@@ -244,7 +257,7 @@ read_field(const Span *line, Freshness *freshness)
 	return true;
 }
 
-/* Read one header up to its empty line. */
+/* Read one header, up to and including its empty line. */
 static const char *
 read_header(Reader *reader, int *status, Freshness *freshness)
 {
@@ -265,8 +278,9 @@ read_header(Reader *reader, int *status, Freshness *freshness)
 }
 
 /*
- * Read an answer up to its body.  Returns NULL, or what is wrong with it as a
- * sentence; *answer is set only if nothing is.
+ * Read an answer up to its body.  On success, set *answer and return NULL.
+ * Otherwise return a sentence that says what is wrong, and leave *answer
+ * alone.
  */
 const char *
 oa_read_fetch_answer(const char *bytes, int length, OaFetchAnswer *answer)

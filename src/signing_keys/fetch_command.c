@@ -1,21 +1,22 @@
 /*
  * fetch_command.c
- *		Runs the command that fetches signing keys, and takes what it prints.
+ *		Runs the command that fetches signing keys, and reads its output.
  *
- * The command is run by the shell, as archive_command is, so that no HTTP or
- * TLS library, thread or resolver lives in a process of the server.  Unlike
- * archive_command it is not trusted to end: it has a deadline, what it may
- * print has a limit, and it gets a process group of its own, which is killed
- * as a whole whatever becomes of the worker: an error, SIGTERM, SIGQUIT, the
- * death of the postmaster.  Only SIGKILL leaves no time for that; then Linux
- * kills the shell.  A process that leaves the group escapes.
+ * The shell runs the command, as it runs archive_command, so that no process
+ * of the server contains an HTTP or TLS library, their threads, or a resolver.
+ * Unlike archive_command, we do not trust the command to end.  It has a
+ * deadline, its output has a limit, and it gets a process group of its own.
+ * We kill the whole group however the worker ends: by an error, by SIGTERM, by
+ * SIGQUIT, or because the postmaster died.  After SIGKILL we cannot; on Linux,
+ * the kernel then kills the shell.  A process that leaves the group escapes.
  *
- * The end is when the shell ends.  Children that it leaves behind are not
- * waited for, even if they hold the pipes open.  The dead shell stays a zombie
- * until its group has been killed, lest another get its process id before.
+ * The run is over when the shell ends.  We do not wait for children that the
+ * shell leaves behind, even if they hold the pipes open.  We keep the dead
+ * shell as a zombie until we have killed its group, so that no other process
+ * can get its process id before.
  *
- * The worker's latch wakes it for everything: SIGCHLD sets it, too.  No
- * transaction may be open meanwhile.
+ * The worker's latch wakes it for every event; SIGCHLD sets the latch, too.
+ * No transaction may be open meanwhile.
  */
 #include "postgres.h"
 
@@ -39,22 +40,22 @@
 
 #include "signing_keys/fetch.h"
 
-#define DEADLINE		15000	/* milliseconds, for all that a command does */
-#define GRACE			1000	/* between SIGTERM and SIGKILL */
+#define DEADLINE		15000	/* milliseconds, for the whole run */
+#define GRACE			1000	/* milliseconds from SIGTERM to SIGKILL */
 
 /* A pipe from the command. */
 typedef struct Output
 {
-	int			fd;				/* -1 at its end */
+	int			fd;				/* -1 after its end */
 	char	   *bytes;
 	int			length;
 	int			capacity;
 } Output;
 
-/* The process group of the command; 0 if none runs. */
+/* The process group of the running command, or 0. */
 static volatile pid_t command_group = 0;
 
-/* SIGCHLD: have a look. */
+/* SIGCHLD handler: set the latch. */
 static void
 wake_up(SIGNAL_ARGS)
 {
@@ -64,7 +65,7 @@ wake_up(SIGNAL_ARGS)
 	errno = saved_errno;
 }
 
-/* SIGQUIT: the server stops at once, and so must the command. */
+/* SIGQUIT handler: the server stops at once, so the command must stop, too. */
 static void
 crash_exit(SIGNAL_ARGS)
 {
@@ -73,7 +74,7 @@ crash_exit(SIGNAL_ARGS)
 	SignalHandlerForCrashExit(postgres_signal_arg);
 }
 
-/* Close what the server has open; its sockets are not for the command. */
+/* Close the server's descriptors; the command must not inherit its sockets. */
 static void
 close_descriptors(void)
 {
@@ -81,7 +82,10 @@ close_descriptors(void)
 	(defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 34))
 	closefrom(STDERR_FILENO + 1);
 #else
-	/* The limit may be a thousand million; the server does not use those. */
+	/*
+	 * The limit may be a billion, but the server does not use such
+	 * descriptors.
+	 */
 	int			limit = Min(sysconf(_SC_OPEN_MAX), 65536);
 
 	for (int fd = STDERR_FILENO + 1; fd < limit; fd++)
@@ -89,7 +93,7 @@ close_descriptors(void)
 #endif
 }
 
-/* In the new process: become the command. */
+/* In the child process: execute the command. */
 static void
 become_command(const char *command, int out, int err)
 {
@@ -107,7 +111,7 @@ become_command(const char *command, int out, int err)
 		_exit(126);
 	close_descriptors();
 
-	/* Handlers do not outlive exec, but what is ignored stays ignored. */
+	/* exec resets handled signals, but ignored ones stay ignored. */
 	for (int i = 1; i < NSIG; i++)
 		signal(i, SIG_DFL);
 	sigemptyset(&none);
@@ -117,7 +121,10 @@ become_command(const char *command, int out, int err)
 	_exit(127);
 }
 
-/* Make a pipe whose end at "reader" does not block; false with errno. */
+/*
+ * Create a pipe, of which the end at "reader" does not block.  Returns false
+ * with errno set on failure.
+ */
 static bool
 make_pipe(Output *reader, int *writer)
 {
@@ -138,7 +145,7 @@ close_output(Output *output)
 	output->fd = -1;
 }
 
-/* Start the command; false, with errno, if that is not possible. */
+/* Start the command.  Returns false with errno set on failure. */
 static bool
 start_command(const char *command, Output *out, Output *err)
 {
@@ -159,7 +166,7 @@ start_command(const char *command, Output *out, Output *err)
 			become_command(command, out_writer, err_writer);
 		if (pid > 0)
 		{
-			setpgid(pid, pid);	/* whoever comes first */
+			setpgid(pid, pid);	/* parent and child both call this */
 			command_group = pid;
 		}
 		sigprocmask(SIG_SETMASK, &before, NULL);
@@ -171,7 +178,7 @@ start_command(const char *command, Output *out, Output *err)
 	return pid > 0;
 }
 
-/* Has the shell ended?  It stays a zombie. */
+/* Has the shell ended?  This leaves it a zombie. */
 static bool
 has_ended(void)
 {
@@ -183,7 +190,7 @@ has_ended(void)
 		info.si_pid == command_group;
 }
 
-/* Kill what is left of the command, and take its status. */
+/* Kill the rest of the command's group, and return the shell's status. */
 static int
 finish_command(void)
 {
@@ -196,7 +203,7 @@ finish_command(void)
 	return status;
 }
 
-/* The same when the worker exits or fails. */
+/* Likewise, when the worker exits or an error is raised. */
 static void
 abandon_command(int code, Datum arg)
 {
@@ -205,8 +212,8 @@ abandon_command(int code, Datum arg)
 }
 
 /*
- * Read what is there, at most a buffer full, and keep what there is room for.
- * False if there was nothing.
+ * Read what is available, at most a buffer full, and store as much as there is
+ * room for.  Returns false if there was nothing to read.
  */
 static bool
 read_output(Output *output)
@@ -231,7 +238,7 @@ read_output(Output *output)
 	return true;
 }
 
-/* Sleep until there is something to do, at most so many milliseconds. */
+/* Sleep until something happens, at most this many milliseconds. */
 static void
 wait_for_command(const Output *out, const Output *err, long timeout)
 {
@@ -271,7 +278,7 @@ milliseconds_since(const instr_time *start)
 	return (long) INSTR_TIME_GET_MILLISEC(now);
 }
 
-/* Ask the command to end, which it has a moment for. */
+/* Send SIGTERM to the command, and give it a moment to end. */
 static void
 stop_command(void)
 {
@@ -290,7 +297,7 @@ stop_command(void)
 	}
 }
 
-/* Read until the command ends; NULL, or why it has to be stopped. */
+/* Read until the command ends.  Returns NULL, or why we have to stop it. */
 static const char *
 read_command(Output *out, Output *err)
 {
@@ -312,7 +319,10 @@ read_command(Output *out, Output *err)
 			return "The command printed too much.";
 	}
 
-	/* What is in the pipes, but no more, for others may go on to write. */
+	/*
+	 * Read what is left in the pipes.  Do not wait for more, because other
+	 * processes may go on writing.
+	 */
 	while (err->length < err->capacity && read_output(err))
 		;
 	while (out->length < out->capacity && read_output(out))
@@ -322,7 +332,7 @@ read_command(Output *out, Output *err)
 	return NULL;
 }
 
-/* Make what the command said on stderr one printable line. */
+/* Turn the beginning of stderr into one printable line. */
 static void
 clean_line(char *line, int length)
 {
@@ -339,13 +349,15 @@ clean_line(char *line, int length)
 }
 
 /*
- * Run a command to its end, with run->printed and run->capacity set to where
- * what it prints goes.  Returns NULL, or as a sentence why it could not be
- * started or was stopped; then run->status means nothing.
+ * Run a command to its end.  The caller sets run->printed and run->capacity to
+ * the buffer for its output.  Returns NULL, or a sentence that says why we
+ * could not start the command or had to stop it; in that case run->status is
+ * not valid.
  *
- * A worker calls this that handles SIGTERM by SignalHandlerForShutdownRequest
- * and SIGHUP by SignalHandlerForConfigReload.  SIGTERM makes it return in a
- * second or so.
+ * The caller must be a worker that handles SIGTERM with
+ * SignalHandlerForShutdownRequest and SIGHUP with
+ * SignalHandlerForConfigReload.  After a SIGTERM this function returns within
+ * about a second.
  */
 const char *
 oa_run_command(const char *command, OaCommandRun *run)

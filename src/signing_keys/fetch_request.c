@@ -1,6 +1,6 @@
 /*
  * fetch_request.c
- *		Asks the key worker for a fetch, and waits for it.
+ *		Asks the fetch worker for a fetch, and waits for it.
  */
 #include "postgres.h"
 
@@ -25,7 +25,10 @@ refuse(const char *detail, const char *hint)
 			 hint != NULL ? errhint("%s", hint) : 0));
 }
 
-/* The session's database, if keys can be fetched for it. */
+/*
+ * Return the session's database, or raise 55000 if we cannot fetch keys for
+ * it.
+ */
 static OaDatabase *
 find_database(void)
 {
@@ -48,7 +51,7 @@ find_database(void)
 	return database;
 }
 
-/* Raise 55000 for a fetch that failed. */
+/* Raise 55000 because the fetch failed. */
 static void
 report_failure(OaDatabase *database)
 {
@@ -62,9 +65,9 @@ report_failure(OaDatabase *database)
 /*
  * overten_refresh_signing_keys() returns integer
  *
- * Has signing keys fetched now, and returns how many there are then that have
- * not expired.  Raises 55000, with the reason as its detail, if they are not
- * fetched, or not in 30 seconds.
+ * Has signing keys fetched now.  Returns how many keys have not expired after
+ * that.  Raises 55000, with the reason as its detail, if the fetch fails or
+ * takes longer than 30 seconds.
  */
 Datum
 overten_refresh_signing_keys(PG_FUNCTION_ARGS)

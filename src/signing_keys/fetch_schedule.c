@@ -1,16 +1,17 @@
 /*
  * fetch_schedule.c
- *		Says when signing keys are to be fetched.
+ *		Decides when to fetch signing keys.
  *
- * Keys are fetched anew when 70 to 80 % of the time is over for which the
- * answer was said to be good, so that a few failures still leave time.  After
- * a failure the pauses double from 10 seconds to 15 minutes.  Both are spread
- * at random, lest all servers that one outage has stopped come back at once.
+ * We fetch again after 70 to 80 % of the time for which the answer is good, so
+ * that there is time left for a few failures.  After a failure the pauses
+ * double, from 10 seconds to 15 minutes.  Both are randomized, so that the
+ * servers that one outage has stopped do not all come back at the same moment.
  *
- * The times are by the wall clock, as those of certificates are.  When it
- * jumps ahead, a fetch is due at once; when it is put back, which shows in
- * that the last fetch seems to lie in the future, too: else nothing would be
- * fetched until it has caught up.
+ * Times are by the wall clock, as those of certificates are.  If the clock
+ * jumps ahead, a fetch is due at once.  If the clock is set back, a fetch is
+ * due at once, too, or else we would not fetch anything until the clock has
+ * caught up.  We notice that because the last fetch then seems to lie in the
+ * future.
  *
  * Nothing in this file uses the server; test/unit runs it by itself.
  */
@@ -24,7 +25,7 @@
 /* The clocks of two processors may differ a little. */
 #define CLOCK_TOLERANCE (60 * USECS_PER_SEC)
 
-/* Between so much and all of a time; "random" is any number. */
+/* Pick a time from "least" to "most"; "random" may be any number. */
 static int64
 spread(int64 least, int64 most, uint32 random)
 {
@@ -32,9 +33,9 @@ spread(int64 least, int64 most, uint32 random)
 }
 
 /*
- * When to fetch again after a fetch at "now": one that has brought an answer
- * which is good for max_age seconds, or, if failures is not 0, the last of so
- * many in a row that have failed.
+ * Return when to fetch again.  If failures is 0, a fetch at "now" has
+ * succeeded, and its answer is good for max_age seconds.  Otherwise the last
+ * "failures" fetches in a row have failed.
  */
 TimestampTz
 oa_next_fetch_at(TimestampTz now, int max_age, int failures, uint32 random)
@@ -51,7 +52,7 @@ oa_next_fetch_at(TimestampTz now, int max_age, int failures, uint32 random)
 	return now + spread(wait / 4 * 3, wait, random);
 }
 
-/* Is it time to fetch, when the last one, if any, began at fetched_at? */
+/* Is a fetch due?  The last one, if there was one, began at fetched_at. */
 bool
 oa_fetch_is_due(TimestampTz now, TimestampTz fetched_at,
 				TimestampTz next_fetch_at)

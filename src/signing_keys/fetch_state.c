@@ -1,10 +1,10 @@
 /*
  * fetch_state.c
- *		When the signing keys of a database are to be fetched.
+ *		Tracks when the signing keys of a database must be fetched.
  *
- * The state is in shared memory, where the lock of the databases protects it.
- * The launcher asks it when to start a worker; the usage worker, which sees the
- * database, notes whether there are keys.
+ * The state is in shared memory, protected by the lock of the databases.  The
+ * launcher asks this file when to start a fetch worker.  The database worker,
+ * which sees the database, notes whether there are keys.
  */
 #include "postgres.h"
 
@@ -16,8 +16,8 @@
 #include "signing_keys/signing_keys.h"
 
 /*
- * Note whether a database wants keys, and whether it has any; one that has
- * lost them, to DROP EXTENSION or TRUNCATE, does not wait for its time.
+ * Note whether a database wants keys, and whether it has any.  If it has lost
+ * them, to DROP EXTENSION or TRUNCATE, we fetch at once.
  */
 void
 oa_fetch_note(OaFetchState *keys, bool wanted, bool present)
@@ -31,7 +31,10 @@ oa_fetch_note(OaFetchState *keys, bool wanted, bool present)
 	oa_unlock_databases();
 }
 
-/* What made fetches fail may have been mended.  The lock is held. */
+/*
+ * Fetch at once after failures, because somebody may have fixed their cause.
+ * The caller holds the lock.
+ */
 void
 oa_fetch_hurry(OaFetchState *keys)
 {
@@ -40,8 +43,8 @@ oa_fetch_hurry(OaFetchState *keys)
 }
 
 /*
- * In how many milliseconds is a worker to be started?  -1 if there is no need
- * for one.  The lock is held.
+ * Return in how many milliseconds to start a worker, or -1 if there is no need
+ * for one.  The caller holds the lock.
  */
 int64
 oa_fetch_due_in(const OaFetchState *keys)
@@ -59,7 +62,7 @@ oa_fetch_due_in(const OaFetchState *keys)
 	return (keys->next_fetch_at - now) / 1000 + 1;
 }
 
-/* There is no place for the worker: nobody need wait for it. */
+/* No worker slot is free: fail the waiting requests. */
 void
 oa_fetch_has_no_worker(OaFetchState *keys)
 {

@@ -2,14 +2,15 @@
  * fetch_worker.c
  *		A background worker that fetches the signing keys of a database once.
  *
- * The launcher starts it when a fetch is due or asked for.  While the command
- * runs it is connected to nothing, so that nobody has to wait for it, DROP
- * DATABASE least of all; then it connects, loads the keys, and exits.
+ * The launcher starts it when a fetch is due or a session asks for one.  While
+ * the command runs, the worker is not connected to a database, so nobody has
+ * to wait for it, least of all DROP DATABASE.  Then it connects, loads the
+ * keys, and exits.
  *
- * A try is booked as a failure when it begins, with the time of the next one,
- * and a success corrects that: so whatever ends the worker, the launcher does
- * not start it over and over.  Requests are numbered: a fetch that began after
- * a request fulfils it, or fails it.
+ * When an attempt begins, we record it as a failure, together with the time of
+ * the next attempt; a success corrects both.  So however the worker ends, the
+ * launcher does not start it over and over.  Requests are numbered.  A fetch
+ * fulfills, or fails, the requests that were made before it began.
  */
 #include "postgres.h"
 
@@ -32,20 +33,20 @@
 #include "signing_keys/signing_keys.h"
 
 /*
- * How long fetched keys are good for beyond the time at which the answer says
- * that they should be asked for again: what Google and those who repair a
- * server have time for.
+ * How long we accept fetched keys after the time at which the answer expires.
+ * This gives Google, and those who repair a server, time to fix a problem.
  */
 #define KEYS_GRACE	USECS_PER_DAY
 
 PGDLLEXPORT void oa_fetch_worker_main(Datum argument);
 
-/* Of this process, which lives for one fetch. */
-static uint64 begun_with;		/* requests that it has to fulfil */
+/* State of this process, which does one fetch. */
+static uint64 begun_with;		/* number of the last request that it has to
+								 * fulfill */
 static TimestampTz begun_at;
 static bool has_ended = false;
 
-/* Begin, unless another worker is at it. */
+/* Record the attempt.  Returns false if another worker is fetching already. */
 static bool
 begin(OaFetchState *keys)
 {
@@ -70,7 +71,7 @@ begin(OaFetchState *keys)
 	return begins;
 }
 
-/* Note a failure, and say so in the log. */
+/* Record a failure, and log it. */
 static void
 note_failure(OaDatabase *database, const char *outcome, const char *said)
 {
@@ -96,7 +97,7 @@ note_failure(OaDatabase *database, const char *outcome, const char *said)
 					 seconds)));
 }
 
-/* Note a success. */
+/* Record a success, and log it. */
 static void
 note_success(OaDatabase *database, const char *outcome, int max_age)
 {
@@ -105,7 +106,7 @@ note_success(OaDatabase *database, const char *outcome, int max_age)
 	int			failures;
 
 	oa_lock_databases(LW_EXCLUSIVE);
-	failures = keys->failures - 1;	/* this try is none */
+	failures = keys->failures - 1;	/* without this attempt */
 	keys->failures = 0;
 	keys->fetched_at = begun_at;
 	keys->next_fetch_at = oa_next_fetch_at(begun_at, max_age, 0, random);
@@ -119,7 +120,7 @@ note_success(OaDatabase *database, const char *outcome, int max_age)
 			 errdetail_internal("%s", outcome)));
 }
 
-/* Leave the database's struct, whatever the reason for exiting. */
+/* Release the database's struct, however the worker exits. */
 static void
 leave(int code, Datum argument)
 {
@@ -136,17 +137,18 @@ leave(int code, Datum argument)
 	ConditionVariableBroadcast(&database->keys.requests.changed);
 }
 
-/* What is to be loaded, and how many keys there are then. */
+/* What to load, and the result. */
 typedef struct Load
 {
 	const OaFetch *fetch;
-	const char *database;		/* that they are for, by name */
-	bool		renamed;		/* is this another one now? */
-	int			count;			/* -1: the extension is not there */
-	char		skipped[OA_SKIPPED_MAX];	/* keys that are not among them */
+	const char *database;		/* its name when the fetch began */
+	bool		renamed;		/* does it have another name now? */
+	int			count;			/* keys; -1 if the extension is not installed */
+	char		skipped[OA_SKIPPED_MAX];	/* describes the keys that we
+											 * skipped */
 } Load;
 
-/* Bring what was fetched into the tables, in a transaction. */
+/* Store what was fetched in the tables, in a transaction. */
 static void
 load(void *argument)
 {
@@ -156,7 +158,7 @@ load(void *argument)
 
 	not_after = begun_at + fetch->max_age * USECS_PER_SEC + KEYS_GRACE;
 	oa_worker_begin();
-	/* While we are connected, it gets no other name. */
+	/* Nobody can rename the database while we are connected to it. */
 	load->renamed = strcmp(get_database_name(MyDatabaseId),
 						   load->database) != 0;
 	if (load->renamed)
@@ -171,7 +173,7 @@ load(void *argument)
 	oa_worker_commit();
 }
 
-/* Load what was fetched; what came of it is the outcome. */
+/* Load what was fetched, and describe the result in fetch->outcome. */
 static bool
 try_to_load(OaDatabase *database, OaFetch *fetch)
 {
@@ -205,7 +207,7 @@ try_to_load(OaDatabase *database, OaFetch *fetch)
 	return job.count > 0;
 }
 
-/* The database's OID, now that it is to be connected to. */
+/* Return the database's OID as it is now, just before we connect. */
 static Oid
 find_oid(OaDatabase *database)
 {
@@ -232,7 +234,7 @@ bring_home(OaDatabase *database, OaFetch *fetch)
 	BackgroundWorkerInitializeConnectionByOid(oid, InvalidOid, 0);
 	oa_prepare_worker_session();
 
-	/* From here on the server's own handler is the better one. */
+	/* Once we are connected, die() is the right handler. */
 	pqsignal(SIGTERM, die);
 	if (ShutdownRequestPending)
 		proc_exit(0);

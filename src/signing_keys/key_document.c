@@ -1,21 +1,21 @@
 /*
  * key_document.c
- *		Reads the documents in which Google publishes its signing keys.
+ *		Parses the documents in which Google publishes its signing keys.
  *
- * There are two forms with the same keys in them: an object of PEM
- * certificates by key id, and a JWK set (RFC 7517).  A key that is not for us is
- * skipped and counted, as RFC 7517 section 5 asks for: of another type, for
- * another use, too weak, expired, or with an id that another one has, too.  What
- * is damaged, or was never meant to be published, makes all of the document
- * unusable, and the old keys stay: half a set would lock out those who sign with
- * the rest.
+ * There are two forms, which hold the same keys: an object of PEM certificates
+ * by key id, and a JWK set (RFC 7517).  We skip and count keys that we cannot
+ * use, as RFC 7517 section 5 demands: those that have another type or another
+ * use, are too weak, have expired, or share their id with another key.  If
+ * something is damaged, or was never meant to be published, we reject the
+ * whole document, and the old keys remain: half a set would lock out the users
+ * whose tokens are signed with the other keys.
  *
- * A certificate's own signature is not looked at, since there is no chain to
- * follow: that the document came from Google is for TLS to say when it is
- * fetched.  Its validity and its key are.
+ * We do not check a certificate's own signature, since there is no chain to
+ * follow: TLS proves that the document came from Google when it is fetched.
+ * We do check the certificate's validity period and its key.
  *
- * Nothing in this file uses the server's memory or raises: what OpenSSL
- * allocates is always given back, and test/fuzz runs it by itself.
+ * Nothing in this file uses the server's memory or raises.  We always free
+ * what OpenSSL allocates, and test/fuzz runs this file by itself.
  */
 #include "postgres.h"
 
@@ -46,7 +46,7 @@ typedef struct Document
 	OaSigningKeyDocument *keys;
 } Document;
 
-/* Skip a key, and count it.  Returns NULL, as the document can be used. */
+/* Skip and count a key.  Returns NULL, because the document remains usable. */
 static const char *
 skip(Document *document, OaSigningKeyFlaw flaw)
 {
@@ -55,15 +55,18 @@ skip(Document *document, OaSigningKeyFlaw flaw)
 }
 
 /*
- * Copy a key id, a member's name or a string, into a key.  False if no token can
- * name it.
+ * Copy a key id, which is a member's name or a string, into a key.  Returns
+ * false if no token can name it.
  */
 static bool
 read_kid(const Document *document, const OaJsonNode *kid, OaPublishedKey *key)
 {
 	char		unescaped[6 * OA_KID_MAX];
 
-	/* The text may be escaped, so that it is shorter than it looks. */
+	/*
+	 * The text may contain escape sequences, so the id may be shorter than
+	 * the text.
+	 */
 	if (kid->length > sizeof(unescaped))
 		return false;
 	key->kid_length = oa_json_unescape(document->text, kid, unescaped);
@@ -73,7 +76,9 @@ read_kid(const Document *document, const OaJsonNode *kid, OaPublishedKey *key)
 	return true;
 }
 
-/* Seconds since 1970 of a time; false if it cannot be read. */
+/*
+ * Convert a time to seconds since 1970.  Returns false if we cannot read it.
+ */
 static bool
 read_time(const ASN1_TIME *time, int64 *seconds_since_1970)
 {
@@ -88,7 +93,10 @@ read_time(const ASN1_TIME *time, int64 *seconds_since_1970)
 	return ok;
 }
 
-/* Does an earlier key have this one's id?  Then that one does not count, either. */
+/*
+ * Does an earlier key have this key's id?  Then mark that one as a duplicate,
+ * too.
+ */
 static bool
 is_duplicate(OaSigningKeyDocument *keys, const OaPublishedKey *key)
 {
@@ -102,7 +110,7 @@ is_duplicate(OaSigningKeyDocument *keys, const OaPublishedKey *key)
 	return false;
 }
 
-/* Add a key to the set, under a member's name or a string for its id. */
+/* Add a key to the set.  Its id is a member's name or a string. */
 static const char *
 add_key(Document *document, const OaJsonNode *kid, EVP_PKEY *public_key,
 		const ASN1_TIME *not_after)
@@ -134,7 +142,7 @@ add_key(Document *document, const OaJsonNode *kid, EVP_PKEY *public_key,
 	return NULL;
 }
 
-/* Take the keys out that later ones have the id of. */
+/* Remove the keys whose id a later key has, too. */
 static void
 skip_duplicates(OaSigningKeyDocument *keys)
 {
@@ -162,7 +170,7 @@ check_validity(const Document *document, const X509 *certificate)
 	time_t		now = document->now;
 	time_t		soon = document->now + document->skew;
 
-	/* X509_cmp_time() says 0 for a time that it cannot read. */
+	/* X509_cmp_time() returns 0 for a time that it cannot read. */
 	if (X509_cmp_time(not_before, &soon) >= 0)
 		return OA_FLAW_EARLY;
 	if (X509_cmp_time(not_after, &now) <= 0)
@@ -170,7 +178,7 @@ check_validity(const Document *document, const X509 *certificate)
 	return OA_NO_FLAW;
 }
 
-/* Is this all of a text, but for white space at its end? */
+/* Is there nothing but white space left? */
 static bool
 is_at_end(BIO *bio)
 {
@@ -182,14 +190,14 @@ is_at_end(BIO *bio)
 	return true;
 }
 
-/* An encrypted PEM is not asked a password for: OpenSSL would read stdin. */
+/* Never prompt for a passphrase; OpenSSL would read it from stdin. */
 static int
 no_password(char *buffer, int size, int for_writing, void *argument)
 {
 	return -1;
 }
 
-/* Add a key from a text that must be one PEM certificate. */
+/* Add a key from a text that must be exactly one PEM certificate. */
 static const char *
 add_certificate(Document *document, const OaJsonNode *kid, const char *pem,
 				int length)
@@ -252,8 +260,8 @@ read_certificates(Document *document)
 }
 
 /*
- * A number of a JWK, which is unsigned, in base64url and without leading zero
- * bytes (RFC 7518 section 6.3.1); NULL if it is not.
+ * Read a number of a JWK, which is unsigned, in base64url and without leading
+ * zero bytes (RFC 7518 section 6.3.1).  Returns NULL if it is not.
  */
 static BIGNUM *
 read_jwk_number(const Document *document, const OaJsonNode *jwk,
@@ -274,7 +282,10 @@ read_jwk_number(const Document *document, const OaJsonNode *jwk,
 	return BN_bin2bn(bytes, length, NULL);
 }
 
-/* Make a key of a modulus and an exponent; NULL if OpenSSL refuses. */
+/*
+ * Make a key from a modulus and an exponent.  Returns NULL if OpenSSL rejects
+ * them.
+ */
 static EVP_PKEY *
 make_key(const BIGNUM *modulus, const BIGNUM *exponent)
 {
@@ -323,7 +334,7 @@ add_numbers(Document *document, const OaJsonNode *jwk, const OaJsonNode *kid)
 	return problem;
 }
 
-/* Is a member of a JWK missing, or this string? */
+/* Is a member of a JWK missing, or equal to this string? */
 static bool
 is_absent_or(const Document *document, const OaJsonNode *jwk,
 			 const char *name, const char *expected)
@@ -334,7 +345,7 @@ is_absent_or(const Document *document, const OaJsonNode *jwk,
 	return node == NULL || oa_json_equals(document->text, node, expected);
 }
 
-/* Is the member "key_ops" missing, or a list with "verify" in it? */
+/* Is the member "key_ops" missing, or an array that contains "verify"? */
 static bool
 may_verify(const Document *document, const OaJsonNode *jwk)
 {
@@ -379,7 +390,7 @@ add_jwk(Document *document, const OaJsonNode *jwk)
 	return add_numbers(document, jwk, kid);
 }
 
-/* Read the keys of a JWK set; other members of it mean nothing to us. */
+/* Read the keys of a JWK set.  We ignore the set's other members. */
 static const char *
 read_jwk_set(Document *document, const OaJsonNode *keys)
 {
@@ -396,9 +407,10 @@ read_jwk_set(Document *document, const OaJsonNode *keys)
 }
 
 /*
- * Read a document, with "nodes" for OA_JSON_NODES(length) and a NUL behind the
- * text.  Returns NULL, or what is wrong with it.  Either way the caller gives
- * the keys back with oa_free_signing_keys(), and may say what was skipped.
+ * Parse a document.  The caller provides "nodes" for OA_JSON_NODES(length),
+ * and has put a NUL behind the text.  Returns NULL, or what is wrong with the
+ * document.  In both cases the caller must free the keys with
+ * oa_free_signing_keys(), and may describe which keys we skipped.
  */
 const char *
 oa_parse_signing_keys(const char *text, int length, OaJsonNode *nodes,
@@ -429,12 +441,12 @@ oa_parse_signing_keys(const char *text, int length, OaJsonNode *nodes,
 	if (problem == NULL && keys->count == 0)
 		problem = "There is no usable key in it.";
 
-	/* The server's own TLS must not find our errors. */
+	/* Do not leave our errors in the queue for the server's own TLS. */
 	ERR_clear_error();
 	return problem;
 }
 
-/* Give the memory of the keys back. */
+/* Free the memory of the keys. */
 void
 oa_free_signing_keys(OaSigningKeyDocument *document)
 {

@@ -1,9 +1,9 @@
 /*
  * key_flaws.c
- *		Which keys signatures can be checked with, and what is said of others.
+ *		Decides which keys can check signatures, and describes the others.
  *
- * Nothing in this file uses the server's memory or raises: test/fuzz runs it by
- * itself.
+ * Nothing in this file uses the server's memory or raises: test/fuzz runs it
+ * by itself.
  */
 #include "postgres.h"
 
@@ -16,7 +16,7 @@
 #define RSA_BITS_MIN		2048	/* RFC 7518 section 3.3 */
 #define RSA_EXPONENT_BITS	64	/* OpenSSL's own OPENSSL_RSA_MAX_PUBEXP_BITS */
 
-/* What is wrong with a modulus and an exponent? */
+/* Check a modulus and an exponent. */
 OaSigningKeyFlaw
 oa_check_rsa_numbers(const BIGNUM *modulus, const BIGNUM *exponent)
 {
@@ -32,7 +32,7 @@ oa_check_rsa_numbers(const BIGNUM *modulus, const BIGNUM *exponent)
 	return OA_NO_FLAW;
 }
 
-/* Why can a token's signature not be checked with this key, if it cannot? */
+/* Check whether this key can check a token's signature. */
 OaSigningKeyFlaw
 oa_check_signing_key(EVP_PKEY *key)
 {
@@ -40,7 +40,7 @@ oa_check_signing_key(EVP_PKEY *key)
 	BIGNUM	   *exponent = NULL;
 	OaSigningKeyFlaw flaw = OA_FLAW_TYPE;
 
-	/* RSA-PSS keys have a type of their own, and are not for RS256. */
+	/* RSA-PSS keys have a type of their own; RS256 does not use them. */
 	if (EVP_PKEY_get_base_id(key) == EVP_PKEY_RSA &&
 		EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_N, &modulus) == 1 &&
 		EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_E, &exponent) == 1)
@@ -51,8 +51,8 @@ oa_check_signing_key(EVP_PKEY *key)
 }
 
 /*
- * Say which keys of a document were skipped, such as "no RSA key (2), expired
- * (1)", and return how many.
+ * Describe which keys of a document we skipped, such as "no RSA key (2),
+ * expired (1)".  Returns how many.
  */
 int
 oa_describe_skipped(const OaSigningKeyDocument *document, char *text, int size)

@@ -3,19 +3,18 @@
  *		The signing keys of a backend, parsed and ready for use.
  *
  * OpenSSL takes longer to parse a public key than to check a signature with
- * it, so each key is parsed once and kept with a context in which everything
- * but the signature is set.  The ring holds the whole of signing_keys, a few
- * rows: so an unknown key id costs no look at the table, and whether there is
- * any key at all is known.
+ * it.  So we parse each key once, and keep it with a context in which
+ * everything but the signature is set.  The ring holds the whole of
+ * signing_keys, which is a few rows.  So we need not look at the table for an
+ * unknown key id, and we know whether there is any key at all.
  *
- * The ring follows the protocol of cache.c: before each use the messages that
- * wait are accepted, and if the generation has moved, the rows are read again.
- * A key that is still there unchanged stays parsed; one that is not is freed.
- * A ring that holds rows of the own, still open transaction is read again at
- * each use.
+ * The ring follows the protocol of cache.c: before each use we accept the
+ * invalidation messages that are waiting, and if the generation has moved, we
+ * read the rows again.  A key whose row has not changed stays parsed; we free
+ * the others.  If the ring holds rows that our own open transaction has
+ * written, we read it again at each use.
  *
- * OpenSSL's objects are owned by an entry of the ring before anything can
- * raise.
+ * An entry of the ring owns OpenSSL's objects before anything can raise.
  */
 #include "postgres.h"
 
@@ -37,21 +36,24 @@
 struct OaSigningKey
 {
 	dlist_node	node;
-	bool		listed;			/* in the table, when it was last read */
+	bool		listed;			/* was it in the table at the last read? */
 	int			kid_length;
 	char	   *kid;			/* UTF-8 */
 	bytea	   *public_key;		/* what "key" was parsed from */
 	TimestampTz expires_at;
-	EVP_PKEY   *key;			/* NULL if it is not usable */
-	EVP_PKEY_CTX *context;		/* for checking signatures with it */
+	EVP_PKEY   *key;			/* NULL if we cannot use it */
+	EVP_PKEY_CTX *context;		/* checks signatures with the key */
 };
 
 static dlist_head ring = DLIST_STATIC_INIT(ring);
 
-/* What the ring was read under; 0 if it is to be read again. */
+/* The clock before the ring was read, or 0 to read it again. */
 static uint64 ring_as_of = 0;
 
-/* A context that checks RS256 signatures; NULL if OpenSSL has none. */
+/*
+ * Create a context that checks RS256 signatures.  Returns NULL if OpenSSL
+ * cannot.
+ */
 static EVP_PKEY_CTX *
 make_context(EVP_PKEY *key)
 {
@@ -68,8 +70,8 @@ make_context(EVP_PKEY *key)
 }
 
 /*
- * Parse the key of an entry.  One that somebody has put into the table by hand
- * and that overten_load_signing_keys() would refuse is not used.
+ * Parse the key of an entry.  If somebody has inserted a key by hand that
+ * overten_load_signing_keys() would reject, we do not use it.
  */
 static void
 parse_key(OaSigningKey *held)
@@ -84,7 +86,7 @@ parse_key(OaSigningKey *held)
 	ERR_clear_error();
 }
 
-/* Take an entry out and free all that it owns. */
+/* Remove an entry, and free everything that it owns. */
 static void
 release(OaSigningKey *held)
 {
@@ -96,7 +98,9 @@ release(OaSigningKey *held)
 	pfree(held);
 }
 
-/* The entry of exactly this id and key, or NULL. */
+/*
+ * Find the entry with exactly this id and key.  Returns NULL if there is none.
+ */
 static OaSigningKey *
 find_held(const char *kid, int kid_length, const bytea *public_key)
 {
@@ -115,7 +119,7 @@ find_held(const char *kid, int kid_length, const bytea *public_key)
 	return NULL;
 }
 
-/* Add a row to the ring, or find that it is there. */
+/* Return the entry for a row.  Adds it unless it is there. */
 static OaSigningKey *
 hold(const OaSigningKeyRow *row)
 {
@@ -144,7 +148,7 @@ hold(const OaSigningKeyRow *row)
 	return held;
 }
 
-/* Make the ring hold what the table holds now. */
+/* Make the ring match the table. */
 static void
 read_ring(void)
 {
@@ -186,8 +190,8 @@ read_ring(void)
 }
 
 /*
- * What the ring was read under, for oa_cache_store(); 0 if nothing that
- * depends on it may be stored.
+ * Return the clock before the ring was read, for oa_cache_store().
+ * Returns 0 if the caller must not store anything that depends on the ring.
  */
 uint64
 oa_key_ring_as_of(void)
@@ -203,14 +207,14 @@ refresh_ring(void)
 		read_ring();
 }
 
-/* Can a key be used now? */
+/* Can we use this key now? */
 static bool
 is_current(const OaSigningKey *held, TimestampTz now)
 {
 	return held->context != NULL && held->expires_at > now;
 }
 
-/* Is there any signing key that has not expired? */
+/* Is there a signing key that has not expired? */
 bool
 oa_has_signing_key(TimestampTz now)
 {
@@ -226,8 +230,8 @@ oa_has_signing_key(TimestampTz now)
 }
 
 /*
- * Find the signing key with this id (UTF-8, byte for byte) that has not
- * expired.  *key is valid until the next call.
+ * Find the unexpired signing key with this id (UTF-8, compared byte for byte).
+ * *key is valid until the next call.
  */
 OaSigningKeyLookup
 oa_find_signing_key(const char *kid, TimestampTz now, OaSigningKey **key)
@@ -249,7 +253,10 @@ oa_find_signing_key(const char *kid, TimestampTz now, OaSigningKey **key)
 	return OA_KEY_UNKNOWN;
 }
 
-/* From when on a key, and what it has signed, is not to be accepted. */
+/*
+ * Return the time from which we no longer accept a key and the tokens that it
+ * has signed.
+ */
 TimestampTz
 oa_signing_key_expires_at(const OaSigningKey *key)
 {
@@ -264,7 +271,9 @@ oa_signature_is_good(OaSigningKey *key, const char *message, int message_length,
 	uint8		digest[OA_DIGEST_LEN];
 	bool		good;
 
-	/* RFC 8017 section 8.2.2 step 1: as long as the modulus. */
+	/*
+	 * RFC 8017 section 8.2.2 step 1: the signature is as long as the modulus.
+	 */
 	if (signature_length != EVP_PKEY_get_size(key->key))
 		return false;
 
@@ -272,6 +281,6 @@ oa_signature_is_good(OaSigningKey *key, const char *message, int message_length,
 	good = EVP_PKEY_verify(key->context, signature, signature_length,
 						   digest, sizeof(digest)) == 1;
 	if (!good)
-		ERR_clear_error();		/* the server's TLS must not find them */
+		ERR_clear_error();		/* not for the server's own TLS to find */
 	return good;
 }

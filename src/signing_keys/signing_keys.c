@@ -1,21 +1,23 @@
 /*
  * signing_keys.c
- *		Replaces the set of signing keys by the one in a published document.
+ *		Replaces the set of signing keys with the set in a published
+ *		document.
  *
- * Whoever can put a key here can make tokens for anybody.  What a document has to
- * be, and which of its keys are skipped, key_document.c says; one that cannot be
- * used is an error, and the old set stays.  Keys that the new set does not hold
- * stop working in all sessions with the commit.
+ * Anybody who can add a key here can make tokens for every user.
+ * key_document.c says what a document must contain, and which of its keys we
+ * skip.  If a document is not usable, we raise an error, and the old set
+ * remains.  A key that is not in the new set stops working in all sessions
+ * when the transaction commits.
  *
- * One load runs at a time, readers go on.  The old set is read under the
- * latest snapshot, since that of a REPEATABLE READ transaction may miss what
- * another load has added; then the two sets would be merged.  A document that
- * says what the table says already writes nothing: every write makes all
- * sessions empty their caches.
+ * One load runs at a time; readers are not blocked.  We read the old set under
+ * the latest snapshot, because the snapshot of a REPEATABLE READ transaction
+ * may miss what another load has added, and we would merge the two sets.  If a
+ * document says what the table says already, we write nothing, because every
+ * write makes all sessions empty their caches.
  *
- * Keys that were fetched stop working some time after they could last be
- * fetched, which is why each fetch has to move their end.  So that this is
- * written once an hour at most, such ends are rounded down to full hours.
+ * Fetched keys expire some time after we could last fetch them, so each fetch
+ * has to move their end.  We round such ends down to full hours, so that we
+ * write them once an hour at most.
  */
 #include "postgres.h"
 
@@ -35,7 +37,7 @@
 
 PG_FUNCTION_INFO_V1(overten_load_signing_keys);
 
-/* The end of fetched keys: not after this time, but for a finite one rounded. */
+/* Round the end of fetched keys down to a full hour, unless it is infinite. */
 static TimestampTz
 round_end(TimestampTz not_after)
 {
@@ -43,7 +45,10 @@ round_end(TimestampTz not_after)
 		not_after - not_after % USECS_PER_HOUR;
 }
 
-/* Seconds since 1970 as a timestamp; no certificate's time is beyond. */
+/*
+ * Convert seconds since 1970 to a timestamp.  No certificate's time is out of
+ * range.
+ */
 static TimestampTz
 timestamp_of(int64 seconds)
 {
@@ -51,7 +56,7 @@ timestamp_of(int64 seconds)
 			(int64) SECS_PER_DAY) * USECS_PER_SEC;
 }
 
-/* "skipped" says which keys were, or is empty. */
+/* "skipped" describes the keys that were skipped, or is empty. */
 static void
 refuse_document(const char *problem, const char *skipped)
 {
@@ -64,8 +69,9 @@ refuse_document(const char *problem, const char *skipped)
 }
 
 /*
- * A key of a document as a row that is not used after a time.  NULL if the
- * server's encoding cannot hold its id, which no token can name then.
+ * Make a row from a key of a document; the row expires at not_after or
+ * earlier.  Returns NULL if the server's encoding cannot hold the key's id,
+ * because no token can name it in that case.
  */
 static OaSigningKeyRow *
 make_row(const OaPublishedKey *key, TimestampTz not_after)
@@ -85,7 +91,7 @@ make_row(const OaPublishedKey *key, TimestampTz not_after)
 	return row;
 }
 
-/* The usable keys of a document that has been parsed, as rows. */
+/* Make rows from the usable keys of a parsed document. */
 static List *
 make_rows(OaSigningKeyDocument *document, TimestampTz not_after)
 {
@@ -104,8 +110,8 @@ make_rows(OaSigningKeyDocument *document, TimestampTz not_after)
 }
 
 /*
- * Parse a document into a list of rows, or raise.  "skipped", of OA_SKIPPED_MAX
- * bytes, says which keys were skipped; *count_skipped is how many.
+ * Parse a document into a list of rows, or raise. "skipped", of OA_SKIPPED_MAX
+ * bytes, describes the keys that were skipped; *count_skipped is their number.
  */
 static List *
 parse(const char *text, int length, TimestampTz not_after, char *skipped,
@@ -138,7 +144,9 @@ parse(const char *text, int length, TimestampTz not_after, char *skipped,
 	return rows;
 }
 
-/* Is there a row with the same id and key, and, if asked for, ends? */
+/*
+ * Is there a row with the same id and key, and, if same_ends, the same ends?
+ */
 static bool
 has_row(List *rows, const OaSigningKeyRow *wanted, bool same_ends)
 {
@@ -162,7 +170,7 @@ has_row(List *rows, const OaSigningKeyRow *wanted, bool same_ends)
 	return false;
 }
 
-/* Do two lists hold the same keys?  Ids are unique in each. */
+/* Do two lists hold the same keys?  Ids are unique in each list. */
 static bool
 same_set(List *a, List *b, bool same_ends)
 {
@@ -191,7 +199,7 @@ lock_table(void)
 	oa_statement_run(&lock, NULL, NULL);
 }
 
-/* Delete the old set, of which all rows must be seen. */
+/* Delete the old set.  We must see all of its rows. */
 static void
 delete_rows(int expected)
 {
@@ -235,8 +243,8 @@ insert_row(const OaSigningKeyRow *row)
 }
 
 /*
- * Make the table hold exactly these rows.  That the same keys are good for
- * some more hours is nothing for the audit log.
+ * Make the table hold exactly these rows.  If only the ends of fetched keys
+ * move, we do not write to the audit log.
  */
 static void
 replace(List *rows, bool fetched)
@@ -268,10 +276,10 @@ replace(List *rows, bool fetched)
 }
 
 /*
- * Make the keys of a document that was fetched, and was good then, the signing
- * keys, none of them for longer than not_after.  Returns how many there are;
- * "skipped", of OA_SKIPPED_MAX bytes, says which were not taken.  Raises as
- * overten_load_signing_keys() does.
+ * Replace the signing keys with those of a fetched document, which has been
+ * checked before.  No key is used after not_after.  Returns how many keys
+ * there are; "skipped", of OA_SKIPPED_MAX bytes, describes those that we
+ * skipped.  Raises as overten_load_signing_keys() does.
  */
 int
 oa_load_signing_keys(const char *utf8, int length, TimestampTz not_after,
@@ -286,10 +294,10 @@ oa_load_signing_keys(const char *utf8, int length, TimestampTz not_after,
 }
 
 /*
- * The document has not changed since it was fetched: use its keys longer, but
- * none longer than its certificate or not_after.  Returns how many keys there
- * are that have not expired.  A key that was loaded by hand has the end of its
- * certificate, or none, already, and keeps it.
+ * Extend the use of the signing keys, because the document has not changed
+ * since the last fetch.  No key is used after its certificate's end or after
+ * not_after.  Returns how many keys have not expired.  A key that was loaded
+ * by hand already has its certificate's end, or no end, and keeps it.
  */
 int
 oa_extend_signing_keys(TimestampTz not_after)
@@ -321,8 +329,9 @@ oa_extend_signing_keys(TimestampTz not_after)
 }
 
 /*
- * How many signing keys there are that have not expired, by the latest state,
- * and when the last of them does; 0 if there are none.
+ * Count the signing keys that have not expired, by the latest snapshot, and
+ * set *last_expires_at to when the last of them expires, or to 0 if there is
+ * no such key.
  */
 int
 oa_count_signing_keys(TimestampTz *last_expires_at)
@@ -350,10 +359,11 @@ oa_count_signing_keys(TimestampTz *last_expires_at)
 /*
  * overten_load_signing_keys(keys json) returns integer
  *
- * Makes the keys of a document, an object of PEM certificates by key id or a
- * JWK set, the signing keys, and returns how many there are.  A certificate's
- * key expires with it, a JWK does not.  A NOTICE counts the keys that were
- * skipped.  Raises 22023 if the document is not usable, 40001 in a transaction above READ COMMITTED whose
+ * Replaces the signing keys with those of a document, which is an object of
+ * PEM certificates by key id, or a JWK set.  Returns how many keys there are.
+ * A certificate's key expires with the certificate; a JWK does not expire.  A
+ * NOTICE counts the keys that were skipped.  Raises 22023 if the document is
+ * not usable, and 40001 if the transaction is above READ COMMITTED and its
  * snapshot is older than the set.
  */
 Datum
@@ -367,11 +377,11 @@ overten_load_signing_keys(PG_FUNCTION_ARGS)
 	int			count_skipped;
 	List	   *rows;
 
-	/* A document may hold a private key by mistake. */
+	/* A document may contain a private key by mistake. */
 	oa_secrecy_begin(&secrecy);
 	oa_require_argument(fcinfo, 0, "keys");
 
-	/* Real ones have about 5 kB.  Looked at before it is detoasted. */
+	/* Real documents have about 5 kB.  We check the size before we detoast. */
 	if (toast_raw_datum_size(PG_GETARG_DATUM(0)) >
 		OA_SIGNING_KEY_DOCUMENT_MAX + VARHDRSZ)
 		refuse_document("It has more than 256 kB.", "");

@@ -34,7 +34,7 @@ extern bool oa_signature_is_good(OaSigningKey *key, const char *message,
 extern TimestampTz oa_signing_key_expires_at(const OaSigningKey *key);
 extern uint64 oa_key_ring_as_of(void);
 
-/* fetch_state.c: when they are to be fetched */
+/* fetch_state.c: when to fetch them */
 extern void oa_fetch_hurry(OaFetchState *keys);
 extern void oa_fetch_note(OaFetchState *keys, bool wanted, bool present);
 extern int64 oa_fetch_due_in(const OaFetchState *keys);

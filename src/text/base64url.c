@@ -2,10 +2,11 @@
  * base64url.c
  *		The outer form of a token: three segments of canonical base64url.
  *
- * This stands before everything else that looks at a token, libjwt above all:
- * that skips any character it does not know, wherever it stands, and copies
- * whole segments onto the stack.  A token has exactly one spelling here, so
- * nobody can make another text of it that is accepted too.
+ * We check this form before any other code sees the token.  Above all it
+ * protects libjwt, which skips any character that it does not know, at any
+ * position, and copies whole segments onto the stack.  Here a token has
+ * exactly one spelling, so nobody can derive a second text from it that we
+ * accept too.
  *
  * Nothing in this file allocates or raises: test/fuzz runs it by itself.
  */
@@ -22,16 +23,17 @@ static const char alphabet[] =
 
 /*
  * Decode canonical base64url.  Returns the number of bytes, at most
- * OA_BASE64URL_DECODED(length), or -1 if the text is not in that form:
- * padding, white space, another character (RFC 7515 section 2), a length that
- * no number of bytes has, or bits set that belong to no byte (RFC 4648
- * section 3.5).
+ * OA_BASE64URL_DECODED(length), or -1 if the text is not canonical: if it has
+ * padding, white space or another foreign character (RFC 7515 section 2), a
+ * length that no number of bytes encodes to, or unused bits that are set (RFC
+ * 4648 section 3.5).
  */
 int
 oa_base64url_decode(const char *text, int length, unsigned char *bytes)
 {
 	static uint8 values[256];
-	static uint32 shifted[4][256];	/* those of a group, in place */
+	static uint32 shifted[4][256];	/* values, shifted to their place in a
+									 * group */
 	static bool prepared = false;
 	const unsigned char *in = (const unsigned char *) text;
 	unsigned char *out = bytes;
@@ -117,10 +119,10 @@ oa_base64url_encode(const unsigned char *bytes, int length, char *text)
 }
 
 /*
- * Find the three segments of a token in compact serialization, RFC 7515
- * section 7.1.  False unless there are exactly three, of which only the last may
- * be empty, as that of an unsigned token is; what they are made of is for
- * oa_base64url_decode() to say.
+ * Find the three segments of a token in compact serialization (RFC 7515
+ * section 7.1).  Returns false unless there are exactly three.  Only the last
+ * one may be empty, as it is in an unsigned token.  This function does not
+ * look at the characters of a segment; oa_base64url_decode() checks them.
  */
 bool
 oa_split_token(const char *token, int length, OaTokenSegment *segments)

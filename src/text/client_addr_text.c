@@ -11,7 +11,7 @@
 
 #include "text/text.h"
 
-/* An IPv4 address of 4 bytes. */
+/* Set an IPv4 address from its 4 bytes. */
 void
 oa_set_ipv4(OaClientAddr *addr, const void *bytes)
 {
@@ -19,7 +19,7 @@ oa_set_ipv4(OaClientAddr *addr, const void *bytes)
 	memcpy(addr->bytes, bytes, sizeof(struct in_addr));
 }
 
-/* An IPv6 address of 16 bytes, which may be an IPv4 address in disguise. */
+/* Set an IPv6 address from its 16 bytes.  An IPv4-mapped one becomes IPv4. */
 void
 oa_set_ipv6(OaClientAddr *addr, const void *bytes)
 {
@@ -36,8 +36,9 @@ oa_set_ipv6(OaClientAddr *addr, const void *bytes)
 }
 
 /*
- * Read an address.  A port behind it, and brackets around IPv6, are left out,
- * as proxies write them.  What is no address gives family 0: it is not known.
+ * Parse an address as proxies write it: we skip a port after it and brackets
+ * around IPv6.  If the value is not an address, set family 0, which means that
+ * the address is unknown.
  */
 void
 oa_parse_client_addr(const char *value, int length, OaClientAddr *addr)
@@ -83,8 +84,8 @@ oa_parse_client_addr(const char *value, int length, OaClientAddr *addr)
 }
 
 /*
- * Find the n-th of the comma-separated parts of a list, from the right.  False
- * if there are not so many.
+ * Find the n-th part of a comma-separated list, counted from the right.
+ * Returns false if the list has fewer parts.
  */
 bool
 oa_find_from_right(const char *list, int n, const char **start, int *length)

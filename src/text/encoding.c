@@ -1,11 +1,11 @@
 /*
  * encoding.c
- *		Between the server's encoding and UTF-8, without errors.
+ *		Converts between the server's encoding and UTF-8, without raising.
  *
- * HTTP, JSON and tokens are UTF-8, the database need not be.  A text that has
- * no equivalent is reported to the caller instead of raised: an error would be
- * an answer of 500, and put what a client sent into the log.  SQL_ASCII takes
- * and gives bytes as they are.
+ * HTTP, JSON and tokens are UTF-8; the database may have another encoding.  If
+ * a text has no equivalent, we tell the caller and do not raise: an error
+ * would become a 500 answer, and would put what a client sent into the log.
+ * In SQL_ASCII we pass bytes through unchanged.
  */
 #include "postgres.h"
 
@@ -26,8 +26,8 @@ is_ascii(const char *bytes, int length)
 }
 
 /*
- * Convert between two encodings.  Returns palloc'd bytes with a NUL behind
- * them, or NULL if a character has no equivalent.
+ * Convert between two encodings.  Returns a palloc'd, NUL-terminated string,
+ * or NULL if a character has no equivalent.
  */
 static char *
 convert(int from, int to, const char *bytes, int length, int *result_length)
@@ -48,7 +48,7 @@ convert(int from, int to, const char *bytes, int length, int *result_length)
 	return result;
 }
 
-/* Does the server's encoding hold these bytes of UTF-8 as they are? */
+/* Does the server store these bytes of UTF-8 unchanged? */
 static bool
 is_alike(const char *bytes, int length)
 {
@@ -59,8 +59,9 @@ is_alike(const char *bytes, int length)
 }
 
 /*
- * Text of the server in UTF-8, palloc'd, with a NUL behind it.  NULL if it has
- * no equivalent.  In SQL_ASCII the result may be anything.
+ * Convert a string from the server's encoding to UTF-8.  Returns a palloc'd,
+ * NUL-terminated string, or NULL if a character has no equivalent.  In
+ * SQL_ASCII the result may hold any bytes.
  */
 char	   *
 oa_server_to_utf8(const char *bytes, int length, int *utf8_length)
@@ -72,9 +73,9 @@ oa_server_to_utf8(const char *bytes, int length, int *utf8_length)
 }
 
 /*
- * Convert UTF-8 to the server's encoding.  *bytes stays if nothing is to be
- * done, else it is replaced by palloc'd memory.  False if a character has no
- * equivalent.
+ * Convert UTF-8 to the server's encoding.  If the bytes need no conversion,
+ * *bytes is left alone; otherwise it is set to palloc'd memory.  Returns false
+ * if a character has no equivalent.
  */
 bool
 oa_utf8_to_server(const char **bytes, int *length)
@@ -85,7 +86,7 @@ oa_utf8_to_server(const char **bytes, int *length)
 	return *bytes != NULL;
 }
 
-/* UTF-8 as text; NULL if the server's encoding cannot hold it. */
+/* Make a text from UTF-8.  Returns NULL if the server cannot store it. */
 text	   *
 oa_utf8_to_text(const char *utf8, int length)
 {
@@ -93,7 +94,9 @@ oa_utf8_to_text(const char *utf8, int length)
 		cstring_to_text_with_len(utf8, length) : NULL;
 }
 
-/* A string of a tape of strict_json.c as text.  NULL as above. */
+/*
+ * Make a text from a string that strict_json.c has parsed, or NULL as above.
+ */
 text	   *
 oa_json_to_text(const char *json, const OaJsonNode *node)
 {

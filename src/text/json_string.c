@@ -1,11 +1,12 @@
 /*
  * json_string.c
- *		The strings of JSON: what is one, and what it says.
+ *		Checks JSON strings, and reads them.
  *
- * A string is valid UTF-8 (RFC 3629) and has no control character, no NUL
- * however it is written, and no lone surrogate; its escape sequences are those
- * of RFC 8259 section 7.  The functions that read a node's string, be it a value
- * or a name, take one that oa_json_skip_string() has found good.
+ * A string must be valid UTF-8 (RFC 3629).  It must not contain control
+ * characters, lone surrogates, or NUL, not even as an escape sequence.  Escape
+ * sequences are those of RFC 8259 section 7.  A node's string is a value or a
+ * member's name.  The functions that read one require that
+ * oa_json_skip_string() has accepted it.
  *
  * Nothing in this file allocates or raises: test/fuzz runs it by itself.
  */
@@ -14,8 +15,8 @@
 #include "text/text.h"
 
 /*
- * The length of the well-formed UTF-8 character here, which is beyond ASCII, or
- * 0.  RFC 3629.
+ * Return the length of the UTF-8 character here, which is not ASCII, or 0 if
+ * it is not well-formed (RFC 3629).
  */
 int
 oa_utf8_length(const unsigned char *at, const unsigned char *end)
@@ -23,9 +24,9 @@ oa_utf8_length(const unsigned char *at, const unsigned char *end)
 	static const struct
 	{
 		unsigned char first,
-					last,		/* of the first byte */
+					last,		/* range of the first byte */
 					low,
-					high;		/* limits of the second */
+					high;		/* range of the second byte */
 		int			length;
 	}			forms[] = {
 		{0xc2, 0xdf, 0x80, 0xbf, 2},
@@ -53,7 +54,7 @@ oa_utf8_length(const unsigned char *at, const unsigned char *end)
 	return 0;
 }
 
-/* Four hexadecimal digits, or -1. */
+/* Read four hexadecimal digits.  Returns -1 if there are not four. */
 static int
 read_hex(const unsigned char *at, const unsigned char *end)
 {
@@ -79,8 +80,8 @@ read_hex(const unsigned char *at, const unsigned char *end)
 }
 
 /*
- * Read the escape sequence after a backslash into *character and return its
- * length, or 0 if it is none that is allowed.
+ * Read the escape sequence after a backslash into *character.  Returns its
+ * length, or 0 if the sequence is not allowed.
  */
 static int
 read_escape(const unsigned char *at, const unsigned char *end,
@@ -120,9 +121,9 @@ read_escape(const unsigned char *at, const unsigned char *end,
 }
 
 /*
- * Go from the first byte of a string to its closing quotation mark, and tell
- * whether it has escape sequences.  *end is a NUL.  Returns NULL, or the rule
- * that is broken, as a sentence.
+ * Move from the first byte of a string to its closing quotation mark, and set
+ * *escaped if the string has escape sequences.  *end must be a NUL.  Returns
+ * NULL, or a sentence that states the broken rule.
  */
 const char *
 oa_json_skip_string(const unsigned char **at, const unsigned char *end,
@@ -158,7 +159,7 @@ oa_json_skip_string(const unsigned char **at, const unsigned char *end,
 	return NULL;
 }
 
-/* Write a character as UTF-8 and return the number of bytes. */
+/* Write a character as UTF-8.  Returns the number of bytes. */
 static int
 write_utf8(uint32 c, unsigned char *out)
 {
@@ -187,12 +188,12 @@ write_utf8(uint32 c, unsigned char *out)
 	return 4;
 }
 
-/* A checked string that is read byte by byte, its escape sequences undone. */
+/* Reads a checked string byte by byte, and resolves escape sequences. */
 typedef struct StringReader
 {
 	const unsigned char *at;
 	const unsigned char *end;
-	unsigned char bytes[4];		/* of the character that is being read */
+	unsigned char bytes[4];		/* UTF-8 of the current character */
 	int			have;
 	int			used;
 } StringReader;
@@ -208,7 +209,7 @@ open_string(const char *json, const OaJsonNode *node)
 	return reader;
 }
 
-/* The next byte, or -1 at the end. */
+/* Return the next byte, or -1 at the end. */
 static int
 next_byte(StringReader *reader)
 {
@@ -228,7 +229,7 @@ next_byte(StringReader *reader)
 }
 
 /*
- * Write a string's or a name's characters as UTF-8 and return the number of
+ * Write the characters of a string or a name as UTF-8.  Returns the number of
  * bytes, which is at most the node's length.  Adds no NUL.
  */
 int
@@ -249,7 +250,7 @@ oa_json_unescape(const char *json, const OaJsonNode *node, char *out)
 	return to - out;
 }
 
-/* FNV-1a of a string as it reads without escape sequences. */
+/* Hash a string (FNV-1a), with its escape sequences resolved. */
 uint32
 oa_json_hash(const char *json, const OaJsonNode *node)
 {
@@ -269,7 +270,7 @@ oa_json_hash(const char *json, const OaJsonNode *node)
 	return hash;
 }
 
-/* Do two strings read the same without escape sequences? */
+/* Are two strings equal, with their escape sequences resolved? */
 bool
 oa_json_same(const char *json, const OaJsonNode *a, const OaJsonNode *b)
 {
@@ -286,7 +287,7 @@ oa_json_same(const char *json, const OaJsonNode *a, const OaJsonNode *b)
 	return true;
 }
 
-/* Is this a string, or a name, that reads as this text? */
+/* Is this node a string or a name, and equal to "expected"? */
 bool
 oa_json_equals(const char *json, const OaJsonNode *node, const char *expected)
 {

@@ -1,6 +1,7 @@
 /*
  * rfc3339.c
- *		Reads times such as 2026-04-17T11:20:00.5+02:00 (RFC 3339, 5.6).
+ *		Parses times such as 2026-04-17T11:20:00.5+02:00 (RFC 3339 section
+ *		5.6).
  *
  * Nothing in this file allocates or raises: test/fuzz runs it by itself.
  */
@@ -12,9 +13,9 @@
 #define DAYS_TO_2000		730425	/* from 0000-03-01 to 2000-01-01 */
 
 /*
- * Days from 2000-01-01 to a day of the Gregorian calendar.  We count years from
- * the first of March, which makes a leap day the last of its year, and add 400
- * of them, so that no number is negative.
+ * Count the days from 2000-01-01 to a day of the Gregorian calendar.  We let
+ * years begin on the first of March, so that a leap day is the last day of its
+ * year, and add 400 years, so that no number is negative.
  */
 static int
 days_since_2000(int year, int month, int day)
@@ -37,8 +38,8 @@ days_in_month(int year, int month)
 }
 
 /*
- * Read so many digits, as a number from "low" to "high", and what has to
- * follow them.
+ * Read this many digits, as a number from "low" to "high".  If "follows" is
+ * not empty, the next character must be one of its characters.
  */
 static bool
 read_digits(const char **at, int digits, int low, int high,
@@ -65,7 +66,10 @@ read_digits(const char **at, int digits, int low, int high,
 	return *number >= low && *number <= high;
 }
 
-/* Read a fraction of a second, if there is one; digits beyond 6 are dropped. */
+/*
+ * Read a fraction of a second, if there is one.  Digits after the sixth are
+ * dropped.
+ */
 static bool
 read_fraction(const char **at, int64 *microseconds)
 {
@@ -86,7 +90,7 @@ read_fraction(const char **at, int64 *microseconds)
 	return true;
 }
 
-/* Read an offset from UTC, Z or +hh:mm or -hh:mm, which ends the text. */
+/* Read the offset from UTC (Z, +hh:mm or -hh:mm), which must end the text. */
 static bool
 read_offset(const char *at, int64 *microseconds)
 {
@@ -111,7 +115,7 @@ read_offset(const char *at, int64 *microseconds)
 }
 
 /*
- * Read a time.  A leap second counts as the first second of the next minute.
+ * Parse a time.  A leap second counts as the first second of the next minute.
  */
 bool
 oa_parse_time(const char *time_text, TimestampTz *time)

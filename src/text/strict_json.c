@@ -1,19 +1,21 @@
 /*
  * strict_json.c
- *		Reads JSON, and refuses all that parsers disagree about.
+ *		Parses JSON, and rejects everything that parsers disagree about.
  *
- * A signed token is only as clear as its JSON: where two readers take the
- * same bytes for different things, a claim can be smuggled past one of them.
- * So this reader wants RFC 8259 to the letter and a little more: one value
- * and nothing after it, valid UTF-8 without a byte order mark (RFC 7515
- * section 5.2, RFC 3629), no member name twice however it is escaped (RFC 7515
- * section 4, RFC 7519 section 4), no NUL and no lone surrogate in any string,
- * and no number that a 64-bit integer or a double cannot hold.
+ * A signed token is only as clear as its JSON.  If two readers understand the
+ * same bytes differently, an attacker can smuggle a claim past one of them.
+ * So this parser follows RFC 8259 to the letter, and asks for more: one value
+ * with nothing after it; valid UTF-8 without a byte order mark (RFC 7515
+ * section 5.2, RFC 3629); no duplicate member names, even if they are escaped
+ * differently (RFC 7515 section 4, RFC 7519 section 4); no NUL and no lone
+ * surrogate in a string; no integer beyond 64 bits, and no other number beyond
+ * a double.
  *
- * The result is a tape: the nodes in the order of the text, where an object's
- * members are pairs of nodes, name and value, and each node knows where the
- * one after it and all that it holds begins.  The parser keeps its place in
- * the tape instead of calling itself, so no depth can exhaust the stack.
+ * The result is an array of nodes in the order of the text, which we call a
+ * tape. The members of an object are pairs of nodes, the name and then the
+ * value.  The "next" of each node tells where the node after it and its
+ * contents is.  The parser keeps its position in the tape instead of calling
+ * itself, so deep nesting cannot exhaust the stack.
  *
  * Nothing in this file allocates or raises: test/fuzz runs it by itself.
  */
@@ -23,22 +25,28 @@
 
 #include "text/text.h"
 
-/* What numeric and libjwt can both take without an error. */
+/*
+ * Both numeric and libjwt accept numbers within these limits without an error.
+ */
 #define NUMBER_LENGTH_MAX		512
 #define NUMBER_EXPONENT_MAX		400
 
-/* Integers of this length, with a sign or without, a double holds exactly. */
+/*
+ * A double holds integers of up to this length exactly, with or without a
+ * sign.
+ */
 #define INTEGER_LENGTH_SAFE		15
 
 typedef struct Parser
 {
-	const char *json;			/* ends with a NUL that is not counted */
+	const char *json;			/* has a NUL behind it that is not counted */
 	const unsigned char *at;	/* the next byte */
 	const unsigned char *end;
 	OaJsonNode *nodes;
 	int			capacity;
 	int			count;
-	int			open[OA_JSON_DEPTH_MAX];	/* containers around "at" */
+	int			open[OA_JSON_DEPTH_MAX];	/* nodes of the containers around
+											 * "at" */
 	int			depth;
 } Parser;
 
@@ -50,7 +58,7 @@ skip_space(Parser *parser)
 		parser->at++;
 }
 
-/* A new node of the tape, or NULL if there is no room. */
+/* Add a node to the tape.  Returns NULL if there is no room. */
 static OaJsonNode *
 add_node(Parser *parser, OaJsonType type, const unsigned char *start)
 {
@@ -69,7 +77,7 @@ add_node(Parser *parser, OaJsonType type, const unsigned char *start)
 	return node;
 }
 
-/* Read a string; "at" is behind its opening quotation mark. */
+/* Read a string. "at" points behind its opening quotation mark. */
 static const char *
 read_string(Parser *parser, OaJsonNode **result)
 {
@@ -88,7 +96,7 @@ read_string(Parser *parser, OaJsonNode **result)
 	return NULL;
 }
 
-/* Read a member's name and the colon behind it. */
+/* Read a member's name and the colon after it. */
 static const char *
 read_name(Parser *parser)
 {
@@ -129,7 +137,7 @@ skip_digits(const unsigned char *at)
 	return at;
 }
 
-/* Read a number, by RFC 8259 section 6. */
+/* Read a number (RFC 8259 section 6). */
 static const char *
 read_number(Parser *parser)
 {
@@ -166,7 +174,7 @@ read_number(Parser *parser)
 	}
 	parser->at = at;
 
-	/* The byte behind the number ends it for these two as well. */
+	/* strtoll() and strtod() stop at the byte after the number, too. */
 	if (at - start > NUMBER_LENGTH_MAX)
 		return "A number is out of range.";
 	if (!integer)
@@ -186,7 +194,7 @@ read_number(Parser *parser)
 		"The JSON has too many values." : NULL;
 }
 
-/* The value of a number.  An integer beyond 2^53 is rounded. */
+/* Return the value of a number.  An integer beyond 2^53 is rounded. */
 double
 oa_json_number(const char *json, const OaJsonNode *node)
 {
@@ -225,7 +233,7 @@ read_word(Parser *parser)
 	return "The JSON is malformed.";
 }
 
-/* Open an object or an array; its length and "next" are set when it closes. */
+/* Open an object or an array.  Closing it sets its length and "next". */
 static const char *
 open_container(Parser *parser)
 {
@@ -239,8 +247,9 @@ open_container(Parser *parser)
 }
 
 /*
- * A value has ended.  Close the containers that end here too, and stand on
- * the next value, behind its name if it has one; or at depth 0.
+ * After a value: close the containers that end here, and move to the next
+ * value. If that is an object's member, read its name first.  Stops at depth
+ * 0.
  */
 static const char *
 after_value(Parser *parser)
@@ -267,7 +276,7 @@ after_value(Parser *parser)
 	return NULL;
 }
 
-/* Read one value, or the beginning of one that holds others. */
+/* Read one value.  Of an object or an array, read only the beginning. */
 static const char *
 read_value(Parser *parser)
 {
@@ -298,9 +307,9 @@ read_value(Parser *parser)
 }
 
 /*
- * Parse any JSON value into nodes[0 .. capacity - 1]; OA_JSON_NODES(length) are
- * enough for any.  json[length] must be a NUL.  Returns NULL, or the rule that
- * is broken, as a sentence that repeats nothing of the text.
+ * Parse any JSON value into nodes[0 .. capacity - 1].  OA_JSON_NODES(length)
+ * nodes are always enough.  json[length] must be a NUL.  Returns NULL, or a
+ * sentence that states the broken rule and repeats nothing from the text.
  */
 const char *
 oa_json_parse_value(const char *json, int length, OaJsonNode *nodes,
@@ -331,7 +340,7 @@ oa_json_parse_value(const char *json, int length, OaJsonNode *nodes,
 	return NULL;
 }
 
-/* The same, but it must be an object. */
+/* Likewise, but the value must be an object. */
 const char *
 oa_json_parse(const char *json, int length, OaJsonNode *nodes, int capacity)
 {
@@ -342,7 +351,10 @@ oa_json_parse(const char *json, int length, OaJsonNode *nodes, int capacity)
 	return problem;
 }
 
-/* The value of a member of an object, by a name in ASCII; NULL if none. */
+/*
+ * Return the value of an object's member, or NULL if the object does not have
+ * it. The name must be ASCII.
+ */
 const OaJsonNode *
 oa_json_member(const char *json, const OaJsonNode *nodes,
 			   const OaJsonNode *object, const char *name)

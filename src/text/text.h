@@ -1,7 +1,8 @@
 /*
  * text.h
- *		Text and its forms, without any state of the server: base64url, JSON,
- *		times, addresses, encodings, and which characters people may use.
+ *		Forms of text that do not depend on the server's state: base64url,
+ *		JSON, times, addresses, encodings, and the characters allowed in
+ *		names and ids.
  */
 #ifndef OA_TEXT_H
 #define OA_TEXT_H
@@ -9,7 +10,7 @@
 #include "overten_auth.h"
 #include "datatype/timestamp.h"
 
-/* base64url.c: tokens, as text */
+/* base64url.c: the text of a token */
 #define OA_TOKEN_MAX			(16 * 1024) /* real ones have 1 to 2 kB */
 #define OA_TOKEN_SEGMENTS		3
 #define OA_BASE64URL_DECODED(n) ((n) / 4 * 3 + 2)
@@ -29,8 +30,9 @@ extern int	oa_base64url_encode(const unsigned char *bytes, int length,
 								char *text);
 
 /*
- * strict_json.c: JSON that has only one reading.  The limits hold all that
- * Firebase can put into a token, whose custom claims have at most 1000 bytes.
+ * strict_json.c: JSON that can be read in only one way.  The limits leave room
+ * for everything that Firebase can put into a token; its custom claims have at
+ * most 1000 bytes.
  */
 #define OA_JSON_DEPTH_MAX		512
 #define OA_JSON_MEMBERS_MAX		256
@@ -44,9 +46,10 @@ typedef enum OaJsonType
 
 typedef struct OaJsonNode
 {
-	int			start;			/* in the text; of a string, its first byte */
-	int			length;			/* in the text; of a string, without quotes */
-	int			next;			/* the node after this and all it holds */
+	int			start;			/* offset; of a string, of its first byte */
+	int			length;			/* in bytes; of a string, without quotes */
+	int			next;			/* index of the node after this and its
+								 * contents */
 	uint32		hash;			/* of a member's name */
 	uint8		type;			/* an OaJsonType */
 	bool		escaped;		/* a string with escape sequences */
@@ -63,7 +66,7 @@ extern const OaJsonNode *oa_json_member(const char *json,
 										const char *name);
 extern double oa_json_number(const char *json, const OaJsonNode *node);
 
-/* json_string.c: the strings in it */
+/* json_string.c: JSON strings */
 extern int	oa_utf8_length(const unsigned char *at, const unsigned char *end);
 extern const char *oa_json_skip_string(const unsigned char **at,
 									   const unsigned char *end,
@@ -76,7 +79,7 @@ extern uint32 oa_json_hash(const char *json, const OaJsonNode *node);
 extern int	oa_json_unescape(const char *json, const OaJsonNode *node,
 							 char *out);
 
-/* encoding.c: between the server's encoding and UTF-8, without errors */
+/* encoding.c: between the server's encoding and UTF-8, without raising */
 extern char *oa_server_to_utf8(const char *bytes, int length,
 							   int *utf8_length);
 extern bool oa_utf8_to_server(const char **bytes, int *length);
@@ -86,7 +89,7 @@ extern text *oa_json_to_text(const char *json, const OaJsonNode *node);
 /* rfc3339.c: times */
 extern bool oa_parse_time(const char *time_text, TimestampTz *time);
 
-/* text_rules.c: which characters the text of people may have */
+/* text_rules.c: the characters allowed in names and user ids */
 typedef enum OaTextRule
 {
 	OA_TEXT_GOOD,
@@ -102,14 +105,14 @@ typedef enum OaTextRule
 extern OaTextRule oa_check_name_characters(const char *utf8, int length);
 extern OaTextRule oa_check_uid_characters(const char *utf8, int length);
 
-/* Where a request comes from. */
+/* The address that a request comes from. */
 typedef struct OaClientAddr
 {
-	uint8		family;			/* 4 or 6; 0 if it is not known */
+	uint8		family;			/* 4, 6, or 0 if unknown */
 	uint8		bytes[8];		/* an IPv4 address, or the first half of IPv6 */
 } OaClientAddr;
 
-/* client_addr_text.c: as text, and in full */
+/* client_addr_text.c: parsing such addresses */
 extern void oa_set_ipv4(OaClientAddr *addr, const void *bytes);
 extern void oa_set_ipv6(OaClientAddr *addr, const void *bytes);
 extern bool oa_find_from_right(const char *list, int n, const char **start,

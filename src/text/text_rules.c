@@ -1,19 +1,19 @@
 /*
  * text_rules.c
- *		Which characters the text of people may have, in names and user ids.
+ *		Which characters are allowed in names and user ids.
  *
- * A name is shown to people, so it must have something to see and must not
- * change how the text around it is shown.  We sort the code points of Unicode
- * into three kinds:
+ * People see names, so a name must have something visible, and must not change
+ * how the text around it is shown.  We sort the code points of Unicode into
+ * three kinds:
  *
  * - forbidden: control characters (C0, DEL, C1, and the line and paragraph
  *   separators), bidirectional controls, tag characters and noncharacters;
- * - invisible: spaces, and what Unicode calls default-ignorable.  Joiners and
- *   variation selectors are needed within words of many languages and within
- *   emoji, so they are allowed beside something visible;
+ * - invisible: spaces, and what Unicode calls default-ignorable.  Many
+ *   languages need joiners and variation selectors within words, and so do
+ *   emoji, so we allow them beside something visible;
  * - visible: the rest.  Which code points are assigned depends on the version
- *   of Unicode, and private ones mean something where they are used, so we
- *   take both for visible.
+ *   of Unicode, and private ones have a meaning where they are used, so we
+ *   count both as visible.
  *
  * Tag characters spell the flags of England, Scotland and Wales; they are
  * allowed in a flag of that form (Unicode Technical Standard 51, ED-14a).
@@ -34,7 +34,7 @@ typedef struct CodePoints
 	uint32		last;
 } CodePoints;
 
-/* In the order of code points. */
+/* Each of these lists is in the order of code points. */
 static const CodePoints controls[] = {
 	{0x0000, 0x001f}, {0x007f, 0x009f}, {0x2028, 0x2029},
 };
@@ -47,12 +47,12 @@ static const CodePoints tags[] = {
 	{0xe0000, CANCEL_TAG},
 };
 
-/* Apart from the last two of each plane. */
+/* The last two code points of each plane are noncharacters, too. */
 static const CodePoints noncharacters[] = {
 	{0xfdd0, 0xfdef},
 };
 
-/* The spaces, the default-ignorable ones, and some that are drawn as blanks. */
+/* Spaces, default-ignorable characters, and some that are drawn as blanks. */
 static const CodePoints invisible[] = {
 	{0x0020, 0x0020}, {0x00a0, 0x00a0}, {0x00ad, 0x00ad}, {0x034f, 0x034f},
 	{0x115f, 0x1160}, {0x1680, 0x1680}, {0x17b4, 0x17b5}, {0x180b, 0x180f},
@@ -80,14 +80,14 @@ is_noncharacter(uint32 c)
 	return (c & 0xfffe) == 0xfffe || IS_AMONG(c, noncharacters);
 }
 
-/* A digit or a small letter among the tag characters. */
+/* Is this a tag character for a digit or a lower-case letter? */
 static bool
 is_flag_tag(uint32 c)
 {
 	return (c >= 0xe0030 && c <= 0xe0039) || (c >= 0xe0061 && c <= 0xe007a);
 }
 
-/* The character here, of so many bytes. */
+/* Decode the character here, which has "length" bytes. */
 static uint32
 code_point(const unsigned char *at, int length)
 {
@@ -100,15 +100,15 @@ code_point(const unsigned char *at, int length)
 }
 
 /*
- * The number of bytes of the tags that end a flag, if a flag begins here, or 0.
- * "at" is behind the black flag.
+ * If a flag begins here, return the number of bytes of its tags, or else 0.
+ * "at" points behind the black flag.
  */
 static int
 flag_length(const unsigned char *at, const unsigned char *end)
 {
 	const unsigned char *start = at;
 
-	/* All tag characters have 4 bytes. */
+	/* Each tag character has 4 bytes. */
 	for (int tag_count = 0; end - at >= 4 && tag_count <= FLAG_TAGS_MAX;
 		 tag_count++, at += 4)
 	{
@@ -122,7 +122,7 @@ flag_length(const unsigned char *at, const unsigned char *end)
 	return 0;
 }
 
-/* The rule that forbids a character, or OA_TEXT_GOOD. */
+/* Return the rule that forbids a character, or OA_TEXT_GOOD. */
 static OaTextRule
 check_character(uint32 c)
 {
@@ -135,7 +135,7 @@ check_character(uint32 c)
 	return OA_TEXT_GOOD;
 }
 
-/* What is to be known of the characters of a text. */
+/* What the rules ask about a whole text. */
 typedef struct Characters
 {
 	bool		any_visible;
@@ -143,7 +143,7 @@ typedef struct Characters
 	bool		last_visible;
 } Characters;
 
-/* Go through a text.  Returns the first rule that one of its characters breaks. */
+/* Scan a text.  Returns the first rule that one of its characters breaks. */
 static OaTextRule
 look_through(const char *utf8, int length, Characters *characters)
 {
@@ -175,7 +175,7 @@ look_through(const char *utf8, int length, Characters *characters)
 	return OA_TEXT_GOOD;
 }
 
-/* The rule that the characters of a name break, or OA_TEXT_GOOD. */
+/* Return the rule that a name's characters break, or OA_TEXT_GOOD. */
 OaTextRule
 oa_check_name_characters(const char *utf8, int length)
 {
@@ -188,8 +188,8 @@ oa_check_name_characters(const char *utf8, int length)
 }
 
 /*
- * The same for a user id.  It is compared byte for byte, so that what nobody
- * sees at its ends would make it another's.
+ * Likewise for a user id.  User ids are compared byte for byte, so an
+ * invisible character at an end would make two ids that look the same differ.
  */
 OaTextRule
 oa_check_uid_characters(const char *utf8, int length)

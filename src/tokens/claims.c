@@ -1,13 +1,13 @@
 /*
  * claims.c
- *		The claims of a token as jsonb.
+ *		Converts the claims of a token to jsonb.
  *
- * Text that the database's encoding has no characters for is reported to the
- * caller, who refuses the token: a replacement character could make one person
- * out of two.
+ * If the database's encoding lacks a character of a claim, we tell the caller,
+ * which refuses the token: a replacement character could turn two different
+ * people into one.
  *
- * The claims are made from the bytes that were signed, through the tape of
- * strict_json.c; a text that libjwt writes again would have other numbers.
+ * We convert the bytes that were signed, through the tape of strict_json.c.
+ * libjwt's text of them would have other numbers.
  */
 #include "postgres.h"
 
@@ -20,16 +20,19 @@
 #include "text/text.h"
 #include "tokens/token.h"
 
-/* A walk over the tape, which builds a value. */
+/* The state while we walk over the tape and build a value. */
 typedef struct Builder
 {
 	const char *json;
 	const OaJsonNode *nodes;
 	JsonbParseState *state;
-	JsonbValue *result;			/* when the walk has come to its end */
+	JsonbValue *result;			/* set at the end of the walk */
 } Builder;
 
-/* A string or a name.  False if the server's encoding cannot hold it. */
+/*
+ * Convert a string or a name.  Returns false if the server's encoding cannot
+ * hold it.
+ */
 static bool
 make_string(const Builder *builder, const OaJsonNode *node,
 			JsonbValue *result)
@@ -61,7 +64,7 @@ make_number(const Builder *builder, const OaJsonNode *node,
 
 	result->type = jbvNumeric;
 
-	/* Most are integers, and the parser has seen that they fit. */
+	/* Most numbers are integers, and the parser has checked their range. */
 	if (strspn(text, "-0123456789") == node->length)
 	{
 		result->val.numeric = int64_to_numeric(strtoll(text, NULL, 10));
@@ -75,7 +78,7 @@ make_number(const Builder *builder, const OaJsonNode *node,
 											Int32GetDatum(-1)));
 }
 
-/* Push a value that holds no others.  False as above. */
+/* Push a scalar.  Returns false as above. */
 static bool
 push_scalar(Builder *builder, const OaJsonNode *node, JsonbIteratorToken token)
 {
@@ -103,9 +106,9 @@ push_scalar(Builder *builder, const OaJsonNode *node, JsonbIteratorToken token)
 }
 
 /*
- * Put the members of an object into the order that jsonb keeps them in,
- * shorter names first; given to it so, it need not sort them by itself, at
- * several times the cost.  Names with escape sequences may come out of order.
+ * Sort the members of an object into jsonb's own order, shorter names first.
+ * Otherwise jsonb would sort them, at several times the cost.  Names with
+ * escape sequences may come out of order; jsonb then sorts them.
  */
 static void
 sort_members(const Builder *builder, const OaJsonNode *object,
@@ -137,7 +140,7 @@ sort_members(const Builder *builder, const OaJsonNode *object,
 static bool push_value(Builder *builder, const OaJsonNode *node,
 					   JsonbIteratorToken token);
 
-/* Push an object or an array with all that it holds.  False as above. */
+/* Push an object or an array with its contents.  Returns false as above. */
 static bool
 push_container(Builder *builder, const OaJsonNode *container)
 {
@@ -150,7 +153,7 @@ push_container(Builder *builder, const OaJsonNode *container)
 		pushJsonbValue(&builder->state, WJB_BEGIN_OBJECT, NULL);
 		for (int i = 0; i < container->count; i++)
 		{
-			/* sort_members() has filled in as many as there are. */
+			/* sort_members() has set one element for each member. */
 			/* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage) */
 			if (!push_scalar(builder, names[i], WJB_KEY) ||
 				!push_value(builder, names[i] + 1, WJB_VALUE))
@@ -173,9 +176,7 @@ push_container(Builder *builder, const OaJsonNode *container)
 	return true;
 }
 
-/*
- * Push any value.  The parser's limit of depth is the limit of the recursion.
- */
+/* Push any value.  The parser limits the depth, and so the recursion. */
 static bool
 push_value(Builder *builder, const OaJsonNode *node, JsonbIteratorToken token)
 {
@@ -184,7 +185,10 @@ push_value(Builder *builder, const OaJsonNode *node, JsonbIteratorToken token)
 	return push_scalar(builder, node, token);
 }
 
-/* The object of a tape as jsonb; NULL if it holds text that cannot be. */
+/*
+ * Convert the object of a tape to jsonb.  Returns NULL if the server's
+ * encoding cannot hold some text in it.
+ */
 Jsonb	   *
 oa_json_to_jsonb(const char *json, const OaJsonNode *nodes)
 {

@@ -1,15 +1,16 @@
 /*
  * firebase_token.c
- *		From the text of a Firebase ID token to whom it is about.
+ *		Verifies a Firebase ID token, and returns whom it is about.
  *
- *	token -> size -> SHA-256 -> cache -> form (token_reader.c) -> rules
- *		  (token_rules.c) -> signature (key_ring.c) -> expiry -> row
+ * 	token -> size -> SHA-256 -> cache -> form (token_reader.c) -> rules
+ * 		  (token_rules.c) -> signature (key_ring.c) -> expiry -> row
  *
- * A refusal says which rule is broken, in a constant sentence.  It never holds
- * a part of the token, and its statement does not reach the log.
+ * If we refuse a token, a constant sentence says which rule it breaks.  The
+ * message never holds a part of the token, and the statement is not logged.
  *
- * A good token is cached under its SHA-256, by the protocol of cache.c; what
- * depends on the clock or on a setting is looked at again on every use.
+ * We cache a good token under its SHA-256, by the protocol of cache.c.  We
+ * check everything that depends on the clock or on a setting again at each
+ * use.
  */
 #include "postgres.h"
 
@@ -41,15 +42,14 @@ enum
 	RESULT_ISSUED_AT, RESULT_EXPIRES_AT, RESULT_CLAIMS, RESULT_COLUMNS
 };
 
-/* What is cached of a token that was good when it was checked. */
+/* What we cache for a token that was good when we checked it. */
 typedef struct AcceptedToken
 {
 	TimestampTz expires_at;
 	TimestampTz not_before;
 	TimestampTz key_expires_at;
-	char		project_id[OA_FIREBASE_ID_MAX + 1]; /* the settings that it
-													 * was */
-	char		tenant[OA_FIREBASE_ID_MAX + 1]; /* checked with */
+	char		project_id[OA_FIREBASE_ID_MAX + 1]; /* the settings that we */
+	char		tenant[OA_FIREBASE_ID_MAX + 1]; /* checked it with */
 	Size		length;			/* of the row */
 	HeapTupleHeaderData row;	/* the result; continues to that length */
 } AcceptedToken;
@@ -59,7 +59,7 @@ static OaCache *tokens_cache;
 
 PG_FUNCTION_INFO_V1(overten_verify_firebase_jwt);
 
-/* Set up, once per backend, what outlives the calls. */
+/* Create the cache and the result's row type, once per backend. */
 static void
 prepare(void)
 {
@@ -85,8 +85,8 @@ prepare(void)
 }
 
 /*
- * Fill in a text column from a string; NULL if there is none, or it is
- * something else.  False if the server's encoding cannot hold it.
+ * Set a text column from a string.  The column is NULL if the claim is missing
+ * or not a string.  Returns false if the server's encoding cannot hold it.
  */
 static bool
 set_text(const OaToken *token, const OaJsonNode *node, Datum *value, bool *null)
@@ -103,7 +103,7 @@ set_text(const OaToken *token, const OaJsonNode *node, Datum *value, bool *null)
 	return true;
 }
 
-/* Fill in a time column from a claim that check_times() has accepted. */
+/* Set a time column from a claim that check_times() has accepted. */
 static void
 set_time(const OaToken *token, const char *name, Datum *value, bool *null)
 {
@@ -114,7 +114,10 @@ set_time(const OaToken *token, const char *name, Datum *value, bool *null)
 	*value = TimestampTzGetDatum(time);
 }
 
-/* The function's result; NULL if the server's encoding cannot hold it. */
+/*
+ * Make the function's result.  Returns NULL if the server's encoding cannot
+ * hold it.
+ */
 static HeapTuple
 make_row(const OaToken *token)
 {
@@ -154,7 +157,7 @@ make_row(const OaToken *token)
 	return heap_form_tuple(result_descriptor, values, nulls);
 }
 
-/* Give a copy of a result to the caller. */
+/* Give the caller a copy of a result. */
 static OaTokenStatus
 accept(OaIdentity *identity, const HeapTupleHeaderData *row, Size length)
 {
@@ -168,15 +171,20 @@ accept(OaIdentity *identity, const HeapTupleHeaderData *row, Size length)
 	return OA_TOKEN_GOOD;
 }
 
-/* Has a good token expired?  Looked at last, and on every use. */
+/* Has a good token expired?  We check this last, and at each use. */
 static bool
 has_expired(TimestampTz expires_at, TimestampTz now)
 {
-	/* Firebase: exp is in the future.  RFC 7519 4.1.4: not on it either. */
+	/*
+	 * Firebase: exp is in the future.  RFC 7519 4.1.4: "on or after" has
+	 * expired.
+	 */
 	return expires_at + oa_skew() <= now;
 }
 
-/* Cache a good token, unless it rests on a key that may be rolled back. */
+/*
+ * Cache a good token, unless a rollback could remove the key that signed it.
+ */
 static void
 remember(const OaToken *token, HeapTuple row, const uint8 *digest)
 {
@@ -200,7 +208,7 @@ remember(const OaToken *token, HeapTuple row, const uint8 *digest)
 				   oa_key_ring_as_of(), nothing);
 }
 
-/* Judge a token that has been opened. */
+/* Check a token whose form is right, and set the result. */
 static OaTokenStatus
 judge(OaToken *token, const uint8 *digest, OaIdentity *identity)
 {
@@ -239,13 +247,13 @@ check_token(const char *text, int length, TimestampTz now,
 }
 
 /*
- * Can nothing be verified at all, whatever the token?  A token that is cached
- * had its key; else the keys are looked at.
+ * Is it impossible to verify any token at the moment?  A cached token had a
+ * key; for other tokens we check that there is one.
  */
 static bool
 is_unavailable(bool cached, TimestampTz now, OaIdentity *identity)
 {
-	/* Else an empty aud would match. */
+	/* Without this check, an empty aud would match. */
 	if (oa_firebase_project_id[0] == '\0')
 	{
 		identity->detail = "No Firebase project is configured.";
@@ -268,8 +276,8 @@ is_unavailable(bool cached, TimestampTz now, OaIdentity *identity)
 }
 
 /*
- * Verify a token and say who it is about.  Refusals do not raise; what is
- * returned in *identity is described at its type.
+ * Verify a token, and return whom it is about.  Does not raise if it refuses
+ * the token.  See OaIdentity for what *identity holds afterwards.
  */
 OaTokenStatus
 oa_verify_token(const char *token, int length, OaIdentity *identity)
@@ -303,7 +311,7 @@ oa_verify_token(const char *token, int length, OaIdentity *identity)
 	return accept(identity, &accepted->row, accepted->length);
 }
 
-/* Raise what oa_verify_token() has said of a token that is not good. */
+/* Raise the error for a token that oa_verify_token() did not accept. */
 static void
 report(OaTokenStatus status, const OaIdentity *identity)
 {
@@ -326,8 +334,9 @@ report(OaTokenStatus status, const OaIdentity *identity)
 /*
  * overten_verify_firebase_jwt(token text) returns overten_auth.verified_token
  *
- * Raises 28OA1 if the token is good but has expired, 28000 for any other
- * refusal, 55000 if no project or no signing keys are configured.
+ * Raises 28OA1 if the token is good except that it has expired, 28000 for any
+ * other refusal, and 55000 if tokens cannot be verified, because there is no
+ * project or no signing key, or on a standby.
  */
 Datum
 overten_verify_firebase_jwt(PG_FUNCTION_ARGS)
@@ -338,12 +347,15 @@ overten_verify_firebase_jwt(PG_FUNCTION_ARGS)
 	OaIdentity	identity;
 	OaTokenStatus status;
 
-	/* STRICT keeps NULL away, but not from a declaration without it. */
+	/*
+	 * STRICT rules out NULL, but somebody may declare the function without
+	 * it.
+	 */
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
 	oa_secrecy_begin(&secrecy);
 
-	/* Looked at before detoasting: one of 1 GB is not even read. */
+	/* Check the size before detoasting, so that we do not even read 1 GB. */
 	if (toast_raw_datum_size(argument) > OA_TOKEN_MAX + VARHDRSZ)
 		status = oa_verify_token(NULL, OA_TOKEN_MAX + 1, &identity);
 	else

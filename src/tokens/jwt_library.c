@@ -1,17 +1,17 @@
 /*
  * jwt_library.c
- *		Opens libjwt, which decodes tokens, and keeps it away from the server.
+ *		Opens libjwt, which decodes tokens, and isolates it from the server.
  *
- * libjwt must not be linked.  It calls json_object() of libjansson, the server
- * exports its SQL function under that name, and the server's symbols come
- * first: the first token would kill the backend, and with it the server.  So
- * it is opened when it is first needed, with RTLD_DEEPBIND, by which it and
- * what it depends on find each other's symbols before the server's.  That
- * holds only if libjansson comes into the process by this door: a copy that
- * somebody else has loaded is already bound, so then this file refuses.
+ * We must not link libjwt.  It calls json_object() of libjansson; the server
+ * exports its SQL function under the same name, and the server's symbols come
+ * first.  So the first token would crash the backend, and with it the server.
+ * Instead we open libjwt when we first need it, with RTLD_DEEPBIND, so that it
+ * and its dependencies find each other's symbols before the server's.  That
+ * works only if libjansson is loaded this way.  If somebody else has loaded a
+ * copy, its symbols are already bound, and we refuse to open libjwt.
  *
- * No key is ever given to libjwt.  It would let the token choose how it is to
- * be checked; that is token_rules.c's and key_ring.c's to decide.
+ * We never give a key to libjwt, because it would let the token choose how it
+ * is checked; token_rules.c and key_ring.c decide that.
  */
 #include "postgres.h"
 
@@ -20,10 +20,10 @@
 
 #include "tokens/token.h"
 
-/* Debian 12's libjwt 1.10 and the 1.17 of later releases, by their sonames. */
+/* The sonames of libjwt 1.10 (Debian 12) and of 1.17 (later releases). */
 static const char *const library_names[] = {"libjwt.so.0", "libjwt.so.2"};
 
-/* The library that libjwt must bring along itself. */
+/* The library that libjwt must load itself. */
 #define JANSSON "libjansson.so.4"
 
 static struct
@@ -49,7 +49,7 @@ jansson_is_loaded(void)
 	return true;
 }
 
-/* A function of libjwt; raises 55000 if it has none of this name. */
+/* Look up a function of libjwt.  Raises 55000 if libjwt does not have it. */
 static void *
 find_function(void *handle, const char *name)
 {
@@ -67,8 +67,8 @@ find_function(void *handle, const char *name)
 }
 
 /*
- * Open libjwt unless it is open.  Raises 58P01 if it is not installed, 55000
- * if it is not usable in this process.
+ * Open libjwt unless it is open.  Raises 58P01 if it is not installed, and
+ * 55000 if we cannot use it in this process.
  */
 void
 oa_jwt_library_open(void)
@@ -102,9 +102,10 @@ oa_jwt_library_open(void)
 }
 
 /*
- * Decode a token, without looking at its signature; NULL if libjwt cannot.
- * The result is malloc'ed: nothing may raise before oa_jwt_free().  The token
- * must be in the form of base64url.c, and its JSON in that of strict_json.c.
+ * Decode a token, without checking its signature.  Returns NULL if libjwt
+ * cannot decode it.  The result is malloc'ed, so the caller must not raise
+ * before oa_jwt_free(). base64url.c must have accepted the token, and
+ * strict_json.c its JSON.
  */
 OaJwt	   *
 oa_jwt_decode(const char *token)
@@ -122,14 +123,14 @@ oa_jwt_free(OaJwt *jwt)
 	library.free(jwt);
 }
 
-/* A string of the header; NULL if it has none of this name.  Dies with "jwt". */
+/* Return a string of the header, or NULL.  It is freed with "jwt". */
 const char *
 oa_jwt_header(OaJwt *jwt, const char *name)
 {
 	return library.get_header(jwt, name);
 }
 
-/* A string among the claims; NULL if there is none.  Dies with "jwt". */
+/* Return a string claim, or NULL.  It is freed with "jwt". */
 const char *
 oa_jwt_claim(OaJwt *jwt, const char *name)
 {

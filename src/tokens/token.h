@@ -1,7 +1,7 @@
 /*
  * token.h
- *		A token taken apart, decoded and checked, for the files of this
- *		directory.
+ *		A token that has been split, decoded and checked, for the files of
+ *		this directory.
  */
 #ifndef OA_TOKEN_H
 #define OA_TOKEN_H
@@ -11,11 +11,11 @@
 #include "tokens/tokens.h"
 #include "utils/jsonb.h"
 
-/* claims.c: what a token says, as jsonb */
+/* claims.c: the claims as jsonb */
 extern Jsonb *oa_json_to_jsonb(const char *json,
 							   const OaJsonNode *nodes);
 
-/* jwt_library.c: libjwt, opened when it is first needed */
+/* jwt_library.c: libjwt, opened when we first need it */
 typedef struct jwt OaJwt;
 
 extern void oa_jwt_library_open(void);
@@ -24,7 +24,7 @@ extern void oa_jwt_free(OaJwt *jwt);
 extern const char *oa_jwt_header(OaJwt *jwt, const char *name);
 extern const char *oa_jwt_claim(OaJwt *jwt, const char *name);
 
-/* token_reader.c: a token, taken apart */
+/* token_reader.c: a token, split into its parts */
 typedef struct OaTokenJson
 {
 	const char *text;
@@ -34,23 +34,23 @@ typedef struct OaTokenJson
 typedef struct OaToken
 {
 	const char *text;
-	int			signed_length;	/* of the first two segments and their dot */
-	OaTokenSegment header_segment;	/* as it came */
+	int			signed_length;	/* the first two segments and their dot */
+	OaTokenSegment header_segment;	/* as the client sent it */
 	OaTokenJson header;
 	OaTokenJson payload;
 	unsigned char *signature;
 	int			signature_length;
-	const char *alg;			/* what libjwt makes of it, each NULL if it is */
-	const char *kid;			/* no string */
+	const char *alg;			/* these five as libjwt decodes them; NULL if */
+	const char *kid;			/* not a string */
 	const char *aud;
 	const char *iss;
 	const char *sub;
 
-	TimestampTz now;			/* the time that it is looked at */
+	TimestampTz now;			/* when we check it */
 	TimestampTz expires_at;
 	TimestampTz not_before;		/* the latest of iat, auth_time and nbf */
-	OaSigningKey *key;			/* that it names */
-	const char *detail;			/* why it is refused: a constant sentence */
+	OaSigningKey *key;			/* the signing key that it names */
+	const char *detail;			/* why we refuse it: a constant sentence */
 } OaToken;
 
 extern bool oa_open_token(OaToken *token, const char *text, int length);
@@ -64,7 +64,7 @@ extern const OaJsonNode *oa_firebase_claim(const OaToken *token,
 extern bool oa_token_time(const OaToken *token, const OaJsonNode *node,
 						  TimestampTz *time);
 
-/* token_decoder.c: what libjwt makes of it */
+/* token_decoder.c: the claims as libjwt decodes them */
 extern bool oa_decode_token(OaToken *token);
 
 /* token_rules.c: the rules of Firebase ID tokens */

@@ -1,45 +1,47 @@
 /*
  * token_decoder.c
- *		What libjwt makes of a token: its alg, kid, aud, iss and sub.
+ *		Has libjwt decode a token: its alg, kid, aud, iss and sub.
  *
- * libjwt decodes what decides whose token it is, after the strict readers have
- * found the form of all of the token good.  It is given the header as it came,
- * and a payload that holds those claims alone, byte for byte as they stand in
- * the token: it takes about as long for all of a payload as the check of the
- * signature takes, and has no safe way to give the rest (it reads a number in
- * quotes as 0).  It gets no key and no signature.
+ * libjwt decodes the parts that decide whose token it is, after our strict
+ * parsers have accepted the form of the whole token.  We give libjwt the
+ * header unchanged, and a payload that holds those claims alone, byte for byte
+ * as they are in the token.  Decoding a whole payload takes libjwt about as
+ * long as checking a signature, and libjwt has no safe way to return the other
+ * claims (it reads a number in quotes as 0). libjwt gets no key and no
+ * signature.
  *
- * Header, aud and iss are the same in token after token; only sub is not.  So
- * what libjwt has made of the last few of those is kept, with the bytes that
- * it was given.  Where they come again, all of them and byte for byte, it is
- * given sub alone, under a header that asks for nothing.  What is kept says
- * only how bytes decode: all rules are applied to it for each token, and it
- * depends on no setting, key or clock.
+ * Many tokens have the same header, aud and iss; only sub differs.  So we keep
+ * libjwt's results for the last few of those, together with the bytes that it
+ * was given.  If exactly the same bytes come again, we give libjwt only sub,
+ * under a header that asks for nothing.  What we keep only says how bytes are
+ * decoded.  We apply every rule to it again for each token, and it does not
+ * depend on any setting, key or clock.
  *
- * The strings are copied and libjwt's objects freed before this returns.  The
- * copies are good until the next token.
+ * We copy the strings, and free libjwt's objects before we return.  The copies
+ * are valid until the next token.
  */
 #include "postgres.h"
 
 #include "text/text.h"
 #include "tokens/token.h"
 
-/* As many headers as Google publishes keys at a time. */
+/* Google publishes this many keys at a time, so there are as many headers. */
 #define KEPT_MAX 4
 
-/* {"alg":"none"}: libjwt, which is to check nothing, wants an alg. */
+/* {"alg":"none"}: libjwt must check nothing, but it requires an alg. */
 #define EMPTY_HEADER "eyJhbGciOiJub25lIn0"
 
 /*
- * What was decoded of tokens that have header, aud and iss in common.  As all
- * is copied from one token, OA_TOKEN_MAX holds it; pages are used as needed.
+ * What libjwt has decoded for tokens with the same header, aud and iss.  All
+ * strings come from one token, so OA_TOKEN_MAX bytes are enough for them; the
+ * system allocates pages only as they are used.
  */
 typedef struct Common
 {
-	int			length;			/* of the bytes; 0 if there are none yet */
+	int			length;			/* of "bytes"; 0 if this entry is empty */
 	char		bytes[OA_TOKEN_MAX];	/* the header's segment and two claims */
 	char		strings[OA_TOKEN_MAX];
-	const char *alg;			/* in the strings, as those that follow */
+	const char *alg;			/* these point into "strings" */
 	const char *kid;
 	const char *aud;
 	const char *iss;
@@ -47,10 +49,10 @@ typedef struct Common
 
 static Common kept[KEPT_MAX];
 
-/* The one that gives way next. */
+/* The entry to replace next. */
 static int	oldest = 0;
 
-/* Add a claim that is a string to a JSON object, as it stands. */
+/* Append a string claim to a JSON object, unchanged. */
 static char *
 add_claim(const OaToken *token, const char *name, const char *object, char *to)
 {
@@ -69,7 +71,7 @@ add_claim(const OaToken *token, const char *name, const char *object, char *to)
 	return to + 1;
 }
 
-/* End a JSON object that claims were added to. */
+/* End a JSON object to which claims were added. */
 static char *
 end_object(const char *object, char *to)
 {
@@ -79,7 +81,10 @@ end_object(const char *object, char *to)
 	return to + 1;
 }
 
-/* Have libjwt decode a header's segment and a payload; NULL if it cannot. */
+/*
+ * Have libjwt decode a header's segment and a payload.  Returns NULL if it
+ * cannot.
+ */
 static OaJwt *
 decode(const char *header, int header_length, const char *payload,
 	   int payload_length)
@@ -96,7 +101,7 @@ decode(const char *header, int header_length, const char *payload,
 	return oa_jwt_decode(text);
 }
 
-/* Copy a string of libjwt's to where *to is, and step that behind it. */
+/* Copy a string of libjwt's to *to, and advance *to behind the copy. */
 static const char *
 copy(const char *string, char **to)
 {
@@ -111,7 +116,7 @@ copy(const char *string, char **to)
 	return result;
 }
 
-/* What was decoded of these bytes, or NULL. */
+/* Find the results for these bytes.  Returns NULL if we do not have them. */
 static const Common *
 find_kept(const char *bytes, int length)
 {
@@ -122,7 +127,7 @@ find_kept(const char *bytes, int length)
 	return NULL;
 }
 
-/* Keep what libjwt has made of these bytes. */
+/* Keep libjwt's results for these bytes. */
 static const Common *
 keep(OaJwt *jwt, const char *bytes, int length)
 {
@@ -140,8 +145,8 @@ keep(OaJwt *jwt, const char *bytes, int length)
 }
 
 /*
- * Fill in what libjwt makes of a token that the strict readers have read.
- * False if it refuses the header.  Raises as oa_jwt_library_open() does.
+ * Have libjwt decode a token that our strict parsers have accepted.  Returns
+ * false if libjwt rejects the header.  Raises as oa_jwt_library_open() does.
  */
 bool
 oa_decode_token(OaToken *token)

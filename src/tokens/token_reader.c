@@ -1,13 +1,13 @@
 /*
  * token_reader.c
- *		Takes a token apart: segments and JSON.
+ *		Splits a token into its segments, and parses their JSON.
  *
- * All of header and payload is decoded and parsed by this extension's strict
- * readers.  Only then is libjwt asked what it makes of those parts that decide
- * whose token it is (token_decoder.c).
+ * Our own strict parsers decode and parse the whole header and payload.  Only
+ * then do we ask libjwt to decode the parts that decide whose token it is
+ * (token_decoder.c).
  *
- * The JSON lies in memory that is kept for the next token, so only one token
- * can be open at a time; nothing runs meanwhile that could open another.
+ * The JSON is in memory that the next token overwrites, so only one token can
+ * be open at a time.  Nothing that runs meanwhile can open another one.
  */
 #include "postgres.h"
 
@@ -28,17 +28,17 @@ enum
 	SEGMENT_HEADER, SEGMENT_PAYLOAD, SEGMENT_SIGNATURE
 };
 
-/* What of the open token does not fit into it; pages are used as needed. */
+/*
+ * The parts of the open token that do not fit into OaToken.  The system
+ * allocates pages only as they are used.
+ */
 static struct
 {
 	char text[	OA_TOKEN_MAX];
 	OaJsonNode	nodes[OA_JSON_NODES(OA_TOKEN_MAX)];
 }			workspace;
 
-/*
- * Note why a token is refused.  Returns false, for the functions that say
- * whether it may go on.
- */
+/* Note why we refuse a token.  Returns false, so that checks can return it. */
 bool
 oa_refuse_token(OaToken *token, const char *detail)
 {
@@ -46,7 +46,7 @@ oa_refuse_token(OaToken *token, const char *detail)
 	return false;
 }
 
-/* A member of the header; NULL if there is none. */
+/* Find a member of the header.  Returns NULL if it is missing. */
 const OaJsonNode *
 oa_token_header(const OaToken *token, const char *name)
 {
@@ -54,7 +54,7 @@ oa_token_header(const OaToken *token, const char *name)
 						  token->header.nodes, name);
 }
 
-/* A claim; NULL if there is none. */
+/* Find a claim.  Returns NULL if it is missing. */
 const OaJsonNode *
 oa_token_claim(const OaToken *token, const char *name)
 {
@@ -62,7 +62,10 @@ oa_token_claim(const OaToken *token, const char *name)
 						  token->payload.nodes, name);
 }
 
-/* A member of the payload's "firebase" object, or NULL. */
+/*
+ * Find a member of the payload's "firebase" object.  Returns NULL if it is
+ * missing.
+ */
 const OaJsonNode *
 oa_firebase_claim(const OaToken *token, const char *name)
 {
@@ -75,8 +78,9 @@ oa_firebase_claim(const OaToken *token, const char *name)
 }
 
 /*
- * A NumericDate (RFC 7519 section 2: a JSON number, fractions allowed) as a
- * timestamp.  False if it is no number, or none that a timestamp can hold.
+ * Convert a NumericDate (RFC 7519 section 2: a JSON number, which may have a
+ * fraction) to a timestamp.  Returns false if it is not a number, or out of
+ * range.
  */
 bool
 oa_token_time(const OaToken *token, const OaJsonNode *node, TimestampTz *time)
@@ -94,8 +98,8 @@ oa_token_time(const OaToken *token, const OaJsonNode *node, TimestampTz *time)
 }
 
 /*
- * Decode a segment that must be a JSON object (RFC 7515 5.2) into the text and
- * the nodes given, and step both behind it.
+ * Decode a segment, which must be a JSON object (RFC 7515 section 5.2), into
+ * *text and *nodes, and advance both behind it.
  */
 static bool
 read_json_segment(OaToken *token, const OaTokenSegment *segment,
@@ -121,8 +125,8 @@ read_json_segment(OaToken *token, const OaTokenSegment *segment,
 }
 
 /*
- * Refuse a token without a signature (RFC 7515 appendix A.5), as the emulator of
- * Firebase makes them.
+ * Refuse a token without a signature (RFC 7515 appendix A.5).  The Firebase
+ * emulator makes such tokens.
  */
 static bool
 refuse_unsigned(OaToken *token)
@@ -135,10 +139,10 @@ refuse_unsigned(OaToken *token)
 }
 
 /*
- * Open a token: RFC 7515 sections 2, 3.1 and 5.2, RFC 7519 section 7.2.
+ * Open a token (RFC 7515 sections 2, 3.1 and 5.2, RFC 7519 section 7.2).
  *
- * True if it is in the form that they ask for.  The token is then open until
- * the next one is opened; "text" must stay where it is until then.
+ * Returns true if the form of the token follows these rules.  The token stays
+ * open until the next one is opened; the caller must keep "text" until then.
  */
 bool
 oa_open_token(OaToken *token, const char *text, int length)

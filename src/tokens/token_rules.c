@@ -2,14 +2,15 @@
  * token_rules.c
  *		The rules of Firebase ID tokens.
  *
- * They are those of Firebase's page "Verify ID tokens" (below: Firebase), with
- * the RFCs where it is silent, each in one place.  All but one are looked at
- * before the signature, the cheap ones first; only whether the token has
- * expired is left for afterwards, so that "expired" is never said of a token
- * that nobody signed.
+ * These are the rules of Firebase's page "Verify ID tokens" (called Firebase
+ * below), and those of the RFCs where that page says nothing.  Each rule is in
+ * one place.  We check all rules but one before the signature, the cheap ones
+ * first.  We check whether the token has expired after the signature, so that
+ * we never call a token expired that nobody has signed.
  *
- * A token of another Firebase project is signed with the very same keys: that
- * aud and iss name our project is the whole defence against it.
+ * Google signs the tokens of all Firebase projects with the same keys.  So the
+ * check that aud and iss name our project is the only thing that keeps out the
+ * tokens of other projects.
  */
 #include "postgres.h"
 
@@ -23,14 +24,14 @@
 
 #define ISSUER_PREFIX "https://securetoken.google.com/"
 
-/* Is a string of libjwt's there, and does it begin so? */
+/* Is libjwt's string not NULL, and does it begin with this prefix? */
 static bool
 begins_with(const char *string, const char *prefix)
 {
 	return string != NULL && strncmp(string, prefix, strlen(prefix)) == 0;
 }
 
-/* Is a string of libjwt's there, and is it this? */
+/* Is libjwt's string not NULL, and equal to this? */
 static bool
 equals(const char *string, const char *expected)
 {
@@ -38,8 +39,8 @@ equals(const char *string, const char *expected)
 }
 
 /*
- * Refuse what is another kind of token, by name.  The rules after this would
- * refuse each of them too, but leave whoever sent it to guess.
+ * Refuse other kinds of tokens, and name them.  The later rules would refuse
+ * them too, but the client would have to guess why.
  */
 static bool
 check_kind(OaToken *token)
@@ -65,9 +66,9 @@ check_kind(OaToken *token)
 }
 
 /*
- * The rules of the header.  "typ" is optional (RFC 7519 section 5.1); jku,
- * jwk, x5u, x5c and x5t are not looked at, for a token does not say whom to
- * trust (RFC 8725 section 3.10).
+ * Check the header. "typ" is optional (RFC 7519 section 5.1).  We ignore jku,
+ * jwk, x5u, x5c and x5t, because a token must not tell us whom to trust (RFC
+ * 8725 section 3.10).
  */
 static bool
 check_header(OaToken *token)
@@ -75,24 +76,30 @@ check_header(OaToken *token)
 	const OaJsonNode *alg = oa_token_header(token, "alg");
 	const OaJsonNode *kid = oa_token_header(token, "kid");
 
-	/* Firebase: "RS256".  RFC 8725 3.1: the verifier says so.  In the text */
+	/*
+	 * Firebase: "RS256".  RFC 8725 3.1: the verifier decides.  Check the text
+	 * ...
+	 */
 	if (alg == NULL || !oa_json_equals(token->header.text, alg, "RS256"))
 		return oa_refuse_token(token, "Its alg is not RS256.");
-	/* and as decoded: libjwt alone would take rs256, and HS256. */
+
+	/*
+	 * ... and the decoded value: libjwt alone would accept rs256, and HS256.
+	 */
 	if (!equals(token->alg, "RS256"))
 		return oa_refuse_token(token, "Its alg is not RS256.");
 
-	/* RFC 7515 4.1.11: we understand no extension. */
+	/* RFC 7515 4.1.11: we do not support any extension. */
 	if (oa_token_header(token, "crit") != NULL)
 		return oa_refuse_token(token, "It has a crit header.");
 
-	/* Firebase: it names one of the published keys. */
+	/* Firebase: kid names one of the published keys. */
 	if (kid == NULL || kid->type != OA_JSON_STRING || kid->length == 0)
 		return oa_refuse_token(token, "It has no kid.");
 	return true;
 }
 
-/* Is "aud" or "iss" our project, after a prefix? */
+/* Is "aud" or "iss" a prefix and then our project? */
 static bool
 names_project(const char *string, const char *prefix)
 {
@@ -100,7 +107,7 @@ names_project(const char *string, const char *prefix)
 		strcmp(string + strlen(prefix), oa_firebase_project_id) == 0;
 }
 
-/* The number of characters in well-formed UTF-8. */
+/* Count the characters of a string of well-formed UTF-8. */
 static int
 count_characters(const char *utf8)
 {
@@ -111,22 +118,24 @@ count_characters(const char *utf8)
 	return count;
 }
 
-/* The rules of the claims that say for whom and about whom the token is. */
+/* Check the claims that say for whom and about whom the token is. */
 static bool
 check_names(OaToken *token)
 {
 	const char *sub = token->sub;
 	int			characters;
 
-	/* Firebase: the project id. */
+	/* Firebase: aud is the project id. */
 	if (!names_project(token->aud, ""))
 		return oa_refuse_token(token, "Its aud is not the configured project.");
 
-	/* Firebase: "https://securetoken.google.com/<projectId>". */
+	/* Firebase: iss is "https://securetoken.google.com/<projectId>". */
 	if (!names_project(token->iss, ISSUER_PREFIX))
 		return oa_refuse_token(token, "Its iss is not that of the configured project.");
 
-	/* Firebase: a non-empty string; its SDKs: of at most 128 characters. */
+	/*
+	 * Firebase: sub is not empty.  Its SDKs: sub has at most 128 characters.
+	 */
 	characters = sub ? count_characters(sub) : 0;
 	if (characters < 1 || characters > OA_UID_MAX)
 		return oa_refuse_token(token, "Its sub is not a string of 1 to 128 characters.");
@@ -134,8 +143,8 @@ check_names(OaToken *token)
 }
 
 /*
- * The rule of the tenant.  Google has the SDKs compare it where they verify for
- * one; a tenant that is no string is none that could be meant.
+ * Check the tenant.  Google's SDKs compare it if they verify for a tenant.  A
+ * tenant that is not a string never matches.
  */
 static bool
 check_tenant(OaToken *token)
@@ -152,17 +161,14 @@ check_tenant(OaToken *token)
 		oa_refuse_token(token, "Its tenant is not the configured one.");
 }
 
-/*
- * How far the clock of whoever signed may be from ours, in the unit of
- * timestamps.
- */
+/* Return how far the signer's clock may differ from ours, in microseconds. */
 TimestampTz
 oa_skew(void)
 {
 	return oa_clock_skew * USECS_PER_SEC;
 }
 
-/* The rules of the claims that are times, but for whether exp has passed. */
+/* Check the claims that are times, except whether exp has passed. */
 static bool
 check_times(OaToken *token)
 {
@@ -172,9 +178,9 @@ check_times(OaToken *token)
 		const char *not_a_time;
 		const char *in_the_future;
 	}			past[] = {
-		/* Firebase: in the past. */
+		/* Firebase: iat is in the past. */
 		{"iat", "Its iat is not a time.", "Its iat is in the future."},
-		/* Firebase: in the past. */
+		/* Firebase: auth_time is in the past. */
 		{"auth_time", "Its auth_time is not a time.",
 		"Its auth_time is in the future."},
 		/* RFC 7519 4.1.5 */
@@ -182,7 +188,7 @@ check_times(OaToken *token)
 	};
 	const OaJsonNode *exp = oa_token_claim(token, "exp");
 
-	/* Firebase: in the future; RFC 7519 4.1.4: must be a number. */
+	/* Firebase: exp is in the future.  RFC 7519 4.1.4: it must be a number. */
 	if (exp == NULL || !oa_token_time(token, exp, &token->expires_at))
 		return oa_refuse_token(token, "Its exp is not a time.");
 
@@ -204,8 +210,8 @@ check_times(OaToken *token)
 }
 
 /*
- * Apply all rules but those that need the key and the one about expiry.
- * False, with a detail, if one is broken.
+ * Check all rules except the signature and expiry.  Returns false and sets the
+ * detail if the token breaks one.
  */
 bool
 oa_check_token(OaToken *token)
@@ -221,7 +227,7 @@ oa_check_signature(OaToken *token)
 	const char *kid = token->kid;
 	OaSigningKeyLookup lookup = OA_KEY_UNKNOWN;
 
-	/* Firebase: one of the published keys.  RFC 7515 4.1.4: case matters. */
+	/* Firebase: kid names a published key.  RFC 7515 4.1.4: case-sensitive. */
 	if (kid != NULL)
 		lookup = oa_find_signing_key(kid, token->now, &token->key);
 	if (lookup == OA_KEY_EXPIRED)
@@ -229,7 +235,7 @@ oa_check_signature(OaToken *token)
 	if (lookup != OA_KEY_FOUND)
 		return oa_refuse_token(token, "Its kid names no signing key.");
 
-	/* RFC 7515 5.2: over the bytes as they were received. */
+	/* RFC 7515 5.2: the signature covers the bytes as we received them. */
 	if (!oa_signature_is_good(token->key, token->text, token->signed_length,
 							  token->signature, token->signature_length))
 		return oa_refuse_token(token, "Its signature is wrong.");

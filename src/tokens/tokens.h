@@ -8,20 +8,20 @@
 #include "overten_auth.h"
 #include "access/htup.h"
 
-/* firebase_token.c: whom a token is about */
+/* firebase_token.c: verifying a token */
 typedef enum OaTokenStatus
 {
 	OA_TOKEN_GOOD,
-	OA_TOKEN_INVALID,			/* whatever the reason; the detail names it */
-	OA_TOKEN_EXPIRED,			/* and nothing else is wrong with it */
-	OA_TOKEN_UNAVAILABLE		/* nothing can be verified; see the hint */
+	OA_TOKEN_INVALID,			/* for any reason; the detail names it */
+	OA_TOKEN_EXPIRED,			/* but good otherwise */
+	OA_TOKEN_UNAVAILABLE		/* no token can be verified; see the hint */
 } OaTokenStatus;
 
 typedef struct OaIdentity
 {
 	HeapTupleHeader row;		/* of a good token: the function's result */
-	text	   *uid;			/* in it */
-	const char *detail;			/* of another: as in OaToken */
+	text	   *uid;			/* of a good token: points into row */
+	const char *detail;			/* of any other token: see OaToken */
 	const char *hint;
 } OaIdentity;
 

@@ -1,10 +1,10 @@
 /*
  * client_addr.c
- *		Where a request comes from, as the history of a key keeps it.
+ *		The address that a request comes from, as a key's history stores it.
  *
- * An IPv6 address is cut to its first 64 bits: the rest is for the customer to
- * vary at will, and says nothing about who it is.  An IPv4 address in IPv6's
- * clothes is an IPv4 address.
+ * We cut an IPv6 address to its first 64 bits: a customer can vary the rest at
+ * will, and it does not say who the customer is.  We store an IPv4-mapped
+ * address as IPv4.
  */
 #include "postgres.h"
 
@@ -17,7 +17,10 @@
 #include "text/text.h"
 #include "usage/usage.h"
 
-/* The address of the session's client; none for a Unix-domain socket. */
+/*
+ * Return the address of the session's client.  It is unknown for a Unix-domain
+ * socket.
+ */
 const OaClientAddr *
 oa_session_client_addr(void)
 {
@@ -37,7 +40,7 @@ oa_session_client_addr(void)
 	return &addr;
 }
 
-/* An address as a value of type inet. */
+/* Convert an address to a value of type inet. */
 Datum
 oa_client_addr_datum(const OaClientAddr *addr)
 {

@@ -2,9 +2,9 @@
  * event_counts.c
  *		Counts events for the statistics view, in shared memory.
  *
- * Each process counts in a stripe of its own, if there are enough, so that
- * sessions on several processors do not fight over a cache line.  A reader
- * sums the stripes.
+ * Each process counts in a stripe of its own, if there are enough stripes, so
+ * that sessions on several processors do not contend for a cache line.  A
+ * reader adds up the stripes.
  */
 #include "postgres.h"
 
@@ -24,7 +24,7 @@ typedef union Stripe
 
 static Stripe *stripes = NULL;
 
-/* Reserve the memory.  Called by the postmaster's shmem_request_hook. */
+/* Reserve shared memory.  Called by the postmaster's shmem_request_hook. */
 void
 oa_event_counts_shmem_request(void)
 {
@@ -32,8 +32,8 @@ oa_event_counts_shmem_request(void)
 }
 
 /*
- * Attach to the memory, and fill it in if this process is the first.  Called by
- * each process's shmem_startup_hook, with AddinShmemInitLock held.
+ * Attach to shared memory, and initialize it if this process is the first.
+ * Called by each process's shmem_startup_hook, with AddinShmemInitLock held.
  */
 void
 oa_event_counts_shmem_init(void)
@@ -49,7 +49,7 @@ oa_event_counts_shmem_init(void)
 			pg_atomic_init_u64(&stripes[i].counts[event], 0);
 }
 
-/* Count an event; nothing happens without shared memory. */
+/* Count an event.  Does nothing without shared memory. */
 void
 oa_count_event(OaEvent event)
 {
@@ -58,7 +58,7 @@ oa_count_event(OaEvent event)
 								1);
 }
 
-/* How often an event has happened since the server was started. */
+/* Return how often an event has happened since the server started. */
 uint64
 oa_event_count(OaEvent event)
 {

@@ -10,7 +10,7 @@
 
 PG_FUNCTION_INFO_V1(overten_flush_usage);
 
-/* Raise 55000 for a flush that failed. */
+/* Raise 55000 because the flush failed. */
 static void
 report_failure(OaDatabase *database)
 {
@@ -28,9 +28,9 @@ report_failure(OaDatabase *database)
 /*
  * overten_flush_usage() returns void
  *
- * Returns when all uses that were counted before are in the tables, at once
- * where they are not counted in shared memory.  Raises 55000 on a standby, if
- * the flush fails, or if it is not done in 30 seconds.
+ * Returns when all uses that were counted before the call are in the tables.
+ * If uses are not counted in shared memory, that is at once.  Raises 55000 on
+ * a standby, if the flush fails, or if it takes longer than 30 seconds.
  */
 Datum
 overten_flush_usage(PG_FUNCTION_ARGS)

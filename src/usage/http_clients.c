@@ -1,12 +1,12 @@
 /*
  * http_clients.c
- *		Notices when the addresses that HTTP requests come from say nothing.
+ *		Notices when the client addresses of HTTP requests are meaningless.
  *
- * Behind a proxy on the same machine the HTTP layer sees 127.0.0.1 for every
- * client, unless overten_auth.trust_forwarded_for tells where the client's
- * address is.  The history and its anomalies are then worth little, and nobody
- * would notice.  So if the first uses of a database over HTTP all come from
- * the machine itself, that is logged, once.
+ * Behind a proxy on the same machine, the HTTP layer sees 127.0.0.1 for every
+ * client, unless overten_auth.trust_forwarded_for says where to find the
+ * client's address.  The history and its anomalies are then of little use, and
+ * nobody would notice.  So if the first uses of a database over HTTP all come
+ * from the machine itself, we log that once.
  */
 #include "postgres.h"
 
@@ -15,10 +15,13 @@
 #include "text/text.h"
 #include "usage/usage.h"
 
-/* How many uses it takes, so that somebody who tries it out is left alone. */
+/*
+ * The number of uses before we log, so that a person who just tries the API
+ * does not see the message.
+ */
 #define USES_MIN	100
 
-/* Is it an address of the machine itself?  ::1 is cut to ::/64. */
+/* Is this an address of the machine itself?  We have cut ::1 to ::/64. */
 static bool
 is_loopback(const OaClientAddr *client)
 {
@@ -30,8 +33,9 @@ is_loopback(const OaClientAddr *client)
 }
 
 /*
- * Note whom a use over HTTP comes from.  The count ends at USES_MIN, which is
- * also what it becomes when a use comes from elsewhere.
+ * Note the client of a use over HTTP.  We count up to USES_MIN.  When a use
+ * comes from another machine, we set the count to USES_MIN, so that nothing is
+ * logged.
  */
 void
 oa_note_http_client(OaDatabase *database, const OaClientAddr *client)

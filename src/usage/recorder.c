@@ -1,13 +1,12 @@
 /*
  * recorder.c
- *		How uses of keys are recorded: in shared memory, or in a table.
+ *		Chooses how to record uses of keys: in shared memory, or in a table.
  *
- * Where the library is preloaded and the database is one of those that the
- * background workers look after, a use is counted in shared memory, by hour
- * and client address; so are attempts to use a revoked key.  Elsewhere
- * table_recorder.c keeps the time of the last use.  A session does not move from
- * one database to another, nor a database get another name while there are
- * sessions in it, so what to do is found out once.
+ * If the library is preloaded and the background workers look after the
+ * database, we count uses in shared memory, by hour and client address.  We
+ * also count attempts to use a revoked key there.  Otherwise table_recorder.c
+ * stores the time of the last use.  A session cannot move to another database,
+ * and nobody can rename a database that has sessions, so we choose only once.
  */
 #include "postgres.h"
 
@@ -19,10 +18,10 @@
 #include "text/text.h"
 #include "usage/usage.h"
 
-/* The session's database, where its uses are counted in shared memory. */
+/* The session's database, if we count its uses in shared memory. */
 static OaDatabase *database = NULL;
 
-/* Note that a use could not be attributed; say so in the log, once. */
+/* Note that we could not attribute a use to its key; log that once. */
 static void
 note_overflow(OaDatabase *database)
 {
@@ -38,7 +37,10 @@ note_overflow(OaDatabase *database)
 						 oa_max_tracked_keys)));
 }
 
-/* Fill in what uses are counted under.  False if the id is too long for it. */
+/*
+ * Set the key that uses are counted under.  Returns false if the key's id is
+ * too long.
+ */
 static bool
 make_use_key(OaUseKey *key, text *key_id, const OaClientAddr *client,
 			 TimestampTz now)
@@ -90,7 +92,7 @@ static const OaUseRecorder memory_recorder = {
 	.refused = count_refused,
 };
 
-/* The session's way to record uses. */
+/* Return how this session records uses. */
 const OaUseRecorder *
 oa_use_recorder(void)
 {

@@ -1,14 +1,15 @@
 /*
  * table_recorder.c
- *		Records when a key was last used, from the verifying transaction.
+ *		Records when a key was last used, in the verifying transaction.
  *
- * So it is done where the library is not preloaded, and in databases that the
- * background workers do not look after.  The time is kept in a table of its
- * own, so that recording a use neither writes api_keys nor empties the caches.
- * At most once a minute a key, and only where it cannot hurt the caller: in a
- * transaction that may write, at READ COMMITTED, so that no update can fail to
- * serialize, and without waiting for anybody: a row or a table that is locked
- * is left alone.  Uses by other callers are not recorded.
+ * This is used if the library is not preloaded, and in databases that the
+ * background workers do not look after.  The time is in a table of its own, so
+ * that recording a use does not write to api_keys or empty the caches.
+ *
+ * We record at most once a minute per key, and only if that cannot hurt the
+ * caller.  The transaction must be allowed to write.  It must be READ
+ * COMMITTED, so that the update cannot fail to serialize.  We never wait: if
+ * somebody else has locked the row or the table, we do not record the use.
  */
 #include "postgres.h"
 
@@ -29,7 +30,7 @@
 
 #define RECORD_INTERVAL_MS	(60 * 1000)
 
-/* Should a use be recorded now, when it was last at "recorded_at"? */
+/* Should we record a use, if the last one was recorded at "recorded_at"? */
 static bool
 is_due(TimestampTz recorded_at, TimestampTz now)
 {
@@ -39,7 +40,7 @@ is_due(TimestampTz recorded_at, TimestampTz now)
 		TimestampDifferenceExceeds(recorded_at, now, RECORD_INTERVAL_MS);
 }
 
-/* Record a use of a key, unless that was done less than a minute ago. */
+/* Record a use of a key, unless one was recorded less than a minute ago. */
 static void
 record(text *key_id, TimestampTz now)
 {
@@ -79,7 +80,10 @@ record(text *key_id, TimestampTz now)
 	oa_statements_end(level);
 }
 
-/* An attempt counts as recorded, lest each use make another. */
+/*
+ * Set the time even if record() gives up, so that the next use does not try
+ * again at once.
+ */
 static void
 record_accepted(text *key_id, const OaClientAddr *client,
 				TimestampTz *recorded_at)
@@ -93,7 +97,7 @@ record_accepted(text *key_id, const OaClientAddr *client,
 	}
 }
 
-/* There is no place for an attempt with a revoked key. */
+/* Do nothing: the table has no column for attempts with a revoked key. */
 static void
 record_refused(text *key_id, const OaClientAddr *client)
 {

@@ -1,26 +1,29 @@
 /*
  * unflushed_uses.c
- *		Reads the uses of keys that are counted, but not in the tables yet.
+ *		Reads the uses of keys that were counted but are not in the tables
+ *		yet.
  *
  * A customer who has just made a first request looks for it in the list of
- * keys, so what is in shared memory counts at once, and while a flush runs each
- * use counts once.  An exact read copies the counts of the keys that it is
- * asked for, and then takes a snapshot, under which its caller reads the tables.
- * Between the two no batch must be published or subtracted; if the epoch says
- * that one was, we begin again (use_batches.c).  After that it does not matter
- * what the flush does.  Where a batch was on its way, the snapshot decides: if
- * it sees the number of that batch in usage_batches, it sees the rows, too, and
- * we take off what the batch holds.
+ * keys.  So we include what is in shared memory, and while a flush runs we
+ * must count each use exactly once.  An exact read copies the counts of the
+ * keys that the caller asks for, and then takes a snapshot, under which the
+ * caller reads the tables.  Between these two steps nobody may publish or
+ * subtract a batch; if the epoch tells us that somebody did, we start over
+ * (use_batches.c).  After that it does not matter what the flush does.  If a
+ * batch was being written, the snapshot decides: if it sees the number of that
+ * batch in usage_batches, it also sees the batch's rows, so we subtract what
+ * the batch holds.
  *
- * The snapshot is the latest, also in a REPEATABLE READ transaction: an older
- * one would not go with the counts.
+ * The snapshot is always the latest one, even in a REPEATABLE READ
+ * transaction, because an older snapshot would not match the counts.
  *
- * Only the buckets of the given keys are looked at, for each hour that has
- * counts, so the cost does not depend on how much others have counted.  Whether
- * a bucket is empty is seen without its lock: a use that had been answered when
- * we began is there, and nobody waits for us to see later ones.
+ * For each hour that has counts, we look only at the buckets of the given
+ * keys, so the cost does not depend on how many uses of other keys are
+ * counted.  We check whether a bucket is empty without its lock.  That is
+ * safe: we see every use that was answered before we began, and nobody expects
+ * us to see later ones.
  *
- * Called between oa_statements_begin() and oa_statements_end().
+ * Must be called between oa_statements_begin() and oa_statements_end().
  */
 #include "postgres.h"
 
@@ -34,15 +37,15 @@
 #include "usage/usage.h"
 #include "usage/use_counters.h"
 
-/* How often we try before we have the batches wait for us. */
+/* How often we try before we lock out changes of the batches. */
 #define FREE_ATTEMPTS	3
 
-/* There are never more addresses of a key in an hour; one is "none". */
+/* The most entries that a key can have in an hour; one has no address. */
 #define BUCKET_MAX		(OA_ADDRESSES_MAX + 1)
 
 /*
- * The hours that have counts of any key of any database, in new memory.
- * Returns how many.
+ * Return the number of hours that have counts of any key in any database, and
+ * set *hours to a palloc'd array of them.
  */
 int
 oa_counted_hours(int32 **hours)
@@ -62,7 +65,10 @@ oa_counted_hours(int32 **hours)
 	return count;
 }
 
-/* Fill in what a key's uses are counted under.  False if they are not. */
+/*
+ * Set the key that a key's uses are counted under.  Returns false if the id is
+ * too long, so that its uses are never counted.
+ */
 static bool
 make_use_key(OaUseKey *key, text *key_id)
 {
@@ -76,7 +82,7 @@ make_use_key(OaUseKey *key, text *key_id)
 	return true;
 }
 
-/* The first entry of a bucket, as it is at this moment. */
+/* Is a bucket empty at this moment?  The caller need not hold its lock. */
 static bool
 is_empty(const OaUseCounters *counters, uint32 bucket)
 {
@@ -84,8 +90,8 @@ is_empty(const OaUseCounters *counters, uint32 bucket)
 }
 
 /*
- * When a key was last accepted, by the counts of some hours; 0 if they do not
- * say.
+ * Return when a key was last accepted, according to the counts of the given
+ * hours, or 0 if they do not tell.
  */
 TimestampTz
 oa_last_counted_use(text *key_id, const int32 *hours, int count)
@@ -119,7 +125,9 @@ oa_last_counted_use(text *key_id, const int32 *hours, int count)
 	return last;
 }
 
-/* Copy the counts of a key in an hour, and what a batch has taken of them. */
+/*
+ * Copy the counts of a key in an hour, and how much of them a batch has taken.
+ */
 static void
 copy_hour(OaExactRead *read, const OaUseKey *key, uint64 batch)
 {
@@ -202,7 +210,9 @@ sees_batch(Snapshot snapshot, uint64 batch)
 	return DatumGetInt64(oa_statement_result(0, 1, &isnull)) >= (int64) batch;
 }
 
-/* Take off what a batch has taken, which the snapshot sees in the tables. */
+/*
+ * Subtract what a batch has taken, because the snapshot sees it in the tables.
+ */
 static void
 take_off_batch(OaExactRead *read)
 {
@@ -221,8 +231,8 @@ take_off_batch(OaExactRead *read)
 }
 
 /*
- * Read what has been counted for keys, in the hours that begin in a period, and
- * take the snapshot that goes with it.
+ * Read the counts of keys in the hours that begin in a period, and take the
+ * snapshot that matches them.
  */
 void
 oa_exact_read_begin(OaExactRead *read, const Datum *key_ids, int keys,
@@ -246,7 +256,7 @@ oa_exact_read_begin(OaExactRead *read, const Datum *key_ids, int keys,
 		if (locks)
 			oa_unlock_batches();
 
-		/* Of what was not copied, nothing can count twice. */
+		/* If we have copied nothing, we cannot count anything twice. */
 		if (locks || read->count == 0 ||
 			(epoch % 2 == 0 && oa_batch_epoch(database) == epoch))
 			break;
@@ -256,7 +266,7 @@ oa_exact_read_begin(OaExactRead *read, const Datum *key_ids, int keys,
 		take_off_batch(read);
 }
 
-/* Give the snapshot back. */
+/* Release the snapshot. */
 void
 oa_exact_read_end(OaExactRead *read)
 {

@@ -1,6 +1,6 @@
 /*
  * usage.h
- *		Recording that keys are used: in shared memory and in tables.
+ *		Recording uses of keys, in shared memory and in tables.
  */
 #ifndef OA_USAGE_H
 #define OA_USAGE_H
@@ -11,13 +11,13 @@
 #include "server/server.h"
 #include "utils/snapshot.h"
 
-/* client_addr.c: of a session, and in SQL */
+/* client_addr.c: the address of a session's client, and addresses in SQL */
 extern const OaClientAddr *oa_session_client_addr(void);
 extern Datum oa_client_addr_datum(const OaClientAddr *addr);
 
 /*
- * recorder.c, table_recorder.c: recording that a key was used, or that a revoked one
- * was tried.  A NULL client is the session's.
+ * recorder.c, table_recorder.c: recording that a key was used, or that
+ * somebody tried a revoked one.  A NULL client means the session's client.
  */
 typedef struct OaUseRecorder
 {
@@ -30,16 +30,16 @@ extern const OaUseRecorder *oa_use_recorder(void);
 extern const OaUseRecorder oa_table_recorder;
 
 /* use_counters.c: counting uses in shared memory */
-#define OA_USE_PARTITIONS	64	/* locks */
+#define OA_USE_PARTITIONS	64	/* number of locks */
 #define OA_COUNTED_ID_MAX	32	/* bytes of a key's id; minted ones have 24 */
-#define OA_ADDRESSES_MAX	64	/* that are told apart, of a key in an hour */
-#define OA_HOURS_MAX		2200	/* that can have counts: 91 days */
+#define OA_ADDRESSES_MAX	64	/* of a key in an hour, that we tell apart */
+#define OA_HOURS_MAX		2200	/* that can have counts; 91 days */
 
 typedef struct OaUseKey
 {
 	Oid			database;
-	int32		hour;			/* since 2000 */
-	char		key_id[OA_COUNTED_ID_MAX];	/* zeros behind it */
+	int32		hour;			/* hours since 2000 */
+	char		key_id[OA_COUNTED_ID_MAX];	/* padded with zeros */
 	OaClientAddr client;
 } OaUseKey;
 
@@ -50,9 +50,9 @@ typedef struct OaUses
 	int64		refused;
 	int64		counted_since;	/* monotonic */
 	TimestampTz first_used_at;
-	TimestampTz last_accepted_at;	/* 0 if none was accepted */
+	TimestampTz last_accepted_at;	/* 0 if there are no accepted uses */
 	TimestampTz last_refused_at;
-	int64		taken_accepted; /* by a batch that is on its way; for readers */
+	int64		taken_accepted; /* by the batch being written; for readers */
 	int64		taken_refused;
 } OaUses;
 
@@ -63,14 +63,14 @@ extern void oa_use_counters_shmem_init(void);
 extern void oa_use_counters_fill(int *used, int *size);
 extern bool oa_count_use(OaUseKey *key, bool accepted, TimestampTz now);
 
-/* event_counts.c: counting what the statistics show */
+/* event_counts.c: counting events for the statistics view */
 typedef enum OaEvent
 {
-	OA_CACHE_HIT,				/* accepted without a look at the tables */
-	OA_ACCEPTED,				/* accepted with one */
-	OA_REFUSED,					/* refused with one */
-	OA_MALFORMED,				/* refused without one */
-	OA_NOT_ATTRIBUTED,			/* a use, for lack of memory */
+	OA_CACHE_HIT,				/* accepted without reading the tables */
+	OA_ACCEPTED,				/* accepted after reading the tables */
+	OA_REFUSED,					/* refused after reading the tables */
+	OA_MALFORMED,				/* refused without reading the tables */
+	OA_NOT_ATTRIBUTED,			/* a use that we could not attribute */
 	OA_FLUSH,
 	OA_FLUSH_FAILURE,
 	OA_EVENTS
@@ -81,7 +81,7 @@ extern void oa_event_counts_shmem_init(void);
 extern void oa_count_event(OaEvent event);
 extern uint64 oa_event_count(OaEvent event);
 
-/* use_batches.c: counts on their way from memory into the tables */
+/* use_batches.c: moving counts from shared memory into the tables */
 typedef bool (*OaDatabaseTest) (Oid database, void *argument);
 
 extern int	oa_collect_uses(Oid database, uint32 *bucket, OaUses *uses,
@@ -95,15 +95,15 @@ extern void oa_subtract_batch(OaDatabase *database, const OaUses *uses,
 extern bool oa_discard_uses(OaDatabaseTest is_gone, void *argument,
 							int64 before);
 
-/* http_clients.c: whether their addresses say anything */
+/* http_clients.c: whether client addresses mean anything */
 extern void oa_note_http_client(OaDatabase *database,
 								const OaClientAddr *client);
 
 /* unflushed_uses.c: reading what is not in the tables yet */
 typedef struct OaExactRead
 {
-	Snapshot	snapshot;		/* registered, to read the tables under */
-	OaUses	   *uses;			/* that these lack, in no order */
+	Snapshot	snapshot;		/* registered; for reading the tables */
+	OaUses	   *uses;			/* not in the snapshot, in no order */
 	int			count;
 	int			capacity;
 } OaExactRead;
@@ -129,14 +129,17 @@ extern Datum oa_make_array(Datum *values, bool *nulls, int count, Oid type);
 extern void oa_make_use_arrays(const OaUses *uses, int count, int columns,
 							   Datum *arrays);
 
-/* usage_lock.c: the tables of a flush */
+/* usage_lock.c: locking the tables of a flush */
 extern bool oa_lock_usage_tables(void);
 
-/* usage_rows.c, usage_flush.c: from shared memory into the tables */
+/*
+ * usage_rows.c, usage_flush.c: writing counts from shared memory into the
+ * tables
+ */
 extern void oa_write_uses(OaUses *uses, int count, bool *known);
 extern bool oa_flush_uses(OaDatabase *database);
 
-/* usage_cleaning.c: removing history */
+/* usage_cleaning.c: removing old history */
 extern bool oa_remove_old_usage(void);
 extern void oa_sweep_usage(OaDatabase *database);
 

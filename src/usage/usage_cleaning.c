@@ -2,15 +2,15 @@
  * usage_cleaning.c
  *		Removes history that is too old, and history whose key is gone.
  *
- * Keys are never deleted by the extension, but a person may delete an org with
- * its keys by hand.  The sweep goes once a day through the keys of
- * key_last_used, then through those of key_usage, some at a time, and removes
- * what belongs to no key.  A restore may put the history into its tables before
- * the keys, so the sweep leaves alone what was written since it began the last
- * time, and everything while there are no keys at all.
+ * The extension never deletes keys, but a person may delete an org with its
+ * keys by hand.  Once a day, a sweep goes through the keys of key_last_used
+ * and then through those of key_usage, some at a time, and removes rows whose
+ * key does not exist.  A restore may load the history before the keys.  So the
+ * sweep does not touch rows that were written since the previous sweep began,
+ * and nothing at all while there are no keys.
  *
- * How far it has come is in shared memory, for a worker does not give it more
- * than a moment: uses wait to be flushed meanwhile.
+ * The progress is in shared memory, because a worker spends only a moment on
+ * the sweep; meanwhile, uses wait to be flushed.
  */
 #include "postgres.h"
 
@@ -28,18 +28,21 @@
 #include "settings.h"
 #include "usage/usage.h"
 
-#define REMOVE_MAX			10000	/* rows in a transaction */
-#define KEYS_MAX			1000	/* that are looked for in a transaction */
-#define SWEEP_MS			200 /* for a worker */
-#define AGAIN_MS			(60 * 60 * 1000)	/* after the first sweep */
+#define REMOVE_MAX			10000	/* rows per transaction */
+#define KEYS_MAX			1000	/* keys to look for per transaction */
+#define SWEEP_MS			200 /* per worker */
+#define AGAIN_MS			(60 * 60 * 1000)	/* from the first sweep to the
+												 * second */
 #define REST_MS				(24 * 60 * 60 * 1000)
 
-/* Does api_keys lack the key?  A subquery goes by the index, unlike a join. */
+/*
+ * Does api_keys lack this key?  A subquery uses the index; a join might not.
+ */
 #define IS_GONE(key_id) \
 	"(SELECT true FROM overten_auth.api_keys k " \
 	"WHERE k.key_id OPERATOR(pg_catalog.=) " key_id ") IS NULL"
 
-/* Keys after $1, $2 at most, of key_last_used. */
+/* The first $2 keys of key_last_used after $1. */
 static OaStatement next_used = {
 	.table = "key_last_used",
 	.text = "SELECT u.key_id, " IS_GONE("u.key_id")
@@ -49,7 +52,7 @@ static OaStatement next_used = {
 	.argtypes = {TEXTOID, INT8OID},
 };
 
-/* The same of key_usage, from one key to the next. */
+/* Likewise for key_usage, skipping from one key to the next. */
 static OaStatement next_in_history = {
 	.table = "key_usage",
 	.text = "WITH RECURSIVE key (key_id, n) AS ("
@@ -65,7 +68,7 @@ static OaStatement next_in_history = {
 	.argtypes = {TEXTOID, INT8OID},
 };
 
-/* Rows of keys $1 that are older than $2 transactions, $3 at most. */
+/* Delete at most $3 rows of keys $1 that are older than $2 transactions. */
 #define REMOVE(table) \
 	"DELETE FROM overten_auth." table \
 	" WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(" \
@@ -88,8 +91,8 @@ static OaStatement remove_history = {
 };
 
 /*
- * Remove history that is older than overten_auth.usage_retention, some rows at
- * a time.  Returns whether there may be more.
+ * Remove some of the history that is older than overten_auth.usage_retention.
+ * Returns whether there may be more.
  */
 bool
 oa_remove_old_usage(void)
@@ -118,7 +121,7 @@ oa_remove_old_usage(void)
 	return removed == REMOVE_MAX;
 }
 
-/* Does the database have any key? */
+/* Does the database have any keys? */
 static bool
 has_keys(void)
 {
@@ -130,7 +133,7 @@ has_keys(void)
 	return oa_statement_run(&find, NULL, NULL) > 0;
 }
 
-/* Remove what is known of the batches of servers that have long stopped. */
+/* Remove the batch numbers of servers that have stopped long ago. */
 static void
 remove_old_batches(void)
 {
@@ -157,9 +160,9 @@ remove_old_batches(void)
 }
 
 /*
- * Remove rows of the keys that are gone, by the last statement's result.
- * Returns whether there may be more of them.  "last" becomes the last of the
- * keys that were looked for, or NULL if there were none.
+ * Remove rows of the keys that are gone according to the last statement's
+ * result.  Returns whether there may be more rows. *last is set to the last
+ * key of that result, or to NULL if it was empty.
  */
 static bool
 remove_gone(OaStatement *remove, int age, text **last)
@@ -187,7 +190,7 @@ remove_gone(OaStatement *remove, int age, text **last)
 	return oa_statement_run(remove, values, NULL) == REMOVE_MAX;
 }
 
-/* How many transactions ago a sweep's horizon is. */
+/* Return the age of a sweep's horizon in transactions. */
 static int
 horizon_age(const OaSweep *sweep)
 {
@@ -196,7 +199,7 @@ horizon_age(const OaSweep *sweep)
 	return (int) Min(next - sweep->horizon, INT_MAX - 1);
 }
 
-/* Go on to the next keys. */
+/* Advance a sweep to the next keys, or to the next table. */
 static void
 advance(OaSweep *sweep, text *last)
 {
@@ -217,7 +220,7 @@ advance(OaSweep *sweep, text *last)
 	}
 }
 
-/* Look for some keys, in a transaction.  The sweep ends if there are none. */
+/* Check some keys in one transaction.  The sweep ends after the last key. */
 static void
 sweep_some(OaSweep *sweep)
 {
@@ -249,7 +252,10 @@ sweep_some(OaSweep *sweep)
 	oa_worker_commit();
 }
 
-/* Begin a sweep.  What was written since the one before is left alone. */
+/*
+ * Begin a sweep.  It does not touch what was written since the previous one
+ * began.
+ */
 static void
 begin(OaSweep *sweep)
 {
@@ -261,8 +267,9 @@ begin(OaSweep *sweep)
 }
 
 /*
- * Go on with the sweep of the session's database, or begin one when it is time.
- * A worker gives it a moment, and the next one comes back for the rest soon.
+ * Continue the sweep of the session's database, or begin one if it is due.  A
+ * worker spends only a moment on it, and we make the next worker come soon for
+ * the rest.
  */
 void
 oa_sweep_usage(OaDatabase *database)

@@ -1,18 +1,20 @@
 /*
  * usage_flush.c
- *		Writes the counts of shared memory into the tables, a batch at a time.
+ *		Writes the counts from shared memory into the tables, one batch at a
+ *		time.
  *
- * Each batch is a transaction of its own: collect, write, publish, commit,
- * subtract what was written; use_batches.c says how readers keep up with that.
- * An error before the commit leaves the counts as they were, and between the
- * commit and the subtraction nothing can fail; if the process is killed there,
- * shared memory is gone with it.  Only one worker at a time flushes a database,
- * so no count is written twice.
+ * Each batch is a transaction: collect, write, publish, commit, and then
+ * subtract what was written. use_batches.c describes how readers cope with
+ * that.  An error before the commit leaves the counts unchanged.  Between the
+ * commit and the subtraction nothing can raise; if the process is killed
+ * there, the server reinitializes shared memory.  Only one worker at a time
+ * flushes a database, so no count is written twice.
  *
- * Keys that are not (yet) committed are kept back for a while, for their
- * minting may be in a transaction that goes on; then they are dropped, for it
- * may have been rolled back.  So are all where the extension has just been
- * dropped.  api_keys is read, never written, and no row of it is locked.
+ * If a key is not committed, we keep its uses back for a while, because the
+ * transaction that mints it may still be running.  After that we drop them,
+ * because that transaction may have been rolled back.  We treat all uses like
+ * that if the extension has just been dropped.  We read api_keys, but never
+ * write to it or lock its rows.
  */
 #include "postgres.h"
 
@@ -31,11 +33,11 @@
 typedef struct Batch
 {
 	OaUses	   *uses;
-	bool	   *known;			/* of each, is its key committed? */
+	bool	   *known;			/* is the key committed? (one per use) */
 	int			count;
 } Batch;
 
-/* Is the key of any of the uses committed? */
+/* Is the key of any use committed? */
 static bool
 has_known(const Batch *batch)
 {
@@ -45,7 +47,7 @@ has_known(const Batch *batch)
 	return false;
 }
 
-/* Write the number of a batch, in its transaction. */
+/* Write a batch's number in the batch's transaction. */
 static void
 write_number(uint64 number)
 {
@@ -69,7 +71,7 @@ write_number(uint64 number)
 	oa_statements_end(level);
 }
 
-/* Write a batch that has been collected, and commit. */
+/* Write a collected batch, and commit. */
 static void
 write_batch(OaDatabase *database, Batch *batch)
 {
@@ -89,8 +91,8 @@ write_batch(OaDatabase *database, Batch *batch)
 }
 
 /*
- * Take the uses of keys that may yet be committed out of a batch that has been
- * written.  Returns how many are left in it.
+ * Remove the uses whose keys may still be committed from a written batch, so
+ * that they are not subtracted.  Returns how many uses are left in the batch.
  */
 static int
 keep_back(Batch *batch)
@@ -109,8 +111,8 @@ keep_back(Batch *batch)
 }
 
 /*
- * Write what has been counted for the session's database.  Returns whether
- * something was kept back.  An error leaves the rest for the next time.
+ * Write the counts of the session's database.  Returns whether we have kept
+ * uses back.  After an error the rest is written next time.
  */
 bool
 oa_flush_uses(OaDatabase *database)

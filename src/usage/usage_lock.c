@@ -1,11 +1,11 @@
 /*
  * usage_lock.c
- *		Locks the tables that a flush reads and writes, all or none.
+ *		Locks the tables that a flush reads and writes: all of them, or none.
  *
- * A flush takes the locks of several tables, and so does DROP EXTENSION, in an
- * order that is nobody's to choose.  So that neither finds the other in a
- * deadlock, and PostgreSQL gives up the one that it likes less, a lock is
- * waited for only while no other is held.
+ * A flush locks several tables.  So does DROP EXTENSION, in an order that
+ * nobody can choose.  We must not deadlock with it, because PostgreSQL would
+ * then cancel one of the two.  So we wait for a lock only while we hold no
+ * other.
  */
 #include "postgres.h"
 
@@ -28,7 +28,7 @@ static const struct
 	{"usage_batches", RowExclusiveLock},
 };
 
-/* The OIDs of the tables as they are now.  False if one is missing. */
+/* Look up the OIDs of the tables.  Returns false if one is missing. */
 static bool
 find_tables(Oid *oids)
 {
@@ -44,7 +44,7 @@ find_tables(Oid *oids)
 	return true;
 }
 
-/* Give back the locks of the first so many tables. */
+/* Release the locks of the first "count" tables. */
 static void
 unlock(const Oid *oids, int count)
 {
@@ -53,8 +53,8 @@ unlock(const Oid *oids, int count)
 }
 
 /*
- * Lock the tables without waiting, or none.  Returns the number of the first
- * that somebody else has locked, or how many tables there are.
+ * Lock all tables without waiting, or none.  Returns the index of the first
+ * table that somebody else has locked, or the number of tables.
  */
 static int
 try_to_lock(const Oid *oids)
@@ -70,9 +70,9 @@ try_to_lock(const Oid *oids)
 }
 
 /*
- * Lock the tables of a flush until the transaction ends.  False if they are
- * not there.  Raises 55P03 if that takes longer than lock_timeout, or comes to
- * nothing time and again.
+ * Lock the tables of a flush until the transaction ends.  Returns false if
+ * they do not exist.  Raises 55P03 if one lock takes longer than lock_timeout,
+ * or if we have not got all locks after several attempts.
  */
 bool
 oa_lock_usage_tables(void)
@@ -95,7 +95,9 @@ oa_lock_usage_tables(void)
 			continue;
 		}
 
-		/* Until they were locked, the tables could be dropped and created. */
+		/*
+		 * Before we had the locks, somebody could drop and create the tables.
+		 */
 		if (find_tables(oids_then) &&
 			memcmp(oids, oids_then, sizeof(oids)) == 0)
 			return true;

@@ -2,11 +2,11 @@
  * usage_rows.c
  *		Writes uses of keys into key_usage and key_last_used.
  *
- * Uses come as a sorted batch, and go to the statements as arrays, a column
- * each.  What is there already is looked up first: keys that are not committed
- * are left out, and a client address beyond the 64th of a key in an hour
- * becomes none.  Only one process at a time writes the history of a database,
- * so what was looked up holds.
+ * We sort a batch of uses, and pass it to the statements as one array per
+ * column.  First we probe the tables.  We leave out keys that are not
+ * committed.  If a key has more than 64 client addresses in an hour, we count
+ * the uses from the others without an address.  Only one process at a time
+ * writes the history of a database, so the result of the probe stays valid.
  */
 #include "postgres.h"
 
@@ -16,7 +16,7 @@
 #include "server/server.h"
 #include "usage/usage.h"
 
-/* Rows of key_usage in the making: known keys, no client address too many. */
+/* Rows for key_usage, with known keys and not too many client addresses. */
 typedef struct Rows
 {
 	OaUses	   *uses;
@@ -24,9 +24,9 @@ typedef struct Rows
 } Rows;
 
 /*
- * What is there already: the key; how many addresses in that hour, and whether
- * this one is among them.  Subqueries go by the index, whereas a join might be
- * turned around.
+ * Probe the tables for each use.  Does the key exist?  How many addresses does
+ * it have in that hour?  Is this address one of them?  Subqueries use the
+ * index, whereas the planner might reverse a join.
  */
 static OaStatement probe = {
 	.table = "key_usage",
@@ -47,7 +47,9 @@ static OaStatement probe = {
 	.argtypes = {TEXTARRAYOID, TIMESTAMPTZARRAYOID, INETARRAYOID},
 };
 
-/* A sum that ends at the greatest number instead of failing. */
+/*
+ * Add two counts.  The sum stops at the maximum, so that it cannot overflow.
+ */
 #define ADD(column) \
 	column " = LEAST(t." column ", 9223372036854775807 " \
 	"OPERATOR(pg_catalog.-) EXCLUDED." column ") " \
@@ -108,7 +110,7 @@ same_hour(const OaUses *a, const OaUses *b)
 	return a->key.hour == b->key.hour && same_key(a, b);
 }
 
-/* Run a statement on as many of the columns as it takes. */
+/* Run a statement with as many columns as it has parameters. */
 static void
 run(OaStatement *statement, const OaUses *uses, int count)
 {
@@ -118,7 +120,7 @@ run(OaStatement *statement, const OaUses *uses, int count)
 	oa_statement_run(statement, arrays, NULL);
 }
 
-/* Write the time of the last use of each key. */
+/* Write the time of each key's last use. */
 static void
 write_last_used(const Rows *rows)
 {
@@ -167,9 +169,9 @@ merge(OaUses *into, const OaUses *uses)
 }
 
 /*
- * Make rows of a batch that has been probed, whose result is SPI's last.  What
- * comes from a new address, when its key has enough of them in that hour, goes
- * into the row without an address.
+ * Make rows from a batch whose probe is SPI's last result.  If a key has too
+ * many addresses in an hour, we count a new address in the row without an
+ * address.
  */
 static void
 make_rows(const OaUses *uses, int count, bool *known, Rows *rows)
@@ -209,8 +211,8 @@ make_rows(const OaUses *uses, int count, bool *known, Rows *rows)
 }
 
 /*
- * Write uses, which get sorted, in the current transaction.  "known" tells of
- * each afterwards whether its key is there; if not, it was not written.
+ * Write uses in the current transaction, and sort them.  Sets known[i] to
+ * whether the key of uses[i] exists; if not, that use was not written.
  */
 void
 oa_write_uses(OaUses *uses, int count, bool *known)

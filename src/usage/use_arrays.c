@@ -1,6 +1,7 @@
 /*
  * use_arrays.c
- *		Uses of keys as arguments of a statement, an array for each column.
+ *		Converts uses of keys to arguments of a statement, one array per
+ *		column.
  */
 #include "postgres.h"
 
@@ -17,7 +18,7 @@ static const Oid column_types[OA_USE_COLUMNS] = {
 	TIMESTAMPTZOID
 };
 
-/* The id of the key. */
+/* Return the id of the key. */
 Datum
 oa_use_key_id(const OaUses *uses)
 {
@@ -27,7 +28,7 @@ oa_use_key_id(const OaUses *uses)
 													(int) strnlen(id, sizeof(uses->key.key_id))));
 }
 
-/* The value of a column of overten_auth.key_usage. */
+/* Return the value of a column of overten_auth.key_usage. */
 static Datum
 column_of(const OaUses *uses, int column, bool *isnull)
 {
@@ -54,7 +55,7 @@ column_of(const OaUses *uses, int column, bool *isnull)
 	}
 }
 
-/* An array of a base type; "nulls" is NULL if there are none. */
+/* Make an array of a base type. "nulls" may be NULL if there are no NULLs. */
 Datum
 oa_make_array(Datum *values, bool *nulls, int count, Oid type)
 {
@@ -69,7 +70,7 @@ oa_make_array(Datum *values, bool *nulls, int count, Oid type)
 											  byval, align));
 }
 
-/* Make arrays of the first so many columns. */
+/* Make arrays of the first "columns" columns. */
 void
 oa_make_use_arrays(const OaUses *uses, int count, int columns, Datum *arrays)
 {

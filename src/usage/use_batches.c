@@ -1,30 +1,32 @@
 /*
  * use_batches.c
- *		Takes counts of uses out of shared memory, a batch at a time.
+ *		Takes counts of uses out of shared memory, one batch at a time.
  *
  * A flush (usage_flush.c) collects counts, writes them, commits, and subtracts
- * what it has written.  An error before the commit loses nothing, and what is
- * counted meanwhile stays.  An entry whose counts come to zero is removed.
+ * what it has written.  An error before the commit loses nothing, and uses
+ * that are counted meanwhile stay.  When the counts of an entry reach zero, we
+ * remove it.
  *
- * Between the commit and the subtraction the counts of the batch are in the
- * tables and in memory, so a reader has to know them.  Each batch has a number,
- * larger than any before it.  Its transaction writes the number into
- * overten_auth.usage_batches, and before it commits, oa_publish_batch() notes
- * in each entry what was taken from it, and then, in the struct of the
- * database, that this batch is on its way.  A reader (unflushed_uses.c) who
- * finds the number in the table takes off what the batch holds.
+ * Between the commit and the subtraction, the counts of the batch are both in
+ * the tables and in memory, so a reader has to know them.  Each batch has a
+ * number, larger than any before it.  Its transaction writes the number into
+ * overten_auth.usage_batches.  Before the commit, oa_publish_batch() notes in
+ * each entry how much the batch has taken from it, and then, in the struct of
+ * the database, that this batch is being written.  If a reader
+ * (unflushed_uses.c) finds the number in the table, it subtracts what the
+ * batch holds.
  *
  * The epoch tells a reader that a batch was published or subtracted while it
- * looked; it is odd during a subtraction.  A reader who meets that too often
- * takes the lock of batches, so that nothing is published or subtracted until
- * it has seen what it needs.
+ * read; the epoch is odd during a subtraction.  If that happens to a reader
+ * too often, it takes the lock of the batches, so that nothing is published or
+ * subtracted until it has finished.
  *
- * A batch that was published and whose transaction then failed needs no
- * cleaning up: no reader will find its number in the table.
+ * If a batch was published and its transaction then failed, there is nothing
+ * to clean up, because no reader will find its number in the table.
  *
- * "used" of a database tells whether there is something to flush.  A use sets
- * it after counting, a flush clears it before collecting; with a barrier
- * between the two steps of each, no use is forgotten.
+ * The "used" flag of a database tells whether there is something to flush.  A
+ * use sets it after counting, and a flush clears it before collecting.  There
+ * is a barrier between the two steps of each, so no use is forgotten.
  */
 #include "postgres.h"
 
@@ -33,8 +35,9 @@
 #include "usage/use_counters.h"
 
 /*
- * Collect counts of a database, "capacity" at most, going on from a bucket
- * that is 0 at first.  Returns how many; 0 when all buckets are through.
+ * Collect at most "capacity" counts of a database, starting from *bucket,
+ * which the caller sets to 0 at first.  Returns how many there are; 0 after
+ * the last bucket.
  */
 int
 oa_collect_uses(Oid database, uint32 *bucket, OaUses *uses, int capacity)
@@ -63,7 +66,7 @@ oa_collect_uses(Oid database, uint32 *bucket, OaUses *uses, int capacity)
 		}
 		LWLockRelease(lock);
 
-		/* A bucket is taken whole, unless it alone is too much. */
+		/* Take whole buckets, unless a single one does not fit. */
 		if (!fits && start > 0)
 			return start;
 		(*bucket)++;
@@ -89,8 +92,8 @@ find_link(uint32 bucket, const OaUseKey *key)
 }
 
 /*
- * Note in an entry what a batch has taken from it.  Sessions that count do not
- * look at that, and readers not yet.
+ * Note in an entry how much a batch has taken from it.  Sessions that count do
+ * not look at that; readers do not look before the batch is published.
  */
 static void
 note_taken(const OaUses *uses, uint64 batch)
@@ -113,8 +116,9 @@ note_taken(const OaUses *uses, uint64 batch)
 }
 
 /*
- * Tell readers what a batch holds.  Called before its transaction commits, for
- * what that has written: uses whose key it knows.
+ * Tell readers what a batch holds.  Must be called before the batch's
+ * transaction commits.  It holds the uses whose key is known, because only
+ * those were written.
  */
 void
 oa_publish_batch(OaDatabase *database, uint64 batch, const OaUses *uses,
@@ -131,8 +135,8 @@ oa_publish_batch(OaDatabase *database, uint64 batch, const OaUses *uses,
 }
 
 /*
- * The epoch of a database's batches, between what is read before and after; 0
- * where the database is none that workers look after.
+ * Return the epoch of a database's batches, with a barrier against the reads
+ * before and after.  Returns 0 if the workers do not look after the database.
  */
 uint64
 oa_batch_epoch(OaDatabase *database)
@@ -145,14 +149,16 @@ oa_batch_epoch(OaDatabase *database)
 	return epoch;
 }
 
-/* The batch that is on its way, or was last; 0 if there is none. */
+/* Return the batch that is being written, or the last published one, or 0. */
 uint64
 oa_batch_on_its_way(OaDatabase *database)
 {
 	return database != NULL ? pg_atomic_read_u64(&database->batch) : 0;
 }
 
-/* Is it the entry that was collected, and not one made since? */
+/*
+ * Is this the entry that was collected, and not a later one for the same key?
+ */
 static bool
 is_same(const OaUseEntry *entry, const OaUses *uses)
 {
@@ -160,7 +166,7 @@ is_same(const OaUseEntry *entry, const OaUses *uses)
 		entry->first_used_at == uses->first_used_at;
 }
 
-/* Subtract what was written, or is to be dropped, from the entry's counts. */
+/* Subtract what was written, or what we drop, from an entry's counts. */
 static void
 subtract(const OaUses *uses)
 {
@@ -186,8 +192,8 @@ subtract(const OaUses *uses)
 }
 
 /*
- * Subtract a batch whose transaction has committed: what it has written, and
- * what is to be dropped.  Nothing here raises.
+ * Subtract a batch after its transaction has committed: what it has written,
+ * and what we drop.  Does not raise.
  */
 void
 oa_subtract_batch(OaDatabase *database, const OaUses *uses, int count)
@@ -202,8 +208,8 @@ oa_subtract_batch(OaDatabase *database, const OaUses *uses, int count)
 }
 
 /*
- * Forget what has been counted since before a monotonic time for databases
- * that are gone.  Returns whether anything later is left for them.
+ * Forget the uses of databases that are gone, if they were counted before a
+ * monotonic time.  Returns whether there are later uses of such databases.
  */
 bool
 oa_discard_uses(OaDatabaseTest is_gone, void *argument, int64 before)

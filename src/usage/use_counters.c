@@ -3,19 +3,20 @@
  *		Counts the uses of keys in shared memory.
  *
  * An entry counts the uses of one key in one hour from one client address.
- * Entries hang in buckets by database, hour and key, so all addresses of a key
- * in an hour are in one bucket, and walking it tells how many there are.  The
- * memory is of fixed size: when the last entry is taken, uses are counted that
- * cannot be attributed, and no key is refused for that.
+ * Entries are hashed into buckets by database, hour and key, so all addresses
+ * of a key in an hour are in one bucket, and walking its chain tells how many
+ * there are.  The memory has a fixed size.  When no entry is free, we count
+ * uses that we cannot attribute, but no key is refused for that reason.
  *
- * Each bucket belongs to one of the partitions' locks.  Counting in an entry
- * that is there takes the lock shared, and adds atomically; only adding or
- * removing an entry takes it exclusively.  The list of free entries has a
- * spinlock, which also protects the list of the hours that have entries: a
- * reader who looks for all entries of a key needs to know them.  Nothing here
- * raises an error, or allocates.
+ * Each bucket belongs to a partition, which has a lock.  To count in an
+ * existing entry we hold the lock shared and add atomically; only adding or
+ * removing an entry takes the lock exclusively.  The list of free entries has
+ * a spinlock.  The spinlock also protects the list of the hours that have
+ * entries, because a reader that looks for all entries of a key needs that
+ * list.  Nothing here raises or allocates.
  *
- * use_batches.c takes the counts out for a flush, unflushed_uses.c reads them.
+ * use_batches.c takes the counts out for a flush, and unflushed_uses.c reads
+ * them.
  */
 #include "postgres.h"
 
@@ -31,7 +32,7 @@
 
 #define TRANCHE	"overten_auth_uses"
 
-/* Static, so that counting reads them without a detour. */
+/* Static, so that counting reads them without an indirection. */
 static OaUseCounters *counters = NULL;
 static OaUseEntry *entries;
 static LWLockPadded *locks;
@@ -56,7 +57,7 @@ shmem_size(void)
 					mul_size(oa_max_tracked_keys, sizeof(OaUseEntry)));
 }
 
-/* Reserve the memory.  Called by the postmaster's shmem_request_hook. */
+/* Reserve shared memory.  Called by the postmaster's shmem_request_hook. */
 void
 oa_use_counters_shmem_request(void)
 {
@@ -65,8 +66,8 @@ oa_use_counters_shmem_request(void)
 }
 
 /*
- * Attach to the memory, and fill it in if this process is the first.  Called by
- * each process's shmem_startup_hook, with AddinShmemInitLock held.
+ * Attach to shared memory, and initialize it if this process is the first.
+ * Called by each process's shmem_startup_hook, with AddinShmemInitLock held.
  */
 void
 oa_use_counters_shmem_init(void)
@@ -100,7 +101,7 @@ oa_use_counters_shmem_init(void)
 	}
 }
 
-/* How many entries are in use, and how many there are. */
+/* Return how many entries are in use, and how many there are. */
 void
 oa_use_counters_fill(int *used, int *size)
 {
@@ -123,7 +124,7 @@ lock_of(uint32 bucket)
 	return &locks[bucket % OA_USE_PARTITIONS].lock;
 }
 
-/* The counters, and their entries, for the files that share them. */
+/* Return the counters and their entries, for the other files that use them. */
 OaUseCounters *
 oa_use_counters(OaUseEntry **all)
 {
@@ -131,14 +132,14 @@ oa_use_counters(OaUseEntry **all)
 	return counters;
 }
 
-/* The bucket of a database, hour and key. */
+/* Return the bucket of a database, hour and key. */
 uint32
 oa_use_bucket(const OaUseKey *key)
 {
 	return bucket_of(key);
 }
 
-/* The lock that protects a bucket. */
+/* Return the lock that protects a bucket. */
 LWLock	   *
 oa_use_lock(uint32 bucket)
 {
@@ -146,8 +147,9 @@ oa_use_lock(uint32 bucket)
 }
 
 /*
- * Find the entry of a key in a bucket, or NULL.  Counts how many addresses
- * there are of the same database, hour and key.
+ * Find the entry for a key and address in a bucket.  Returns NULL if there is
+ * none; *addresses then tells how many addresses the same database, hour and
+ * key have.
  */
 static OaUseEntry *
 find_entry(uint32 bucket, const OaUseKey *key, int *addresses)
@@ -169,8 +171,8 @@ find_entry(uint32 bucket, const OaUseKey *key, int *addresses)
 }
 
 /*
- * The place of an hour in the list, which is the list's end if it has none.
- * The present hour is mostly the last.  The mutex is held.
+ * Return the position of an hour in the list, or the end of the list.  The
+ * current hour is usually the last.  The caller holds the mutex.
  */
 static int
 find_hour(int32 hour)
@@ -181,7 +183,9 @@ find_hour(int32 hour)
 	return counters->hour_count;
 }
 
-/* Note another entry of an hour.  False if there are too many hours. */
+/*
+ * Count another entry of an hour.  Returns false if there are too many hours.
+ */
 static bool
 add_to_hour(int32 hour)
 {
@@ -199,7 +203,10 @@ add_to_hour(int32 hour)
 	return true;
 }
 
-/* Note that an entry of an hour is gone; the order of the others stays. */
+/*
+ * Count one entry less of an hour.  The order of the other hours stays the
+ * same.
+ */
 static void
 remove_from_hour(int32 hour)
 {
@@ -212,7 +219,7 @@ remove_from_hour(int32 hour)
 			(counters->hour_count - n) * sizeof(OaHourCount));
 }
 
-/* Take a free entry for an hour.  Returns its number. */
+/* Take a free entry for an hour.  Returns its index, or OA_NO_ENTRY. */
 static int
 take_entry(int32 hour)
 {
@@ -231,7 +238,10 @@ take_entry(int32 hour)
 	return i;
 }
 
-/* Add an entry to a bucket, whose lock is held exclusively; NULL if full. */
+/*
+ * Add an entry to a bucket.  Returns NULL if there is no room.  The caller
+ * holds the bucket's lock exclusively.
+ */
 static OaUseEntry *
 add_entry(uint32 bucket, const OaUseKey *key, TimestampTz now)
 {
@@ -254,8 +264,8 @@ add_entry(uint32 bucket, const OaUseKey *key, TimestampTz now)
 }
 
 /*
- * Remove the entry that a link of its bucket's chain holds, and whose counts
- * are zero.  The bucket's lock is held exclusively.
+ * Remove the entry that a link of its bucket's chain points to.  Its counts
+ * must be zero, and the caller holds the bucket's lock exclusively.
  */
 void
 oa_remove_use_entry(int *link)
@@ -298,8 +308,9 @@ count_in(OaUseEntry *entry, bool accepted, TimestampTz now)
 }
 
 /*
- * How many addresses of a key in an hour are told apart: one, when memory gets
- * short, so that one key's many addresses do not take the room of others.
+ * Return how many addresses we tell apart for a key in an hour.  When memory
+ * gets short it is one, so that one key with many addresses does not use up
+ * the room of other keys.
  */
 static int
 address_limit(void)
@@ -309,8 +320,9 @@ address_limit(void)
 }
 
 /*
- * Find the entry to count in, or NULL.  Where there are enough addresses, that
- * is the one without an address, which the key is changed to.
+ * Find the entry to count in.  If the key has too many addresses, clear the
+ * address in "key", and find the entry without an address.  Returns NULL if
+ * there is no such entry yet.
  */
 static OaUseEntry *
 find_place(uint32 bucket, OaUseKey *key, int *addresses)
@@ -323,7 +335,7 @@ find_place(uint32 bucket, OaUseKey *key, int *addresses)
 	return find_entry(bucket, key, addresses);
 }
 
-/* Count where there is no entry yet, if one can be added. */
+/* Count where there is no entry yet.  Returns false if we cannot add one. */
 static bool
 count_new(uint32 bucket, OaUseKey *key, bool accepted, TimestampTz now)
 {
@@ -342,8 +354,8 @@ count_new(uint32 bucket, OaUseKey *key, bool accepted, TimestampTz now)
 }
 
 /*
- * Count a use, or an attempt with a revoked key.  False if no memory is left
- * to attribute it.  The client's address may be changed to none.
+ * Count a use, or an attempt with a revoked key.  Returns false if no memory
+ * is left to attribute it.  May clear the client's address in "key".
  */
 bool
 oa_count_use(OaUseKey *key, bool accepted, TimestampTz now)
@@ -361,7 +373,7 @@ oa_count_use(OaUseKey *key, bool accepted, TimestampTz now)
 
 	if (entry != NULL)
 		return true;
-	/* When memory is short, do not have everyone wait for everyone. */
+	/* When memory is short, do not take the exclusive lock for nothing. */
 	if (addresses == 0 && counters->free == OA_NO_ENTRY)
 		return false;
 	return count_new(bucket, key, accepted, now);

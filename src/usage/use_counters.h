@@ -1,7 +1,7 @@
 /*
  * use_counters.h
- *		The counters of uses as they are in shared memory, for the files that
- *		count in them, flush them and read them.
+ *		The counters of uses in shared memory, for the files that count in
+ *		them, flush them and read them.
  */
 #ifndef OA_USE_COUNTERS_H
 #define OA_USE_COUNTERS_H
@@ -13,27 +13,28 @@
 
 #define OA_NO_ENTRY		(-1)
 
-/* The database, the hour and the key are what the bucket goes by. */
+/* Database, hour and key choose the bucket. */
 #define OA_BUCKET_KEY_SIZE	offsetof(OaUseKey, client)
 
 typedef struct OaUseEntry
 {
 	OaUseKey	key;
-	int			next;			/* in its bucket, or in the list of free ones */
+	int			next;			/* in its bucket, or in the list of free
+								 * entries */
 	pg_atomic_uint64 accepted;
 	pg_atomic_uint64 refused;
-	pg_atomic_uint64 last_accepted_at;	/* a TimestampTz; 0 if none */
+	pg_atomic_uint64 last_accepted_at;	/* a TimestampTz, or 0 */
 	pg_atomic_uint64 last_refused_at;
 	TimestampTz first_used_at;
 	int64		counted_since;	/* monotonic */
 
-	/* What a flush has taken of the counts; see use_batches.c. */
-	uint64		batch;			/* that it was taken into; 0 if none */
+	/* What a batch has taken from the counts; see use_batches.c. */
+	uint64		batch;			/* the batch that took it, or 0 */
 	int64		batch_accepted;
 	int64		batch_refused;
 } OaUseEntry;
 
-/* How many entries are of an hour. */
+/* The number of entries of an hour. */
 typedef struct OaHourCount
 {
 	int32		hour;
@@ -43,13 +44,13 @@ typedef struct OaHourCount
 struct OaUseCounters
 {
 	slock_t		mutex;			/* protects free, used and the hours */
-	int			free;			/* first entry of the list of free ones */
-	int			used;			/* how many are not in it */
-	int			size;			/* how many there are */
+	int			free;			/* first free entry */
+	int			used;			/* entries that are not free */
+	int			size;			/* number of entries */
 	uint32		bucket_mask;
-	int			hour_count;		/* of hours that have entries */
+	int			hour_count;		/* number of hours that have entries */
 	OaHourCount hours[OA_HOURS_MAX];
-	int			buckets[FLEXIBLE_ARRAY_MEMBER]; /* first entry of each */
+	int			buckets[FLEXIBLE_ARRAY_MEMBER]; /* first entry of each bucket */
 };
 
 extern OaUseCounters *oa_use_counters(OaUseEntry **all);
@@ -57,21 +58,21 @@ extern uint32 oa_use_bucket(const OaUseKey *key);
 extern LWLock *oa_use_lock(uint32 bucket);
 extern void oa_remove_use_entry(int *link);
 
-/* Is it of the same database, hour and key? */
+/* Does this entry have the same database, hour and key? */
 static inline bool
 oa_is_of_key(const OaUseEntry *entry, const OaUseKey *key)
 {
 	return memcmp(&entry->key, key, OA_BUCKET_KEY_SIZE) == 0;
 }
 
-/* Is it of the same client address? */
+/* Does this entry have the same client address? */
 static inline bool
 oa_is_of_client(const OaUseEntry *entry, const OaUseKey *key)
 {
 	return memcmp(&entry->key.client, &key->client, sizeof(OaClientAddr)) == 0;
 }
 
-/* Copy the counts of an entry, if there are any. */
+/* Copy the counts of an entry.  Returns false if they are zero. */
 static inline bool
 oa_copy_counts(OaUseEntry *entry, OaUses *uses)
 {

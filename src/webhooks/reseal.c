@@ -1,11 +1,11 @@
 /*
  * reseal.c
- *		Seals the webhook secrets of orgs anew, under the first master key.
+ *		Reseals the webhook secrets of orgs under the first master key.
  *
- * It goes through the orgs in the order of their ids and waits for nobody: a
- * row that somebody else has locked is left for the next call.  All that it
- * writes is written by one transaction, which empties the caches of the
- * sessions once; its memory is that of one batch, however many orgs there are.
+ * We go through the orgs in the order of their ids and never wait: if somebody
+ * else has locked a row, we leave it for the next call.  One transaction
+ * writes everything, so the sessions empty their caches only once.  We need
+ * memory for one batch only, however many orgs there are.
  */
 #include "postgres.h"
 
@@ -22,18 +22,21 @@
 PG_FUNCTION_INFO_V1(overten_reseal);
 
 /*
- * What a value looks like that can be sealed anew: its header is that of a key
- * of the file other than the first ($1).
+ * Can we reseal this value?  Yes if its header is that of a key in the file
+ * other than the first ($1).
  */
 #define IS_OLD(sealed) \
 	"(pg_catalog.substr(" sealed ", 1, 9) OPERATOR(pg_catalog.=) ANY ($1))"
 
-/* One that does not open: the key is not in the file ($2 is the first). */
+/*
+ * Is this value lost, because its key is not in the file? ($2 is the first
+ * key.)
+ */
 #define IS_LOST(sealed) \
 	"(NOT " IS_OLD(sealed) \
 	" AND pg_catalog.substr(" sealed ", 1, 9) OPERATOR(pg_catalog.<>) $2)"
 
-/* The parameters that all of the statements below begin with. */
+/* The parameters that all statements below begin with. */
 enum
 {
 	OLD_KEYS, FIRST_KEY, KEY_PARAMETERS
@@ -64,18 +67,19 @@ set_key_parameters(const uint8 *first, Datum *values)
 	values[FIRST_KEY] = PointerGetDatum(oa_sealed_header(first));
 }
 
-/* What a call has done so far. */
+/* The progress of a call. */
 typedef struct Progress
 {
-	MemoryContext context;		/* of what is kept here */
-	uint8		first[OA_MASTER_KEY_ID_LEN];	/* key, as the file began */
+	MemoryContext context;		/* owns what this struct points to */
+	uint8		first[OA_MASTER_KEY_ID_LEN];	/* first key in the file when
+												 * we began */
 	Datum		key_parameters[KEY_PARAMETERS];
-	text	   *after;			/* the last org that was looked at */
-	int			resealed;		/* orgs */
+	text	   *after;			/* the last org that we looked at */
+	int			resealed;		/* number of orgs */
 	List	   *lost;			/* ids of orgs with a value that does not open */
 } Progress;
 
-/* An org that is to be resealed. */
+/* An org to reseal. */
 typedef struct OldOrg
 {
 	text	   *org_id;
@@ -83,7 +87,7 @@ typedef struct OldOrg
 	bytea	   *previous_sealed;	/* NULL if it does not sign any more */
 } OldOrg;
 
-/* An id that is to outlive the orgs of one statement. */
+/* Copy an id, so that it outlives the batch. */
 static text *
 keep_id(const Progress *progress, text *org_id)
 {
@@ -102,7 +106,10 @@ note_lost(Progress *progress, text *org_id)
 	MemoryContextSwitchTo(caller);
 }
 
-/* A value sealed anew; itself if it need not or cannot be. */
+/*
+ * Reseal a value.  Returns the value itself if it is NULL, or sealed with the
+ * first key already, or does not open; in the last case sets *lost.
+ */
 static bytea *
 reseal(const Progress *progress, text *org_id, bytea *sealed, bool *lost)
 {
@@ -156,8 +163,8 @@ reseal_org(Progress *progress, const OldOrg *org)
 }
 
 /*
- * Lock and reseal the next orgs, at most "count", in memory that is given back.
- * False if there are none.
+ * Lock and reseal the next orgs, at most "count", in a memory context of their
+ * own.  Returns false if there are no more.
  */
 static bool
 reseal_some(Progress *progress, int count)
@@ -205,8 +212,8 @@ reseal_some(Progress *progress, int count)
 }
 
 /*
- * Count the orgs that are still to do, and those that have a value that does
- * not open.
+ * Count the orgs that we have not resealed yet, and those with a value that
+ * does not open.
  */
 static void
 count_rest(const Progress *progress, int64 *to_do, int64 *lost)
@@ -240,10 +247,10 @@ count_rest(const Progress *progress, int64 *to_do, int64 *lost)
 /*
  * overten_reseal(max_orgs int) returns bigint
  *
- * Seals the webhook secrets of at most so many orgs with the first master key,
- * and returns how many orgs are still to do.  Those with a value that does not
- * open are not among them: a WARNING counts them.  Errors: 22004, 22023, 55000
- * no master key.
+ * Reseals the webhook secrets of at most max_orgs orgs with the first master
+ * key.  Returns how many orgs are left to reseal.  Orgs with a value that does
+ * not open are not among them; a WARNING counts those.  Errors: 22004, 22023,
+ * 55000 no master key.
  */
 Datum
 overten_reseal(PG_FUNCTION_ARGS)

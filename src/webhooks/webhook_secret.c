@@ -2,11 +2,10 @@
  * webhook_secret.c
  *		Gives orgs new webhook secrets.
  *
- * A rotation keeps the secret that it replaces beside the new one until its
- * grace is over, and webhook_signature.c signs with both meanwhile.  The old
- * value is moved as it is, sealed: so a rotation also helps an org whose
- * secret does not open any more.  The response to a leak (leaks.c) gives no
- * grace.
+ * A rotation keeps the old secret beside the new one until a grace period is
+ * over; webhook_signature.c signs with both meanwhile.  We move the old value
+ * without opening it, so a rotation also helps an org whose secret does not
+ * open any more.  The response to a leak (leaks.c) gives no grace.
  */
 #include "postgres.h"
 
@@ -23,7 +22,7 @@
 
 PG_FUNCTION_INFO_V1(overten_rotate_webhook_secret);
 
-/* Raise 22023 unless 0 <= grace <= 30 days, a month being 30 days. */
+/* Raise 22023 unless 0 <= grace <= 30 days.  A month counts as 30 days. */
 static void
 check_grace(Interval *grace)
 {
@@ -42,8 +41,8 @@ check_grace(Interval *grace)
 }
 
 /*
- * Store a webhook secret as an org's.  Up to a time, if that is still to come,
- * the one before signs beside it.  The reason may be NULL.
+ * Store an org's new webhook secret.  If "until" is in the future, the old
+ * secret also signs until then.  The reason may be NULL.
  */
 static void
 replace_secret(text *org_id, text *secret, TimestampTz until, text *reason)
@@ -73,10 +72,10 @@ replace_secret(text *org_id, text *secret, TimestampTz until, text *reason)
 }
 
 /*
- * Replace an org's webhook secret, which may have leaked, by one that nobody
- * has seen: with the commit neither it nor one in its grace signs any more.
- * The reason may be NULL.  Raises 42704 if there is no such org, 55000 without
- * a master key.
+ * Replace an org's webhook secret, which may have leaked, with one that nobody
+ * has seen.  From the commit on, neither the old secret nor an earlier one in
+ * its grace period signs.  The reason may be NULL.  Raises 42704 if the org
+ * does not exist, and 55000 without a master key.
  */
 void
 oa_replace_leaked_webhook_secret(text *org_id, text *reason)
@@ -90,9 +89,9 @@ oa_replace_leaked_webhook_secret(text *org_id, text *reason)
 /*
  * overten_rotate_webhook_secret(org_id text, grace interval) returns text
  *
- * The new secret.  The one before stays beside it until the grace is over; one
- * from a rotation before that is forgotten.  Errors: 22004, 22023, 42704,
- * 55000 no master key.
+ * Returns the new secret.  The old one also signs until the grace period is
+ * over; the one before that is forgotten.  Errors: 22004, 22023, 42704, 55000
+ * no master key.
  */
 Datum
 overten_rotate_webhook_secret(PG_FUNCTION_ARGS)

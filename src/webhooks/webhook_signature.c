@@ -2,10 +2,10 @@
  * webhook_signature.c
  *		Signs webhooks by the rules of Standard Webhooks 1.0.0.
  *
- * What is signed is the id of the message, the time and the body, with dots
- * between them, by HMAC-SHA256 with the bytes that the secret is the base64
- * of.  During the grace of a rotation there is a signature for each of the two
- * secrets, so that a receiver may have either.
+ * We sign the id of the message, the time and the body, with dots between
+ * them.  The signature is an HMAC-SHA256; its key is the bytes that the secret
+ * holds in base64.  During the grace period of a rotation there is a signature
+ * for each of the two secrets, so that a receiver may have either.
  */
 #include "postgres.h"
 
@@ -21,7 +21,7 @@
 #include "server/server.h"
 
 #define MESSAGE_ID_MAX	256		/* bytes */
-#define BODY_MAX		(16 * 1024 * 1024)	/* far more than receivers take */
+#define BODY_MAX		(16 * 1024 * 1024)	/* far more than receivers accept */
 #define CENTURY			INT64CONST(3155760000)	/* seconds */
 #define SECRET_PREFIX	"whsec_"
 #define SIGNATURE_LEN	32		/* SHA-256 */
@@ -30,8 +30,9 @@ PG_FUNCTION_INFO_V1(overten_sign_webhook);
 PG_FUNCTION_INFO_V1(overten_sign_webhook_bytes);
 
 /*
- * Raise 22023 unless the id can stand in a header and has no dot: else its end
- * could be taken for the time, and that for the beginning of the body.
+ * Raise 22023 unless the id can be part of a header and has no dot.  With a
+ * dot, the end of the id could be taken for the time, and the time for the
+ * beginning of the body.
  */
 static void
 check_message_id(text *message_id)
@@ -49,7 +50,7 @@ check_message_id(text *message_id)
 						MESSAGE_ID_MAX)));
 }
 
-/* Read what an org's webhooks are signed with, sealed. */
+/* Read the sealed secrets that an org's webhooks are signed with. */
 static void
 read_secrets(text *org_id, bytea **sealed, bytea **previous_sealed)
 {
@@ -73,7 +74,7 @@ read_secrets(text *org_id, bytea **sealed, bytea **previous_sealed)
 	oa_statements_end(level);
 }
 
-/* The bytes that a secret stands for; NULL if it is not of that form. */
+/* Decode the bytes in a secret.  Returns NULL if the secret is malformed. */
 static bytea *
 decode_secret(text *secret)
 {
@@ -94,7 +95,9 @@ decode_secret(text *secret)
 	return key;
 }
 
-/* Append a signature to the list; false if the secret is not usable. */
+/*
+ * Append a signature to the list.  Returns false if we cannot use the secret.
+ */
 static bool
 append_signature(StringInfo list, text *org_id, bytea *sealed, bytea *message)
 {
@@ -121,7 +124,10 @@ append_signature(StringInfo list, text *org_id, bytea *sealed, bytea *message)
 	return true;
 }
 
-/* Raise 22023 if a time cannot be the message's, such as one in milliseconds. */
+/*
+ * Raise 22023 if this cannot be the time of a message, because it is in
+ * milliseconds, for example.
+ */
 static void
 check_time(int64 seconds)
 {
@@ -140,8 +146,8 @@ check_time(int64 seconds)
 }
 
 /*
- * The body, which must not be NULL.  Raises 22023 if it is so long that it would
- * take a while to sign it, in which nothing could be cancelled.
+ * Return the body, which must not be NULL.  Raises 22023 if it is too long,
+ * because signing it would take a while and cannot be canceled.
  */
 static const char *
 body_argument(FunctionCallInfo fcinfo, int *length)
@@ -156,7 +162,7 @@ body_argument(FunctionCallInfo fcinfo, int *length)
 	return bytes;
 }
 
-/* Sign a message whose body is these bytes. */
+/* Sign a message with this body. */
 static Datum
 sign(FunctionCallInfo fcinfo, const char *body, int body_length)
 {
@@ -171,7 +177,7 @@ sign(FunctionCallInfo fcinfo, const char *body, int body_length)
 	oa_require_argument(fcinfo, 2, "timestamp");
 	check_time(PG_GETARG_INT64(2));
 
-	/* A string buffer that begins with a varlena header is a bytea. */
+	/* A StringInfo that begins with a varlena header is a bytea. */
 	initStringInfo(&message);
 	appendStringInfoSpaces(&message, VARHDRSZ);
 	appendBinaryStringInfo(&message, VARDATA_ANY(message_id),
@@ -196,12 +202,13 @@ sign(FunctionCallInfo fcinfo, const char *body, int body_length)
 
 /*
  * overten_sign_webhook(org_id text, message_id text, "timestamp" bigint,
- *						body text)
- *		returns text
+ * 						body text)
+ * 		returns text
  *
- * The value of the header webhook-signature.  The time is in seconds since
- * 1970, as the header webhook-timestamp has it; the body is signed in UTF-8.
- * Errors: 22004, 22023 the id, the time or the body's length, 42704, 55000 the secret cannot be unsealed.
+ * Returns the value of the header webhook-signature.  The time is in seconds
+ * since 1970, as in the header webhook-timestamp.  The body is signed in
+ * UTF-8.  Errors: 22004, 22023 for the id, the time or the body's length,
+ * 42704, 55000 the secret cannot be unsealed.
  */
 Datum
 overten_sign_webhook(PG_FUNCTION_ARGS)
@@ -213,7 +220,7 @@ overten_sign_webhook(PG_FUNCTION_ARGS)
 	return sign(fcinfo, utf8, utf8 == bytes ? length : (int) strlen(utf8));
 }
 
-/* The same with a body of bytes, which are signed as they are. */
+/* Likewise, with a body of type bytea, which is signed unchanged. */
 Datum
 overten_sign_webhook_bytes(PG_FUNCTION_ARGS)
 {

@@ -1,11 +1,11 @@
 /*
  * database_jobs.c
- *		What a usage worker does in the database that it has connected to.
+ *		The jobs of a usage worker in the database that it is connected to.
  *
- * There are three jobs: to flush what uses were counted; to remove history that
- * is old, or whose key is gone; and to see whether signing keys are to be
- * fetched.  A job that fails leaves the others to be done.  It is tried again
- * after a while that grows with each failure, which is no matter of the others.
+ * There are three jobs: flushing the uses that were counted; removing history
+ * that is old or whose key is gone; and checking whether to fetch signing
+ * keys.  If a job fails, the others still run.  We try the failed job again
+ * after a pause that grows with each of its failures.
  */
 #include "postgres.h"
 
@@ -41,7 +41,7 @@ static const struct
 	[OA_LOOKING_AT_KEYS] = {look_at_keys, "looking at signing keys"},
 };
 
-/* What look_around() has found. */
+/* The result of look_around(). */
 typedef struct Surroundings
 {
 	OaDatabase *database;
@@ -49,14 +49,17 @@ typedef struct Surroundings
 	bool		has_extension;
 } Surroundings;
 
-/* What a job does, in words. */
+/* Describe a job. */
 const char *
 oa_job_activity(OaJob job)
 {
 	return jobs[job].activity;
 }
 
-/* How long to wait after a job was done, or has failed.  The lock is held. */
+/*
+ * Return how long to wait after a job was done or has failed.  The caller
+ * holds the lock.
+ */
 int64
 oa_job_pause_ms(const OaJobState *state)
 {
@@ -68,8 +71,8 @@ oa_job_pause_ms(const OaJobState *state)
 }
 
 /*
- * Note that a job has failed.  Where it is the flush, requests up to "asked"
- * have failed with it.
+ * Note that a job has failed.  If it is the flush, requests up to "asked" have
+ * failed with it.
  */
 void
 oa_note_job_failure(OaDatabase *database, OaJob job, uint64 asked,
@@ -89,7 +92,7 @@ oa_note_job_failure(OaDatabase *database, OaJob job, uint64 asked,
 	ConditionVariableBroadcast(&database->requests.changed);
 }
 
-/* Note that a job is done; a flush fulfils requests up to "asked". */
+/* Note that a job is done.  A flush fulfills requests up to "asked". */
 static void
 note_done(OaDatabase *database, OaJob job, uint64 asked)
 {
@@ -113,8 +116,8 @@ note_done(OaDatabase *database, OaJob job, uint64 asked)
 }
 
 /*
- * See whether the extension is there, and the database the one that was meant:
- * it may have got another name before it was connected to.
+ * Check whether the extension exists, and whether the database was renamed
+ * before we connected to it.
  */
 static void
 look_around(void *argument)
@@ -133,7 +136,7 @@ look_around(void *argument)
 	oa_worker_commit();
 }
 
-/* Flush; when the server stops, until nothing is left. */
+/* Flush.  When the server stops, flush until nothing is left. */
 static void
 flush(void *argument)
 {
@@ -165,7 +168,7 @@ clean(void *argument)
 	oa_sweep_usage(database);
 }
 
-/* See whether signing keys are to be fetched. */
+/* Check whether to fetch signing keys. */
 static void
 look_at_keys(void *argument)
 {
@@ -180,7 +183,7 @@ look_at_keys(void *argument)
 				  count > 0);
 }
 
-/* Is it time for a job?  A flush may be asked for at any time. */
+/* Is a job due?  A session may ask for a flush at any time. */
 static bool
 is_due(OaDatabase *database, OaJob job)
 {
@@ -194,7 +197,7 @@ is_due(OaDatabase *database, OaJob job)
 	return result;
 }
 
-/* Do a job, and note what came of it. */
+/* Run a job, and note the result. */
 static void
 do_job(OaDatabase *database, OaJob job, uint64 asked)
 {
@@ -212,7 +215,7 @@ do_job(OaDatabase *database, OaJob job, uint64 asked)
 	}
 }
 
-/* Is it the session's database? */
+/* Is this the session's database? */
 static bool
 is_mine(Oid database, void *argument)
 {
@@ -220,8 +223,8 @@ is_mine(Oid database, void *argument)
 }
 
 /*
- * Forget what was counted before some time: there is no extension, so it would
- * be something to flush for ever.
+ * Forget the uses that were counted before some time, because without the
+ * extension we could never flush them.
  */
 static void
 forget_uses(OaDatabase *database, int64 before)
@@ -233,8 +236,8 @@ forget_uses(OaDatabase *database, int64 before)
 }
 
 /*
- * Do what there is to do.  Requests for a flush up to "asked" are fulfilled by
- * that, or fail.
+ * Run the jobs that are due.  That fulfills, or fails, requests for a flush up
+ * to "asked".
  */
 void
 oa_do_usage_jobs(OaDatabase *database, uint64 asked)
@@ -249,7 +252,7 @@ oa_do_usage_jobs(OaDatabase *database, uint64 asked)
 		return;
 	}
 
-	/* Its uses are for the worker of the new name, if it is listed. */
+	/* The worker of the new name, if it is listed, flushes its uses. */
 	if (found.is_renamed)
 		return;
 

@@ -1,11 +1,11 @@
 /*
  * database_names.c
- *		Finds out which database has which of the listed names.
+ *		Finds out which databases have the listed names.
  *
- * What was counted belongs to a database, whatever its name, so it stays while
- * the database is there: one that gets a name that is not listed may get
- * another, or its own again, and is flushed then.  When a database is gone, so
- * are its uses.
+ * Counted uses belong to a database, whatever its name is, so we keep them
+ * while the database exists.  If it is renamed to a name that is not listed,
+ * it may later get a listed name, and we flush its uses then.  When a database
+ * is dropped, we forget its uses.
  */
 #include "postgres.h"
 
@@ -26,14 +26,16 @@
 #include "usage/usage.h"
 #include "workers/workers.h"
 
-/* Databases, by OID; in TopMemoryContext. */
+/* OIDs of databases, in TopMemoryContext. */
 typedef struct Oids
 {
 	Oid		   *values;
 	int			count;
 } Oids;
 
-/* Note what OID a database has now, InvalidOid for none. */
+/*
+ * Note a database's current OID, or InvalidOid if there is no such database.
+ */
 static void
 set_oid(OaDatabase *database, Oid oid)
 {
@@ -56,7 +58,7 @@ set_oid(OaDatabase *database, Oid oid)
 	}
 }
 
-/* Add a database. */
+/* Add an OID. */
 static void
 add_oid(Oids *oids, Oid oid)
 {
@@ -68,9 +70,9 @@ add_oid(Oids *oids, Oid oid)
 }
 
 /*
- * Look which databases there are: all, and those that are named.  The indexes
- * of pg_database may not be known to a process that is connected to none, so
- * the table is scanned.
+ * Find the OIDs of all databases, and those of the listed names.  A process
+ * that is not connected to a database may not know the indexes of pg_database,
+ * so we scan the table.
  */
 static void
 find_oids(Oids *all, Oid *named)
@@ -99,7 +101,7 @@ find_oids(Oids *all, Oid *named)
 	qsort(all->values, all->count, sizeof(Oid), oid_cmp);
 }
 
-/* Is it none of these databases? */
+/* Is this database missing from the list? */
 static bool
 is_not_among(Oid database, void *oids)
 {
@@ -109,7 +111,9 @@ is_not_among(Oid database, void *oids)
 				   oid_cmp) == NULL;
 }
 
-/* Is any of the databases that there were last time gone?  So at the start. */
+/*
+ * Has any database disappeared since last time?  Returns true the first time.
+ */
 static bool
 any_is_gone(const Oids *before, Oids *now)
 {
@@ -120,9 +124,8 @@ any_is_gone(const Oids *before, Oids *now)
 }
 
 /*
- * Bring what is known of the databases up to date.  Uses that were counted for
- * a database that has got a name that is not listed stay: it may get another,
- * or its own again.  Only if it is gone, they are forgotten.
+ * Update the OIDs of the listed names, and forget the uses of databases that
+ * were dropped.
  */
 void
 oa_find_databases(void)
@@ -136,7 +139,7 @@ oa_find_databases(void)
 	for (int i = 0; i < oa_number_of_databases(); i++)
 		set_oid(oa_database(i), named[i]);
 
-	/* What has been counted since we looked may be of a new database. */
+	/* Uses counted after we looked may belong to a new database; keep them. */
 	if (any_is_gone(&before, &now))
 		(void) oa_discard_uses(is_not_among, &now, looked_at);
 	if (before.values != NULL)

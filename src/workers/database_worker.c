@@ -2,16 +2,18 @@
  * database_worker.c
  *		A background worker that waits, works for a database once, and exits.
  *
- * It waits in the database's struct as "waiting", without a connection; when
- * work is due and nobody else is at it, it becomes "working", which makes the
- * launcher start the next one, and connects.  database_jobs.c has its jobs.
+ * It waits in the database's struct as "waiting", without a connection.  When
+ * work is due and no other worker works for the database, it becomes
+ * "working", which makes the launcher start the next worker; then it connects.
+ * Its jobs are in database_jobs.c.
  *
  * While it waits and there is nothing to flush, it keeps "flushed_at" up to
- * date, so that its age tells whether flushes work.
+ * date, so that the age of that time tells whether flushes work.
  *
- * SIGTERM ends the waiting, with a last flush if something was used.  A server
- * that stops sends it to sessions at the same time, so the last flush lets them
- * end first: one may be about to count a use.
+ * SIGTERM ends the wait, with a last flush if there are uses.  When the server
+ * stops, it sends SIGTERM to sessions at the same time.  A session may be
+ * about to count a use, so before the last flush we wait until the sessions
+ * have ended.
  */
 #include "postgres.h"
 
@@ -32,18 +34,18 @@
 
 #define LOOK_INTERVAL_MS	(5 * 60 * 1000)
 #define PREDECESSOR_MS		100
-#define LAST_USES_MS		1000	/* how long to let sessions end */
+#define LAST_USES_MS		1000	/* how long we wait for sessions to end */
 #define LAST_USES_LOOK_MS	10
 
 PGDLLEXPORT void oa_usage_worker_main(Datum argument);
 
-/* Of this process, which lives for one piece of work. */
+/* State of this process, which works once. */
 static OaDatabase *my_database;
-static Oid	my_oid;				/* what it had when the work began */
-static uint64 begun_with;		/* requests that it has to fulfil */
+static Oid	my_oid;				/* the database's OID when the work began */
+static uint64 begun_with;		/* number of the last request to fulfill */
 static bool work_ended = false;
 
-/* Does the worker have work?  The lock is held. */
+/* Is there work for this worker?  The caller holds the lock. */
 static bool
 is_due(OaDatabase *database, int64 now)
 {
@@ -58,7 +60,7 @@ is_due(OaDatabase *database, int64 now)
 		 oa_is_asked(&database->requests));
 }
 
-/* How long to wait for the next time that work may be due. */
+/* Return how long to wait until work may be due. */
 static long
 time_to_wait(const OaDatabase *database, int64 now)
 {
@@ -74,7 +76,10 @@ time_to_wait(const OaDatabase *database, int64 now)
 	return (long) Max(Min(until, database->look_at) - now, 0);
 }
 
-/* Take the place of the worker that waits.  False if it is taken. */
+/*
+ * Enter this worker as the one that waits.  Returns false if there is one
+ * already.
+ */
 static bool
 take_place(OaDatabase *database)
 {
@@ -89,8 +94,8 @@ take_place(OaDatabase *database)
 }
 
 /*
- * Note that there is nothing to flush, where that is so and nobody is at it.
- * The lock is held.
+ * If there is nothing to flush and no worker works, note that all uses are
+ * flushed.  The caller holds the lock.
  */
 static void
 note_idleness(OaDatabase *database)
@@ -102,7 +107,7 @@ note_idleness(OaDatabase *database)
 		database->flushed_at = GetCurrentTimestamp();
 }
 
-/* Go to work, if there is any and nobody is at it. */
+/* Begin to work, if there is work and no other worker works. */
 static bool
 begin_work(OaDatabase *database, long *timeout)
 {
@@ -111,7 +116,7 @@ begin_work(OaDatabase *database, long *timeout)
 	bool		begins;
 
 	oa_lock_databases(LW_EXCLUSIVE);
-	/* The last flush may have been before the interval was made shorter. */
+	/* The interval may have become shorter since the last flush. */
 	flush->due_at = Min(flush->due_at, now + oa_job_pause_ms(flush));
 	note_idleness(database);
 	begins = database->working == NULL && is_due(database, now);
@@ -129,7 +134,7 @@ begin_work(OaDatabase *database, long *timeout)
 	return begins;
 }
 
-/* Is somebody still at work, so that a last flush has to wait? */
+/* Does another worker still work, so that the last flush has to wait? */
 static bool
 has_predecessor(OaDatabase *database)
 {
@@ -141,7 +146,7 @@ has_predecessor(OaDatabase *database)
 	return result;
 }
 
-/* Are there sessions that may yet count a use, and is there time for that? */
+/* May sessions still count a use, and do we have time to wait for them? */
 static bool
 awaits_last_uses(void)
 {
@@ -154,7 +159,7 @@ awaits_last_uses(void)
 		CountDBBackends(my_database->oid) > 0;
 }
 
-/* Wait until there is work.  False if there will not be any. */
+/* Wait until there is work.  Returns false if there will not be any. */
 static bool
 wait_for_work(OaDatabase *database)
 {
@@ -181,13 +186,13 @@ wait_for_work(OaDatabase *database)
 	}
 }
 
-/* Leave the database's struct, whatever the reason for exiting. */
+/* Remove this worker from the database's struct, however it exits. */
 static void
 leave(int code, Datum argument)
 {
 	OaDatabase *database = (OaDatabase *) DatumGetPointer(argument);
 
-	/* It could not connect, or something fatal happened. */
+	/* It could not connect, or a FATAL error ended it. */
 	if (database->working == MyProc && !work_ended)
 	{
 		pg_atomic_write_u32(&database->used, 1);

@@ -1,20 +1,22 @@
 /*
  * launcher.c
- *		The background worker that sees to it that there are others.
+ *		The background worker that starts the other ones.
  *
- * For each database of overten_auth.databases a worker waits, connected to
- * nothing, until there is something to do; then it connects, works, and exits
- * (database_worker.c).  As soon as it leaves its place, the launcher starts the
- * next one.  So no database is pinned, DROP DATABASE and DROP EXTENSION go
- * through, and there is somebody to flush a last time when the server stops:
- * by then no process can be started any more.
+ * For each database in overten_auth.databases a worker waits, without a
+ * connection, until there is something to do.  Then it connects, works, and
+ * exits (database_worker.c).  As soon as it stops waiting, the launcher starts
+ * the next one.  So we do not pin databases, and DROP DATABASE and DROP
+ * EXTENSION succeed.  And when the server stops, a worker exists that can
+ * flush a last time; the postmaster does not start any new process at that
+ * point.
  *
- * Signing keys are fetched by another worker, which is started when it is time
- * (fetch_worker.c).
+ * Another worker fetches signing keys; the launcher starts it when a fetch is
+ * due (fetch_worker.c).
  *
- * The launcher itself is connected to no database, but can read pg_database
- * (database_names.c).  It starts when recovery has finished: on a standby, at its promotion.  What
- * it knows of the workers is in shared memory, so it can be restarted.
+ * The launcher itself is not connected to a database, but it can read
+ * pg_database (database_names.c).  It starts when recovery has finished; on a
+ * standby that is at promotion.  What it knows about the workers is in shared
+ * memory, so it can be restarted.
  */
 #include "postgres.h"
 
@@ -32,22 +34,22 @@
 #include "signing_keys/signing_keys.h"
 #include "workers/workers.h"
 
-#define LOOK_MS				(10 * 1000) /* for databases made or dropped */
-#define RETRY_MS			1000	/* where no worker could be started */
+#define LOOK_MS				(10 * 1000) /* to notice new and dropped databases */
+#define RETRY_MS			1000	/* after we could not start a worker */
 #define RESTART_SECONDS		5
 
 PGDLLEXPORT void oa_launcher_main(Datum argument);
 
-/* What the launcher remembers of a database. */
+/* What the launcher remembers about a database. */
 typedef struct Started
 {
-	BackgroundWorkerHandle *worker; /* the last one started for it */
+	BackgroundWorkerHandle *worker; /* the last one that we started */
 	BackgroundWorkerHandle *key_worker;
 	bool		missing_logged;
 	bool		no_place_logged;
 } Started;
 
-/* Have the postmaster start the launcher with the server. */
+/* Register the launcher, so that the postmaster starts it with the server. */
 void
 oa_register_launcher(void)
 {
@@ -66,8 +68,8 @@ oa_register_launcher(void)
 }
 
 /*
- * Start a worker for a database.  NULL if there is no place for it; the next
- * try may find one.
+ * Start a worker for a database.  Returns NULL if no worker slot is free; a
+ * later attempt may succeed.
  */
 static BackgroundWorkerHandle *
 start_worker(const char *function, const char *type, int database)
@@ -90,7 +92,7 @@ start_worker(const char *function, const char *type, int database)
 	return RegisterDynamicBackgroundWorker(&worker, &handle) ? handle : NULL;
 }
 
-/* Bring what is known of the databases up to date. */
+/* Update what we know about the databases. */
 static void
 find_databases(Started *started)
 {
@@ -109,7 +111,7 @@ find_databases(Started *started)
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
-/* Is the last worker that was started for a database yet to take its place? */
+/* Has the last worker that we started for a database not yet begun? */
 static bool
 is_starting(BackgroundWorkerHandle *worker, const PGPROC *working)
 {
@@ -129,7 +131,9 @@ is_starting(BackgroundWorkerHandle *worker, const PGPROC *working)
 	}
 }
 
-/* Make sure that a worker waits.  Returns when to come back, monotonic. */
+/*
+ * Make sure that a worker waits.  Returns the monotonic time to check again.
+ */
 static int64
 keep_worker(int n, Started *started, int64 now)
 {
@@ -162,7 +166,10 @@ keep_worker(int n, Started *started, int64 now)
 	return now + RETRY_MS;
 }
 
-/* Start a worker that fetches signing keys, if it is time.  Returns likewise. */
+/*
+ * Start a worker that fetches signing keys, if a fetch is due.  Returns
+ * likewise.
+ */
 static int64
 keep_keys(int n, Started *started, int64 now)
 {
@@ -187,7 +194,9 @@ keep_keys(int n, Started *started, int64 now)
 	return now + RETRY_MS;
 }
 
-/* Settings have changed: have all databases looked after. */
+/*
+ * After a reload of the configuration, let the workers look at all databases.
+ */
 static void
 reload(void)
 {
@@ -254,6 +263,6 @@ oa_launcher_main(Datum argument)
 						 PG_WAIT_EXTENSION);
 	}
 
-	/* Unless the server stops, the postmaster starts it again. */
+	/* The postmaster restarts the launcher, unless the server stops. */
 	proc_exit(1);
 }

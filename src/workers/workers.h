@@ -1,6 +1,6 @@
 /*
  * workers.h
- *		The background workers, and what they do in a database.
+ *		The background workers, and their jobs in a database.
  */
 #ifndef OA_WORKERS_H
 #define OA_WORKERS_H
@@ -8,14 +8,14 @@
 #include "overten_auth.h"
 #include "databases/databases.h"
 
-/* database_jobs.c: what a usage worker does once it is connected */
+/* database_jobs.c: the jobs of a usage worker */
 extern const char *oa_job_activity(OaJob job);
 extern int64 oa_job_pause_ms(const OaJobState *state);
 extern void oa_note_job_failure(OaDatabase *database, OaJob job, uint64 asked,
 								const char *failure);
 extern void oa_do_usage_jobs(OaDatabase *database, uint64 asked);
 
-/* database_names.c: which database has which name */
+/* database_names.c: which databases have the listed names */
 extern void oa_find_databases(void);
 
 /* launcher.c, database_worker.c: the background workers */
