@@ -325,6 +325,7 @@ dist:
 
 run-lint: all
 	test/check-release
+	test/check-links
 	test/indent --check src/*.[ch]
 	cppcheck --quiet --error-exitcode=1 --enable=warning,performance,portability --inline-suppr -Isrc src
 	clang-tidy --quiet --warnings-as-errors='*' --checks='$(TIDY_CHECKS)' src/*.c -- $(CPPFLAGS)
