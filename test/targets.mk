@@ -216,6 +216,7 @@ run-elsewhere:
 
 run-lint: all
 	test/check-release
+	test/check-links
 	test/in-copy $(MAKE) --no-print-directory run-elsewhere
 	test/indent --check src/*.[ch] src/*/*.[ch]
 	test/check-rooms

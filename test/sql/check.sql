@@ -29,10 +29,10 @@ CREATE VIEW finding AS SELECT * FROM overten_check() WHERE severity <> 'notice';
 
 -- Privileges
 
--- The roles of README and gateway/roles.sql, with what the latter sets
-\set recipes `sed -n '/^-- An application that verifies/,/^GRANT SELECT ON overten_stat/p' "$PG_ABS_SRCDIR/../README.md"`
-\set setup `sed -n '/^CREATE TABLE documents/,/^ALTER ROLE service/p' "$PG_ABS_SRCDIR/../README.md"`
-\set postgrest `sed -n '/^GRANT USAGE ON SCHEMA overten_api TO service;/,/^GRANT EXECUTE .*authenticate_request/p' "$PG_ABS_SRCDIR/../README.md"`
+-- The roles of docs/ and gateway/roles.sql, with what the latter sets
+\set recipes `sed -n '/^-- An application that verifies/,/^GRANT SELECT ON overten_stat/p' "$PG_ABS_SRCDIR/../docs/operations.md"`
+\set setup `sed -n '/^CREATE TABLE documents/,/^ALTER ROLE service/p' "$PG_ABS_SRCDIR/../docs/keys.md"`
+\set postgrest `sed -n '/^GRANT USAGE ON SCHEMA overten_api TO service;/,/^GRANT EXECUTE .*authenticate_request/p' "$PG_ABS_SRCDIR/../docs/keys.md"`
 \set http :abs_srcdir '/../gateway/roles.sql'
 :recipes
 :setup

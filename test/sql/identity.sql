@@ -7,10 +7,10 @@ SELECT org_id AS umbrella FROM overten_create_org('Umbrella') \gset
 SELECT secret AS acme_secret, key_id AS acme_key FROM overten_mint_key(:'acme') \gset
 SELECT secret AS umbrella_secret, key_id AS umbrella_key FROM overten_mint_key(:'umbrella') \gset
 
--- The SQL is README's, word for word.
-\set setup `sed -n '/^CREATE TABLE documents/,/^GRANT .* ON documents/p' "$PG_ABS_SRCDIR/../README.md"`
-\set request `sed -n '/^BEGIN;.*a request/,/^COMMIT;/p' "$PG_ABS_SRCDIR/../README.md"`
-\set postgrest `sed -n '/^GRANT USAGE ON SCHEMA overten_api TO service;/,/^GRANT EXECUTE .*authenticate_request/p' "$PG_ABS_SRCDIR/../README.md"`
+-- The SQL is that of docs/keys.md, word for word.
+\set setup `sed -n '/^CREATE TABLE documents/,/^GRANT .* ON documents/p' "$PG_ABS_SRCDIR/../docs/keys.md"`
+\set request `sed -n '/^BEGIN;.*a request/,/^COMMIT;/p' "$PG_ABS_SRCDIR/../docs/keys.md"`
+\set postgrest `sed -n '/^GRANT USAGE ON SCHEMA overten_api TO service;/,/^GRANT EXECUTE .*authenticate_request/p' "$PG_ABS_SRCDIR/../docs/keys.md"`
 :setup
 :postgrest
 INSERT INTO documents VALUES (:'acme', 'Acme 1'), (:'acme', 'Acme 2'),

@@ -66,10 +66,10 @@ ROLLBACK;
 SELECT name, created_at = '1970-01-01 00:00+00' AS epoch FROM overten_list_keys(:'acme')
 WHERE prefix = 'sk_live_0000' ORDER BY name COLLATE "C";
 
--- Many: README's way by COPY, of 10,000 in an old service's table.
+-- Many: the way of docs/keys.md by COPY, of 10,000 in an old service's table.
 \set VERBOSITY default
-\set staging `sed -n '/^CREATE TEMP TABLE staging/,/timestamptz);/p' "$PG_ABS_SRCDIR/../README.md"`
-\set import `sed -n '/^SELECT overten_import_keys(/,/;$/p' "$PG_ABS_SRCDIR/../README.md"`
+\set staging `sed -n '/^CREATE TEMP TABLE staging/,/timestamptz);/p' "$PG_ABS_SRCDIR/../docs/keys.md"`
+\set import `sed -n '/^SELECT overten_import_keys(/,/;$/p' "$PG_ABS_SRCDIR/../docs/keys.md"`
 CREATE TABLE old_keys AS
 	SELECT n, 'sk_live_' || lpad(to_hex(n), 4, '0') || repeat('x', 24) AS secret,
 		CASE n % 10 WHEN 0 THEN :'umbrella' ELSE :'acme' END AS org_id

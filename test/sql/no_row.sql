@@ -121,8 +121,8 @@ FETCH BACKWARD ALL FROM bad_cursor;
 FETCH ABSOLUTE 1 FROM list_cursor;
 CLOSE ALL;
 
--- PL/pgSQL.  The first function is README's, word for word.
-\set require_key `sed -n '/^CREATE FUNCTION require_key/,/^\$\$;/p' "$PG_ABS_SRCDIR/../README.md"`
+-- PL/pgSQL.  The first function is that of docs/keys.md, word for word.
+\set require_key `sed -n '/^CREATE FUNCTION require_key/,/^\$\$;/p' "$PG_ABS_SRCDIR/../docs/keys.md"`
 :require_key
 SELECT require_key(:'good') = :'org_id' AS accepted;
 SELECT require_key(:'bad');
@@ -150,7 +150,7 @@ BEGIN
 END
 $$;
 SELECT assigned(:'good'), assigned(:'bad'), assigned(NULL);
--- What README warns of: an expression over no row is NULL, whatever it asks.
+-- What docs/keys.md warns of: an expression over no row is NULL, whatever it asks.
 CREATE FUNCTION asked_for_null(secret text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
 	IF overten_verify_key(secret) IS NULL THEN

@@ -3,10 +3,10 @@
 --
 CREATE EXTENSION overten_auth;
 
--- The recipes are README's and gateway/roles.sql, word for word.
-\set recipes `sed -n '/^-- An application that verifies/,/^GRANT SELECT ON overten_stat/p' "$PG_ABS_SRCDIR/../README.md"`
-\set setup `sed -n '/^CREATE TABLE documents/,/^ALTER ROLE service SET log/p' "$PG_ABS_SRCDIR/../README.md"`
-\set postgrest `sed -n '/^GRANT USAGE ON SCHEMA overten_api TO service;/,/^GRANT EXECUTE .*authenticate_request/p' "$PG_ABS_SRCDIR/../README.md"`
+-- The recipes are those of docs/ and gateway/roles.sql, word for word.
+\set recipes `sed -n '/^-- An application that verifies/,/^GRANT SELECT ON overten_stat/p' "$PG_ABS_SRCDIR/../docs/operations.md"`
+\set setup `sed -n '/^CREATE TABLE documents/,/^ALTER ROLE service SET log/p' "$PG_ABS_SRCDIR/../docs/keys.md"`
+\set postgrest `sed -n '/^GRANT USAGE ON SCHEMA overten_api TO service;/,/^GRANT EXECUTE .*authenticate_request/p' "$PG_ABS_SRCDIR/../docs/keys.md"`
 \getenv abs_srcdir PG_ABS_SRCDIR
 \set http :abs_srcdir '/../gateway/roles.sql'
 :recipes

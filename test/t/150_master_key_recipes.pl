@@ -1,6 +1,6 @@
 
-# README's recipes for moving and for replacing the master key, as they stand
-# there, on a cluster with its configuration in the data directory and on one of
+# The recipes of docs/webhooks.md for moving and for replacing the master key, as
+# they stand there, on a cluster with its configuration in the data directory and on one of
 # Debian's layout.  They must never lose a key, whatever goes wrong.  pg_regress
 # cannot move the file.
 
@@ -18,16 +18,16 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my ($chapter) = slurp_file("$FindBin::RealBin/../../README.md") =~ /^## Master keys\n(.*?)^## /ms
-  or die 'README has no chapter on master keys';
+my ($chapter) = slurp_file("$FindBin::RealBin/../../docs/webhooks.md") =~ /^## Master keys\n(.*)/ms
+  or die 'docs/webhooks.md has no chapter on master keys';
 my @recipes = map { s/^   //mgr } $chapter =~ /^ *```sh\n(.*?)^ *```$/msg;
-my ($reseal) = $chapter =~ /^ *```sql\n *(DO .*?)\n *```$/ms or die 'there is no SQL';
+my ($reseal) = $chapter =~ /^ *(DO \$\$ .*?)\n *```$/m or die 'there is no SQL';
 is(scalar @recipes, 4, 'there are the recipes');
 my ($make_folder, $move, $add, $remove) = @recipes;
 my $user = getpwuid $>;
 my $group = getgrgid $);
 
-# Run a recipe on a node, with another folder than README's and, where it names
+# Run a recipe on a node, with another folder than the page's and, where it names
 # the server's user, the one who runs this.  Returns the status and what was
 # written to stderr.
 sub run_recipe

@@ -90,7 +90,7 @@ foreach my $case (
 	unlike(slurp_file($gateway->{err}) . slurp_file($gateway->{out}), qr/sk_live_\w|wrong\b/, "$name: no secret is");
 }
 
-# As README says to put it in order.
+# As docs/http.md says to put it in order.
 my $mapped = start_gateway($node, 'mapped', PGUSER => 'mapped');
 is(request($mapped->{url}, 'GET', '/readyz')->{status}, 200, 'peer with a map');
 stop_process($mapped);

@@ -1,7 +1,7 @@
 
 # What a front end has to do, and that all four do it alike: the gateway, nginx before
 # PostgREST, and for another service nginx with auth_request.conf and protect.mjs.  The
-# table is README's ("Another HTTP layer").  pg_regress has no HTTP.
+# table is that of docs/http.md ("Another HTTP layer").  pg_regress has no HTTP.
 
 use strict;
 use warnings FATAL => 'all';

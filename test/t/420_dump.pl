@@ -47,10 +47,10 @@ FROM (VALUES ('$active_key'), ('$revoked_key')) k (key_id),
 	LATERAL (SELECT date_trunc('hour', now(), 'UTC') - n * interval '1 hour') h (hour);
 EOQ
 
-# A table of one's own that refers to orgs, as README shows it.
-my $readme = slurp_file("$FindBin::RealBin/../../README.md");
-my ($create_table) = $readme =~ /^(CREATE TABLE org_billing .*?^\);)$/ms
-  or die 'README has no table of one\'s own';
+# A table of one's own that refers to orgs, as docs/operations.md shows it.
+my $operations = slurp_file("$FindBin::RealBin/../../docs/operations.md");
+my ($create_table) = $operations =~ /^(CREATE TABLE public\.org_billing .*?^\);)$/ms
+  or die 'docs/operations.md has no table of one\'s own';
 my $own_table = "GRANT CREATE ON SCHEMA public TO app; GRANT USAGE ON SCHEMA overten_auth TO app;
 	GRANT REFERENCES (org_id) ON overten_auth.orgs TO app; SET ROLE app; $create_table; RESET ROLE";
 ask($node, $own_table);

@@ -1,7 +1,7 @@
 
 # A role with CREATE on the database makes a schema of another role's name, which the
 # default search_path begins with, and puts functions, operators and casts there that
-# take what they are given.  Nothing of that is called for any role of README's recipes
+# take what they are given.  Nothing of that is called for any role of the recipes in docs/
 # and of gateway/roles.sql, nor by what logs in as them.  pg_regress has no HTTP.
 
 use strict;
@@ -98,9 +98,10 @@ sub loot
 
 # The recipes, run word for word by a superuser for whom something is planted, too.
 plant($superuser);
-my $readme = slurp_file("$FindBin::RealBin/../../README.md");
-my @recipes = grep { /^(CREATE ROLE|GRANT .* TO service)/m } $readme =~ /^ *```sql\n(.*?)^ *```$/msg;
-is(scalar @recipes, 3, 'recipes of README');
+my $documents = join "\n", map { slurp_file("$FindBin::RealBin/../../docs/$_.md") } 'keys', 'operations';
+my @recipes = grep { /^(CREATE ROLE|GRANT .* TO service)/m } $documents =~ /^ *```sql\n(.*?)^ *```$/msg;
+s/^\\.*\n//m foreach @recipes;    # psql's own commands
+is(scalar @recipes, 3, 'recipes of docs/');
 ask($node, $_) foreach @recipes;
 is(loot(), '', 'nothing was called while they were run');
 my @roles = split /\n/, ask($node, q{SELECT rolname FROM pg_roles

@@ -1,44 +1,22 @@
 
-# First steps as README and SECURITY.md describe them: a schema of its own, the
-# roles of HTTP layers there, and signing keys loaded by hand.  pg_regress has
-# one database, and reads no documents.
+# First steps as SECURITY.md describes them: a schema of its own, and the roles of
+# HTTP layers there.  pg_regress has one database.
 
 use strict;
 use warnings FATAL => 'all';
 
 use FindBin;
-use IPC::Run;
 use lib $FindBin::RealBin;
 use OvertenTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use WholeSurface;
 
 my $top = "$FindBin::RealBin/../..";
 my $node = create_node('steps', '');
-my $app = [ $node, 'app' ];
 my $hardened = [ $node, 'hardened' ];
 
-ask($node, "CREATE DATABASE $_") foreach 'app', 'hardened';
-ask($app, 'CREATE EXTENSION overten_auth CASCADE');
-
-# Signing keys, loaded by hand: as if curl had just written them
-
-my ($load) = slurp_file("$top/README.md") =~ /^(psql -X -v ON_ERROR_STOP=1 .*?^SQL)$/ms
-  or die 'README does not say how to load signing keys';
-my $folder = PostgreSQL::Test::Utils::tempdir;
-append_to_file("$folder/keys.json", surface_document('key-1', 'key-2'));
-{
-	local %ENV = $node->_get_env(PGDATABASE => 'postgres');
-	my ($out, $err);
-
-	IPC::Run::run([ 'sh', '-c', $load ], '>', \$out, '2>', \$err, init => sub { chdir $folder });
-	is($err, '', 'signing keys are loaded by hand');
-	like($out, qr/^ +2$/m, 'both');
-}
-is(ask($app, 'SELECT string_agg(kid, $$ $$ ORDER BY kid) FROM overten_auth.signing_keys'),
-	'key-1 key-2', 'into the database that is named');
+ask($node, 'CREATE DATABASE hardened');
 
 # A schema of its own, which the hardening list recommends
 
