@@ -118,7 +118,13 @@ sub close_page
 	my ($page) = @_;
 
 	stop_process($_) foreach reverse @{ $page->{processes} };
-	eval { $page->{psql}->finish } if $page->{psql};
+	if ($page->{psql})
+	{
+		# A server that was restarted meanwhile holds the other end of its stdin, so
+		# it would wait for more.
+		$page->{in} .= "\\q\n";
+		eval { $page->{psql}->finish };
+	}
 	$page->{node}->stop;
 	return;
 }
