@@ -14,6 +14,14 @@
 #include "varatt.h"
 #endif
 
+/*
+ * A function that does not return.  PostgreSQL has the macro since 18; where it
+ * does not have it, every compiler that we build with knows the attribute.
+ */
+#ifndef pg_noreturn
+#define pg_noreturn		__attribute__((noreturn))
+#endif
+
 /* The schema that holds the extension's tables; C never searches for them. */
 #define OA_SCHEMA "overten_auth"
 

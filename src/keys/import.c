@@ -97,9 +97,7 @@ check_row(Import *import)
 	{
 		values[column] = import->values[column][row];
 		if (import->nulls[column][row] && column != CREATED_AT)
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("%s must not be null", columns[column].name)));
+			oa_refuse_null(columns[column].name);
 	}
 
 	import->values[NAME][row] =
@@ -128,15 +126,12 @@ report_conflict(Import *import, int first, const Datum *arrays)
 {
 	static OaStatement find = {
 		.table = "api_keys",
-		.text = "SELECT i.position::pg_catalog.int4, o.org_id IS NULL "
-		"FROM ROWS FROM (pg_catalog.unnest($6), pg_catalog.unnest($1)) "
+		.text = "SELECT i.position::int4, o.org_id IS NULL "
+		"FROM unnest($6, $1) "
 		"WITH ORDINALITY AS i (key_id, org_id, position) "
-		"LEFT JOIN overten_auth.orgs o "
-		"ON o.org_id OPERATOR(pg_catalog.=) i.org_id "
-		"LEFT JOIN overten_auth.api_keys k "
-		"ON k.key_id OPERATOR(pg_catalog.=) i.key_id "
+		"LEFT JOIN overten_auth.orgs o ON o.org_id = i.org_id "
+		"LEFT JOIN overten_auth.api_keys k ON k.key_id = i.key_id "
 		"WHERE k.key_id IS NULL ORDER BY i.position LIMIT 1",
-		.nargs = COLUMNS,
 		.argtypes = COLUMN_ARRAY_TYPES,
 	};
 	bool		isnull;
@@ -161,21 +156,16 @@ write_rows(Import *import, int first, int count)
 		.text = "INSERT INTO overten_auth.api_keys "
 		"(org_id, name, digest, prefix, created_at, key_id) "
 		"SELECT o.org_id, i.name, i.digest, i.prefix, i.created_at, i.key_id "
-		"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), "
-		"pg_catalog.unnest($3), pg_catalog.unnest($4), "
-		"pg_catalog.unnest($5), pg_catalog.unnest($6)) "
+		"FROM unnest($1, $2, $3, $4, $5, $6) "
 		"AS i (org_id, name, digest, prefix, created_at, key_id) "
-		"JOIN overten_auth.orgs o "
-		"ON o.org_id OPERATOR(pg_catalog.=) i.org_id "
+		"JOIN overten_auth.orgs o ON o.org_id = i.org_id "
 		"ON CONFLICT (digest) DO NOTHING",
-		.nargs = COLUMNS,
 		.argtypes = COLUMN_ARRAY_TYPES,
 	};
 	static OaStatement insert_last_used = {
 		.table = "key_last_used",
 		.text = "INSERT INTO overten_auth.key_last_used (key_id) "
-		"SELECT i.key_id FROM pg_catalog.unnest($6) AS i (key_id)",
-		.nargs = COLUMNS,
+		"SELECT i.key_id FROM unnest($6) AS i (key_id)",
 		.argtypes = COLUMN_ARRAY_TYPES,
 	};
 	static OaStatement audit = {
@@ -183,9 +173,7 @@ write_rows(Import *import, int first, int count)
 		.text = "INSERT INTO overten_auth.audit_log "
 		"(action, org_id, key_id, actor, detail) "
 		"SELECT 'import_key', i.org_id, i.key_id, SESSION_USER, i.name "
-		"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($6), "
-		"pg_catalog.unnest($2)) AS i (org_id, key_id, name)",
-		.nargs = COLUMNS,
+		"FROM unnest($1, $6, $2) AS i (org_id, key_id, name)",
 		.argtypes = COLUMN_ARRAY_TYPES,
 	};
 	Datum		arrays[COLUMNS];

@@ -15,7 +15,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -37,7 +36,6 @@ PG_FUNCTION_INFO_V1(overten_key_anomalies);
 	"last_used_at) WHERE "
 #define USES_OF_A_KEY	ROWS_OF_A_KEY "accepted OPERATOR(pg_catalog.>) 0 "
 #define ARGUMENTS \
-	.nargs = 8, \
 	.argtypes = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZARRAYOID, \
 		INETARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, \
 		TIMESTAMPTZARRAYOID}
@@ -298,7 +296,7 @@ overten_key_anomalies(PG_FUNCTION_ARGS)
 	Question	question;
 	int			level;
 
-	InitMaterializedSRF(fcinfo, 0);
+	oa_begin_set(fcinfo);
 	level = oa_statements_begin();
 	oa_require_key(org_id, key_id);
 	begin_question(&question, key_id);

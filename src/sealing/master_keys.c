@@ -218,7 +218,7 @@ oa_master_key_ids_needed(void)
 		.table = "orgs",
 		.latest = true,
 		.text = "SELECT ARRAY("
-		"SELECT pg_catalog.encode(pg_catalog.substr(v.sealed, 2, 8), 'hex') "
+		"SELECT encode(substr(v.sealed, 2, 8), 'hex') "
 		"FROM overten_auth.orgs o, LATERAL (VALUES (o.webhook_secret_sealed), "
 		"(CASE WHEN " OA_PREVIOUS_STILL_SIGNS " "
 		"THEN o.previous_webhook_secret_sealed END)) v (sealed) "
@@ -245,16 +245,10 @@ oa_master_key_ids_needed(void)
 Datum
 overten_master_key_ids(PG_FUNCTION_ARGS)
 {
-	TupleDesc	descriptor;
-	Datum		values[2];
-	bool		nulls[2] = {false};
-
-	if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE ||
-		descriptor->natts != lengthof(values))
-		elog(ERROR, "unexpected result type of overten_master_key_ids");
+	static const Oid types[] = {TEXTARRAYOID, TEXTARRAYOID};
+	Datum		values[lengthof(types)];
 
 	values[0] = PointerGetDatum(oa_master_key_ids_needed());
 	values[1] = PointerGetDatum(oa_master_key_ids_present());
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(descriptor, values,
-													  nulls)));
+	return oa_result_row(fcinfo, types, lengthof(types), values, NULL);
 }

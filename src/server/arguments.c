@@ -15,14 +15,21 @@
 #include "server/server.h"
 #include "text/text.h"
 
-/* Raise 22004 if an argument, called "what" in the message, is NULL. */
+/* Raise 22004: an argument, called "what" in the message, is NULL. */
+void
+oa_refuse_null(const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			 errmsg("%s must not be null", what)));
+}
+
+/* Raise 22004 if an argument is NULL. */
 void
 oa_require_argument(FunctionCallInfo fcinfo, int n, const char *what)
 {
 	if (PG_ARGISNULL(n))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", what)));
+		oa_refuse_null(what);
 }
 
 /* A text argument that must not be NULL. */
@@ -145,7 +152,7 @@ oa_trim_name(text *name, int max_characters, OaTextRule *broken)
  * Raise the error of a rule, 22023, or 22021 for bytes that are no text in the
  * server's encoding.
  */
-static void
+pg_noreturn static void
 refuse_text(const char *what, OaTextRule broken, int max_characters)
 {
 	ereport(ERROR,
@@ -181,13 +188,21 @@ oa_name_argument(FunctionCallInfo fcinfo, int n, const char *what,
 	return oa_check_name(PG_GETARG_DATUM(n), what, max_characters);
 }
 
+/* The same, but it may be NULL. */
+text	   *
+oa_optional_name_argument(FunctionCallInfo fcinfo, int n, const char *what,
+						  int max_characters)
+{
+	if (PG_ARGISNULL(n))
+		return NULL;
+	return oa_check_name(PG_GETARG_DATUM(n), what, max_characters);
+}
+
 /* The nth argument as a reason, which may be NULL. */
 text	   *
 oa_reason_argument(FunctionCallInfo fcinfo, int n)
 {
-	if (PG_ARGISNULL(n))
-		return NULL;
-	return oa_check_name(PG_GETARG_DATUM(n), "reason", OA_REASON_MAX);
+	return oa_optional_name_argument(fcinfo, n, "reason", OA_REASON_MAX);
 }
 
 /* The rule that a person's uid breaks, or OA_TEXT_GOOD. */

@@ -216,21 +216,19 @@ insert_row(const OaSigningKeyRow *row)
 		.text = "INSERT INTO overten_auth.signing_keys "
 		"(kid, public_key, expires_at, certificate_expires_at) "
 		"VALUES ($1, $2, $3, $4)",
-		.nargs = 4,
 		.argtypes = {TEXTOID, BYTEAOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
 	};
-	char		nulls[] = "    ";
 	Datum		values[] = {
 		PointerGetDatum(row->kid),
 		PointerGetDatum(row->public_key),
 		TimestampTzGetDatum(row->expires_at),
 		TimestampTzGetDatum(row->certificate_expires_at),
 	};
+	const bool	nulls[lengthof(values)] = {
+		[2] = (row->expires_at == DT_NOEND),
+		[3] = (row->certificate_expires_at == DT_NOEND),
+	};
 
-	if (row->expires_at == DT_NOEND)
-		nulls[2] = 'n';
-	if (row->certificate_expires_at == DT_NOEND)
-		nulls[3] = 'n';
 	oa_statement_run(&insert, values, nulls);
 }
 
@@ -298,16 +296,13 @@ oa_extend_signing_keys(TimestampTz not_after)
 		.table = "signing_keys",
 		.text = "UPDATE overten_auth.signing_keys "
 		"SET expires_at = LEAST(certificate_expires_at, $1) "
-		"WHERE expires_at OPERATOR(pg_catalog.<) "
-		"LEAST(certificate_expires_at, $1)",
-		.nargs = 1,
+		"WHERE expires_at < LEAST(certificate_expires_at, $1)",
 		.argtypes = {TIMESTAMPTZOID},
 	};
 	static OaStatement current = {
 		.table = "signing_keys",
 		.text = "SELECT FROM overten_auth.signing_keys "
-		"WHERE COALESCE(expires_at OPERATOR(pg_catalog.>) "
-		"pg_catalog.clock_timestamp(), true)",
+		"WHERE COALESCE(expires_at > clock_timestamp(), true)",
 	};
 	Datum		end = TimestampTzGetDatum(round_end(not_after));
 	int			level = oa_statements_begin();

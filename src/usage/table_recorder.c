@@ -46,17 +46,14 @@ record(text *key_id, TimestampTz now)
 	static OaStatement lock = {
 		.table = "key_last_used",
 		.text = "SELECT 1 FROM overten_auth.key_last_used "
-		"WHERE key_id OPERATOR(pg_catalog.=) $1 "
-		"AND (last_used_at IS NULL OR last_used_at OPERATOR(pg_catalog.<) $2) "
+		"WHERE key_id = $1 AND (last_used_at IS NULL OR last_used_at < $2) "
 		"FOR NO KEY UPDATE SKIP LOCKED",
-		.nargs = 2,
 		.argtypes = {TEXTOID, TIMESTAMPTZOID},
 	};
 	static OaStatement update = {
 		.table = "key_last_used",
 		.text = "UPDATE overten_auth.key_last_used SET last_used_at = $2 "
-		"WHERE key_id OPERATOR(pg_catalog.=) $1",
-		.nargs = 2,
+		"WHERE key_id = $1",
 		.argtypes = {TEXTOID, TIMESTAMPTZOID},
 	};
 	Datum		before[] = {

@@ -37,15 +37,14 @@
 /* Does api_keys lack the key?  A subquery goes by the index, unlike a join. */
 #define IS_GONE(key_id) \
 	"(SELECT true FROM overten_auth.api_keys k " \
-	"WHERE k.key_id OPERATOR(pg_catalog.=) " key_id ") IS NULL"
+	"WHERE k.key_id = " key_id ") IS NULL"
 
 /* Keys after $1, $2 at most, of key_last_used. */
 static OaStatement next_used = {
 	.table = "key_last_used",
 	.text = "SELECT u.key_id, " IS_GONE("u.key_id")
 	" FROM overten_auth.key_last_used u "
-	"WHERE u.key_id OPERATOR(pg_catalog.>) $1 ORDER BY u.key_id LIMIT $2",
-	.nargs = 2,
+	"WHERE u.key_id > $1 ORDER BY u.key_id LIMIT $2",
 	.argtypes = {TEXTOID, INT8OID},
 };
 
@@ -54,36 +53,32 @@ static OaStatement next_in_history = {
 	.table = "key_usage",
 	.text = "WITH RECURSIVE key (key_id, n) AS ("
 	"(SELECT u.key_id, 1 FROM overten_auth.key_usage u "
-	"WHERE u.key_id OPERATOR(pg_catalog.>) $1 ORDER BY u.key_id LIMIT 1) "
+	"WHERE u.key_id > $1 ORDER BY u.key_id LIMIT 1) "
 	"UNION ALL SELECT (SELECT u.key_id FROM overten_auth.key_usage u "
-	"WHERE u.key_id OPERATOR(pg_catalog.>) key.key_id "
-	"ORDER BY u.key_id LIMIT 1), key.n OPERATOR(pg_catalog.+) 1 FROM key "
-	"WHERE key.key_id IS NOT NULL AND key.n OPERATOR(pg_catalog.<) $2) "
+	"WHERE u.key_id > key.key_id "
+	"ORDER BY u.key_id LIMIT 1), key.n + 1 FROM key "
+	"WHERE key.key_id IS NOT NULL AND key.n < $2) "
 	"SELECT key.key_id, " IS_GONE("key.key_id")
 	" FROM key WHERE key.key_id IS NOT NULL",
-	.nargs = 2,
 	.argtypes = {TEXTOID, INT8OID},
 };
 
 /* Rows of keys $1 that are older than $2 transactions, $3 at most. */
 #define REMOVE(table) \
 	"DELETE FROM overten_auth." table \
-	" WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(" \
+	" WHERE ctid = ANY (ARRAY(" \
 	"SELECT u.ctid FROM overten_auth." table " u " \
-	"WHERE u.key_id OPERATOR(pg_catalog.=) ANY ($1) " \
-	"AND pg_catalog.age(u.xmin) OPERATOR(pg_catalog.>) $2 LIMIT $3))"
+	"WHERE u.key_id = ANY ($1) AND age(u.xmin) > $2 LIMIT $3))"
 
 static OaStatement remove_used = {
 	.table = "key_last_used",
 	.text = REMOVE("key_last_used"),
-	.nargs = 3,
 	.argtypes = {TEXTARRAYOID, INT4OID, INT8OID},
 };
 
 static OaStatement remove_history = {
 	.table = "key_usage",
 	.text = REMOVE("key_usage"),
-	.nargs = 3,
 	.argtypes = {TEXTARRAYOID, INT4OID, INT8OID},
 };
 
@@ -97,10 +92,9 @@ oa_remove_old_usage(void)
 	static OaStatement remove = {
 		.table = "key_usage",
 		.text = "DELETE FROM overten_auth.key_usage "
-		"WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+		"WHERE ctid = ANY (ARRAY("
 		"SELECT ctid FROM overten_auth.key_usage "
-		"WHERE hour OPERATOR(pg_catalog.<) $1 LIMIT $2))",
-		.nargs = 2,
+		"WHERE hour < $1 LIMIT $2))",
 		.argtypes = {TIMESTAMPTZOID, INT8OID},
 	};
 	Datum		values[2];
@@ -137,9 +131,7 @@ remove_old_batches(void)
 	static OaStatement remove = {
 		.table = "usage_batches",
 		.text = "DELETE FROM overten_auth.usage_batches "
-		"WHERE source OPERATOR(pg_catalog.<>) $1 "
-		"AND written_at OPERATOR(pg_catalog.<) $2",
-		.nargs = 2,
+		"WHERE source <> $1 AND written_at < $2",
 		.argtypes = {UUIDOID, TIMESTAMPTZOID},
 	};
 	Datum		values[] = {

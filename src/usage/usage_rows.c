@@ -31,40 +31,30 @@ typedef struct Rows
 static OaStatement probe = {
 	.table = "key_usage",
 	.text = "SELECT (SELECT true FROM overten_auth.api_keys k "
-	"WHERE k.key_id OPERATOR(pg_catalog.=) u.key_id) IS NOT NULL, "
-	"r.addresses, r.is_there "
-	"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), "
-	"pg_catalog.unnest($3)) WITH ORDINALITY u (key_id, hour, client_addr, n) "
-	"CROSS JOIN LATERAL (SELECT pg_catalog.count(x.client_addr) AS addresses, "
-	"pg_catalog.count(*) FILTER (WHERE x.client_addr "
-	"OPERATOR(pg_catalog.=) u.client_addr) "
-	"OPERATOR(pg_catalog.>) 0 AS is_there "
+	"WHERE k.key_id = u.key_id) IS NOT NULL, r.addresses, r.is_there "
+	"FROM unnest($1, $2, $3) WITH ORDINALITY u (key_id, hour, client_addr, n) "
+	"CROSS JOIN LATERAL (SELECT count(x.client_addr) AS addresses, "
+	"count(*) FILTER (WHERE x.client_addr = u.client_addr) > 0 AS is_there "
 	"FROM overten_auth.key_usage x "
-	"WHERE x.key_id OPERATOR(pg_catalog.=) u.key_id "
-	"AND x.hour OPERATOR(pg_catalog.=) u.hour) r "
+	"WHERE x.key_id = u.key_id AND x.hour = u.hour) r "
 	"ORDER BY u.n",
-	.nargs = 3,
 	.argtypes = {TEXTARRAYOID, TIMESTAMPTZARRAYOID, INETARRAYOID},
 };
 
 /* A sum that ends at the greatest number instead of failing. */
 #define ADD(column) \
 	column " = LEAST(t." column ", 9223372036854775807 " \
-	"OPERATOR(pg_catalog.-) EXCLUDED." column ") " \
-	"OPERATOR(pg_catalog.+) EXCLUDED." column
+	"- EXCLUDED." column ") + EXCLUDED." column
 
 static OaStatement add_usage = {
 	.table = "key_usage",
 	.text = "INSERT INTO overten_auth.key_usage AS t (key_id, hour, client_addr, "
 	"accepted, refused, first_used_at, last_used_at) "
-	"SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), "
-	"pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5), "
-	"pg_catalog.unnest($6), pg_catalog.unnest($7)) u "
+	"SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7) u "
 	"ON CONFLICT (key_id, hour, client_addr) DO UPDATE "
 	"SET " ADD("accepted") ", " ADD("refused") ", "
 	"first_used_at = LEAST(t.first_used_at, EXCLUDED.first_used_at), "
 	"last_used_at = GREATEST(t.last_used_at, EXCLUDED.last_used_at)",
-	.nargs = OA_USE_COLUMNS,
 	.argtypes = {TEXTARRAYOID, TIMESTAMPTZARRAYOID, INETARRAYOID, INT8ARRAYOID,
 	INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID},
 };
@@ -73,12 +63,9 @@ static OaStatement add_usage = {
 static OaStatement set_last_used = {
 	.table = "key_last_used",
 	.text = "INSERT INTO overten_auth.key_last_used AS t (key_id, last_used_at) "
-	"SELECT u.key_id, u.at FROM ROWS FROM (pg_catalog.unnest($1), "
-	"pg_catalog.unnest($2)) u (key_id, at) "
+	"SELECT u.key_id, u.at FROM unnest($1, $2) u (key_id, at) "
 	"ON CONFLICT (key_id) DO UPDATE SET last_used_at = EXCLUDED.last_used_at "
-	"WHERE t.last_used_at IS NULL "
-	"OR t.last_used_at OPERATOR(pg_catalog.<) EXCLUDED.last_used_at",
-	.nargs = 2,
+	"WHERE t.last_used_at IS NULL OR t.last_used_at < EXCLUDED.last_used_at",
 	.argtypes = {TEXTARRAYOID, TIMESTAMPTZARRAYOID},
 };
 
@@ -114,7 +101,8 @@ run(OaStatement *statement, const OaUses *uses, int count)
 {
 	Datum		arrays[OA_USE_COLUMNS];
 
-	oa_make_use_arrays(uses, count, statement->nargs, arrays);
+	oa_make_use_arrays(uses, count, oa_statement_argument_count(statement),
+					   arrays);
 	oa_statement_run(statement, arrays, NULL);
 }
 

@@ -59,8 +59,7 @@ read_secrets(text *org_id, bytea **sealed, bytea **previous_sealed)
 		.text = "SELECT webhook_secret_sealed, "
 		"CASE WHEN " OA_PREVIOUS_STILL_SIGNS " "
 		"THEN previous_webhook_secret_sealed END FROM overten_auth.orgs "
-		"WHERE org_id OPERATOR(pg_catalog.=) $1",
-		.nargs = 1,
+		"WHERE org_id = $1",
 		.argtypes = {TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id)};
