@@ -122,7 +122,8 @@ amend_error(void *arg)
 
 	if (ERRCODE_TO_CATEGORY(code) == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
 		errdetail_internal("The row is not shown, for it may hold a secret.");
-	if (code == ERRCODE_UNDEFINED_COLUMN || code == ERRCODE_UNDEFINED_TABLE)
+	if (code == ERRCODE_UNDEFINED_COLUMN || code == ERRCODE_UNDEFINED_TABLE ||
+		code == ERRCODE_UNDEFINED_FUNCTION)
 		errhint("Run ALTER EXTENSION overten_auth UPDATE.");
 }
 
