@@ -86,7 +86,7 @@ PG_FUNCTION_INFO_V1(overten_handle_request_bytes);
 
 /* Set up, once per backend, what outlives the calls. */
 static void
-prepare(void)
+prepare_result(void)
 {
 	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
 	TupleDesc	descriptor = CreateTemplateTupleDesc(RESULT_COLUMNS);
@@ -104,7 +104,7 @@ prepare(void)
  * exist need no percent-encoding.
  */
 static bool
-matches(const char *path, const Route *route, OaRequest *request)
+route_matches(const char *path, const Route *route, OaRequest *request)
 {
 	text	   *ids[2] = {NULL, NULL};
 	int			found = 0;
@@ -144,7 +144,7 @@ find_route(const char *path, OaRequest *request)
 
 	for (int i = 0; i < lengthof(routes); i++)
 	{
-		if (matches(path + strlen(BASE_PATH), &routes[i], request))
+		if (route_matches(path + strlen(BASE_PATH), &routes[i], request))
 			return &routes[i];
 	}
 	return NULL;
@@ -180,8 +180,8 @@ is_json_type(const char *value)
  * each no more is read than a request can have.
  */
 static void
-handle(FunctionCallInfo fcinfo, bool body_is_utf8, const char *method_name,
-	   OaResponse *response)
+handle_request(FunctionCallInfo fcinfo, bool body_is_utf8,
+			   const char *method_name, OaResponse *response)
 {
 	OaRequest	request = {0};
 	OaHeaders	headers;
@@ -271,7 +271,7 @@ answer_request(FunctionCallInfo fcinfo, bool body_is_utf8)
 
 	oa_secrecy_begin(&secrecy);
 	if (result_descriptor == NULL)
-		prepare();
+		prepare_result();
 
 	oa_response_init(&response);
 	oa_require_argument(fcinfo, ARGUMENT_METHOD, "method");
@@ -279,7 +279,7 @@ answer_request(FunctionCallInfo fcinfo, bool body_is_utf8)
 	if (oa_bounded_argument(fcinfo, ARGUMENT_METHOD, METHOD_MAX, &bytes,
 							&length))
 		method = pnstrdup(bytes, length);
-	handle(fcinfo, body_is_utf8, method, &response);
+	handle_request(fcinfo, body_is_utf8, method, &response);
 	oa_write_problem(&response);
 
 	initStringInfo(&headers);

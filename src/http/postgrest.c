@@ -90,8 +90,8 @@ read_id(const OaHeaders *headers, const char *header, const OaRequest *request,
  * NO_BODY; other arguments are in the request already.
  */
 static void
-handle(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
-	   OaRequest *request, OaResponse *response)
+handle_call(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
+			OaRequest *request, OaResponse *response)
 {
 	OaHeaders	headers;
 	const char *body = "";
@@ -157,15 +157,15 @@ status_for_postgrest(const OaResponse *response)
 
 /* Run an endpoint, and return its answer in PostgREST's way. */
 static Datum
-answer(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
-	   OaRequest *request)
+answer_call(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
+			OaRequest *request)
 {
 	ErrorContextCallback secrecy;
 	OaResponse	response;
 	StringInfoData headers;
 
 	oa_secrecy_begin(&secrecy);
-	handle(endpoint, fcinfo, n, request, &response);
+	handle_call(endpoint, fcinfo, n, request, &response);
 	oa_write_problem(&response);
 
 	initStringInfo(&headers);
@@ -194,7 +194,7 @@ append_raised_header(const char *name, const char *value, void *argument)
 }
 
 /* Raise a problem in PostgREST's way. */
-static void
+pg_noreturn static void
 raise_problem(OaResponse *response)
 {
 	const OaProblemText *text = oa_problem_text(response->problem);
@@ -252,7 +252,7 @@ overten_api_signup(PG_FUNCTION_ARGS)
 {
 	OaRequest	request = {0};
 
-	return answer(oa_endpoint_signup, fcinfo, 0, &request);
+	return answer_call(oa_endpoint_signup, fcinfo, 0, &request);
 }
 
 /* overten_api.create_api_key(json) returns json */
@@ -261,7 +261,7 @@ overten_api_create_api_key(PG_FUNCTION_ARGS)
 {
 	OaRequest	request = {0};
 
-	return answer(oa_endpoint_create_key, fcinfo, 0, &request);
+	return answer_call(oa_endpoint_create_key, fcinfo, 0, &request);
 }
 
 /* overten_api.list_api_keys(org_id text) returns json */
@@ -270,7 +270,7 @@ overten_api_list_api_keys(PG_FUNCTION_ARGS)
 {
 	OaRequest	request = {.org_id = text_argument(fcinfo, 0)};
 
-	return answer(oa_endpoint_list_keys, fcinfo, NO_BODY, &request);
+	return answer_call(oa_endpoint_list_keys, fcinfo, NO_BODY, &request);
 }
 
 /*
@@ -287,7 +287,7 @@ overten_api_key_usage(PG_FUNCTION_ARGS)
 		.until = string_argument(fcinfo, 3),
 	};
 
-	return answer(oa_endpoint_key_usage, fcinfo, NO_BODY, &request);
+	return answer_call(oa_endpoint_key_usage, fcinfo, NO_BODY, &request);
 }
 
 /* overten_api.verify() returns json */
@@ -296,7 +296,7 @@ overten_api_verify(PG_FUNCTION_ARGS)
 {
 	OaRequest	request = {0};
 
-	return answer(oa_endpoint_verify, fcinfo, NO_BODY, &request);
+	return answer_call(oa_endpoint_verify, fcinfo, NO_BODY, &request);
 }
 
 /* overten_api.revoke_api_key(json) returns void */
@@ -308,7 +308,7 @@ overten_api_revoke_api_key(PG_FUNCTION_ARGS)
 	OaResponse	response;
 
 	oa_secrecy_begin(&secrecy);
-	handle(oa_endpoint_revoke_key, fcinfo, 0, &request, &response);
+	handle_call(oa_endpoint_revoke_key, fcinfo, 0, &request, &response);
 	if (response.problem != OA_NO_PROBLEM)
 		raise_problem(&response);
 	set_local("response.status", "204");

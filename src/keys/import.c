@@ -76,8 +76,8 @@ PG_FUNCTION_INFO_V1(overten_import_key);
 PG_FUNCTION_INFO_V1(overten_import_keys);
 
 /* Raise 22023 about a value of a row. */
-static void
-refuse(const char *message)
+pg_noreturn static void
+refuse_value(const char *message)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -105,23 +105,23 @@ check_row(Import *import)
 									  OA_KEY_NAME_MAX));
 
 	if (toast_raw_datum_size(values[DIGEST]) != VARHDRSZ + OA_DIGEST_LEN)
-		refuse("digest must have 32 bytes, the SHA-256 of the key");
+		refuse_value("digest must have 32 bytes, the SHA-256 of the key");
 
 	prefix = DatumGetTextPP(values[PREFIX]);
 	if (!oa_is_prefix_shaped(VARDATA_ANY(prefix), VARSIZE_ANY_EXHDR(prefix)))
-		refuse("prefix must be \"sk_live_\" and 4 alphanumeric characters");
+		refuse_value("prefix must be \"sk_live_\" and 4 alphanumeric characters");
 
 	created_at = import->nulls[CREATED_AT][row] ? import->now :
 		DatumGetTimestampTz(values[CREATED_AT]);
 	if (created_at < SetEpochTimestamp() || created_at > import->now)
-		refuse("created_at must be between 1970 and now");
+		refuse_value("created_at must be between 1970 and now");
 	import->values[CREATED_AT][row] = TimestampTzGetDatum(created_at);
 
 	import->values[KEY_ID][row] = PointerGetDatum(oa_make_id("key_"));
 }
 
 /* Report why a batch was not written as a whole; its parameters are given. */
-static void
+pg_noreturn static void
 report_conflict(Import *import, int first, const Datum *arrays)
 {
 	static OaStatement find = {
@@ -140,7 +140,7 @@ report_conflict(Import *import, int first, const Datum *arrays)
 		elog(ERROR, "the imported keys are not there");
 	import->row = first + DatumGetInt32(oa_statement_result(0, 1, &isnull)) - 1;
 	if (oa_statement_bool(0, 2))
-		oa_org_missing();
+		oa_org_missing(DatumGetTextPP(import->values[ORG_ID][import->row]));
 	ereport(ERROR,
 			(errcode(ERRCODE_UNIQUE_VIOLATION),
 			 errmsg("a key with this digest exists already"),
@@ -297,9 +297,9 @@ overten_import_keys(PG_FUNCTION_ARGS)
 		array = PG_GETARG_ARRAYTYPE_P(column);
 		count = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
 		if (count > KEYS_MAX)
-			refuse("the arrays must not have more than 10 million values");
+			refuse_value("the arrays must not have more than 10 million values");
 		if (column > 0 && count != import.count)
-			refuse("the arrays must have one value for each key");
+			refuse_value("the arrays must have one value for each key");
 		import.count = count;
 		deconstruct_array(array, columns[column].type,
 						  columns[column].length, columns[column].by_value,

@@ -75,7 +75,7 @@ oa_mint_key(text *org_id, text *name, text *uid, OaMintedKey *minted)
 
 	level = oa_statements_begin();
 	if (!insert_key(org_id, minted, uid))
-		oa_org_missing();
+		oa_org_missing(org_id);
 	oa_audit("mint_key", org_id, minted->key_id, uid, minted->name);
 	oa_statements_end(level);
 	ForceSyncCommit();
@@ -96,12 +96,17 @@ oa_org_has_key(text *org_id, text *key_id)
 	return oa_statement_run(&find, values, NULL) > 0;
 }
 
-/* Report that the org has no such key. */
-static void
-key_missing(void)
+/* Raise 42704 for a key that an org does not have. */
+pg_noreturn static void
+key_missing(text *org_id, text *key_id)
 {
+	char	   *org = oa_id_for_message(org_id, "org_");
+	char	   *key = oa_id_for_message(key_id, "key_");
+
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 org != NULL && key != NULL ?
+			 errmsg("key \"%s\" of org \"%s\" does not exist", key, org) :
 			 errmsg("the org has no such key"),
 			 errhint("overten_list_keys() shows the keys of an org.")));
 }
@@ -111,7 +116,7 @@ void
 oa_require_key(text *org_id, text *key_id)
 {
 	if (!oa_org_has_key(org_id, key_id))
-		key_missing();
+		key_missing(org_id, key_id);
 }
 
 /*
@@ -204,16 +209,15 @@ overten_describe_key(PG_FUNCTION_ARGS)
 		"WHERE key_id = $2 AND org_id = $1",
 		.argtypes = {TEXTOID, TEXTOID},
 	};
-	Datum		values[] = {
-		PointerGetDatum(oa_text_argument(fcinfo, 0, "org_id")),
-		PointerGetDatum(oa_text_argument(fcinfo, 1, "key_id")),
-	};
+	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
+	text	   *key_id = oa_text_argument(fcinfo, 1, "key_id");
+	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(key_id)};
 	int			level;
 
 	oa_begin_set(fcinfo);
 	level = oa_statements_begin();
 	if (oa_statement_run(&describe, values, NULL) == 0)
-		key_missing();
+		key_missing(org_id, key_id);
 	oa_statement_return_rows(fcinfo);
 	oa_statements_end(level);
 	return (Datum) 0;
@@ -235,6 +239,6 @@ overten_revoke_key(PG_FUNCTION_ARGS)
 
 	result = oa_revoke_key(org_id, key_id, NULL, reason);
 	if (result == OA_NO_SUCH_KEY)
-		key_missing();
+		key_missing(org_id, key_id);
 	PG_RETURN_BOOL(result == OA_REVOKED);
 }

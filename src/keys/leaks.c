@@ -42,7 +42,7 @@ rotation_argument(FunctionCallInfo fcinfo)
 }
 
 /* Report a key that is active, but not to the transaction's snapshot. */
-static void
+pg_noreturn static void
 key_not_seen(void)
 {
 	ereport(ERROR,
@@ -217,7 +217,7 @@ overten_revoke_all(PG_FUNCTION_ARGS)
 
 	level = oa_statements_begin();
 	if (oa_statement_run(&lock_org, values, NULL) == 0)
-		oa_org_missing();
+		oa_org_missing(org_id);
 	revoked = oa_statement_run(&update, values, nulls);
 	if (oa_statement_run(&find_active, values, NULL) > 0)
 		key_not_seen();

@@ -44,7 +44,7 @@ lock_org(text *org_id)
 	Datum		values[] = {PointerGetDatum(org_id)};
 
 	if (oa_statement_run(&lock, values, NULL) == 0)
-		oa_org_missing();
+		oa_org_missing(org_id);
 }
 
 /*

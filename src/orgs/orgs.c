@@ -20,12 +20,15 @@ PG_FUNCTION_INFO_V1(overten_set_tier);
 PG_FUNCTION_INFO_V1(overten_set_api_access);
 PG_FUNCTION_INFO_V1(overten_list_orgs);
 
-/* Report that there is no such org. */
+/* Raise 42704 for an org that does not exist. */
 void
-oa_org_missing(void)
+oa_org_missing(text *org_id)
 {
+	char	   *id = oa_id_for_message(org_id, "org_");
+
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 id != NULL ? errmsg("org \"%s\" does not exist", id) :
 			 errmsg("there is no such org")));
 }
 
@@ -42,7 +45,7 @@ oa_require_org(text *org_id)
 	Datum		values[] = {PointerGetDatum(org_id)};
 
 	if (oa_statement_run(&find, values, NULL) == 0)
-		oa_org_missing();
+		oa_org_missing(org_id);
 }
 
 /*

@@ -49,7 +49,7 @@ PG_FUNCTION_INFO_V1(overten_master_key_ids);
 
 /* The callback of a context that holds keys. */
 static void
-clear(void *arg)
+clear_key_set(void *arg)
 {
 	MasterKeys *keys = arg;
 
@@ -60,7 +60,7 @@ clear(void *arg)
 
 /* An empty set, which the caller's context owns until it is kept. */
 static MasterKeys *
-create(void)
+create_key_set(void)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "overten_auth master keys",
@@ -68,7 +68,7 @@ create(void)
 	MasterKeys *keys = MemoryContextAllocZero(context, sizeof(MasterKeys));
 
 	keys->context = context;
-	keys->callback.func = clear;
+	keys->callback.func = clear_key_set;
 	keys->callback.arg = keys;
 	MemoryContextRegisterResetCallback(context, &keys->callback);
 	return keys;
@@ -78,7 +78,7 @@ create(void)
 static void
 read_file(void)
 {
-	MasterKeys *keys = create();
+	MasterKeys *keys = create_key_set();
 	bool		good;
 
 	file_read = false;
@@ -115,7 +115,7 @@ is_due(void)
 
 /* The held key of an id, or NULL. */
 static OaMasterKey *
-find(const uint8 *id)
+find_held_key(const uint8 *id)
 {
 	for (int i = 0; held != NULL && i < held->count; i++)
 	{
@@ -157,11 +157,11 @@ oa_find_master_key(const uint8 *id)
 
 	if (is_due())
 		read_file();
-	key = find(id);
+	key = find_held_key(id);
 	if (key == NULL && oa_master_key_file_has_changed(&file))
 	{
 		read_file();
-		key = find(id);
+		key = find_held_key(id);
 	}
 	return key;
 }

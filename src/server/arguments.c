@@ -41,6 +41,27 @@ oa_text_argument(FunctionCallInfo fcinfo, int n, const char *what)
 }
 
 /*
+ * An id as messages may show it, or NULL if they must not.  A text that does not
+ * look like an id with this prefix may be a secret, or have characters that do
+ * not belong into a log.
+ */
+char	   *
+oa_id_for_message(text *id, const char *prefix)
+{
+	const char *bytes = VARDATA_ANY(id);
+	int			length = VARSIZE_ANY_EXHDR(id);
+	int			start = strlen(prefix);
+
+	if (length > OA_ID_LEN || length <= start ||
+		memcmp(bytes, prefix, start) != 0)
+		return NULL;
+	for (int i = start; i < length; i++)
+		if (strchr(oa_alphabet, bytes[i]) == NULL || bytes[i] == '\0')
+			return NULL;
+	return pnstrdup(bytes, length);
+}
+
+/*
  * The bytes of an argument of whatever length; none if it is NULL.  False if
  * there are more than "max": then they have not been read.
  */

@@ -16,6 +16,15 @@
 
 extern void oa_digest(const char *bytes, int length, uint8 *digest);
 
+/* wait_event.c: what processes wait for, in pg_stat_activity */
+typedef enum OaWait
+{
+	OA_WAIT_LAUNCHER, OA_WAIT_WORKER, OA_WAIT_ANSWER, OA_WAIT_FETCH,
+	OA_WAITS
+} OaWait;
+
+extern uint32 oa_wait_event(OaWait wait);
+
 /* random.c: random bytes, and text made of them */
 #define OA_ID_LEN		24		/* "org_" or "key_" and 20 characters */
 #define OA_ALPHABET_LEN	62
@@ -50,6 +59,7 @@ extern text *oa_optional_name_argument(FunctionCallInfo fcinfo, int n,
 									   const char *what, int max_characters);
 extern text *oa_reason_argument(FunctionCallInfo fcinfo, int n);
 extern text *oa_uid_argument(FunctionCallInfo fcinfo, int n);
+extern char *oa_id_for_message(text *id, const char *prefix);
 extern const char *oa_text_rule(OaTextRule rule, int max_characters);
 extern text *oa_trim_name(text *name, int max_characters, OaTextRule *broken);
 extern text *oa_check_name(Datum name, const char *what, int max_characters);
@@ -61,7 +71,8 @@ extern OaTextRule oa_check_uid(text *uid);
 typedef struct OaStatement
 {
 	const char *table;			/* whose owner runs it */
-	const char *text;			/* constant; tables and own functions qualified */
+	const char *text;			/* constant; tables and own functions
+								 * qualified */
 	bool		latest;			/* read-only, under the latest snapshot */
 	Oid			argtypes[OA_STATEMENT_ARGS + 1];	/* up to InvalidOid */
 	SPIPlanPtr	plan;			/* kept once prepared */

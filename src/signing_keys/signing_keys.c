@@ -52,7 +52,7 @@ timestamp_of(int64 seconds)
 }
 
 /* "skipped" says which keys were, or is empty. */
-static void
+pg_noreturn static void
 refuse_document(const char *problem, const char *skipped)
 {
 	ereport(ERROR,
@@ -108,8 +108,8 @@ make_rows(OaSigningKeyDocument *document, TimestampTz not_after)
  * bytes, says which keys were skipped; *count_skipped is how many.
  */
 static List *
-parse(const char *text, int length, TimestampTz not_after, char *skipped,
-	  int *count_skipped)
+parse_document(const char *text, int length, TimestampTz not_after,
+			   char *skipped, int *count_skipped)
 {
 	OaSigningKeyDocument *document = palloc0(sizeof(OaSigningKeyDocument));
 	OaJsonNode *nodes = palloc(OA_JSON_NODES(length) * sizeof(OaJsonNode));
@@ -237,7 +237,7 @@ insert_row(const OaSigningKeyRow *row)
  * some more hours is nothing for the audit log.
  */
 static void
-replace(List *rows, bool fetched)
+replace_rows(List *rows, bool fetched)
 {
 	int			level = oa_statements_begin();
 	OaRead		read;
@@ -276,10 +276,10 @@ oa_load_signing_keys(const char *utf8, int length, TimestampTz not_after,
 					 char *skipped)
 {
 	int			count_skipped;
-	List	   *rows = parse(utf8, length, round_end(not_after), skipped,
-							 &count_skipped);
+	List	   *rows = parse_document(utf8, length, round_end(not_after), skipped,
+									  &count_skipped);
 
-	replace(rows, true);
+	replace_rows(rows, true);
 	return list_length(rows);
 }
 
@@ -374,8 +374,8 @@ overten_load_signing_keys(PG_FUNCTION_ARGS)
 	document = PG_GETARG_TEXT_PP(0);
 	server_text = text_to_cstring(document);
 	utf8 = pg_server_to_any(server_text, strlen(server_text), PG_UTF8);
-	rows = parse(utf8, strlen(utf8), DT_NOEND, skipped, &count_skipped);
-	replace(rows, false);
+	rows = parse_document(utf8, strlen(utf8), DT_NOEND, skipped, &count_skipped);
+	replace_rows(rows, false);
 	if (count_skipped > 0)
 		ereport(NOTICE,
 				(errmsg("signing keys that cannot be used were skipped: %d",

@@ -41,7 +41,7 @@ is_due(TimestampTz recorded_at, TimestampTz now)
 
 /* Record a use of a key, unless that was done less than a minute ago. */
 static void
-record(text *key_id, TimestampTz now)
+record_last_use(text *key_id, TimestampTz now)
 {
 	static OaStatement lock = {
 		.table = "key_last_used",
@@ -86,7 +86,7 @@ record_accepted(text *key_id, const OaClientAddr *client,
 	if (is_due(*recorded_at, now))
 	{
 		*recorded_at = now;
-		record(key_id, now);
+		record_last_use(key_id, now);
 	}
 }
 

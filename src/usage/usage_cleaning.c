@@ -243,7 +243,7 @@ sweep_some(OaSweep *sweep)
 
 /* Begin a sweep.  What was written since the one before is left alone. */
 static void
-begin(OaSweep *sweep)
+begin_sweep(OaSweep *sweep)
 {
 	sweep->runs = (sweep->began_at != 0);
 	sweep->horizon = sweep->began_at;
@@ -271,7 +271,7 @@ oa_sweep_usage(OaDatabase *database)
 	if (!sweep.runs)
 	{
 		sweep.due_at = start + (sweep.began_at == 0 ? AGAIN_MS : REST_MS);
-		begin(&sweep);
+		begin_sweep(&sweep);
 		remove_old_batches();
 	}
 	while (sweep.runs && !ShutdownRequestPending &&

@@ -97,7 +97,7 @@ same_hour(const OaUses *a, const OaUses *b)
 
 /* Run a statement on as many of the columns as it takes. */
 static void
-run(OaStatement *statement, const OaUses *uses, int count)
+run_on_columns(OaStatement *statement, const OaUses *uses, int count)
 {
 	Datum		arrays[OA_USE_COLUMNS];
 
@@ -207,11 +207,11 @@ oa_write_uses(OaUses *uses, int count, bool *known)
 	Rows		rows;
 
 	qsort(uses, count, sizeof(OaUses), compare_uses);
-	run(&probe, uses, count);
+	run_on_columns(&probe, uses, count);
 	make_rows(uses, count, known, &rows);
 	if (rows.count > 0)
 	{
-		run(&add_usage, rows.uses, rows.count);
+		run_on_columns(&add_usage, rows.uses, rows.count);
 		write_last_used(&rows);
 	}
 	oa_statements_end(level);

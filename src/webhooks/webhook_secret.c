@@ -67,7 +67,7 @@ replace_secret(text *org_id, text *secret, TimestampTz until, text *reason)
 	int			level = oa_statements_begin();
 
 	if (oa_statement_run(&update, values, nulls) == 0)
-		oa_org_missing();
+		oa_org_missing(org_id);
 	oa_audit("rotate_webhook_secret", org_id, NULL, NULL, reason);
 	oa_statements_end(level);
 }

@@ -66,7 +66,7 @@ read_secrets(text *org_id, bytea **sealed, bytea **previous_sealed)
 	int			level = oa_statements_begin();
 
 	if (oa_statement_run(&find, values, NULL) == 0)
-		oa_org_missing();
+		oa_org_missing(org_id);
 	*sealed = (bytea *) oa_statement_text(0, 1);
 	*previous_sealed = (bytea *) oa_statement_text(0, 2);
 	oa_statements_end(level);

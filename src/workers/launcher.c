@@ -25,7 +25,6 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
-#include "utils/wait_event.h"
 
 #include "databases/databases.h"
 #include "server/server.h"
@@ -189,7 +188,7 @@ keep_keys(int n, Started *started, int64 now)
 
 /* Settings have changed: have all databases looked after. */
 static void
-reload(void)
+reload_settings(void)
 {
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
@@ -211,7 +210,7 @@ reload(void)
 }
 
 static void
-leave(int code, Datum argument)
+leave_launcher(int code, Datum argument)
 {
 	oa_set_launcher(NULL);
 }
@@ -228,7 +227,7 @@ oa_launcher_main(Datum argument)
 	pgstat_report_appname("overten_auth");
 
 	started = palloc0(oa_number_of_databases() * sizeof(Started));
-	before_shmem_exit(leave, (Datum) 0);
+	before_shmem_exit(leave_launcher, (Datum) 0);
 	oa_set_launcher(MyProc);
 
 	while (!ShutdownRequestPending)
@@ -239,7 +238,7 @@ oa_launcher_main(Datum argument)
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
-			reload();
+			reload_settings();
 
 		find_databases(started);
 		for (int i = 0; i < oa_number_of_databases(); i++)
@@ -251,7 +250,7 @@ oa_launcher_main(Datum argument)
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 Max(wake_at - oa_monotonic_ms(), 0),
-						 PG_WAIT_EXTENSION);
+						 oa_wait_event(OA_WAIT_LAUNCHER));
 	}
 
 	/* Unless the server stops, the postmaster starts it again. */
