@@ -11,7 +11,8 @@ TEXT_OBJS = $(addprefix src/text/, \
 	strict_json.o text_rules.o)
 SERVER_OBJS = $(addprefix src/server/, \
 	arguments.o audit.o clock.o digest.o pgcrypto.o problem.o random.o \
-	row_type.o secrecy.o single_row.o statement.o)
+	row_type.o secrecy.o single_row.o statement.o \
+	wait_event.o)
 DATABASES_OBJS = $(addprefix src/databases/, \
 	databases.o worker_request.o worker_session.o)
 LOOKUP_OBJS = $(addprefix src/lookup/, \

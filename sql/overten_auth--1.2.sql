@@ -438,6 +438,263 @@ REVOKE ALL ON FUNCTION @extschema@.overten_org_usage FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_org_usage IS
 'What to bill an org for: sums over all addresses by key, in the order of their creation, and hour, of the hours that begin at since or later and before until. Each hour is in one of two invoices that adjoin, and in one alone, whether they meet at a full hour or not. Revoked keys too; hours without use have no rows. Errors: 42704 no such org; 22023 since is later than until, or one of them infinite; 22004 NULL.';
 
+/*
+ * The rules of overten_key_anomalies.  Each reads the history of a key, and
+ * returns what a person should look at: figures and a sentence, so that the
+ * person can judge.  key is the key's id, last_day a time: "the last day" is
+ * since then.  The arrays are uses that are not in the table yet, one element of
+ * each array for a use, in the order of the columns of key_usage.  So an hour and
+ * address can be in two rows, and a rule that wants one has to sum.  Without the
+ * arrays the rules are about the table alone: a person who wants to try or
+ * EXPLAIN one leaves them out.
+ *
+ * Names in these bodies were looked up when the script ran, so search_path means
+ * nothing to them, and the planner can put them into the queries that call them.
+ *
+ * Only accepted uses count, but for the first rule.  Addresses that are not known
+ * are never new.  A rule that finds many addresses returns the 100 with the most
+ * requests, and says in each row how many there are.
+ */
+
+CREATE FUNCTION overten_auth.key_history(
+	key text,
+	hours timestamptz[] DEFAULT '{}',
+	client_addrs inet[] DEFAULT '{}',
+	accepted_counts int8[] DEFAULT '{}',
+	refused_counts int8[] DEFAULT '{}',
+	first_uses timestamptz[] DEFAULT '{}',
+	last_uses timestamptz[] DEFAULT '{}')
+	RETURNS TABLE (
+		hour timestamptz,
+		client_addr inet,
+		accepted int8,
+		refused int8,
+		first_used_at timestamptz,
+		last_used_at timestamptz)
+	LANGUAGE sql STABLE
+BEGIN ATOMIC
+	SELECT u.hour, u.client_addr, u.accepted, u.refused, u.first_used_at, u.last_used_at
+	FROM overten_auth.key_usage u
+	WHERE u.key_id = key
+	UNION ALL
+	SELECT *
+	FROM unnest(hours, client_addrs, accepted_counts, refused_counts, first_uses, last_uses);
+END;
+REVOKE ALL ON FUNCTION overten_auth.key_history FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.key_history IS
+'The rows of overten_auth.key_usage of a key, and uses that are not in the table yet: arrays with one element for each, in the order of the columns.';
+
+CREATE FUNCTION overten_auth.anomaly_used_after_revocation(
+	key text,
+	last_day timestamptz,
+	hours timestamptz[] DEFAULT '{}',
+	client_addrs inet[] DEFAULT '{}',
+	accepted_counts int8[] DEFAULT '{}',
+	refused_counts int8[] DEFAULT '{}',
+	first_uses timestamptz[] DEFAULT '{}',
+	last_uses timestamptz[] DEFAULT '{}')
+	RETURNS TABLE (
+		kind text,
+		client_addr inet,
+		first_at timestamptz,
+		last_at timestamptz,
+		observed int8,
+		expected numeric,
+		reference_at timestamptz,
+		detail text)
+	LANGUAGE sql STABLE
+BEGIN ATOMIC
+	WITH attempt AS (
+		SELECT u.client_addr, min(u.first_used_at) AS first_at,
+			max(u.last_used_at) AS last_at, sum(u.refused) AS refused
+		FROM overten_auth.key_history(key, hours, client_addrs,
+			accepted_counts, refused_counts, first_uses, last_uses) u
+		WHERE u.refused > 0
+		GROUP BY u.client_addr)
+	SELECT 'used_after_revocation'::text, a.client_addr,
+		greatest(a.first_at, k.revoked_at), a.last_at, a.refused::int8, 0::numeric, k.revoked_at,
+		format('After the key was revoked, %s made %s of %s requests. Addresses in all: %s.',
+			CASE WHEN a.client_addr IS NULL THEN 'unknown addresses'
+				ELSE format('%s', a.client_addr) END,
+			a.refused, sum(a.refused) OVER (), count(*) OVER ())
+	FROM attempt a
+	JOIN overten_auth.api_keys k ON k.key_id = key
+	ORDER BY a.refused DESC, a.client_addr
+	LIMIT 100;
+END;
+REVOKE ALL ON FUNCTION overten_auth.anomaly_used_after_revocation FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.anomaly_used_after_revocation IS
+'A rule of overten_key_anomalies: attempts with a key that was revoked, in all of the history, by address.';
+
+CREATE FUNCTION overten_auth.anomaly_woke(
+	key text,
+	last_day timestamptz,
+	hours timestamptz[] DEFAULT '{}',
+	client_addrs inet[] DEFAULT '{}',
+	accepted_counts int8[] DEFAULT '{}',
+	refused_counts int8[] DEFAULT '{}',
+	first_uses timestamptz[] DEFAULT '{}',
+	last_uses timestamptz[] DEFAULT '{}')
+	RETURNS TABLE (
+		kind text,
+		client_addr inet,
+		first_at timestamptz,
+		last_at timestamptz,
+		observed int8,
+		expected numeric,
+		reference_at timestamptz,
+		detail text)
+	LANGUAGE sql STABLE
+BEGIN ATOMIC
+	WITH use AS (
+		SELECT min(u.first_used_at) FILTER (WHERE u.first_used_at >= last_day) AS woke_at,
+			max(u.last_used_at) FILTER (WHERE u.first_used_at < last_day) AS slept_at,
+			max(u.last_used_at) AS last_at,
+			sum(u.accepted) FILTER (WHERE u.first_used_at >= last_day) AS uses
+		FROM overten_auth.key_history(key, hours, client_addrs,
+			accepted_counts, refused_counts, first_uses, last_uses) u
+		WHERE u.accepted > 0),
+	history AS (
+		SELECT min(hour) AS since FROM overten_auth.key_usage),
+	-- If there was no use before, the time of minting stands for it, provided that
+	-- some key's history goes back so far: else the history has just begun.
+	sleep AS (
+		SELECT u.woke_at, u.slept_at, u.last_at, u.uses, h.since AS history_since,
+			coalesce(u.slept_at,
+				CASE WHEN h.since <= u.woke_at - interval '720 hours' THEN k.created_at END) AS since
+		FROM use u
+		CROSS JOIN history h
+		JOIN overten_auth.api_keys k ON k.key_id = key),
+	long_sleep AS (
+		SELECT s.woke_at, s.slept_at, s.last_at, s.uses, s.history_since, s.since,
+			floor(extract(epoch FROM s.woke_at - s.since) / 86400) AS days
+		FROM sleep s
+		WHERE s.since <= s.woke_at - interval '720 hours')
+	SELECT 'woke'::text,
+		(SELECT u.client_addr
+			FROM overten_auth.key_history(key, hours, client_addrs,
+				accepted_counts, refused_counts, first_uses, last_uses) u
+			WHERE u.accepted > 0 AND u.first_used_at = s.woke_at
+			ORDER BY u.client_addr
+			LIMIT 1),
+		s.woke_at, s.last_at, s.uses::int8, 0::numeric, s.since,
+		CASE WHEN s.slept_at IS NOT NULL
+			THEN format('Used again after %s days without use.', s.days)
+			ELSE format('Used for the first time in the history since %s, %s days after the key was minted.',
+				to_char(timezone('UTC', s.history_since), 'YYYY-MM-DD'), s.days) END
+	FROM long_sleep s;
+END;
+REVOKE ALL ON FUNCTION overten_auth.anomaly_woke FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.anomaly_woke IS
+'A rule of overten_key_anomalies: the first use of the last day comes 30 days or more after the use before, or after the key was minted.';
+
+CREATE FUNCTION overten_auth.anomaly_rise(
+	key text,
+	last_day timestamptz,
+	hours timestamptz[] DEFAULT '{}',
+	client_addrs inet[] DEFAULT '{}',
+	accepted_counts int8[] DEFAULT '{}',
+	refused_counts int8[] DEFAULT '{}',
+	first_uses timestamptz[] DEFAULT '{}',
+	last_uses timestamptz[] DEFAULT '{}')
+	RETURNS TABLE (
+		kind text,
+		client_addr inet,
+		first_at timestamptz,
+		last_at timestamptz,
+		observed int8,
+		expected numeric,
+		reference_at timestamptz,
+		detail text)
+	LANGUAGE sql STABLE
+BEGIN ATOMIC
+	WITH hourly AS (
+		SELECT u.hour, sum(u.accepted) AS uses, min(u.first_used_at) AS first_at,
+			max(u.last_used_at) AS last_at
+		FROM overten_auth.key_history(key, hours, client_addrs,
+			accepted_counts, refused_counts, first_uses, last_uses) u
+		WHERE u.accepted > 0
+			AND u.hour >= date_trunc('hour', last_day, 'UTC') - interval '672 hours'
+		GROUP BY u.hour),
+	before AS (
+		SELECT count(*) AS hour_count, avg(uses) AS mean, max(uses) AS most, min(hour) AS since
+		FROM hourly
+		WHERE hour < date_trunc('hour', last_day, 'UTC')),
+	-- The largest hour before keeps a key that has its busy hour each night from
+	-- being reported each night.
+	peak AS (
+		SELECT h.hour, h.uses, count(*) OVER () AS hour_count, min(h.first_at) OVER () AS first_at,
+			max(h.last_at) OVER () AS last_at
+		FROM hourly h
+		JOIN before b ON b.hour_count >= 3 AND h.hour >= date_trunc('hour', last_day, 'UTC')
+			AND h.uses >= 100 AND h.uses >= 10 * b.mean AND h.uses >= 2 * b.most
+		ORDER BY h.uses DESC, h.hour
+		LIMIT 1)
+	SELECT 'rise'::text, a.client_addr, p.first_at, p.last_at, p.uses::int8, round(b.mean, 1), b.since,
+		format('%s uses in the hour from %s UTC, %s of them from %s. The %s hours with use since %s had %s on average and %s at most. Hours of the last day like this: %s.',
+			p.uses, to_char(timezone('UTC', p.hour), 'YYYY-MM-DD HH24:MI'), a.accepted,
+			CASE WHEN a.client_addr IS NULL THEN 'unknown addresses'
+				ELSE format('%s', a.client_addr) END,
+			b.hour_count, to_char(timezone('UTC', b.since), 'YYYY-MM-DD'), round(b.mean, 1), b.most, p.hour_count)
+	FROM before b
+	CROSS JOIN peak p
+	CROSS JOIN LATERAL (
+		SELECT u.client_addr, sum(u.accepted) AS accepted
+		FROM overten_auth.key_history(key, hours, client_addrs,
+			accepted_counts, refused_counts, first_uses, last_uses) u
+		WHERE u.accepted > 0 AND u.hour = p.hour
+		GROUP BY u.client_addr
+		ORDER BY accepted DESC, u.client_addr
+		LIMIT 1) a;
+END;
+REVOKE ALL ON FUNCTION overten_auth.anomaly_rise FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.anomaly_rise IS
+'A rule of overten_key_anomalies: an hour of the last day with at least 100 uses, 10 times the mean of the hours with any use in the 28 days before, and twice the largest of those, of which there must be 3. One row for all such hours, with the figures of the largest and its first address.';
+
+CREATE FUNCTION overten_auth.anomaly_new_address(
+	key text,
+	last_day timestamptz,
+	hours timestamptz[] DEFAULT '{}',
+	client_addrs inet[] DEFAULT '{}',
+	accepted_counts int8[] DEFAULT '{}',
+	refused_counts int8[] DEFAULT '{}',
+	first_uses timestamptz[] DEFAULT '{}',
+	last_uses timestamptz[] DEFAULT '{}')
+	RETURNS TABLE (
+		kind text,
+		client_addr inet,
+		first_at timestamptz,
+		last_at timestamptz,
+		observed int8,
+		expected numeric,
+		reference_at timestamptz,
+		detail text)
+	LANGUAGE sql STABLE
+BEGIN ATOMIC
+	WITH address AS (
+		SELECT u.client_addr, min(u.first_used_at) AS first_at, max(u.last_used_at) AS last_at,
+			sum(u.accepted) AS uses
+		FROM overten_auth.key_history(key, hours, client_addrs,
+			accepted_counts, refused_counts, first_uses, last_uses) u
+		WHERE u.accepted > 0 AND u.client_addr IS NOT NULL
+		GROUP BY u.client_addr),
+	history AS (
+		SELECT min(a.first_at) AS since,
+			count(*) FILTER (WHERE a.first_at < last_day) AS known,
+			count(*) FILTER (WHERE a.first_at >= last_day) AS fresh
+		FROM address a)
+	SELECT 'new_address'::text, a.client_addr, a.first_at, a.last_at, a.uses::int8, 0::numeric, h.since,
+		format('%s was not seen before the last day. New addresses in the last day: %s. Addresses known before, since %s: %s.',
+			a.client_addr, h.fresh, to_char(timezone('UTC', h.since), 'YYYY-MM-DD'), h.known)
+	FROM address a
+	JOIN history h ON h.known > 0 AND a.first_at >= last_day
+	ORDER BY a.uses DESC, a.client_addr
+	LIMIT 100;
+END;
+REVOKE ALL ON FUNCTION overten_auth.anomaly_new_address FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.anomaly_new_address IS
+'A rule of overten_key_anomalies: an address whose first use in the history is of the last day, if the history has other addresses from before.';
+
 CREATE FUNCTION @extschema@.overten_key_anomalies(
 	org_id text,
 	key_id text)

@@ -12,7 +12,6 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/resowner.h"
 
@@ -40,25 +39,22 @@ static const Check checks[] = {
 	"SELECT * FROM overten_auth.check_configuration()"},
 };
 
+static const Oid check_types[CHECK_COLUMNS] = {
+	[SEVERITY] = TEXTOID,
+	[SUBJECT] = TEXTOID,
+	[PROBLEM] = TEXTOID,
+	[REMEDY] = TEXTOID,
+};
+
 /* Add the rows of a query to the result. */
 static void
-add_rows(ReturnSetInfo *result, const char *query)
+add_rows(FunctionCallInfo fcinfo, const char *query)
 {
 	int			level = oa_statements_begin();
 
-	if (SPI_execute(query, false, 0) != SPI_OK_SELECT ||
-		SPI_tuptable->tupdesc->natts != CHECK_COLUMNS)
+	if (SPI_execute(query, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not run \"%s\"", query);
-	for (uint64 row = 0; row < SPI_processed; row++)
-	{
-		Datum		values[CHECK_COLUMNS];
-		bool		nulls[CHECK_COLUMNS];
-
-		heap_deform_tuple(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
-						  values, nulls);
-		tuplestore_putvalues(result->setResult, result->setDesc, values,
-							 nulls);
-	}
+	oa_statement_return_rows(fcinfo);
 	oa_statements_end(level);
 }
 
@@ -80,7 +76,7 @@ add_failure(ReturnSetInfo *result, const char *check, const ErrorData *error)
 
 /* Run a check.  A cancel ends all checks. */
 static void
-run_check(ReturnSetInfo *result, const Check *check)
+run_check(FunctionCallInfo fcinfo, const Check *check)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -89,7 +85,7 @@ run_check(ReturnSetInfo *result, const Check *check)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		add_rows(result, check->query);
+		add_rows(fcinfo, check->query);
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
@@ -106,7 +102,7 @@ run_check(ReturnSetInfo *result, const Check *check)
 		CurrentResourceOwner = owner;
 		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 			ReThrowError(error);
-		add_failure(result, check->name, error);
+		add_failure((ReturnSetInfo *) fcinfo->resultinfo, check->name, error);
 		FreeErrorData(error);
 	}
 	PG_END_TRY();
@@ -123,10 +119,10 @@ overten_run_checks(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 
-	InitMaterializedSRF(fcinfo, 0);
-	if (result->setDesc->natts != CHECK_COLUMNS)
-		elog(ERROR, "unexpected result type of overten_auth.run_checks");
+	oa_begin_set(fcinfo);
+	oa_require_columns(fcinfo->flinfo, result->setDesc, check_types,
+					   CHECK_COLUMNS);
 	for (int i = 0; i < lengthof(checks); i++)
-		run_check(result, &checks[i]);
+		run_check(fcinfo, &checks[i]);
 	return (Datum) 0;
 }

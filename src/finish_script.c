@@ -25,7 +25,7 @@ PG_FUNCTION_INFO_V1(overten_require_safe_owners);
 
 /* Run a query.  Its parameter is the inventory from before the script. */
 static void
-ask(const char *query, Datum before)
+run_query(const char *query, Datum before)
 {
 	Oid			types[] = {TEXTARRAYOID};
 
@@ -39,7 +39,7 @@ ask(const char *query, Datum before)
  * row or the column is NULL.
  */
 static char *
-answer(int column)
+first_value(int column)
 {
 	if (SPI_processed == 0)
 		return NULL;
@@ -50,13 +50,13 @@ answer(int column)
 static char *
 describe_grants(Datum before)
 {
-	ask("SELECT string_agg(what, '; ' ORDER BY what) || '.' FROM ("
-		"SELECT format('%s got %s on %s', role, "
-		"string_agg(DISTINCT privilege, ', '), "
-		"overten_auth.some_of(array_agg(DISTINCT name))) "
-		"FROM overten_auth.grants() WHERE member <> ALL ($1) "
-		"GROUP BY role, kind) g (what)", before);
-	return answer(1);
+	run_query("SELECT string_agg(what, '; ' ORDER BY what) || '.' FROM ("
+			  "SELECT format('%s got %s on %s', role, "
+			  "string_agg(DISTINCT privilege, ', '), "
+			  "overten_auth.some_of(array_agg(DISTINCT name))) "
+			  "FROM overten_auth.grants() WHERE member <> ALL ($1) "
+			  "GROUP BY role, kind) g (what)", before);
+	return first_value(1);
 }
 
 /*
@@ -68,7 +68,7 @@ run_statements(Datum before)
 	SPITupleTable *statements;
 	uint64		count;
 
-	ask("SELECT statement FROM overten_auth.finishing($1)", before);
+	run_query("SELECT statement FROM overten_auth.finishing($1)", before);
 	statements = SPI_tuptable;
 	count = SPI_processed;
 	for (uint64 i = 0; i < count; i++)
@@ -87,13 +87,14 @@ run_statements(Datum before)
 static void
 require_closed(Datum before)
 {
-	ask("SELECT privilege, lower(kind), name, role FROM overten_auth.grants() "
-		"WHERE member <> ALL ($1) LIMIT 1", before);
+	run_query("SELECT privilege, lower(kind), name, role "
+			  "FROM overten_auth.grants() WHERE member <> ALL ($1) LIMIT 1", before);
 	if (SPI_processed > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("could not revoke %s on %s %s from %s",
-						answer(1), answer(2), answer(3), answer(4)),
+						first_value(1), first_value(2), first_value(3),
+						first_value(4)),
 				 errdetail("The privilege was revoked, and has been granted again."),
 				 errhint("Look for event triggers that grant privileges.")));
 }
@@ -139,16 +140,16 @@ overten_require_safe_owners(PG_FUNCTION_ARGS)
 {
 	int			level = oa_statements_begin();
 
-	ask("SELECT object, owner, remedy FROM overten_auth.foundations()",
-		PointerGetDatum(construct_empty_array(TEXTOID)));
+	run_query("SELECT object, owner, remedy FROM overten_auth.foundations()",
+			  PointerGetDatum(construct_empty_array(TEXTOID)));
 	if (SPI_processed > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("%s is owned by role \"%s\", which is not a superuser",
-						answer(1), answer(2)),
+						first_value(1), first_value(2)),
 				 errdetail("The owner could change it, or drop it and extension \"%s\" with it.",
 						   "overten_auth"),
-				 errhint("%s", answer(3))));
+				 errhint("%s", first_value(3))));
 	oa_statements_end(level);
 	PG_RETURN_VOID();
 }

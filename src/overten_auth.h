@@ -16,6 +16,14 @@
 #endif
 
 /*
+ * A function that does not return.  PostgreSQL has the macro since 18; where it
+ * does not have it, every compiler that we build with knows the attribute.
+ */
+#ifndef pg_noreturn
+#define pg_noreturn		__attribute__((noreturn))
+#endif
+
+/*
  * The schema that holds the extension's tables.  C code never searches for it.
  */
 #define OA_SCHEMA "overten_auth"

@@ -7,8 +7,7 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "funcapi.h"
+#include "catalog/pg_type.h"
 #include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -16,6 +15,7 @@
 #include "databases/databases.h"
 #include "lookup/lookup.h"
 #include "sealing/sealing.h"
+#include "server/server.h"
 #include "settings.h"
 #include "signing_keys/signing_keys.h"
 #include "usage/usage.h"
@@ -33,6 +33,23 @@ enum
 	MASTER_KEYS_PRESENT, STATUS_COLUMNS
 };
 
+static const Oid status_types[STATUS_COLUMNS] = {
+	[USAGE_MODE] = TEXTOID,
+	[USAGE_WORKER] = TEXTOID,
+	[FLUSHED_AT] = TIMESTAMPTZOID,
+	[FLUSH_FAILED_AT] = TIMESTAMPTZOID,
+	[FLUSH_FAILURE] = TEXTOID,
+	[SIGNING_KEYS] = INT4OID,
+	[SIGNING_KEYS_EXPIRE_AT] = TIMESTAMPTZOID,
+	[KEY_WORKER] = TEXTOID,
+	[FETCHED_AT] = TIMESTAMPTZOID,
+	[FETCH_TRIED_AT] = TIMESTAMPTZOID,
+	[FETCH_OUTCOME] = TEXTOID,
+	[NEXT_FETCH_AT] = TIMESTAMPTZOID,
+	[MASTER_KEYS_NEEDED] = TEXTARRAYOID,
+	[MASTER_KEYS_PRESENT] = TEXTARRAYOID,
+};
+
 /* Columns of overten_auth.stat(). */
 enum
 {
@@ -41,6 +58,21 @@ enum
 	SHARED_CACHE_STORES, SHARED_CACHE_STALE, SHARED_CACHE_BUSY,
 	SHARED_CACHE_TOO_LONG, LAST_FETCH_AT, LAST_FETCH_OUTCOME, SINCE,
 	STAT_COLUMNS
+};
+
+static const Oid stat_types[STAT_COLUMNS] = {
+	[ACCEPTED] = INT8OID,
+	[REFUSED] = INT8OID,
+	[CACHE_HITS] = INT8OID,
+	[CACHE_MISSES] = INT8OID,
+	[NOT_ATTRIBUTED] = INT8OID,
+	[FLUSHES] = INT8OID,
+	[FLUSH_FAILURES] = INT8OID,
+	[ENTRIES_USED] = INT4OID,
+	[ENTRIES_FREE] = INT4OID,
+	[LAST_FETCH_AT] = TIMESTAMPTZOID,
+	[LAST_FETCH_OUTCOME] = TEXTOID,
+	[SINCE] = TIMESTAMPTZOID,
 };
 
 static void
@@ -142,20 +174,6 @@ describe_fetching(const OaDatabase *database, Datum *values, bool *nulls)
 			 scheduled ? keys->next_fetch_at : 0);
 }
 
-static Datum
-make_result(FunctionCallInfo fcinfo, Datum *values, bool *nulls, int columns)
-{
-	TupleDesc	descriptor;
-
-	if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE ||
-		descriptor->natts != columns)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("the function was made for another version of overten_auth"),
-				 errhint("Run ALTER EXTENSION overten_auth UPDATE.")));
-	return HeapTupleGetDatum(heap_form_tuple(descriptor, values, nulls));
-}
-
 /*
  * overten_status() returns usage_mode text, usage_worker text, flushed_at,
  * 		flush_failed_at timestamptz, flush_failure text, signing_keys integer,
@@ -189,7 +207,7 @@ overten_status(PG_FUNCTION_ARGS)
 	nulls[MASTER_KEYS_NEEDED] = false;
 	values[MASTER_KEYS_PRESENT] = PointerGetDatum(oa_master_key_ids_present());
 	nulls[MASTER_KEYS_PRESENT] = false;
-	return make_result(fcinfo, values, nulls, STATUS_COLUMNS);
+	return oa_result_row(fcinfo, status_types, STATUS_COLUMNS, values, nulls);
 }
 
 /* Report the last fetch of signing keys for any database. */
@@ -259,7 +277,7 @@ overten_stat(PG_FUNCTION_ARGS)
 	if (oa_shared_since() == 0)
 	{
 		memset(nulls, true, sizeof(nulls));
-		return make_result(fcinfo, values, nulls, STAT_COLUMNS);
+		return oa_result_row(fcinfo, stat_types, STAT_COLUMNS, values, nulls);
 	}
 
 	for (int event = 0; event < OA_EVENTS; event++)
@@ -281,5 +299,5 @@ overten_stat(PG_FUNCTION_ARGS)
 	values[ENTRIES_FREE] = Int32GetDatum(size - used);
 	describe_last_fetch(values, nulls);
 	values[SINCE] = TimestampTzGetDatum(oa_shared_since());
-	return make_result(fcinfo, values, nulls, STAT_COLUMNS);
+	return oa_result_row(fcinfo, stat_types, STAT_COLUMNS, values, nulls);
 }

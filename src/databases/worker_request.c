@@ -12,7 +12,6 @@
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
-#include "utils/wait_event.h"
 
 #include "databases/databases.h"
 #include "server/server.h"
@@ -33,7 +32,7 @@ oa_is_asked(const OaRequests *requests)
  * which database has the name now.
  */
 static uint64
-ask(OaDatabase *database, OaRequests *requests)
+submit_request(OaDatabase *database, OaRequests *requests)
 {
 	uint64		number = 0;
 
@@ -80,13 +79,13 @@ oa_ask_worker(OaDatabase *database, OaRequests *requests)
 		int64		left = end - oa_monotonic_ms();
 
 		if (number == 0)
-			number = ask(database, requests);
+			number = submit_request(database, requests);
 		if (number != 0)
 			state = get_state(requests, number);
 		if (state != OA_REQUEST_WAITS || left <= 0)
 			break;
 		(void) ConditionVariableTimedSleep(&requests->changed, (long) left,
-										   PG_WAIT_EXTENSION);
+										   oa_wait_event(OA_WAIT_ANSWER));
 	}
 	ConditionVariableCancelSleep();
 	return state;

@@ -87,7 +87,7 @@ PG_FUNCTION_INFO_V1(overten_handle_request_bytes);
 
 /* Create the result's row type, once per backend. */
 static void
-prepare(void)
+prepare_result(void)
 {
 	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
 	TupleDesc	descriptor = CreateTemplateTupleDesc(RESULT_COLUMNS);
@@ -105,7 +105,7 @@ prepare(void)
  * decode ids: existing ones need no percent-encoding.
  */
 static bool
-matches(const char *path, const Route *route, OaRequest *request)
+route_matches(const char *path, const Route *route, OaRequest *request)
 {
 	text	   *ids[2] = {NULL, NULL};
 	int			found = 0;
@@ -145,7 +145,7 @@ find_route(const char *path, OaRequest *request)
 
 	for (int i = 0; i < lengthof(routes); i++)
 	{
-		if (matches(path + strlen(BASE_PATH), &routes[i], request))
+		if (route_matches(path + strlen(BASE_PATH), &routes[i], request))
 			return &routes[i];
 	}
 	return NULL;
@@ -181,8 +181,8 @@ is_json_type(const char *value)
  * read an argument that is longer than a request allows.
  */
 static void
-handle(FunctionCallInfo fcinfo, bool body_is_utf8, const char *method_name,
-	   OaResponse *response)
+handle_request(FunctionCallInfo fcinfo, bool body_is_utf8,
+			   const char *method_name, OaResponse *response)
 {
 	OaRequest	request = {0};
 	OaHeaders	headers;
@@ -274,7 +274,7 @@ answer_request(FunctionCallInfo fcinfo, bool body_is_utf8)
 
 	oa_secrecy_begin(&secrecy);
 	if (result_descriptor == NULL)
-		prepare();
+		prepare_result();
 
 	oa_response_init(&response);
 	oa_require_argument(fcinfo, ARGUMENT_METHOD, "method");
@@ -282,7 +282,7 @@ answer_request(FunctionCallInfo fcinfo, bool body_is_utf8)
 	if (oa_bounded_argument(fcinfo, ARGUMENT_METHOD, METHOD_MAX, &bytes,
 							&length))
 		method = pnstrdup(bytes, length);
-	handle(fcinfo, body_is_utf8, method, &response);
+	handle_request(fcinfo, body_is_utf8, method, &response);
 	oa_write_problem(&response);
 
 	initStringInfo(&headers);

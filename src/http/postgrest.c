@@ -93,8 +93,8 @@ read_id(const OaHeaders *headers, const char *header, const OaRequest *request,
  * NO_BODY.  The caller has put the other arguments into the request.
  */
 static void
-handle(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
-	   OaRequest *request, OaResponse *response)
+handle_call(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
+			OaRequest *request, OaResponse *response)
 {
 	OaHeaders	headers;
 	const char *body = "";
@@ -160,15 +160,15 @@ status_for_postgrest(const OaResponse *response)
 
 /* Run an endpoint, and return its response as PostgREST expects it. */
 static Datum
-answer(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
-	   OaRequest *request)
+answer_call(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
+			OaRequest *request)
 {
 	ErrorContextCallback secrecy;
 	OaResponse	response;
 	StringInfoData headers;
 
 	oa_secrecy_begin(&secrecy);
-	handle(endpoint, fcinfo, n, request, &response);
+	handle_call(endpoint, fcinfo, n, request, &response);
 	oa_write_problem(&response);
 
 	initStringInfo(&headers);
@@ -197,7 +197,7 @@ append_raised_header(const char *name, const char *value, void *argument)
 }
 
 /* Raise a problem as PostgREST expects it. */
-static void
+pg_noreturn static void
 raise_problem(OaResponse *response)
 {
 	const OaProblemText *text = oa_problem_text(response->problem);
@@ -255,7 +255,7 @@ overten_api_signup(PG_FUNCTION_ARGS)
 {
 	OaRequest	request = {0};
 
-	return answer(oa_endpoint_signup, fcinfo, 0, &request);
+	return answer_call(oa_endpoint_signup, fcinfo, 0, &request);
 }
 
 /* overten_api.create_api_key(json) returns json */
@@ -264,7 +264,7 @@ overten_api_create_api_key(PG_FUNCTION_ARGS)
 {
 	OaRequest	request = {0};
 
-	return answer(oa_endpoint_create_key, fcinfo, 0, &request);
+	return answer_call(oa_endpoint_create_key, fcinfo, 0, &request);
 }
 
 /* overten_api.list_api_keys(org_id text) returns json */
@@ -273,7 +273,7 @@ overten_api_list_api_keys(PG_FUNCTION_ARGS)
 {
 	OaRequest	request = {.org_id = text_argument(fcinfo, 0)};
 
-	return answer(oa_endpoint_list_keys, fcinfo, NO_BODY, &request);
+	return answer_call(oa_endpoint_list_keys, fcinfo, NO_BODY, &request);
 }
 
 /*
@@ -290,7 +290,7 @@ overten_api_key_usage(PG_FUNCTION_ARGS)
 		.until = string_argument(fcinfo, 3),
 	};
 
-	return answer(oa_endpoint_key_usage, fcinfo, NO_BODY, &request);
+	return answer_call(oa_endpoint_key_usage, fcinfo, NO_BODY, &request);
 }
 
 /* overten_api.verify() returns json */
@@ -299,7 +299,7 @@ overten_api_verify(PG_FUNCTION_ARGS)
 {
 	OaRequest	request = {0};
 
-	return answer(oa_endpoint_verify, fcinfo, NO_BODY, &request);
+	return answer_call(oa_endpoint_verify, fcinfo, NO_BODY, &request);
 }
 
 /* overten_api.revoke_api_key(json) returns void */
@@ -311,7 +311,7 @@ overten_api_revoke_api_key(PG_FUNCTION_ARGS)
 	OaResponse	response;
 
 	oa_secrecy_begin(&secrecy);
-	handle(oa_endpoint_revoke_key, fcinfo, 0, &request, &response);
+	handle_call(oa_endpoint_revoke_key, fcinfo, 0, &request, &response);
 	if (response.problem != OA_NO_PROBLEM)
 		raise_problem(&response);
 	set_local("response.status", "204");

@@ -78,8 +78,8 @@ PG_FUNCTION_INFO_V1(overten_import_key);
 PG_FUNCTION_INFO_V1(overten_import_keys);
 
 /* Raise 22023 about a value of a row. */
-static void
-refuse(const char *message)
+pg_noreturn static void
+refuse_value(const char *message)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -99,9 +99,7 @@ check_row(Import *import)
 	{
 		values[column] = import->values[column][row];
 		if (import->nulls[column][row] && column != CREATED_AT)
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("%s must not be null", columns[column].name)));
+			oa_refuse_null(columns[column].name);
 	}
 
 	import->values[NAME][row] =
@@ -109,16 +107,16 @@ check_row(Import *import)
 									  OA_KEY_NAME_MAX));
 
 	if (toast_raw_datum_size(values[DIGEST]) != VARHDRSZ + OA_DIGEST_LEN)
-		refuse("digest must have 32 bytes, the SHA-256 of the key");
+		refuse_value("digest must have 32 bytes, the SHA-256 of the key");
 
 	prefix = DatumGetTextPP(values[PREFIX]);
 	if (!oa_is_prefix_shaped(VARDATA_ANY(prefix), VARSIZE_ANY_EXHDR(prefix)))
-		refuse("prefix must be \"sk_live_\" and 4 alphanumeric characters");
+		refuse_value("prefix must be \"sk_live_\" and 4 alphanumeric characters");
 
 	created_at = import->nulls[CREATED_AT][row] ? import->now :
 		DatumGetTimestampTz(values[CREATED_AT]);
 	if (created_at < SetEpochTimestamp() || created_at > import->now)
-		refuse("created_at must be between 1970 and now");
+		refuse_value("created_at must be between 1970 and now");
 	import->values[CREATED_AT][row] = TimestampTzGetDatum(created_at);
 
 	import->values[KEY_ID][row] = PointerGetDatum(oa_make_id("key_"));
@@ -127,20 +125,17 @@ check_row(Import *import)
 /*
  * Report why a batch was not written as a whole. "arrays" are its parameters.
  */
-static void
+pg_noreturn static void
 report_conflict(Import *import, int first, const Datum *arrays)
 {
 	static OaStatement find = {
 		.table = "api_keys",
-		.text = "SELECT i.position::pg_catalog.int4, o.org_id IS NULL "
-		"FROM ROWS FROM (pg_catalog.unnest($6), pg_catalog.unnest($1)) "
+		.text = "SELECT i.position::int4, o.org_id IS NULL "
+		"FROM unnest($6, $1) "
 		"WITH ORDINALITY AS i (key_id, org_id, position) "
-		"LEFT JOIN overten_auth.orgs o "
-		"ON o.org_id OPERATOR(pg_catalog.=) i.org_id "
-		"LEFT JOIN overten_auth.api_keys k "
-		"ON k.key_id OPERATOR(pg_catalog.=) i.key_id "
+		"LEFT JOIN overten_auth.orgs o ON o.org_id = i.org_id "
+		"LEFT JOIN overten_auth.api_keys k ON k.key_id = i.key_id "
 		"WHERE k.key_id IS NULL ORDER BY i.position LIMIT 1",
-		.nargs = COLUMNS,
 		.argtypes = COLUMN_ARRAY_TYPES,
 	};
 	bool		isnull;
@@ -149,7 +144,7 @@ report_conflict(Import *import, int first, const Datum *arrays)
 		elog(ERROR, "the imported keys are not there");
 	import->row = first + DatumGetInt32(oa_statement_result(0, 1, &isnull)) - 1;
 	if (oa_statement_bool(0, 2))
-		oa_org_missing();
+		oa_org_missing(DatumGetTextPP(import->values[ORG_ID][import->row]));
 	ereport(ERROR,
 			(errcode(ERRCODE_UNIQUE_VIOLATION),
 			 errmsg("a key with this digest exists already"),
@@ -165,21 +160,16 @@ write_rows(Import *import, int first, int count)
 		.text = "INSERT INTO overten_auth.api_keys "
 		"(org_id, name, digest, prefix, created_at, key_id) "
 		"SELECT o.org_id, i.name, i.digest, i.prefix, i.created_at, i.key_id "
-		"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), "
-		"pg_catalog.unnest($3), pg_catalog.unnest($4), "
-		"pg_catalog.unnest($5), pg_catalog.unnest($6)) "
+		"FROM unnest($1, $2, $3, $4, $5, $6) "
 		"AS i (org_id, name, digest, prefix, created_at, key_id) "
-		"JOIN overten_auth.orgs o "
-		"ON o.org_id OPERATOR(pg_catalog.=) i.org_id "
+		"JOIN overten_auth.orgs o ON o.org_id = i.org_id "
 		"ON CONFLICT (digest) DO NOTHING",
-		.nargs = COLUMNS,
 		.argtypes = COLUMN_ARRAY_TYPES,
 	};
 	static OaStatement insert_last_used = {
 		.table = "key_last_used",
 		.text = "INSERT INTO overten_auth.key_last_used (key_id) "
-		"SELECT i.key_id FROM pg_catalog.unnest($6) AS i (key_id)",
-		.nargs = COLUMNS,
+		"SELECT i.key_id FROM unnest($6) AS i (key_id)",
 		.argtypes = COLUMN_ARRAY_TYPES,
 	};
 	static OaStatement audit = {
@@ -187,9 +177,7 @@ write_rows(Import *import, int first, int count)
 		.text = "INSERT INTO overten_auth.audit_log "
 		"(action, org_id, key_id, actor, detail) "
 		"SELECT 'import_key', i.org_id, i.key_id, SESSION_USER, i.name "
-		"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($6), "
-		"pg_catalog.unnest($2)) AS i (org_id, key_id, name)",
-		.nargs = COLUMNS,
+		"FROM unnest($1, $6, $2) AS i (org_id, key_id, name)",
 		.argtypes = COLUMN_ARRAY_TYPES,
 	};
 	Datum		arrays[COLUMNS];
@@ -315,9 +303,9 @@ overten_import_keys(PG_FUNCTION_ARGS)
 		array = PG_GETARG_ARRAYTYPE_P(column);
 		count = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
 		if (count > KEYS_MAX)
-			refuse("the arrays must not have more than 10 million values");
+			refuse_value("the arrays must not have more than 10 million values");
 		if (column > 0 && count != import.count)
-			refuse("the arrays must have one value for each key");
+			refuse_value("the arrays must have one value for each key");
 		import.count = count;
 		deconstruct_array(array, columns[column].type,
 						  columns[column].length, columns[column].by_value,

@@ -3,20 +3,14 @@
  *		Finds anomalies in the history of a key, which a person should look
  *		at.
  *
- * Each rule is a statement that reads the key's rows and returns the columns
- * of overten_key_anomalies(): figures and a sentence, so that a person can
- * judge. $1 is the key, and $2 the time 24 hours ago; "the last day" begins
- * then.  The other arguments are the key's counts in shared memory
- * (unflushed_uses.c).  So an hour and address can be in two rows, and a rule
- * that needs one row has to sum them.  All rules except the first count only
- * accepted uses.  An unknown address is never new.  A rule that finds many
- * addresses returns the 100 with the most requests, and says in each row how
- * many there are.
+ * The rules are SQL functions of the schema overten_auth, where one can run and
+ * EXPLAIN them.  They get what is counted of the key in shared memory as
+ * arguments (unflushed_uses.c).  The planner puts them into the statements
+ * below, so their plans are kept, too.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -27,183 +21,22 @@
 PG_FUNCTION_INFO_V1(overten_key_anomalies);
 
 #define COLUMNS			8
-#define ROWS_OF_A_KEY	"FROM (" \
-	"SELECT hour, client_addr, accepted, refused, first_used_at, " \
-	"last_used_at FROM overten_auth.key_usage " \
-	"WHERE key_id OPERATOR(pg_catalog.=) $1 UNION ALL " \
-	"SELECT * FROM ROWS FROM (pg_catalog.unnest($3), " \
-	"pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), " \
-	"pg_catalog.unnest($7), pg_catalog.unnest($8)) c) " \
-	"usage (hour, client_addr, accepted, refused, first_used_at, " \
-	"last_used_at) WHERE "
-#define USES_OF_A_KEY	ROWS_OF_A_KEY "accepted OPERATOR(pg_catalog.>) 0 "
-#define ARGUMENTS \
-	.nargs = 8, \
-	.argtypes = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZARRAYOID, \
-		INETARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, \
-		TIMESTAMPTZARRAYOID}
-#define DATE(time)		"pg_catalog.to_char(pg_catalog.timezone('UTC', " \
-	time "), 'YYYY-MM-DD')"
-#define ADDRESS(address) "CASE WHEN " address " IS NULL " \
-	"THEN 'unknown addresses' " \
-	"ELSE pg_catalog.format('%s', " address ") END"
-#define FIRST_HOUR		"pg_catalog.date_trunc('hour', $2, 'UTC')"
+
+#define RULE(name) \
+	{ \
+		.table = "key_usage", \
+		.text = "SELECT * FROM overten_auth." name \
+		"($1, $2, $3, $4, $5, $6, $7, $8)", \
+		.argtypes = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZARRAYOID, \
+			INETARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, \
+			TIMESTAMPTZARRAYOID}, \
+	}
 
 static OaStatement rules[] = {
-	/*
-	 * used_after_revocation: attempts with a revoked key, in the whole
-	 * history, by address.
-	 */
-	{
-		.table = "key_usage",
-		.text = "WITH attempt AS ("
-		"SELECT client_addr, pg_catalog.min(first_used_at) AS first_at, "
-		"pg_catalog.max(last_used_at) AS last_at, "
-		"pg_catalog.sum(refused) AS refused "
-		ROWS_OF_A_KEY "refused OPERATOR(pg_catalog.>) 0 "
-		"GROUP BY client_addr) "
-		"SELECT 'used_after_revocation'::pg_catalog.text, a.client_addr, "
-		"GREATEST(a.first_at, k.revoked_at), a.last_at, "
-		"a.refused::pg_catalog.int8, 0::pg_catalog.numeric, k.revoked_at, "
-		"pg_catalog.format('After the key was revoked, %s made %s of %s "
-		"requests. Addresses in all: %s.', "
-		ADDRESS("a.client_addr") ", a.refused, "
-		"pg_catalog.sum(a.refused) OVER (), pg_catalog.count(*) OVER ()) "
-		"FROM attempt a JOIN overten_auth.api_keys k "
-		"ON k.key_id OPERATOR(pg_catalog.=) $1 "
-		"ORDER BY a.refused DESC, a.client_addr LIMIT 100",
-		ARGUMENTS,
-	},
-
-	/*
-	 * woke: the first use of the last day comes 30 days or more after the
-	 * previous use.  If the history has no previous use, we take the time of
-	 * minting instead, but only if the history of some key goes back that
-	 * far. Otherwise the history itself is too young.
-	 */
-	{
-		.table = "key_usage",
-		.text = "WITH use AS ("
-		"SELECT pg_catalog.min(first_used_at) "
-		"FILTER (WHERE first_used_at OPERATOR(pg_catalog.>=) $2) AS woke_at, "
-		"pg_catalog.max(last_used_at) "
-		"FILTER (WHERE first_used_at OPERATOR(pg_catalog.<) $2) AS slept_at, "
-		"pg_catalog.max(last_used_at) AS last_at, "
-		"pg_catalog.sum(accepted) "
-		"FILTER (WHERE first_used_at OPERATOR(pg_catalog.>=) $2) AS uses "
-		USES_OF_A_KEY "), "
-		"history AS ("
-		"SELECT pg_catalog.min(hour) AS since FROM overten_auth.key_usage), "
-		"sleep AS ("
-		"SELECT u.woke_at, u.slept_at, u.last_at, u.uses, "
-		"h.since AS history_since, COALESCE(u.slept_at, "
-		"CASE WHEN h.since OPERATOR(pg_catalog.<=) "
-		"(u.woke_at OPERATOR(pg_catalog.-) '720 hours'::pg_catalog.interval) "
-		"THEN k.created_at END) AS since "
-		"FROM use u CROSS JOIN history h JOIN overten_auth.api_keys k "
-		"ON k.key_id OPERATOR(pg_catalog.=) $1), "
-		"long_sleep AS ("
-		"SELECT s.woke_at, s.slept_at, s.last_at, s.uses, s.history_since, "
-		"s.since, pg_catalog.floor(pg_catalog.extract('epoch', "
-		"s.woke_at OPERATOR(pg_catalog.-) s.since) "
-		"OPERATOR(pg_catalog./) 86400) AS days FROM sleep s "
-		"WHERE s.since OPERATOR(pg_catalog.<=) (s.woke_at "
-		"OPERATOR(pg_catalog.-) '720 hours'::pg_catalog.interval)) "
-		"SELECT 'woke'::pg_catalog.text, "
-		"(SELECT client_addr " USES_OF_A_KEY
-		"AND first_used_at OPERATOR(pg_catalog.=) s.woke_at "
-		"ORDER BY client_addr LIMIT 1), "
-		"s.woke_at, s.last_at, s.uses::pg_catalog.int8, "
-		"0::pg_catalog.numeric, s.since, "
-		"CASE WHEN s.slept_at IS NOT NULL "
-		"THEN pg_catalog.format('Used again after %s days without use.', "
-		"s.days) ELSE pg_catalog.format('Used for the first time in the "
-		"history since %s, %s days after the key was minted.', "
-		DATE("s.history_since") ", s.days) END FROM long_sleep s",
-		ARGUMENTS,
-	},
-
-	/*
-	 * rise: an hour of the last day has at least 100 uses, 10 times the mean
-	 * of the 28 days before, and twice their maximum.  Mean and maximum are
-	 * of the hours with uses; there must be 3 of those.  The maximum keeps us
-	 * from reporting a key each night that has its busy hour at night.
-	 * Returns one row for all such hours, with the figures of the largest,
-	 * and its first address.
-	 */
-	{
-		.table = "key_usage",
-		.text = "WITH hourly AS ("
-		"SELECT hour, pg_catalog.sum(accepted) AS uses, "
-		"pg_catalog.min(first_used_at) AS first_at, "
-		"pg_catalog.max(last_used_at) AS last_at "
-		USES_OF_A_KEY
-		"AND hour OPERATOR(pg_catalog.>=) (" FIRST_HOUR
-		" OPERATOR(pg_catalog.-) '672 hours'::pg_catalog.interval) "
-		"GROUP BY hour), "
-		"before AS ("
-		"SELECT pg_catalog.count(*) AS hours, pg_catalog.avg(uses) AS mean, "
-		"pg_catalog.max(uses) AS most, pg_catalog.min(hour) AS since "
-		"FROM hourly WHERE hour OPERATOR(pg_catalog.<) " FIRST_HOUR "), "
-		"peak AS ("
-		"SELECT h.hour, h.uses, pg_catalog.count(*) OVER () AS hours, "
-		"pg_catalog.min(h.first_at) OVER () AS first_at, "
-		"pg_catalog.max(h.last_at) OVER () AS last_at "
-		"FROM hourly h JOIN before b ON b.hours OPERATOR(pg_catalog.>=) 3 "
-		"AND h.hour OPERATOR(pg_catalog.>=) " FIRST_HOUR
-		" AND h.uses OPERATOR(pg_catalog.>=) 100 AND h.uses "
-		"OPERATOR(pg_catalog.>=) (10 OPERATOR(pg_catalog.*) b.mean) "
-		"AND h.uses "
-		"OPERATOR(pg_catalog.>=) (2 OPERATOR(pg_catalog.*) b.most) "
-		"ORDER BY h.uses DESC, h.hour LIMIT 1) "
-		"SELECT 'rise'::pg_catalog.text, a.client_addr, p.first_at, "
-		"p.last_at, p.uses::pg_catalog.int8, pg_catalog.round(b.mean, 1), "
-		"b.since, "
-		"pg_catalog.format('%s uses in the hour from %s UTC, %s of them from "
-		"%s. The %s hours with use since %s had %s on average and %s at "
-		"most. Hours of the last day like this: %s.', p.uses, "
-		"pg_catalog.to_char(pg_catalog.timezone('UTC', p.hour), "
-		"'YYYY-MM-DD HH24:MI'), a.accepted, " ADDRESS("a.client_addr") ", "
-		"b.hours, " DATE("b.since") ", pg_catalog.round(b.mean, 1), b.most, "
-		"p.hours) "
-		"FROM before b CROSS JOIN peak p CROSS JOIN LATERAL ("
-		"SELECT client_addr, pg_catalog.sum(accepted) AS accepted "
-		USES_OF_A_KEY "AND hour OPERATOR(pg_catalog.=) p.hour "
-		"GROUP BY client_addr "
-		"ORDER BY accepted DESC, client_addr LIMIT 1) a",
-		ARGUMENTS,
-	},
-
-	/*
-	 * new_address: an address was first used in the last day, and the history
-	 * has other addresses from before.
-	 */
-	{
-		.table = "key_usage",
-		.text = "WITH address AS ("
-		"SELECT client_addr, pg_catalog.min(first_used_at) AS first_at, "
-		"pg_catalog.max(last_used_at) AS last_at, "
-		"pg_catalog.sum(accepted) AS uses "
-		USES_OF_A_KEY "AND client_addr IS NOT NULL GROUP BY client_addr), "
-		"history AS ("
-		"SELECT pg_catalog.min(first_at) AS since, "
-		"pg_catalog.count(*) "
-		"FILTER (WHERE first_at OPERATOR(pg_catalog.<) $2) AS known, "
-		"pg_catalog.count(*) "
-		"FILTER (WHERE first_at OPERATOR(pg_catalog.>=) $2) AS fresh "
-		"FROM address) "
-		"SELECT 'new_address'::pg_catalog.text, a.client_addr, a.first_at, "
-		"a.last_at, a.uses::pg_catalog.int8, 0::pg_catalog.numeric, "
-		"h.since, "
-		"pg_catalog.format('%s was not seen before the last day. New "
-		"addresses in the last day: %s. Addresses known before, since %s: "
-		"%s.', a.client_addr, h.fresh, " DATE("h.since") ", h.known) "
-		"FROM address a JOIN history h "
-		"ON h.known OPERATOR(pg_catalog.>) 0 "
-		"AND a.first_at OPERATOR(pg_catalog.>=) $2 "
-		"ORDER BY a.uses DESC, a.client_addr LIMIT 100",
-		ARGUMENTS,
-	},
+	RULE("anomaly_used_after_revocation"),
+	RULE("anomaly_woke"),
+	RULE("anomaly_rise"),
+	RULE("anomaly_new_address"),
 };
 
 /* The arguments of the rules, and the snapshot to run them under. */
@@ -300,7 +133,7 @@ overten_key_anomalies(PG_FUNCTION_ARGS)
 	Question	question;
 	int			level;
 
-	InitMaterializedSRF(fcinfo, 0);
+	oa_begin_set(fcinfo);
 	level = oa_statements_begin();
 	oa_require_key(org_id, key_id);
 	begin_question(&question, key_id);

@@ -13,7 +13,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/inet.h"
 #include "utils/timestamp.h"
@@ -28,8 +27,7 @@ PG_FUNCTION_INFO_V1(overten_org_usage);
 
 /* A sum that stops at the maximum, so that it cannot overflow. */
 #define SUM(column) \
-	"LEAST(pg_catalog.sum(" column "), 9223372036854775807)" \
-	"::pg_catalog.int8"
+	"LEAST(sum(" column "), 9223372036854775807)::int8"
 
 /*
  * The hours of key $1 from $2 to $3.  Hours from $4 on may also be in the
@@ -40,24 +38,17 @@ static OaStatement read_usage = {
 	.table = "key_usage",
 	.text = "SELECT hour, client_addr, accepted, refused, first_used_at, "
 	"last_used_at FROM overten_auth.key_usage "
-	"WHERE key_id OPERATOR(pg_catalog.=) $1 "
-	"AND hour OPERATOR(pg_catalog.>=) $2 "
-	"AND hour OPERATOR(pg_catalog.<) LEAST($3, $4) "
+	"WHERE key_id = $1 AND hour >= $2 AND hour < LEAST($3, $4) "
 	"UNION ALL "
 	"SELECT hour, client_addr, " SUM("accepted") ", " SUM("refused") ", "
-	"pg_catalog.min(first_used_at), pg_catalog.max(last_used_at) FROM ("
+	"min(first_used_at), max(last_used_at) FROM ("
 	"SELECT hour, client_addr, accepted, refused, first_used_at, last_used_at "
 	"FROM overten_auth.key_usage "
-	"WHERE key_id OPERATOR(pg_catalog.=) $1 "
-	"AND hour OPERATOR(pg_catalog.>=) GREATEST($2, $4) "
-	"AND hour OPERATOR(pg_catalog.<) $3 "
+	"WHERE key_id = $1 AND hour >= GREATEST($2, $4) AND hour < $3 "
 	"UNION ALL "
-	"SELECT * FROM ROWS FROM (pg_catalog.unnest($5), pg_catalog.unnest($6), "
-	"pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9), "
-	"pg_catalog.unnest($10)) c) recent (hour, client_addr, accepted, refused, "
+	"SELECT * FROM unnest($5, $6, $7, $8, $9, $10) c) recent (hour, client_addr, accepted, refused, "
 	"first_used_at, last_used_at) GROUP BY hour, client_addr "
 	"ORDER BY hour, client_addr",
-	.nargs = 10,
 	.argtypes = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
 		TIMESTAMPTZARRAYOID, INETARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
 	TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID},
@@ -217,7 +208,7 @@ overten_key_usage(PG_FUNCTION_ARGS)
 	OaPeriod	period = period_arguments(fcinfo, 2);
 	int			level;
 
-	InitMaterializedSRF(fcinfo, 0);
+	oa_begin_set(fcinfo);
 	level = oa_statements_begin();
 	oa_require_key(org_id, key_id);
 	run_read_usage(key_id, &period);
@@ -230,8 +221,7 @@ static OaStatement find_keys = {
 	.table = "api_keys",
 	.latest = true,
 	.text = "SELECT key_id FROM overten_auth.api_keys "
-	"WHERE org_id OPERATOR(pg_catalog.=) $1",
-	.nargs = 1,
+	"WHERE org_id = $1",
 	.argtypes = {TEXTOID},
 };
 
@@ -246,19 +236,14 @@ static OaStatement sum_usage = {
 	SUM("u.refused") " AS refused FROM ("
 	"SELECT t.key_id, t.hour, t.accepted, t.refused "
 	"FROM overten_auth.api_keys o JOIN overten_auth.key_usage t "
-	"ON t.key_id OPERATOR(pg_catalog.=) o.key_id "
-	"WHERE o.org_id OPERATOR(pg_catalog.=) $1 "
-	"AND t.hour OPERATOR(pg_catalog.>=) $2 "
-	"AND t.hour OPERATOR(pg_catalog.<) $3 "
+	"ON t.key_id = o.key_id "
+	"WHERE o.org_id = $1 AND t.hour >= $2 AND t.hour < $3 "
 	"UNION ALL "
-	"SELECT * FROM ROWS FROM (pg_catalog.unnest($4), pg_catalog.unnest($5), "
-	"pg_catalog.unnest($6), pg_catalog.unnest($7)) c) "
+	"SELECT * FROM unnest($4, $5, $6, $7) c) "
 	"u (key_id, hour, accepted, refused) GROUP BY u.key_id, u.hour) s "
-	"JOIN overten_auth.api_keys k "
-	"ON k.key_id OPERATOR(pg_catalog.=) s.key_id "
-	"WHERE k.org_id OPERATOR(pg_catalog.=) $1 "
+	"JOIN overten_auth.api_keys k ON k.key_id = s.key_id "
+	"WHERE k.org_id = $1 "
 	"ORDER BY k.created_at, k.key_id, s.hour",
-	.nargs = 7,
 	.argtypes = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTARRAYOID,
 	TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID},
 };
@@ -334,7 +319,7 @@ overten_org_usage(PG_FUNCTION_ARGS)
 	oa_require_argument(fcinfo, 2, "until");
 	period = period_arguments(fcinfo, 1);
 
-	InitMaterializedSRF(fcinfo, 0);
+	oa_begin_set(fcinfo);
 	level = oa_statements_begin();
 	oa_require_org(org_id);
 	run_sum_usage(org_id, &period);

@@ -16,7 +16,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "funcapi.h"
 #include "utils/timestamp.h"
 
 #include "databases/databases.h"
@@ -36,16 +35,14 @@ enum
 #define LIST(last_used_at, joins) \
 	"SELECT k.key_id, k.name, k.prefix, k.created_at, " \
 	last_used_at ", k.revoked_at FROM overten_auth.api_keys k " \
-	"LEFT JOIN overten_auth.key_last_used u " \
-	"ON u.key_id OPERATOR(pg_catalog.=) k.key_id " joins \
-	"WHERE k.org_id OPERATOR(pg_catalog.=) $1 " \
+	"LEFT JOIN overten_auth.key_last_used u ON u.key_id = k.key_id " joins \
+	"WHERE k.org_id = $1 " \
 	"ORDER BY k.created_at, k.key_id"
 
 static OaStatement list_keys = {
 	.table = "api_keys",
 	.latest = true,
 	.text = LIST("u.last_used_at", ""),
-	.nargs = 1,
 	.argtypes = {TEXTOID},
 };
 
@@ -57,10 +54,8 @@ static OaStatement list_with_counts = {
 	.table = "api_keys",
 	.latest = true,
 	.text = LIST("GREATEST(u.last_used_at, c.last_used_at)",
-				 "LEFT JOIN ROWS FROM (pg_catalog.unnest($2), "
-				 "pg_catalog.unnest($3)) c (key_id, last_used_at) "
-				 "ON c.key_id OPERATOR(pg_catalog.=) k.key_id "),
-	.nargs = 3,
+				 "LEFT JOIN unnest($2, $3) c (key_id, last_used_at) "
+				 "ON c.key_id = k.key_id "),
 	.argtypes = {TEXTOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID},
 };
 
@@ -209,7 +204,7 @@ overten_list_keys(PG_FUNCTION_ARGS)
 	KeyList		list;
 	int			level;
 
-	InitMaterializedSRF(fcinfo, 0);
+	oa_begin_set(fcinfo);
 	level = oa_statements_begin();
 	run_list(&list, org_id);
 	if (list.count == 0)

@@ -9,10 +9,8 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -33,15 +31,13 @@ insert_key(text *org_id, const OaMintedKey *minted, text *uid)
 		.text = "INSERT INTO overten_auth.api_keys "
 		"(key_id, org_id, name, prefix, digest, created_at, created_by) "
 		"SELECT $1, org_id, $3, $4, $5, $6, $7 FROM overten_auth.orgs "
-		"WHERE org_id OPERATOR(pg_catalog.=) $2",
-		.nargs = 7,
+		"WHERE org_id = $2",
 		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, BYTEAOID,
 		TIMESTAMPTZOID, TEXTOID},
 	};
 	static OaStatement insert_last_used = {
 		.table = "key_last_used",
 		.text = "INSERT INTO overten_auth.key_last_used (key_id) VALUES ($1)",
-		.nargs = 1,
 		.argtypes = {TEXTOID},
 	};
 	Datum		values[] = {
@@ -53,8 +49,9 @@ insert_key(text *org_id, const OaMintedKey *minted, text *uid)
 		TimestampTzGetDatum(minted->created_at),
 		PointerGetDatum(uid),
 	};
+	const bool	nulls[lengthof(values)] = {[6] = (uid == NULL)};
 
-	if (oa_statement_run(&insert, values, uid ? NULL : "      n") == 0)
+	if (oa_statement_run(&insert, values, nulls) == 0)
 		return false;
 	oa_statement_run(&insert_last_used, values, NULL);
 	return true;
@@ -78,7 +75,7 @@ oa_mint_key(text *org_id, text *name, text *uid, OaMintedKey *minted)
 
 	level = oa_statements_begin();
 	if (!insert_key(org_id, minted, uid))
-		oa_org_missing();
+		oa_org_missing(org_id);
 	oa_audit("mint_key", org_id, minted->key_id, uid, minted->name);
 	oa_statements_end(level);
 	ForceSyncCommit();
@@ -94,9 +91,7 @@ oa_org_has_key(text *org_id, text *key_id)
 	static OaStatement find = {
 		.table = "api_keys",
 		.text = "SELECT 1 FROM overten_auth.api_keys "
-		"WHERE key_id OPERATOR(pg_catalog.=) $2 "
-		"AND org_id OPERATOR(pg_catalog.=) $1",
-		.nargs = 2,
+		"WHERE key_id = $2 AND org_id = $1",
 		.argtypes = {TEXTOID, TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(key_id)};
@@ -105,11 +100,16 @@ oa_org_has_key(text *org_id, text *key_id)
 }
 
 /* Raise 42704 because the org does not have the key. */
-static void
-key_missing(void)
+pg_noreturn static void
+key_missing(text *org_id, text *key_id)
 {
+	char	   *org = oa_id_for_message(org_id, "org_");
+	char	   *key = oa_id_for_message(key_id, "key_");
+
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 org != NULL && key != NULL ?
+			 errmsg("key \"%s\" of org \"%s\" does not exist", key, org) :
 			 errmsg("the org has no such key"),
 			 errhint("overten_list_keys() shows the keys of an org.")));
 }
@@ -122,7 +122,7 @@ void
 oa_require_key(text *org_id, text *key_id)
 {
 	if (!oa_org_has_key(org_id, key_id))
-		key_missing();
+		key_missing(org_id, key_id);
 }
 
 /*
@@ -135,11 +135,9 @@ oa_revoke_key(text *org_id, text *key_id, text *uid, text *reason)
 	static OaStatement update = {
 		.table = "api_keys",
 		.text = "UPDATE overten_auth.api_keys "
-		"SET revoked_at = pg_catalog.clock_timestamp(), "
+		"SET revoked_at = clock_timestamp(), "
 		"revoked_by = $3, revoked_reason = $4 "
-		"WHERE key_id OPERATOR(pg_catalog.=) $2 "
-		"AND org_id OPERATOR(pg_catalog.=) $1 AND revoked_at IS NULL",
-		.nargs = 4,
+		"WHERE key_id = $2 AND org_id = $1 AND revoked_at IS NULL",
 		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID},
 	};
 	Datum		values[] = {
@@ -148,7 +146,10 @@ oa_revoke_key(text *org_id, text *key_id, text *uid, text *reason)
 		PointerGetDatum(uid),
 		PointerGetDatum(reason),
 	};
-	const char	nulls[] = {' ', ' ', uid ? ' ' : 'n', reason ? ' ' : 'n'};
+	const bool	nulls[lengthof(values)] = {
+		[2] = (uid == NULL),
+		[3] = (reason == NULL),
+	};
 	OaRevocation result;
 	int			level;
 
@@ -177,17 +178,14 @@ oa_revoke_key(text *org_id, text *key_id, text *uid, text *reason)
 Datum
 overten_mint_key(PG_FUNCTION_ARGS)
 {
+	static const Oid types[] = {
+		TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID,
+	};
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
 	text	   *name = oa_name_argument(fcinfo, 1, "key name",
 										OA_KEY_NAME_MAX);
 	OaMintedKey minted;
-	TupleDesc	descriptor;
-	Datum		values[6];
-	bool		nulls[6] = {false};
-
-	if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE ||
-		descriptor->natts != lengthof(values))
-		elog(ERROR, "unexpected result type of overten_mint_key");
+	Datum		values[lengthof(types)];
 
 	oa_mint_key(org_id, name, NULL, &minted);
 	values[0] = PointerGetDatum(minted.key_id);
@@ -196,8 +194,7 @@ overten_mint_key(PG_FUNCTION_ARGS)
 	values[3] = PointerGetDatum(minted.prefix);
 	values[4] = TimestampTzGetDatum(minted.created_at);
 	values[5] = PointerGetDatum(minted.secret);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(descriptor, values,
-													  nulls)));
+	return oa_result_row(fcinfo, types, lengthof(types), values, NULL);
 }
 
 /*
@@ -216,21 +213,18 @@ overten_describe_key(PG_FUNCTION_ARGS)
 		.text = "SELECT name, prefix, created_at, created_by, "
 		"revoked_at, revoked_by, revoked_reason "
 		"FROM overten_auth.api_keys "
-		"WHERE key_id OPERATOR(pg_catalog.=) $2 "
-		"AND org_id OPERATOR(pg_catalog.=) $1",
-		.nargs = 2,
+		"WHERE key_id = $2 AND org_id = $1",
 		.argtypes = {TEXTOID, TEXTOID},
 	};
-	Datum		values[] = {
-		PointerGetDatum(oa_text_argument(fcinfo, 0, "org_id")),
-		PointerGetDatum(oa_text_argument(fcinfo, 1, "key_id")),
-	};
+	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
+	text	   *key_id = oa_text_argument(fcinfo, 1, "key_id");
+	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(key_id)};
 	int			level;
 
-	InitMaterializedSRF(fcinfo, 0);
+	oa_begin_set(fcinfo);
 	level = oa_statements_begin();
 	if (oa_statement_run(&describe, values, NULL) == 0)
-		key_missing();
+		key_missing(org_id, key_id);
 	oa_statement_return_rows(fcinfo);
 	oa_statements_end(level);
 	return (Datum) 0;
@@ -252,6 +246,6 @@ overten_revoke_key(PG_FUNCTION_ARGS)
 
 	result = oa_revoke_key(org_id, key_id, NULL, reason);
 	if (result == OA_NO_SUCH_KEY)
-		key_missing();
+		key_missing(org_id, key_id);
 	PG_RETURN_BOOL(result == OA_REVOKED);
 }

@@ -47,7 +47,7 @@ rotation_argument(FunctionCallInfo fcinfo)
  * Raise 40001 because a key is active that the transaction's snapshot does not
  * see.
  */
-static void
+pg_noreturn static void
 key_not_seen(void)
 {
 	ereport(ERROR,
@@ -66,10 +66,8 @@ lock_org_of_digest(bytea *digest)
 	static OaStatement lock = {
 		.table = "orgs",
 		.text = "SELECT 1 FROM overten_auth.orgs "
-		"WHERE org_id OPERATOR(pg_catalog.=) "
-		"(SELECT org_id FROM overten_auth.api_keys "
-		"WHERE digest OPERATOR(pg_catalog.=) $1) FOR UPDATE",
-		.nargs = 1,
+		"WHERE org_id = (SELECT org_id FROM overten_auth.api_keys "
+		"WHERE digest = $1) FOR UPDATE",
 		.argtypes = {BYTEAOID},
 	};
 	Datum		values[] = {PointerGetDatum(digest)};
@@ -96,10 +94,8 @@ revoke_digest(bytea *digest, text *reason, LeakedKey *key)
 	static OaStatement update = {
 		.table = "api_keys",
 		.text = "UPDATE overten_auth.api_keys "
-		"SET revoked_at = pg_catalog.clock_timestamp(), revoked_reason = $2 "
-		"WHERE digest OPERATOR(pg_catalog.=) $1 AND revoked_at IS NULL "
-		"RETURNING org_id, key_id",
-		.nargs = 2,
+		"SET revoked_at = clock_timestamp(), revoked_reason = $2 "
+		"WHERE digest = $1 AND revoked_at IS NULL RETURNING org_id, key_id",
 		.argtypes = {BYTEAOID, TEXTOID},
 	};
 	static OaStatement find = {
@@ -107,19 +103,18 @@ revoke_digest(bytea *digest, text *reason, LeakedKey *key)
 		.text = "SELECT k.org_id, k.revoked_at IS NOT NULL, "
 		"(" OA_PREVIOUS_STILL_SIGNS ") IS TRUE OR NOT EXISTS ("
 		"SELECT FROM overten_auth.audit_log a "
-		"WHERE a.org_id OPERATOR(pg_catalog.=) k.org_id "
-		"AND a.action OPERATOR(pg_catalog.=) 'rotate_webhook_secret' "
-		"AND a.at OPERATOR(pg_catalog.>=) k.revoked_at) "
+		"WHERE a.org_id = k.org_id AND a.action = 'rotate_webhook_secret' "
+		"AND a.at >= k.revoked_at) "
 		"FROM overten_auth.api_keys k JOIN overten_auth.orgs o "
-		"ON o.org_id OPERATOR(pg_catalog.=) k.org_id "
-		"WHERE k.digest OPERATOR(pg_catalog.=) $1",
+		"ON o.org_id = k.org_id "
+		"WHERE k.digest = $1",
 		.latest = true,
-		.nargs = 1,
 		.argtypes = {BYTEAOID},
 	};
 	Datum		values[] = {PointerGetDatum(digest), PointerGetDatum(reason)};
+	const bool	nulls[lengthof(values)] = {[1] = (reason == NULL)};
 
-	if (oa_statement_run(&update, values, reason ? NULL : " n") > 0)
+	if (oa_statement_run(&update, values, nulls) > 0)
 	{
 		key->org_id = oa_statement_text(0, 1);
 		key->revoked = true;
@@ -198,43 +193,39 @@ overten_revoke_all(PG_FUNCTION_ARGS)
 	static OaStatement lock_org = {
 		.table = "orgs",
 		.text = "SELECT 1 FROM overten_auth.orgs "
-		"WHERE org_id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
-		.nargs = 1,
+		"WHERE org_id = $1 FOR UPDATE",
 		.argtypes = {TEXTOID},
 	};
 	static OaStatement update = {
 		.table = "api_keys",
 		.text = "WITH revoked AS ("
 		"UPDATE overten_auth.api_keys "
-		"SET revoked_at = pg_catalog.clock_timestamp(), revoked_reason = $2 "
-		"WHERE org_id OPERATOR(pg_catalog.=) $1 AND revoked_at IS NULL "
-		"RETURNING key_id) "
+		"SET revoked_at = clock_timestamp(), revoked_reason = $2 "
+		"WHERE org_id = $1 AND revoked_at IS NULL RETURNING key_id) "
 		"INSERT INTO overten_auth.audit_log "
 		"(action, org_id, key_id, actor, detail) "
 		"SELECT 'revoke_key', $1, key_id, SESSION_USER, $2 FROM revoked",
-		.nargs = 2,
 		.argtypes = {TEXTOID, TEXTOID},
 	};
 	static OaStatement find_active = {
 		.table = "api_keys",
 		.text = "SELECT 1 FROM overten_auth.api_keys "
-		"WHERE org_id OPERATOR(pg_catalog.=) $1 AND revoked_at IS NULL "
-		"LIMIT 1",
+		"WHERE org_id = $1 AND revoked_at IS NULL LIMIT 1",
 		.latest = true,
-		.nargs = 1,
 		.argtypes = {TEXTOID},
 	};
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
 	text	   *reason = oa_reason_argument(fcinfo, 1);
 	bool		rotates = rotation_argument(fcinfo);
 	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(reason)};
+	const bool	nulls[lengthof(values)] = {[1] = (reason == NULL)};
 	uint64		revoked;
 	int			level;
 
 	level = oa_statements_begin();
 	if (oa_statement_run(&lock_org, values, NULL) == 0)
-		oa_org_missing();
-	revoked = oa_statement_run(&update, values, reason ? NULL : " n");
+		oa_org_missing(org_id);
+	revoked = oa_statement_run(&update, values, nulls);
 	if (oa_statement_run(&find_active, values, NULL) > 0)
 		key_not_seen();
 	oa_statements_end(level);

@@ -39,14 +39,13 @@ lock_org(text *org_id)
 	static OaStatement lock = {
 		.table = "orgs",
 		.text = "SELECT 1 FROM overten_auth.orgs "
-		"WHERE org_id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
-		.nargs = 1,
+		"WHERE org_id = $1 FOR UPDATE",
 		.argtypes = {TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id)};
 
 	if (oa_statement_run(&lock, values, NULL) == 0)
-		oa_org_missing();
+		oa_org_missing(org_id);
 }
 
 /*
@@ -60,13 +59,10 @@ require_member_for_keys(text *org_id)
 		.table = "orgs",
 		.latest = true,
 		.text = "SELECT 1 FROM overten_auth.orgs o "
-		"WHERE o.org_id OPERATOR(pg_catalog.=) $1 "
-		"AND o.suspended_at IS NULL "
+		"WHERE o.org_id = $1 AND o.suspended_at IS NULL "
 		"AND NOT EXISTS (SELECT FROM overten_auth.members m "
-		"WHERE m.org_id OPERATOR(pg_catalog.=) $1) "
-		"AND EXISTS (SELECT FROM overten_auth.api_keys k "
-		"WHERE k.org_id OPERATOR(pg_catalog.=) $1 AND k.revoked_at IS NULL)",
-		.nargs = 1,
+		"WHERE m.org_id = $1) AND EXISTS (SELECT FROM overten_auth.api_keys k "
+		"WHERE k.org_id = $1 AND k.revoked_at IS NULL)",
 		.argtypes = {TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id)};
@@ -93,7 +89,6 @@ overten_add_member(PG_FUNCTION_ARGS)
 		.table = "members",
 		.text = "INSERT INTO overten_auth.members (org_id, uid) "
 		"VALUES ($1, $2) ON CONFLICT DO NOTHING",
-		.nargs = 2,
 		.argtypes = {TEXTOID, TEXTOID},
 	};
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
@@ -122,9 +117,7 @@ overten_remove_member(PG_FUNCTION_ARGS)
 	static OaStatement delete = {
 		.table = "members",
 		.text = "DELETE FROM overten_auth.members "
-		"WHERE org_id OPERATOR(pg_catalog.=) $1 "
-		"AND uid OPERATOR(pg_catalog.=) $2",
-		.nargs = 2,
+		"WHERE org_id = $1 AND uid = $2",
 		.argtypes = {TEXTOID, TEXTOID},
 	};
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");

@@ -53,9 +53,7 @@ is_member(text *org_id, text *uid)
 	static OaStatement find = {
 		.table = "members",
 		.text = "SELECT 1 FROM overten_auth.members "
-		"WHERE org_id OPERATOR(pg_catalog.=) $1 "
-		"AND uid OPERATOR(pg_catalog.=) $2",
-		.nargs = 2,
+		"WHERE org_id = $1 AND uid = $2",
 		.argtypes = {TEXTOID, TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(uid)};
@@ -88,8 +86,7 @@ lock_org(text *org_id, text *uid, LockedOrg *org)
 		.text = "SELECT name, tier, webhook_secret_sealed, "
 		"api_access_since IS NOT NULL, suspended_at IS NOT NULL "
 		"FROM overten_auth.orgs "
-		"WHERE org_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
-		.nargs = 1,
+		"WHERE org_id = $1 FOR NO KEY UPDATE",
 		.argtypes = {TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id)};
@@ -114,11 +111,9 @@ has_all_keys(text *org_id)
 	static OaStatement count = {
 		.table = "api_keys",
 		.latest = true,
-		.text = "SELECT pg_catalog.count(*) FILTER (WHERE revoked_at IS NULL) "
-		"OPERATOR(pg_catalog.>=) $2 "
-		"OR pg_catalog.count(*) OPERATOR(pg_catalog.>=) $3 "
-		"FROM overten_auth.api_keys WHERE org_id OPERATOR(pg_catalog.=) $1",
-		.nargs = 3,
+		.text = "SELECT count(*) FILTER (WHERE revoked_at IS NULL) >= $2 "
+		"OR count(*) >= $3 "
+		"FROM overten_auth.api_keys WHERE org_id = $1",
 		.argtypes = {TEXTOID, INT4OID, INT4OID},
 	};
 	Datum		values[] = {
@@ -141,9 +136,8 @@ has_all_orgs(text *uid)
 	static OaStatement count = {
 		.table = "members",
 		.latest = true,
-		.text = "SELECT pg_catalog.count(*) OPERATOR(pg_catalog.>=) $2 "
-		"FROM overten_auth.members WHERE uid OPERATOR(pg_catalog.=) $1",
-		.nargs = 2,
+		.text = "SELECT count(*) >= $2 "
+		"FROM overten_auth.members WHERE uid = $1",
 		.argtypes = {TEXTOID, INT4OID},
 	};
 	uint32		hash = hash_bytes((unsigned char *) VARDATA_ANY(uid),
@@ -220,7 +214,6 @@ add_first_member(text *org_id, text *uid)
 	static OaStatement insert = {
 		.table = "members",
 		.text = "INSERT INTO overten_auth.members (org_id, uid) VALUES ($1, $2)",
-		.nargs = 2,
 		.argtypes = {TEXTOID, TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(uid)};
@@ -328,21 +321,20 @@ optional_argument(FunctionCallInfo fcinfo, int n)
 Datum
 overten_signup(PG_FUNCTION_ARGS)
 {
+	static const Oid types[] = {
+		TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID,
+		TEXTOID, TEXTOID,
+	};
 	OaSignup	signup;
 	OaOrgKey	org_key;
 	OaProblem	problem;
 	OaFault		fault;
-	TupleDesc	descriptor;
-	Datum		values[9];
-	bool		nulls[9] = {false};
-
-	if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE ||
-		descriptor->natts != lengthof(values))
-		elog(ERROR, "unexpected result type of overten_signup");
+	Datum		values[lengthof(types)];
+	bool		nulls[lengthof(types)] = {false};
 
 	signup.uid = oa_uid_argument(fcinfo, 0);
-	signup.org_name = PG_ARGISNULL(1) ? NULL :
-		oa_check_name(PG_GETARG_DATUM(1), "org name", OA_ORG_NAME_MAX);
+	signup.org_name = oa_optional_name_argument(fcinfo, 1, "org name",
+												OA_ORG_NAME_MAX);
 	signup.existing_org_id = optional_argument(fcinfo, 2);
 	signup.tier = optional_argument(fcinfo, 3);
 	signup.key_name = oa_name_argument(fcinfo, 4, "key name", OA_KEY_NAME_MAX);
@@ -365,6 +357,5 @@ overten_signup(PG_FUNCTION_ARGS)
 	values[7] = PointerGetDatum(org_key.key.secret);
 	values[8] = PointerGetDatum(org_key.webhook_secret);
 	nulls[8] = (org_key.webhook_secret == NULL);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(descriptor, values,
-													  nulls)));
+	return oa_result_row(fcinfo, types, lengthof(types), values, nulls);
 }

@@ -7,9 +7,7 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "catalog/pg_type.h"
-#include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -24,10 +22,13 @@ PG_FUNCTION_INFO_V1(overten_list_orgs);
 
 /* Raise 42704 because there is no such org. */
 void
-oa_org_missing(void)
+oa_org_missing(text *org_id)
 {
+	char	   *id = oa_id_for_message(org_id, "org_");
+
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 id != NULL ? errmsg("org \"%s\" does not exist", id) :
 			 errmsg("there is no such org")));
 }
 
@@ -41,14 +42,13 @@ oa_require_org(text *org_id)
 	static OaStatement find = {
 		.table = "orgs",
 		.text = "SELECT 1 FROM overten_auth.orgs "
-		"WHERE org_id OPERATOR(pg_catalog.=) $1",
-		.nargs = 1,
+		"WHERE org_id = $1",
 		.argtypes = {TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id)};
 
 	if (oa_statement_run(&find, values, NULL) == 0)
-		oa_org_missing();
+		oa_org_missing(org_id);
 }
 
 /*
@@ -62,8 +62,7 @@ oa_find_tier(text *tier, bool *self_service)
 	static OaStatement find = {
 		.table = "tiers",
 		.text = "SELECT self_service FROM overten_auth.tiers "
-		"WHERE name OPERATOR(pg_catalog.=) $1",
-		.nargs = 1,
+		"WHERE name = $1",
 		.argtypes = {TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(tier)};
@@ -103,7 +102,6 @@ oa_create_org(text *name, text *tier, text *uid, bool sign_up,
 		.text = "INSERT INTO overten_auth.orgs (org_id, name, tier, "
 		"created_at, webhook_secret_sealed, api_access_since) "
 		"VALUES ($1, $2, $3, $4, $5, $6)",
-		.nargs = 6,
 		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, BYTEAOID,
 		TIMESTAMPTZOID},
 	};
@@ -117,10 +115,11 @@ oa_create_org(text *name, text *tier, text *uid, bool sign_up,
 		PointerGetDatum(oa_seal(org_id, webhook_secret)),
 		TimestampTzGetDatum(now),
 	};
+	const bool	nulls[lengthof(values)] = {[5] = !sign_up};
 	int			level;
 
 	level = oa_statements_begin();
-	oa_statement_run(&insert, values, sign_up ? NULL : "     n");
+	oa_statement_run(&insert, values, nulls);
 	oa_audit("create_org", org_id, NULL, uid, tier);
 	oa_statements_end(level);
 
@@ -135,9 +134,8 @@ oa_sign_up_org(text *org_id, text *uid)
 	static OaStatement update = {
 		.table = "orgs",
 		.text = "UPDATE overten_auth.orgs "
-		"SET api_access_since = pg_catalog.clock_timestamp() "
-		"WHERE org_id OPERATOR(pg_catalog.=) $1",
-		.nargs = 1,
+		"SET api_access_since = clock_timestamp() "
+		"WHERE org_id = $1",
 		.argtypes = {TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id)};
@@ -158,18 +156,13 @@ oa_sign_up_org(text *org_id, text *uid)
 Datum
 overten_create_org(PG_FUNCTION_ARGS)
 {
+	static const Oid types[] = {TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID};
 	text	   *name = oa_name_argument(fcinfo, 0, "org name",
 										OA_ORG_NAME_MAX);
 	text	   *tier = oa_text_argument(fcinfo, 1, "tier");
-	TupleDesc	descriptor;
-	Datum		values[4];
-	bool		nulls[4] = {false};
+	Datum		values[lengthof(types)];
 	TimestampTz created_at;
 	int			level;
-
-	if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE ||
-		descriptor->natts != lengthof(values))
-		elog(ERROR, "unexpected result type of overten_create_org");
 
 	level = oa_statements_begin();
 	require_tier(tier);
@@ -181,8 +174,7 @@ overten_create_org(PG_FUNCTION_ARGS)
 	values[1] = PointerGetDatum(name);
 	values[2] = PointerGetDatum(tier);
 	values[3] = TimestampTzGetDatum(created_at);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(descriptor, values,
-													  nulls)));
+	return oa_result_row(fcinfo, types, lengthof(types), values, NULL);
 }
 
 /*
@@ -197,9 +189,7 @@ overten_set_tier(PG_FUNCTION_ARGS)
 	static OaStatement update = {
 		.table = "orgs",
 		.text = "UPDATE overten_auth.orgs SET tier = $2 "
-		"WHERE org_id OPERATOR(pg_catalog.=) $1 "
-		"AND tier OPERATOR(pg_catalog.<>) $2",
-		.nargs = 2,
+		"WHERE org_id = $1 AND tier <> $2",
 		.argtypes = {TEXTOID, TEXTOID},
 	};
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
@@ -233,19 +223,16 @@ overten_set_api_access(PG_FUNCTION_ARGS)
 	static OaStatement allow = {
 		.table = "orgs",
 		.text = "UPDATE overten_auth.orgs SET suspended_at = NULL, "
-		"api_access_since = COALESCE(api_access_since, "
-		"pg_catalog.clock_timestamp()) "
-		"WHERE org_id OPERATOR(pg_catalog.=) $1 "
+		"api_access_since = COALESCE(api_access_since, clock_timestamp()) "
+		"WHERE org_id = $1 "
 		"AND (suspended_at IS NOT NULL OR api_access_since IS NULL)",
-		.nargs = 1,
 		.argtypes = {TEXTOID},
 	};
 	static OaStatement suspend = {
 		.table = "orgs",
 		.text = "UPDATE overten_auth.orgs "
-		"SET suspended_at = pg_catalog.clock_timestamp() "
-		"WHERE org_id OPERATOR(pg_catalog.=) $1 AND suspended_at IS NULL",
-		.nargs = 1,
+		"SET suspended_at = clock_timestamp() "
+		"WHERE org_id = $1 AND suspended_at IS NULL",
 		.argtypes = {TEXTOID},
 	};
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
@@ -283,17 +270,16 @@ overten_list_orgs(PG_FUNCTION_ARGS)
 		.text = "SELECT o.org_id, o.name, o.tier, o.created_at, "
 		"o.api_access_since, o.suspended_at "
 		"FROM overten_auth.members m JOIN overten_auth.orgs o "
-		"ON o.org_id OPERATOR(pg_catalog.=) m.org_id "
-		"WHERE m.uid OPERATOR(pg_catalog.=) $1 "
+		"ON o.org_id = m.org_id "
+		"WHERE m.uid = $1 "
 		"ORDER BY o.created_at, o.org_id",
-		.nargs = 1,
 		.argtypes = {TEXTOID},
 	};
 	text	   *uid = oa_uid_argument(fcinfo, 0);
 	Datum		values[] = {PointerGetDatum(uid)};
 	int			level;
 
-	InitMaterializedSRF(fcinfo, 0);
+	oa_begin_set(fcinfo);
 	level = oa_statements_begin();
 	oa_statement_run(&list, values, NULL);
 	oa_statement_return_rows(fcinfo);

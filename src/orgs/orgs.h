@@ -9,7 +9,7 @@
 #include "datatype/timestamp.h"
 
 /* orgs.c */
-extern void oa_org_missing(void);
+pg_noreturn extern void oa_org_missing(text *org_id);
 extern void oa_require_org(text *org_id);
 extern bool oa_find_tier(text *tier, bool *self_service);
 extern text *oa_create_org(text *name, text *tier, text *uid, bool sign_up,

@@ -39,7 +39,7 @@ oa_no_master_key(const char *detail)
 #define KEY_BASE64_LEN	44		/* length of OA_MASTER_KEY_LEN bytes */
 
 static bool
-fail(OaMasterKeyFile *file, const char *problem)
+refuse_file(OaMasterKeyFile *file, const char *problem)
 {
 	strlcpy(file->problem, problem, sizeof(file->problem));
 	return false;
@@ -64,12 +64,12 @@ check_status(OaMasterKeyFile *file)
 	mode_t		mode = file->status.st_mode;
 
 	if (!S_ISREG(mode))
-		return fail(file, "The master key file is not a regular file.");
+		return refuse_file(file, "The master key file is not a regular file.");
 	if (owner != geteuid() && owner != 0)
-		return fail(file, "The master key file must be owned by the database user or root.");
+		return refuse_file(file, "The master key file must be owned by the database user or root.");
 	if ((owner == geteuid() && (mode & (S_IRWXG | S_IRWXO)) != 0) ||
 		(owner == 0 && (mode & (S_IWGRP | S_IXGRP | S_IRWXO)) != 0))
-		return fail(file, "The master key file has group or world access; allowed is 0600 or less if the database user owns it, 0640 or less if root does.");
+		return refuse_file(file, "The master key file has group or world access; allowed is 0600 or less if the database user owns it, 0640 or less if root does.");
 	return true;
 }
 
@@ -78,13 +78,13 @@ check_status(OaMasterKeyFile *file)
  * failure.
  */
 static int
-read_text(int fd, char *text)
+read_text(int fd, char *content)
 {
 	int			length = 0;
 
 	while (length <= FILE_MAX)
 	{
-		ssize_t		more = read(fd, text +length, FILE_MAX + 1 - length);
+		ssize_t		more = read(fd, content + length, FILE_MAX + 1 - length);
 
 		if (more < 0 && errno == EINTR)
 			continue;
@@ -102,14 +102,14 @@ read_text(int fd, char *text)
  * problem.
  */
 static int
-load(OaMasterKeyFile *file, char *text)
+load_key_file(OaMasterKeyFile *file, char *content)
 {
 	int			length = -1;
 	int			fd;
 
 	if (oa_master_key_file[0] == '\0')
 	{
-		(void) fail(file, "overten_auth.master_key_file is empty.");
+		(void) refuse_file(file, "overten_auth.master_key_file is empty.");
 		return -1;
 	}
 
@@ -129,12 +129,12 @@ load(OaMasterKeyFile *file, char *text)
 	}
 
 	if (fstat(fd, &file->status) != 0)
-		(void) fail(file, "The master key file could not be looked at.");
+		(void) refuse_file(file, "The master key file could not be looked at.");
 	else if (check_status(file))
 	{
-		length = read_text(fd, text);
+		length = read_text(fd, content);
 		if (length < 0)
-			(void) fail(file, "The master key file could not be read.");
+			(void) refuse_file(file, "The master key file could not be read.");
 	}
 	close(fd);
 	return length;
@@ -142,7 +142,7 @@ load(OaMasterKeyFile *file, char *text)
 
 /* Append the key from a line that is not a comment. */
 static bool
-take_key(OaMasterKeyFile *file, OaMasterKey *keys, int line, const char *text,
+take_key(OaMasterKeyFile *file, OaMasterKey *keys, int line, const char *content,
 		 int length)
 {
 	uint8		decoded[OA_MASTER_KEY_LEN + 2]; /* the decoder needs room */
@@ -152,7 +152,7 @@ take_key(OaMasterKeyFile *file, OaMasterKey *keys, int line, const char *text,
 		return fail_at(file, line, "is a key too many");
 
 	is_key = length == KEY_BASE64_LEN &&
-		pg_b64_decode(text, length, (void *) decoded,
+		pg_b64_decode(content, length, (void *) decoded,
 					  sizeof(decoded)) == OA_MASTER_KEY_LEN;
 	if (is_key)
 		memcpy(keys[file->count].bytes, decoded, OA_MASTER_KEY_LEN);
@@ -178,13 +178,14 @@ is_space(char c)
 
 /* Extract the keys from the text of the file. */
 static bool
-parse(OaMasterKeyFile *file, OaMasterKey *keys, const char *text, int length)
+parse_keys(OaMasterKeyFile *file, OaMasterKey *keys, const char *content,
+		   int length)
 {
-	const char *at = text;
-	const char *end = text +length;
+	const char *at = content;
+	const char *end = content + length;
 
 	if (length > FILE_MAX)
-		return fail(file, "The master key file is too large.");
+		return refuse_file(file, "The master key file is too large.");
 
 	for (int line = 1; at < end; line++)
 	{
@@ -202,7 +203,7 @@ parse(OaMasterKeyFile *file, OaMasterKey *keys, const char *text, int length)
 			return false;
 	}
 	return file->count > 0 ||
-		fail(file, "The master key file holds no key.");
+		refuse_file(file, "The master key file holds no key.");
 }
 
 /*
@@ -213,14 +214,14 @@ parse(OaMasterKeyFile *file, OaMasterKey *keys, const char *text, int length)
 bool
 oa_read_master_key_file(OaMasterKeyFile *file, OaMasterKey *keys)
 {
-	char text[	FILE_MAX + 1];
+	char		content[FILE_MAX + 1];
 	int			length;
 	bool		good;
 
 	memset(file, 0, sizeof(*file));
-	length = load(file, text);
-	good = length >= 0 && parse(file, keys, text, length);
-	explicit_bzero(text, sizeof(text));
+	length = load_key_file(file, content);
+	good = length >= 0 && parse_keys(file, keys, content, length);
+	explicit_bzero(content, sizeof(content));
 	return good;
 }
 

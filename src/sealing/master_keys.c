@@ -50,7 +50,7 @@ PG_FUNCTION_INFO_V1(overten_master_key_ids);
 
 /* Clear the keys: the callback of a context that holds some. */
 static void
-clear(void *arg)
+clear_key_set(void *arg)
 {
 	MasterKeys *keys = arg;
 
@@ -61,7 +61,7 @@ clear(void *arg)
 
 /* Create an empty set.  The caller's context owns it until we keep it. */
 static MasterKeys *
-create(void)
+create_key_set(void)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "overten_auth master keys",
@@ -69,7 +69,7 @@ create(void)
 	MasterKeys *keys = MemoryContextAllocZero(context, sizeof(MasterKeys));
 
 	keys->context = context;
-	keys->callback.func = clear;
+	keys->callback.func = clear_key_set;
 	keys->callback.arg = keys;
 	MemoryContextRegisterResetCallback(context, &keys->callback);
 	return keys;
@@ -79,7 +79,7 @@ create(void)
 static void
 read_file(void)
 {
-	MasterKeys *keys = create();
+	MasterKeys *keys = create_key_set();
 	bool		good;
 
 	file_read = false;
@@ -116,7 +116,7 @@ is_due(void)
 
 /* Find a held key by its id.  Returns NULL if we do not have it. */
 static OaMasterKey *
-find(const uint8 *id)
+find_held_key(const uint8 *id)
 {
 	for (int i = 0; held != NULL && i < held->count; i++)
 	{
@@ -158,11 +158,11 @@ oa_find_master_key(const uint8 *id)
 
 	if (is_due())
 		read_file();
-	key = find(id);
+	key = find_held_key(id);
 	if (key == NULL && oa_master_key_file_has_changed(&file))
 	{
 		read_file();
-		key = find(id);
+		key = find_held_key(id);
 	}
 	return key;
 }
@@ -223,7 +223,7 @@ oa_master_key_ids_needed(void)
 		.table = "orgs",
 		.latest = true,
 		.text = "SELECT ARRAY("
-		"SELECT pg_catalog.encode(pg_catalog.substr(v.sealed, 2, 8), 'hex') "
+		"SELECT encode(substr(v.sealed, 2, 8), 'hex') "
 		"FROM overten_auth.orgs o, LATERAL (VALUES (o.webhook_secret_sealed), "
 		"(CASE WHEN " OA_PREVIOUS_STILL_SIGNS " "
 		"THEN o.previous_webhook_secret_sealed END)) v (sealed) "
@@ -250,16 +250,10 @@ oa_master_key_ids_needed(void)
 Datum
 overten_master_key_ids(PG_FUNCTION_ARGS)
 {
-	TupleDesc	descriptor;
-	Datum		values[2];
-	bool		nulls[2] = {false};
-
-	if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE ||
-		descriptor->natts != lengthof(values))
-		elog(ERROR, "unexpected result type of overten_master_key_ids");
+	static const Oid types[] = {TEXTARRAYOID, TEXTARRAYOID};
+	Datum		values[lengthof(types)];
 
 	values[0] = PointerGetDatum(oa_master_key_ids_needed());
 	values[1] = PointerGetDatum(oa_master_key_ids_present());
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(descriptor, values,
-													  nulls)));
+	return oa_result_row(fcinfo, types, lengthof(types), values, NULL);
 }

@@ -24,7 +24,7 @@ typedef struct OaMasterKeyFile
 	struct stat status;			/* zeros if the file does not exist */
 } OaMasterKeyFile;
 
-extern void oa_no_master_key(const char *detail);
+pg_noreturn extern void oa_no_master_key(const char *detail);
 extern bool oa_read_master_key_file(OaMasterKeyFile *file, OaMasterKey *keys);
 extern bool oa_master_key_file_has_changed(const OaMasterKeyFile *file);
 

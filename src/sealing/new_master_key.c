@@ -209,8 +209,8 @@ flush_directory(const char *path)
 	fsync_fname_ext(directory, true, true, ERROR);
 }
 
-static void
-fail(const char *what, int error)
+pg_noreturn static void
+refuse_creation(const char *what, int error)
 {
 	char		detail[200];
 
@@ -227,26 +227,26 @@ void
 oa_make_master_key_file(void)
 {
 	uint8		key[OA_MASTER_KEY_LEN];
-	char text[	sizeof(key_file_comment) + 64];
+	char		content[sizeof(key_file_comment) + 64];
 	size_t		length = strlen(key_file_comment);
 	int			encoded;
 	int			error = EINVAL;
 
-	memcpy(text, key_file_comment, length);
+	memcpy(content, key_file_comment, length);
 	oa_draw_random(key, sizeof(key));
-	encoded = pg_b64_encode((const void *) key, sizeof(key), text +length,
-							(int) (sizeof(text) - length) - 1);
+	encoded = pg_b64_encode((const void *) key, sizeof(key), content + length,
+							(int) (sizeof(content) - length) - 1);
 	if (encoded > 0)
 	{
 		length += encoded;
-		text[		length++] = '\n';
+		content[length++] = '\n';
 
-		error = make_file(oa_master_key_file, S_IRUSR | S_IWUSR, text, length);
+		error = make_file(oa_master_key_file, S_IRUSR | S_IWUSR, content, length);
 	}
 	explicit_bzero(key, sizeof(key));
-	explicit_bzero(text, sizeof(text));
+	explicit_bzero(content, sizeof(content));
 	if (error != 0)
-		fail("The master key file", error);
+		refuse_creation("The master key file", error);
 }
 
 /*
@@ -271,7 +271,7 @@ oa_settle_master_key_file(void)
 		error = make_file(MARK_FILE, pg_file_create_mode, mark_text,
 						  strlen(mark_text));
 		if (error != 0)
-			fail("The mark in the data directory", error);
+			refuse_creation("The mark in the data directory", error);
 		flush_directory(MARK_FILE);
 	}
 	settled = true;

@@ -30,8 +30,7 @@ extern ArrayType *oa_master_key_ids_needed(void);
 
 /* In SQL: does an org's previous webhook secret still sign? */
 #define OA_PREVIOUS_STILL_SIGNS \
-	"previous_webhook_secret_until " \
-	"OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()"
+	"previous_webhook_secret_until > clock_timestamp()"
 
 /* sealing.c: encrypting webhook secrets for their table */
 extern bytea *oa_seal(text *org_id, text *webhook_secret);

@@ -16,14 +16,21 @@
 #include "server/server.h"
 #include "text/text.h"
 
+/* Raise 22004: an argument, called "what" in the message, is NULL. */
+void
+oa_refuse_null(const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			 errmsg("%s must not be null", what)));
+}
+
 /* Raise 22004 if an argument is NULL.  The message calls it "what". */
 void
 oa_require_argument(FunctionCallInfo fcinfo, int n, const char *what)
 {
 	if (PG_ARGISNULL(n))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", what)));
+		oa_refuse_null(what);
 }
 
 /* Return a text argument, which must not be NULL. */
@@ -32,6 +39,27 @@ oa_text_argument(FunctionCallInfo fcinfo, int n, const char *what)
 {
 	oa_require_argument(fcinfo, n, what);
 	return PG_GETARG_TEXT_PP(n);
+}
+
+/*
+ * An id as messages may show it, or NULL if they must not.  A text that does not
+ * look like an id with this prefix may be a secret, or have characters that do
+ * not belong into a log.
+ */
+char	   *
+oa_id_for_message(text *id, const char *prefix)
+{
+	const char *bytes = VARDATA_ANY(id);
+	int			length = VARSIZE_ANY_EXHDR(id);
+	int			start = strlen(prefix);
+
+	if (length > OA_ID_LEN || length <= start ||
+		memcmp(bytes, prefix, start) != 0)
+		return NULL;
+	for (int i = start; i < length; i++)
+		if (strchr(oa_alphabet, bytes[i]) == NULL || bytes[i] == '\0')
+			return NULL;
+	return pnstrdup(bytes, length);
 }
 
 /*
@@ -146,7 +174,7 @@ oa_trim_name(text *name, int max_characters, OaTextRule *broken)
  * Raise the error for a broken rule: 22021 if the bytes are not valid text in
  * the server's encoding, and 22023 otherwise.
  */
-static void
+pg_noreturn static void
 refuse_text(const char *what, OaTextRule broken, int max_characters)
 {
 	ereport(ERROR,
@@ -182,13 +210,21 @@ oa_name_argument(FunctionCallInfo fcinfo, int n, const char *what,
 	return oa_check_name(PG_GETARG_DATUM(n), what, max_characters);
 }
 
+/* The same, but it may be NULL. */
+text	   *
+oa_optional_name_argument(FunctionCallInfo fcinfo, int n, const char *what,
+						  int max_characters)
+{
+	if (PG_ARGISNULL(n))
+		return NULL;
+	return oa_check_name(PG_GETARG_DATUM(n), what, max_characters);
+}
+
 /* Return the nth argument as a reason, which may be NULL. */
 text	   *
 oa_reason_argument(FunctionCallInfo fcinfo, int n)
 {
-	if (PG_ARGISNULL(n))
-		return NULL;
-	return oa_check_name(PG_GETARG_DATUM(n), "reason", OA_REASON_MAX);
+	return oa_optional_name_argument(fcinfo, n, "reason", OA_REASON_MAX);
 }
 
 /* Return the rule that a person's uid breaks, or OA_TEXT_GOOD. */

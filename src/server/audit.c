@@ -50,7 +50,6 @@ oa_audit(const char *action, text *org_id, text *key_id, text *uid,
 		.text = "INSERT INTO overten_auth.audit_log "
 		"(action, org_id, key_id, actor, uid, detail) "
 		"VALUES ($1, $2, $3, $4, $5, $6)",
-		.nargs = 6,
 		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID},
 	};
 	Datum		values[] = {
@@ -61,10 +60,10 @@ oa_audit(const char *action, text *org_id, text *key_id, text *uid,
 		PointerGetDatum(uid),
 		PointerGetDatum(detail),
 	};
-	char		nulls[lengthof(values)];
+	bool		nulls[lengthof(values)];
 
 	for (int i = 0; i < lengthof(values); i++)
-		nulls[i] = DatumGetPointer(values[i]) == NULL ? 'n' : ' ';
+		nulls[i] = (DatumGetPointer(values[i]) == NULL);
 	oa_statement_run(&insert, values, nulls);
 }
 

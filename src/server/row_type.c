@@ -1,6 +1,11 @@
 /*
  * row_type.c
- *		Gives rows that were made without the catalog their SQL type.
+ *		Returns rows of the types that the functions are declared with.
+ *
+ * A declaration is as old as the extension's objects, and can be older or newer
+ * than the library.  Values that it takes for those of another type would be
+ * read as such, whatever bytes they have.  So no row is returned before its
+ * column types have been compared with the declaration.
  *
  * A function that returns a named row type costs its caller less than one with
  * OUT parameters: for those, each execution builds the row type from the
@@ -12,14 +17,92 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
-#include "utils/builtins.h"
+#include "funcapi.h"
+#include "utils/regproc.h"
 #include "utils/typcache.h"
 
 #include "server/server.h"
 
+/* Raise 55000: the function returns something else than it is declared to. */
+pg_noreturn static void
+refuse_declaration(const FmgrInfo *function)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("result type of function %s is not that of this version of overten_auth",
+					format_procedure(function->fn_oid)),
+			 errhint("Run ALTER EXTENSION overten_auth UPDATE.")));
+}
+
+/* Raise 55000 unless a row type has these columns. */
+void
+oa_require_columns(const FmgrInfo *function, TupleDesc declared,
+				   const Oid *types, int count)
+{
+	bool		matches = (declared->natts == count);
+
+	for (int i = 0; matches && i < count; i++)
+		matches = (TupleDescAttr(declared, i)->atttypid == types[i]);
+	if (!matches)
+		refuse_declaration(function);
+}
+
+/* The same for the columns of another row type. */
+static void
+require_same_columns(const FmgrInfo *function, TupleDesc declared,
+					 TupleDesc columns)
+{
+	Oid			types[MaxTupleAttributeNumber];
+
+	for (int i = 0; i < columns->natts; i++)
+		types[i] = TupleDescAttr(columns, i)->atttypid;
+	oa_require_columns(function, declared, types, columns->natts);
+}
+
+/*
+ * The row that a function returns.  "nulls" says which values are NULL, or is
+ * NULL if none is.  Raises 55000 if the function is declared with other columns.
+ */
+Datum
+oa_result_row(FunctionCallInfo fcinfo, const Oid *types, int count,
+			  const Datum *values, const bool *nulls)
+{
+	static const bool no_nulls[MaxTupleAttributeNumber];
+	TupleDesc	declared;
+
+	if (get_call_result_type(fcinfo, NULL, &declared) != TYPEFUNC_COMPOSITE)
+		refuse_declaration(fcinfo->flinfo);
+	oa_require_columns(fcinfo->flinfo, declared, types, count);
+	return HeapTupleGetDatum(heap_form_tuple(declared,
+											 unconstify(Datum *, values),
+											 unconstify(bool *, nulls != NULL ?
+														nulls : no_nulls)));
+}
+
+/*
+ * Begin to return a set of rows, in a tuplestore.  Raises 55000 if the function
+ * is not declared to return rows.
+ */
+void
+oa_begin_set(FunctionCallInfo fcinfo)
+{
+	if (get_call_result_type(fcinfo, NULL, NULL) != TYPEFUNC_COMPOSITE)
+		refuse_declaration(fcinfo->flinfo);
+	InitMaterializedSRF(fcinfo, 0);
+}
+
+/* Raise 55000 unless rows with these columns may be added to the set. */
+void
+oa_check_set(FunctionCallInfo fcinfo, TupleDesc columns)
+{
+	require_same_columns(fcinfo->flinfo,
+						 ((ReturnSetInfo *) fcinfo->resultinfo)->setDesc,
+						 columns);
+}
+
 /*
  * Give a row the named type that the calling expression expects.  That type
- * must have these columns, or else we raise 42804.  Without an expression the
+ * must have these columns, or else we raise 55000.  Without an expression the
  * row stays anonymous.  The function keeps the type that we have checked in
  * *checked_type.
  */
@@ -34,19 +117,10 @@ oa_set_row_type(HeapTupleHeader row, TupleDesc columns, FmgrInfo *function,
 
 	if (type != *checked_type)
 	{
-		TupleDesc	descriptor = lookup_rowtype_tupdesc(type, -1);
-		bool		matches = descriptor->natts == columns->natts;
+		TupleDesc	declared = lookup_rowtype_tupdesc_copy(type, -1);
 
-		for (int i = 0; matches && i < columns->natts; i++)
-			matches = TupleDescAttr(descriptor, i)->atttypid ==
-				TupleDescAttr(columns, i)->atttypid;
-		ReleaseTupleDesc(descriptor);
-		if (!matches)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATATYPE_MISMATCH),
-					 errmsg("type %s is not the result type of this version of overten_auth",
-							format_type_be(type)),
-					 errhint("Run ALTER EXTENSION overten_auth UPDATE.")));
+		require_same_columns(function, declared, columns);
+		FreeTupleDesc(declared);
 		*checked_type = type;
 	}
 	HeapTupleHeaderSetTypeId(row, type);

@@ -16,6 +16,15 @@
 
 extern void oa_digest(const char *bytes, int length, uint8 *digest);
 
+/* wait_event.c: what processes wait for, in pg_stat_activity */
+typedef enum OaWait
+{
+	OA_WAIT_LAUNCHER, OA_WAIT_WORKER, OA_WAIT_ANSWER, OA_WAIT_FETCH,
+	OA_WAITS
+} OaWait;
+
+extern uint32 oa_wait_event(OaWait wait);
+
 /* random.c: random bytes, and text made from them */
 #define OA_ID_LEN		24		/* "org_" or "key_" and 20 characters */
 #define OA_ALPHABET_LEN	62
@@ -37,6 +46,7 @@ extern int64 oa_monotonic_ms(void);
 #define OA_UID_MAX		128		/* Firebase's own limit */
 #define OA_NAME_BYTES_MAX	8192	/* of a name in SQL, including spaces */
 
+pg_noreturn extern void oa_refuse_null(const char *what);
 extern void oa_require_argument(FunctionCallInfo fcinfo, int n,
 								const char *what);
 extern text *oa_text_argument(FunctionCallInfo fcinfo, int n,
@@ -45,8 +55,11 @@ extern bool oa_bounded_argument(FunctionCallInfo fcinfo, int n, int max,
 								const char **bytes, int *length);
 extern text *oa_name_argument(FunctionCallInfo fcinfo, int n,
 							  const char *what, int max_characters);
+extern text *oa_optional_name_argument(FunctionCallInfo fcinfo, int n,
+									   const char *what, int max_characters);
 extern text *oa_reason_argument(FunctionCallInfo fcinfo, int n);
 extern text *oa_uid_argument(FunctionCallInfo fcinfo, int n);
+extern char *oa_id_for_message(text *id, const char *prefix);
 extern const char *oa_text_rule(OaTextRule rule, int max_characters);
 extern text *oa_trim_name(text *name, int max_characters, OaTextRule *broken);
 extern text *oa_check_name(Datum name, const char *what, int max_characters);
@@ -57,19 +70,20 @@ extern OaTextRule oa_check_uid(text *uid);
 
 typedef struct OaStatement
 {
-	const char *table;			/* the statement runs as its owner */
-	const char *text;			/* constant; every name and operator qualified */
+	const char *table;			/* whose owner runs it */
+	const char *text;			/* constant; tables and own functions
+								 * qualified */
 	bool		latest;			/* read-only, under the latest snapshot */
-	int			nargs;
-	Oid			argtypes[OA_STATEMENT_ARGS];
-	SPIPlanPtr	plan;			/* NULL until first used */
+	Oid			argtypes[OA_STATEMENT_ARGS + 1];	/* up to InvalidOid */
+	SPIPlanPtr	plan;			/* kept once prepared */
 } OaStatement;
 
 extern int	oa_statements_begin(void);
+extern int	oa_statement_argument_count(const OaStatement *statement);
 extern uint64 oa_statement_run(OaStatement *statement, const Datum *values,
-							   const char *nulls);
+							   const bool *nulls);
 extern uint64 oa_statement_run_under(OaStatement *statement,
-									 const Datum *values, const char *nulls,
+									 const Datum *values, const bool *nulls,
 									 Snapshot snapshot);
 extern Datum oa_statement_result(int row, int column, bool *isnull);
 extern text *oa_statement_text(int row, int column);
@@ -88,7 +102,13 @@ extern void oa_audit(const char *action, text *org_id, text *key_id,
 extern void oa_secrecy_begin(ErrorContextCallback *callback);
 extern void oa_secrecy_end(ErrorContextCallback *callback);
 
-/* row_type.c: the SQL type of a row */
+/* row_type.c: rows of the types that functions are declared with */
+extern Datum oa_result_row(FunctionCallInfo fcinfo, const Oid *types,
+						   int count, const Datum *values, const bool *nulls);
+extern void oa_require_columns(const FmgrInfo *function, TupleDesc declared,
+							   const Oid *types, int count);
+extern void oa_begin_set(FunctionCallInfo fcinfo);
+extern void oa_check_set(FunctionCallInfo fcinfo, TupleDesc columns);
 extern void oa_set_row_type(HeapTupleHeader row, TupleDesc columns,
 							FmgrInfo *function, Oid *checked_type);
 

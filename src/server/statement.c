@@ -2,12 +2,18 @@
  * statement.c
  *		Runs the extension's own SQL, as the owner of its tables.
  *
- * A caller needs only EXECUTE on a function.  So the function's statements run
- * with the rights of the owner of the table that they use, as foreign key
- * checks do.  SECURITY_LOCAL_USERID_CHANGE forbids SET ROLE meanwhile.
- * search_path is pg_catalog and pg_temp, although no statement depends on it
- * for a name or an operator.  If an error is raised, the end of the
- * (sub)transaction resets both.
+ * EXECUTE on a function is all that its caller needs, so the statements run
+ * with the rights of the owner of the table that they are about, in the way of
+ * foreign keys: SECURITY_LOCAL_USERID_CHANGE forbids SET ROLE meanwhile.  An
+ * error undoes that with its (sub)transaction.
+ *
+ * Statements are parsed, and parsed again after a change of their tables, with
+ * search_path set to pg_catalog and pg_temp, and no function or operator is
+ * looked up in pg_temp.  So names in them mean PostgreSQL's own functions,
+ * operators and types; only tables, and functions of the extension, have to be
+ * qualified.  We set search_path before each statement: a trigger that fires in
+ * one statement can have set another path, and the owner of that table need not
+ * be the owner of the next one.
  *
  * A worker's session is a superuser's, but the tables may belong to a role
  * that is not a superuser and has put triggers on them.  So in a worker we
@@ -28,14 +34,16 @@
 #include "access/htup_details.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
-#include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/plancache.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "server/server.h"
+
+#define SEARCH_PATH		"pg_catalog, pg_temp"
 
 /* Return the owner of a table of the extension. */
 static Oid
@@ -58,10 +66,28 @@ table_owner(const char *table)
 
 /* Set a setting until oa_statements_end(). */
 static void
-set_meanwhile(const char *name, const char *value)
+set_meanwhile(const char *name, const char *value, GucAction action)
 {
 	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+							 action, true, 0, false);
+}
+
+/* Set what statements depend on. */
+static void
+set_environment(GucAction action)
+{
+	set_meanwhile("search_path", SEARCH_PATH, action);
+	/* Of the statement's own wish, only "auto" takes notice. */
+	set_meanwhile("plan_cache_mode", "auto", action);
+}
+
+/* Set it again if a trigger has set something else. */
+static void
+restore_environment(void)
+{
+	if (strcmp(namespace_search_path, SEARCH_PATH) != 0 ||
+		plan_cache_mode != PLAN_CACHE_MODE_AUTO)
+		set_environment(GUC_ACTION_LOCAL);
 }
 
 /* Begin to run statements.  Pass the result to oa_statements_end(). */
@@ -73,9 +99,7 @@ oa_statements_begin(void)
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	guc_level = NewGUCNestLevel();
-	set_meanwhile("search_path", "pg_catalog, pg_temp");
-	/* CURSOR_OPT_GENERIC_PLAN has no effect unless this is "auto". */
-	set_meanwhile("plan_cache_mode", "auto");
+	set_environment(GUC_ACTION_SAVE);
 	return guc_level;
 }
 
@@ -99,28 +123,48 @@ amend_error(void *arg)
 
 	if (ERRCODE_TO_CATEGORY(code) == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
 		errdetail_internal("The row is not shown, for it may hold a secret.");
-	if (code == ERRCODE_UNDEFINED_COLUMN || code == ERRCODE_UNDEFINED_TABLE)
+	if (code == ERRCODE_UNDEFINED_COLUMN || code == ERRCODE_UNDEFINED_TABLE ||
+		code == ERRCODE_UNDEFINED_FUNCTION)
 		errhint("Run ALTER EXTENSION overten_auth UPDATE.");
+}
+
+/* How many arguments does a statement take? */
+int
+oa_statement_argument_count(const OaStatement *statement)
+{
+	int			count = 0;
+
+	while (OidIsValid(statement->argtypes[count]))
+		count++;
+	Assert(count <= OA_STATEMENT_ARGS);
+	return count;
 }
 
 /* Execute a plan under the given snapshot, or let SPI take one. */
 static int
-execute(OaStatement *statement, Datum *values, const char *nulls,
-		Snapshot snapshot)
+execute_plan(const OaStatement *statement, const Datum *values,
+			 const bool *nulls, Snapshot snapshot)
 {
+	int			count = oa_statement_argument_count(statement);
+	Datum	   *arguments = unconstify(Datum *, values);
+	char		flags[OA_STATEMENT_ARGS];
+
+	for (int i = 0; i < count; i++)
+		flags[i] = nulls != NULL && nulls[i] ? 'n' : ' ';
 	if (snapshot == InvalidSnapshot)
-		return SPI_execute_plan(statement->plan, values, nulls, false, 0);
-	return SPI_execute_snapshot(statement->plan, values, nulls, snapshot,
+		return SPI_execute_plan(statement->plan, arguments, flags, false, 0);
+	return SPI_execute_snapshot(statement->plan, arguments, flags, snapshot,
 								InvalidSnapshot, true, false, 0);
 }
 
 /*
  * Run a statement.  Returns the number of rows that it returned or wrote.
- * "nulls" has an 'n' for each NULL; it may be NULL if there are no NULLs.
+ * There is one value for each argument; "nulls" says which are NULL.  It may be
+ * NULL if there are no NULLs.
  */
 uint64
 oa_statement_run(OaStatement *statement, const Datum *values,
-				 const char *nulls)
+				 const bool *nulls)
 {
 	Snapshot	snapshot;
 	uint64		count;
@@ -139,7 +183,7 @@ oa_statement_run(OaStatement *statement, const Datum *values,
 /* Likewise, read-only under a registered snapshot. */
 uint64
 oa_statement_run_under(OaStatement *statement, const Datum *values,
-					   const char *nulls, Snapshot snapshot)
+					   const bool *nulls, Snapshot snapshot)
 {
 	ErrorContextCallback callback;
 	Oid			caller;
@@ -151,6 +195,7 @@ oa_statement_run_under(OaStatement *statement, const Datum *values,
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 
+	restore_environment();
 	GetUserIdAndSecContext(&caller, &context);
 	SetUserIdAndSecContext(table_owner(statement->table),
 						   context | SECURITY_LOCAL_USERID_CHANGE |
@@ -159,7 +204,7 @@ oa_statement_run_under(OaStatement *statement, const Datum *values,
 	if (statement->plan == NULL)
 	{
 		SPIPlanPtr	plan = SPI_prepare_cursor(statement->text,
-											  statement->nargs,
+											  oa_statement_argument_count(statement),
 											  statement->argtypes,
 											  CURSOR_OPT_GENERIC_PLAN);
 
@@ -168,7 +213,7 @@ oa_statement_run_under(OaStatement *statement, const Datum *values,
 				 SPI_result_code_string(SPI_result));
 		statement->plan = plan;
 	}
-	result = execute(statement, unconstify(Datum *, values), nulls, snapshot);
+	result = execute_plan(statement, values, nulls, snapshot);
 	if (result < 0)
 		elog(ERROR, "could not run \"%s\": %s", statement->text,
 			 SPI_result_code_string(result));
@@ -212,13 +257,14 @@ oa_statement_bool(int row, int column)
 
 /*
  * Return a row of the last statement's result to the caller of a set-returning
- * function.  The function must have called InitMaterializedSRF() before.
+ * function.  The function must have called oa_begin_set() before.
  */
 void
 oa_statement_return_row(FunctionCallInfo fcinfo, int row)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 
+	oa_check_set(fcinfo, SPI_tuptable->tupdesc);
 	tuplestore_puttuple(rsinfo->setResult, SPI_tuptable->vals[row]);
 }
 
@@ -232,6 +278,7 @@ oa_statement_return_changed(FunctionCallInfo fcinfo, int row, int column,
 	Datum		values[MaxTupleAttributeNumber];
 	bool		nulls[MaxTupleAttributeNumber];
 
+	oa_check_set(fcinfo, descriptor);
 	heap_deform_tuple(SPI_tuptable->vals[row], descriptor, values, nulls);
 	values[column - 1] = value;
 	nulls[column - 1] = false;

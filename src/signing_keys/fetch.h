@@ -47,7 +47,7 @@ typedef struct OaSigningKeyDocument
 
 #define OA_SKIPPED_MAX			120 /* bytes of a description that we keep */
 
-extern const char *oa_parse_signing_keys(const char *text, int length,
+extern const char *oa_parse_signing_keys(const char *json, int length,
 										 OaJsonNode *nodes, int64 now,
 										 int64 skew, OaSigningKeyDocument *document);
 extern void oa_free_signing_keys(OaSigningKeyDocument *document);
@@ -58,8 +58,8 @@ extern void oa_free_signing_keys(OaSigningKeyDocument *document);
 extern OaSigningKeyFlaw oa_check_rsa_numbers(const struct bignum_st *modulus,
 											 const struct bignum_st *exponent);
 extern OaSigningKeyFlaw oa_check_signing_key(struct evp_pkey_st *key);
-extern int	oa_describe_skipped(const OaSigningKeyDocument *document, char *text,
-								int size);
+extern int	oa_describe_skipped(const OaSigningKeyDocument *document,
+								char *description, int size);
 
 /* fetch_answer.c: the HTTP answer in which such a document comes */
 #define OA_ANSWER_HEADER_MAX	(16 * 1024)

@@ -36,8 +36,8 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "utils/guc.h"
-#include "utils/wait_event.h"
 
+#include "server/server.h"
 #include "signing_keys/fetch.h"
 
 #define DEADLINE		15000	/* milliseconds, for the whole run */
@@ -256,7 +256,8 @@ wait_for_command(const Output *out, const Output *err, long timeout)
 		AddWaitEventToSet(set, WL_SOCKET_READABLE, out->fd, NULL, NULL);
 	if (err->fd >= 0)
 		AddWaitEventToSet(set, WL_SOCKET_READABLE, err->fd, NULL, NULL);
-	(void) WaitEventSetWait(set, timeout, &event, 1, PG_WAIT_EXTENSION);
+	(void) WaitEventSetWait(set, timeout, &event, 1,
+							oa_wait_event(OA_WAIT_FETCH));
 	FreeWaitEventSet(set);
 
 	ResetLatch(MyLatch);

@@ -15,8 +15,8 @@ PG_FUNCTION_INFO_V1(overten_refresh_signing_keys);
 
 StaticAssertDecl(OA_REQUEST_SECONDS == 30, "also in the message below");
 
-static void
-refuse(const char *detail, const char *hint)
+pg_noreturn static void
+refuse_refresh(const char *detail, const char *hint)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -35,31 +35,31 @@ find_database(void)
 	OaDatabase *database = oa_my_database();
 
 	if (oa_shared_since() == 0)
-		refuse("The library is not preloaded.",
-			   "Add overten_auth to shared_preload_libraries, or load keys with overten_load_signing_keys().");
+		refuse_refresh("The library is not preloaded.",
+					   "Add overten_auth to shared_preload_libraries, or load keys with overten_load_signing_keys().");
 	if (database == NULL)
-		refuse("The background workers do not look after this database.",
-			   "Add it to overten_auth.databases.");
+		refuse_refresh("The background workers do not look after this database.",
+					   "Add it to overten_auth.databases.");
 	if (RecoveryInProgress())
-		refuse("This is a standby; it has the keys of its primary.", NULL);
+		refuse_refresh("This is a standby; it has the keys of its primary.", NULL);
 	if (oa_firebase_project_id[0] == '\0')
-		refuse("No Firebase project is configured.",
-			   "Set overten_auth.firebase_project_id.");
+		refuse_refresh("No Firebase project is configured.",
+					   "Set overten_auth.firebase_project_id.");
 	if (oa_signing_keys_command[0] == '\0')
-		refuse("There is no command to fetch them with.",
-			   "Set overten_auth.signing_keys_command.");
+		refuse_refresh("There is no command to fetch them with.",
+					   "Set overten_auth.signing_keys_command.");
 	return database;
 }
 
 /* Raise 55000 because the fetch failed. */
-static void
+pg_noreturn static void
 report_failure(OaDatabase *database)
 {
 	OaDatabase	copy;
 
 	oa_copy_database(database, &copy);
-	refuse(oa_readable_message(copy.keys.outcome),
-		   "The keys are as they were; the server log may say more.");
+	refuse_refresh(oa_readable_message(copy.keys.outcome),
+				   "The keys are as they were; the server log may say more.");
 }
 
 /*
@@ -83,7 +83,7 @@ overten_refresh_signing_keys(PG_FUNCTION_ARGS)
 			report_failure(database);
 			break;
 		case OA_REQUEST_WAITS:
-			refuse("It took longer than 30 seconds.", "See the server log.");
+			refuse_refresh("It took longer than 30 seconds.", "See the server log.");
 	}
 	PG_RETURN_INT32(oa_count_signing_keys(&last));
 }

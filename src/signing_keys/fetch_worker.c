@@ -48,7 +48,7 @@ static bool has_ended = false;
 
 /* Record the attempt.  Returns false if another worker is fetching already. */
 static bool
-begin(OaFetchState *keys)
+begin_fetch(OaFetchState *keys)
 {
 	bool		begins;
 	uint32		random = pg_prng_uint32(&pg_global_prng_state);
@@ -122,7 +122,7 @@ note_success(OaDatabase *database, const char *outcome, int max_age)
 
 /* Release the database's struct, however the worker exits. */
 static void
-leave(int code, Datum argument)
+leave_fetch(int code, Datum argument)
 {
 	OaDatabase *database = (OaDatabase *) DatumGetPointer(argument);
 
@@ -150,7 +150,7 @@ typedef struct Load
 
 /* Store what was fetched in the tables, in a transaction. */
 static void
-load(void *argument)
+load_document(void *argument)
 {
 	Load	   *load = argument;
 	const OaFetch *fetch = load->fetch;
@@ -181,7 +181,7 @@ try_to_load(OaDatabase *database, OaFetch *fetch)
 	char		failure[OA_FAILURE_MAX];
 
 	fetch->said[0] = '\0';
-	if (!oa_run_job(load, &job, "loading signing keys", failure))
+	if (!oa_run_job(load_document, &job, "loading signing keys", failure))
 	{
 		snprintf(fetch->outcome, OA_OUTCOME_MAX, "They could not be loaded: %.*s.",
 				 pg_mbcliplen(failure, strlen(failure), 120), failure);
@@ -221,7 +221,7 @@ find_oid(OaDatabase *database)
 
 /* Connect, and load what was fetched. */
 static bool
-bring_home(OaDatabase *database, OaFetch *fetch)
+load_fetched_keys(OaDatabase *database, OaFetch *fetch)
 {
 	Oid			oid = find_oid(database);
 
@@ -251,12 +251,12 @@ oa_fetch_worker_main(Datum argument)
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	BackgroundWorkerUnblockSignals();
 
-	if (!begin(&database->keys))
+	if (!begin_fetch(&database->keys))
 		proc_exit(0);
-	before_shmem_exit(leave, PointerGetDatum(database));
+	before_shmem_exit(leave_fetch, PointerGetDatum(database));
 
 	if (oa_fetch_signing_keys(oa_signing_keys_command, &fetch) &&
-		bring_home(database, &fetch))
+		load_fetched_keys(database, &fetch))
 		note_success(database, fetch.outcome, fetch.max_age);
 	else
 		note_failure(database, fetch.outcome, fetch.said);

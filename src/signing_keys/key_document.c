@@ -39,7 +39,7 @@
 
 typedef struct Document
 {
-	const char *text;
+	const char *json;
 	const OaJsonNode *nodes;
 	int64		now;			/* seconds since 1970 */
 	int64		skew;			/* seconds */
@@ -69,7 +69,7 @@ read_kid(const Document *document, const OaJsonNode *kid, OaPublishedKey *key)
 	 */
 	if (kid->length > sizeof(unescaped))
 		return false;
-	key->kid_length = oa_json_unescape(document->text, kid, unescaped);
+	key->kid_length = oa_json_unescape(document->json, kid, unescaped);
 	if (key->kid_length < 1 || key->kid_length > OA_KID_MAX)
 		return false;
 	memcpy(key->kid, unescaped, key->kid_length);
@@ -250,7 +250,7 @@ read_certificates(Document *document)
 		pem = OPENSSL_malloc(value->length + 1);
 		if (pem == NULL)
 			return "Out of memory.";
-		length = oa_json_unescape(document->text, value, pem);
+		length = oa_json_unescape(document->json, value, pem);
 		problem = add_certificate(document, &nodes[i], pem, length);
 		OPENSSL_free(pem);
 		if (problem != NULL)
@@ -267,7 +267,7 @@ static BIGNUM *
 read_jwk_number(const Document *document, const OaJsonNode *jwk,
 				const char *name)
 {
-	const OaJsonNode *node = oa_json_member(document->text, document->nodes,
+	const OaJsonNode *node = oa_json_member(document->json, document->nodes,
 											jwk, name);
 	unsigned char bytes[OA_BASE64URL_DECODED(JWK_NUMBER_MAX * 4 / 3)];
 	int			length;
@@ -275,7 +275,7 @@ read_jwk_number(const Document *document, const OaJsonNode *jwk,
 	if (node == NULL || node->type != OA_JSON_STRING || node->escaped ||
 		node->length > JWK_NUMBER_MAX * 4 / 3)
 		return NULL;
-	length = oa_base64url_decode(document->text +node->start, node->length,
+	length = oa_base64url_decode(document->json + node->start, node->length,
 								 bytes);
 	if (length <= 0 || bytes[0] == 0)
 		return NULL;
@@ -339,10 +339,10 @@ static bool
 is_absent_or(const Document *document, const OaJsonNode *jwk,
 			 const char *name, const char *expected)
 {
-	const OaJsonNode *node = oa_json_member(document->text, document->nodes,
+	const OaJsonNode *node = oa_json_member(document->json, document->nodes,
 											jwk, name);
 
-	return node == NULL || oa_json_equals(document->text, node, expected);
+	return node == NULL || oa_json_equals(document->json, node, expected);
 }
 
 /* Is the member "key_ops" missing, or an array that contains "verify"? */
@@ -350,7 +350,7 @@ static bool
 may_verify(const Document *document, const OaJsonNode *jwk)
 {
 	const OaJsonNode *nodes = document->nodes;
-	const OaJsonNode *list = oa_json_member(document->text, nodes, jwk,
+	const OaJsonNode *list = oa_json_member(document->json, nodes, jwk,
 											"key_ops");
 
 	if (list == NULL)
@@ -358,7 +358,7 @@ may_verify(const Document *document, const OaJsonNode *jwk)
 	if (list->type != OA_JSON_ARRAY)
 		return false;
 	for (int i = list - nodes + 1; i < list->next; i = nodes[i].next)
-		if (oa_json_equals(document->text, &nodes[i], "verify"))
+		if (oa_json_equals(document->json, &nodes[i], "verify"))
 			return true;
 	return false;
 }
@@ -372,12 +372,12 @@ add_jwk(Document *document, const OaJsonNode *jwk)
 
 	if (jwk->type != OA_JSON_OBJECT)
 		return "A member of \"keys\" is not an object.";
-	if (oa_json_member(document->text, document->nodes, jwk, "d") != NULL)
+	if (oa_json_member(document->json, document->nodes, jwk, "d") != NULL)
 		return "A JWK holds a private key.";
 
-	kty = oa_json_member(document->text, document->nodes, jwk, "kty");
-	kid = oa_json_member(document->text, document->nodes, jwk, "kid");
-	if (kty == NULL || !oa_json_equals(document->text, kty, "RSA"))
+	kty = oa_json_member(document->json, document->nodes, jwk, "kty");
+	kid = oa_json_member(document->json, document->nodes, jwk, "kid");
+	if (kty == NULL || !oa_json_equals(document->json, kty, "RSA"))
 		return skip(document, OA_FLAW_TYPE);
 	/* RFC 7517 sections 4.2, 4.3 and 4.4 */
 	if (!is_absent_or(document, jwk, "use", "sig") ||
@@ -413,14 +413,14 @@ read_jwk_set(Document *document, const OaJsonNode *keys)
  * oa_free_signing_keys(), and may describe which keys we skipped.
  */
 const char *
-oa_parse_signing_keys(const char *text, int length, OaJsonNode *nodes,
+oa_parse_signing_keys(const char *json, int length, OaJsonNode *nodes,
 					  int64 now, int64 skew, OaSigningKeyDocument *keys)
 {
 	Document	document;
 	const OaJsonNode *set;
 	const char *problem;
 
-	document.text = text;
+	document.json = json;
 
 	document.nodes = nodes;
 	document.now = now;
@@ -428,11 +428,11 @@ oa_parse_signing_keys(const char *text, int length, OaJsonNode *nodes,
 	document.keys = keys;
 	keys->count = 0;
 	memset(keys->skipped, 0, sizeof(keys->skipped));
-	problem = oa_json_parse(text, length, nodes, OA_JSON_NODES(length));
+	problem = oa_json_parse(json, length, nodes, OA_JSON_NODES(length));
 	if (problem != NULL)
 		return problem;
 
-	set = oa_json_member(text, nodes, nodes, "keys");
+	set = oa_json_member(json, nodes, nodes, "keys");
 	if (set != NULL && set->type == OA_JSON_ARRAY)
 		problem = read_jwk_set(&document, set);
 	else

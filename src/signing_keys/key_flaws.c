@@ -55,7 +55,8 @@ oa_check_signing_key(EVP_PKEY *key)
  * expired (1)".  Returns how many.
  */
 int
-oa_describe_skipped(const OaSigningKeyDocument *document, char *text, int size)
+oa_describe_skipped(const OaSigningKeyDocument *document, char *description,
+					int size)
 {
 	static const char *const flaws[] = {
 		[OA_FLAW_TYPE] = "no RSA key",
@@ -72,7 +73,7 @@ oa_describe_skipped(const OaSigningKeyDocument *document, char *text, int size)
 	int			total = 0;
 	int			length = 0;
 
-	text[		0] = '\0';
+	description[0] = '\0';
 
 	for (int flaw = 0; flaw < OA_SIGNING_KEY_FLAWS; flaw++)
 	{
@@ -80,7 +81,7 @@ oa_describe_skipped(const OaSigningKeyDocument *document, char *text, int size)
 			continue;
 		total += document->skipped[flaw];
 		if (length < size)
-			length += snprintf(text +length, size - length, "%s%s (%d)",
+			length += snprintf(description + length, size - length, "%s%s (%d)",
 							   length > 0 ? ", " : "", flaws[flaw],
 							   document->skipped[flaw]);
 	}

@@ -88,7 +88,7 @@ parse_key(OaSigningKey *held)
 
 /* Remove an entry, and free everything that it owns. */
 static void
-release(OaSigningKey *held)
+release_key(OaSigningKey *held)
 {
 	dlist_delete(&held->node);
 	EVP_PKEY_CTX_free(held->context);
@@ -121,7 +121,7 @@ find_held(const char *kid, int kid_length, const bytea *public_key)
 
 /* Return the entry for a row.  Adds it unless it is there. */
 static OaSigningKey *
-hold(const OaSigningKeyRow *row)
+hold_key(const OaSigningKeyRow *row)
 {
 	const char *server_kid = VARDATA_ANY(row->kid);
 	int			kid_length = VARSIZE_ANY_EXHDR(row->kid);
@@ -171,7 +171,7 @@ read_ring(void)
 	foreach(cell, rows)
 	{
 		const OaSigningKeyRow *row = lfirst(cell);
-		OaSigningKey *held = hold(row);
+		OaSigningKey *held = hold_key(row);
 
 		held->listed = true;
 		held->expires_at = row->expires_at;
@@ -182,7 +182,7 @@ read_ring(void)
 		OaSigningKey *held = dlist_container(OaSigningKey, node, iter.cur);
 
 		if (!held->listed)
-			release(held);
+			release_key(held);
 	}
 
 	if (!own)

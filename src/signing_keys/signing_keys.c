@@ -57,7 +57,7 @@ timestamp_of(int64 seconds)
 }
 
 /* "skipped" describes the keys that were skipped, or is empty. */
-static void
+pg_noreturn static void
 refuse_document(const char *problem, const char *skipped)
 {
 	ereport(ERROR,
@@ -114,8 +114,8 @@ make_rows(OaSigningKeyDocument *document, TimestampTz not_after)
  * bytes, describes the keys that were skipped; *count_skipped is their number.
  */
 static List *
-parse(const char *text, int length, TimestampTz not_after, char *skipped,
-	  int *count_skipped)
+parse_document(const char *text, int length, TimestampTz not_after,
+			   char *skipped, int *count_skipped)
 {
 	OaSigningKeyDocument *document = palloc0(sizeof(OaSigningKeyDocument));
 	OaJsonNode *nodes = palloc(OA_JSON_NODES(length) * sizeof(OaJsonNode));
@@ -224,21 +224,19 @@ insert_row(const OaSigningKeyRow *row)
 		.text = "INSERT INTO overten_auth.signing_keys "
 		"(kid, public_key, expires_at, certificate_expires_at) "
 		"VALUES ($1, $2, $3, $4)",
-		.nargs = 4,
 		.argtypes = {TEXTOID, BYTEAOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
 	};
-	char		nulls[] = "    ";
 	Datum		values[] = {
 		PointerGetDatum(row->kid),
 		PointerGetDatum(row->public_key),
 		TimestampTzGetDatum(row->expires_at),
 		TimestampTzGetDatum(row->certificate_expires_at),
 	};
+	const bool	nulls[lengthof(values)] = {
+		[2] = (row->expires_at == DT_NOEND),
+		[3] = (row->certificate_expires_at == DT_NOEND),
+	};
 
-	if (row->expires_at == DT_NOEND)
-		nulls[2] = 'n';
-	if (row->certificate_expires_at == DT_NOEND)
-		nulls[3] = 'n';
 	oa_statement_run(&insert, values, nulls);
 }
 
@@ -247,7 +245,7 @@ insert_row(const OaSigningKeyRow *row)
  * move, we do not write to the audit log.
  */
 static void
-replace(List *rows, bool fetched)
+replace_rows(List *rows, bool fetched)
 {
 	int			level = oa_statements_begin();
 	OaRead		read;
@@ -286,10 +284,10 @@ oa_load_signing_keys(const char *utf8, int length, TimestampTz not_after,
 					 char *skipped)
 {
 	int			count_skipped;
-	List	   *rows = parse(utf8, length, round_end(not_after), skipped,
-							 &count_skipped);
+	List	   *rows = parse_document(utf8, length, round_end(not_after), skipped,
+									  &count_skipped);
 
-	replace(rows, true);
+	replace_rows(rows, true);
 	return list_length(rows);
 }
 
@@ -306,16 +304,13 @@ oa_extend_signing_keys(TimestampTz not_after)
 		.table = "signing_keys",
 		.text = "UPDATE overten_auth.signing_keys "
 		"SET expires_at = LEAST(certificate_expires_at, $1) "
-		"WHERE expires_at OPERATOR(pg_catalog.<) "
-		"LEAST(certificate_expires_at, $1)",
-		.nargs = 1,
+		"WHERE expires_at < LEAST(certificate_expires_at, $1)",
 		.argtypes = {TIMESTAMPTZOID},
 	};
 	static OaStatement current = {
 		.table = "signing_keys",
 		.text = "SELECT FROM overten_auth.signing_keys "
-		"WHERE COALESCE(expires_at OPERATOR(pg_catalog.>) "
-		"pg_catalog.clock_timestamp(), true)",
+		"WHERE COALESCE(expires_at > clock_timestamp(), true)",
 	};
 	Datum		end = TimestampTzGetDatum(round_end(not_after));
 	int			level = oa_statements_begin();
@@ -389,8 +384,8 @@ overten_load_signing_keys(PG_FUNCTION_ARGS)
 	document = PG_GETARG_TEXT_PP(0);
 	server_text = text_to_cstring(document);
 	utf8 = pg_server_to_any(server_text, strlen(server_text), PG_UTF8);
-	rows = parse(utf8, strlen(utf8), DT_NOEND, skipped, &count_skipped);
-	replace(rows, false);
+	rows = parse_document(utf8, strlen(utf8), DT_NOEND, skipped, &count_skipped);
+	replace_rows(rows, false);
 	if (count_skipped > 0)
 		ereport(NOTICE,
 				(errmsg("signing keys that cannot be used were skipped: %d",

@@ -29,13 +29,13 @@ static const char alphabet[] =
  * 4648 section 3.5).
  */
 int
-oa_base64url_decode(const char *text, int length, unsigned char *bytes)
+oa_base64url_decode(const char *encoded, int length, unsigned char *bytes)
 {
 	static uint8 values[256];
 	static uint32 shifted[4][256];	/* values, shifted to their place in a
 									 * group */
 	static bool prepared = false;
-	const unsigned char *in = (const unsigned char *) text;
+	const unsigned char *in = (const unsigned char *) encoded;
 	unsigned char *out = bytes;
 	uint32		bits = 0;
 	uint32		bad = 0;
@@ -99,9 +99,9 @@ oa_base64url_decode(const char *text, int length, unsigned char *bytes)
  * most OA_BASE64URL_ENCODED(length); adds no NUL.
  */
 int
-oa_base64url_encode(const unsigned char *bytes, int length, char *text)
+oa_base64url_encode(const unsigned char *bytes, int length, char *encoded)
 {
-	char	   *out = text;
+	char	   *out = encoded;
 
 	for (int i = 0; i < length; i += 3)
 	{
@@ -115,7 +115,7 @@ oa_base64url_encode(const unsigned char *bytes, int length, char *text)
 		for (int j = 0; j <= have; j++)
 			*out++ = alphabet[group >> (18 - 6 * j) & 63];
 	}
-	return out - text;
+	return out - encoded;
 }
 
 /*
@@ -137,7 +137,7 @@ oa_split_token(const char *token, int length, OaTokenSegment *segments)
 
 		if ((end == start && !last) || (dot == NULL) != last)
 			return false;
-		segments[i].text = token + start;
+		segments[i].start = token + start;
 		segments[i].length = end - start;
 		start = end + 1;
 	}

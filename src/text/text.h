@@ -18,16 +18,16 @@
 
 typedef struct OaTokenSegment
 {
-	const char *text;
+	const char *start;
 	int			length;
 } OaTokenSegment;
 
 extern bool oa_split_token(const char *token, int length,
 						   OaTokenSegment *segments);
-extern int	oa_base64url_decode(const char *text, int length,
+extern int	oa_base64url_decode(const char *encoded, int length,
 								unsigned char *bytes);
 extern int	oa_base64url_encode(const unsigned char *bytes, int length,
-								char *text);
+								char *encoded);
 
 /*
  * strict_json.c: JSON that can be read in only one way.  The limits leave room

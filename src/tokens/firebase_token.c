@@ -61,7 +61,7 @@ PG_FUNCTION_INFO_V1(overten_verify_firebase_jwt);
 
 /* Create the cache and the result's row type, once per backend. */
 static void
-prepare(void)
+prepare_result(void)
 {
 	static const struct
 	{
@@ -96,7 +96,7 @@ set_text(const OaToken *token, const OaJsonNode *node, Datum *value, bool *null)
 	*null = node == NULL || node->type != OA_JSON_STRING;
 	if (*null)
 		return true;
-	string = oa_json_to_text(token->payload.text, node);
+	string = oa_json_to_text(token->payload.json, node);
 	if (string == NULL)
 		return false;
 	*value = PointerGetDatum(string);
@@ -139,7 +139,7 @@ make_row(const OaToken *token)
 		!set_text(token, oa_firebase_claim(token, "tenant"),
 				  &values[RESULT_TENANT], &nulls[RESULT_TENANT]))
 		return NULL;
-	claims = oa_json_to_jsonb(token->payload.text, token->payload.nodes);
+	claims = oa_json_to_jsonb(token->payload.json, token->payload.nodes);
 	if (claims == NULL)
 		return NULL;
 
@@ -159,7 +159,8 @@ make_row(const OaToken *token)
 
 /* Give the caller a copy of a result. */
 static OaTokenStatus
-accept(OaIdentity *identity, const HeapTupleHeaderData *row, Size length)
+return_identity(OaIdentity *identity, const HeapTupleHeaderData *row,
+				Size length)
 {
 	HeapTupleData tuple = {.t_len = length};
 	bool		isnull;
@@ -210,7 +211,7 @@ remember(const OaToken *token, HeapTuple row, const uint8 *digest)
 
 /* Check a token whose form is right, and set the result. */
 static OaTokenStatus
-judge(OaToken *token, const uint8 *digest, OaIdentity *identity)
+judge_token(OaToken *token, const uint8 *digest, OaIdentity *identity)
 {
 	HeapTuple	row;
 
@@ -226,7 +227,7 @@ judge(OaToken *token, const uint8 *digest, OaIdentity *identity)
 		return OA_TOKEN_INVALID;
 	}
 	remember(token, row, digest);
-	return accept(identity, row->t_data, row->t_len);
+	return return_identity(identity, row->t_data, row->t_len);
 }
 
 /* Check a token that is not in the cache. */
@@ -240,7 +241,7 @@ check_token(const char *text, int length, TimestampTz now,
 	if (oa_open_token(&token, text, length) && oa_decode_token(&token))
 	{
 		token.now = now;
-		status = judge(&token, digest, identity);
+		status = judge_token(&token, digest, identity);
 	}
 	identity->detail = token.detail;
 	return status;
@@ -288,7 +289,7 @@ oa_verify_token(const char *token, int length, OaIdentity *identity)
 
 	memset(identity, 0, sizeof(OaIdentity));
 	if (result_descriptor == NULL)
-		prepare();
+		prepare_result();
 
 	if (oa_cache_entries > 0 && length <= OA_TOKEN_MAX)
 	{
@@ -308,12 +309,12 @@ oa_verify_token(const char *token, int length, OaIdentity *identity)
 		return check_token(token, length, now, digest, identity);
 	if (has_expired(accepted->expires_at, now))
 		return OA_TOKEN_EXPIRED;
-	return accept(identity, &accepted->row, accepted->length);
+	return return_identity(identity, &accepted->row, accepted->length);
 }
 
 /* Raise the error for a token that oa_verify_token() did not accept. */
-static void
-report(OaTokenStatus status, const OaIdentity *identity)
+pg_noreturn static void
+refuse_token(OaTokenStatus status, const OaIdentity *identity)
 {
 	if (status == OA_TOKEN_EXPIRED)
 		ereport(ERROR,
@@ -366,7 +367,7 @@ overten_verify_firebase_jwt(PG_FUNCTION_ARGS)
 								 &identity);
 	}
 	if (status != OA_TOKEN_GOOD)
-		report(status, &identity);
+		refuse_token(status, &identity);
 	oa_set_row_type(identity.row, result_descriptor, fcinfo->flinfo,
 					&checked_type);
 	oa_secrecy_end(&secrecy);

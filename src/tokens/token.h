@@ -27,13 +27,13 @@ extern const char *oa_jwt_claim(OaJwt *jwt, const char *name);
 /* token_reader.c: a token, split into its parts */
 typedef struct OaTokenJson
 {
-	const char *text;
+	const char *json;
 	const OaJsonNode *nodes;	/* the first is the object */
 } OaTokenJson;
 
 typedef struct OaToken
 {
-	const char *text;
+	const char *compact;		/* as the client sent it */
 	int			signed_length;	/* the first two segments and their dot */
 	OaTokenSegment header_segment;	/* as the client sent it */
 	OaTokenJson header;
@@ -53,7 +53,7 @@ typedef struct OaToken
 	const char *detail;			/* why we refuse it: a constant sentence */
 } OaToken;
 
-extern bool oa_open_token(OaToken *token, const char *text, int length);
+extern bool oa_open_token(OaToken *token, const char *compact, int length);
 extern bool oa_refuse_token(OaToken *token, const char *detail);
 extern const OaJsonNode *oa_token_header(const OaToken *token,
 										 const char *name);

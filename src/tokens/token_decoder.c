@@ -65,7 +65,7 @@ add_claim(const OaToken *token, const char *name, const char *object, char *to)
 	to[1] = '"';
 	to = (char *) memcpy(to + 2, name, name_length) + name_length;
 	to = (char *) memcpy(to, "\":\"", 3) + 3;
-	to = (char *) memcpy(to, token->payload.text +node->start,
+	to = (char *) memcpy(to, token->payload.json + node->start,
 						 node->length) + node->length;
 	*to = '"';
 	return to + 1;
@@ -86,11 +86,11 @@ end_object(const char *object, char *to)
  * cannot.
  */
 static OaJwt *
-decode(const char *header, int header_length, const char *payload,
-	   int payload_length)
+decode_parts(const char *header, int header_length, const char *payload,
+			 int payload_length)
 {
-	static char text[sizeof(EMPTY_HEADER) + OA_TOKEN_MAX];
-	char	   *to = text;
+	static char compact[sizeof(EMPTY_HEADER) + OA_TOKEN_MAX];
+	char	   *to = compact;
 
 	to = (char *) memcpy(to, header, header_length) + header_length;
 	*to++ = '.';
@@ -98,12 +98,12 @@ decode(const char *header, int header_length, const char *payload,
 							  to);
 	*to++ = '.';
 	*to = '\0';
-	return oa_jwt_decode(text);
+	return oa_jwt_decode(compact);
 }
 
 /* Copy a string of libjwt's to *to, and advance *to behind the copy. */
 static const char *
-copy(const char *string, char **to)
+copy_string(const char *string, char **to)
 {
 	Size		size;
 	const char *result = *to;
@@ -129,7 +129,7 @@ find_kept(const char *bytes, int length)
 
 /* Keep libjwt's results for these bytes. */
 static const Common *
-keep(OaJwt *jwt, const char *bytes, int length)
+keep_decoded(OaJwt *jwt, const char *bytes, int length)
 {
 	Common	   *common = &kept[oldest];
 	char	   *to = common->strings;
@@ -137,10 +137,10 @@ keep(OaJwt *jwt, const char *bytes, int length)
 	oldest = (oldest + 1) % KEPT_MAX;
 	common->length = length;
 	memcpy(common->bytes, bytes, length);
-	common->alg = copy(oa_jwt_header(jwt, "alg"), &to);
-	common->kid = copy(oa_jwt_header(jwt, "kid"), &to);
-	common->aud = copy(oa_jwt_claim(jwt, "aud"), &to);
-	common->iss = copy(oa_jwt_claim(jwt, "iss"), &to);
+	common->alg = copy_string(oa_jwt_header(jwt, "alg"), &to);
+	common->kid = copy_string(oa_jwt_header(jwt, "kid"), &to);
+	common->aud = copy_string(oa_jwt_claim(jwt, "aud"), &to);
+	common->iss = copy_string(oa_jwt_claim(jwt, "iss"), &to);
 	return common;
 }
 
@@ -161,7 +161,7 @@ oa_decode_token(OaToken *token)
 	const Common *common;
 	OaJwt	   *jwt;
 
-	memcpy(bytes, header->text, header->length);
+	memcpy(bytes, header->start, header->length);
 	end = add_claim(token, "aud", payload, payload);
 	end = add_claim(token, "iss", payload, end);
 	length = end - bytes;
@@ -172,16 +172,16 @@ oa_decode_token(OaToken *token)
 	{
 		end = add_claim(token, "sub", payload, payload);
 		end = end_object(payload, end);
-		jwt = decode(EMPTY_HEADER, strlen(EMPTY_HEADER), payload,
-					 end - payload);
+		jwt = decode_parts(EMPTY_HEADER, strlen(EMPTY_HEADER), payload,
+						   end - payload);
 	}
 	else
 	{
 		end = add_claim(token, "sub", payload, end);
 		end = end_object(payload, end);
-		jwt = decode(bytes, header->length, payload, end - payload);
+		jwt = decode_parts(bytes, header->length, payload, end - payload);
 		if (jwt != NULL)
-			common = keep(jwt, bytes, length);
+			common = keep_decoded(jwt, bytes, length);
 	}
 	if (jwt == NULL)
 		return oa_refuse_token(token, "Its header names no algorithm that libjwt knows, or a typ other than JWT.");
@@ -190,7 +190,7 @@ oa_decode_token(OaToken *token)
 	token->kid = common->kid;
 	token->aud = common->aud;
 	token->iss = common->iss;
-	token->sub = copy(oa_jwt_claim(jwt, "sub"), &to);
+	token->sub = copy_string(oa_jwt_claim(jwt, "sub"), &to);
 	oa_jwt_free(jwt);
 	return true;
 }

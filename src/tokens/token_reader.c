@@ -34,7 +34,7 @@ enum
  */
 static struct
 {
-	char text[	OA_TOKEN_MAX];
+	char		buffer[OA_TOKEN_MAX];
 	OaJsonNode	nodes[OA_JSON_NODES(OA_TOKEN_MAX)];
 }			workspace;
 
@@ -50,7 +50,7 @@ oa_refuse_token(OaToken *token, const char *detail)
 const OaJsonNode *
 oa_token_header(const OaToken *token, const char *name)
 {
-	return oa_json_member(token->header.text, token->header.nodes,
+	return oa_json_member(token->header.json, token->header.nodes,
 						  token->header.nodes, name);
 }
 
@@ -58,7 +58,7 @@ oa_token_header(const OaToken *token, const char *name)
 const OaJsonNode *
 oa_token_claim(const OaToken *token, const char *name)
 {
-	return oa_json_member(token->payload.text, token->payload.nodes,
+	return oa_json_member(token->payload.json, token->payload.nodes,
 						  token->payload.nodes, name);
 }
 
@@ -73,7 +73,7 @@ oa_firebase_claim(const OaToken *token, const char *name)
 
 	if (firebase == NULL || firebase->type != OA_JSON_OBJECT)
 		return NULL;
-	return oa_json_member(token->payload.text, token->payload.nodes,
+	return oa_json_member(token->payload.json, token->payload.nodes,
 						  firebase, name);
 }
 
@@ -89,7 +89,7 @@ oa_token_time(const OaToken *token, const OaJsonNode *node, TimestampTz *time)
 
 	if (node->type != OA_JSON_NUMBER)
 		return false;
-	seconds = oa_json_number(token->payload.text, node);
+	seconds = oa_json_number(token->payload.json, node);
 	if (seconds < -LAST_SECOND || seconds > LAST_SECOND)
 		return false;
 	*time = (TimestampTz) rint((seconds - POSTGRES_EPOCH_SECONDS) *
@@ -103,23 +103,23 @@ oa_token_time(const OaToken *token, const OaJsonNode *node, TimestampTz *time)
  */
 static bool
 read_json_segment(OaToken *token, const OaTokenSegment *segment,
-				  char **text, OaJsonNode **nodes, OaTokenJson *result)
+				  char **buffer, OaJsonNode **nodes, OaTokenJson *result)
 {
 	int			length;
 	const char *problem;
 
-	length = oa_base64url_decode(segment->text, segment->length,
-								 (unsigned char *) *text);
+	length = oa_base64url_decode(segment->start, segment->length,
+								 (unsigned char *) *buffer);
 	if (length < 0)
 		return oa_refuse_token(token, "A segment is not canonical base64url.");
-	(*text)[length] = '\0';
-	problem = oa_json_parse(*text, length, *nodes, OA_JSON_NODES(length));
+	(*buffer)[length] = '\0';
+	problem = oa_json_parse(*buffer, length, *nodes, OA_JSON_NODES(length));
 	if (problem != NULL)
 		return oa_refuse_token(token, problem);
 
-	result->text = *text;
+	result->json = *buffer;
 	result->nodes = *nodes;
-	*text +=length + 1;
+	*buffer += length + 1;
 	*nodes += (*nodes)->next;
 	return true;
 }
@@ -133,7 +133,7 @@ refuse_unsigned(OaToken *token)
 {
 	const OaJsonNode *alg = oa_token_header(token, "alg");
 
-	if (alg != NULL && oa_json_equals(token->header.text, alg, "none"))
+	if (alg != NULL && oa_json_equals(token->header.json, alg, "none"))
 		return oa_refuse_token(token, "It is not signed (alg none). Tokens of the Firebase emulator are never accepted.");
 	return oa_refuse_token(token, "Its signature is empty.");
 }
@@ -142,20 +142,20 @@ refuse_unsigned(OaToken *token)
  * Open a token (RFC 7515 sections 2, 3.1 and 5.2, RFC 7519 section 7.2).
  *
  * Returns true if the form of the token follows these rules.  The token stays
- * open until the next one is opened; the caller must keep "text" until then.
+ * open until the next one is opened; the caller must keep "compact" until then.
  */
 bool
-oa_open_token(OaToken *token, const char *text, int length)
+oa_open_token(OaToken *token, const char *compact, int length)
 {
 	OaTokenSegment segments[OA_TOKEN_SEGMENTS];
 	OaTokenSegment *signature = &segments[SEGMENT_SIGNATURE];
-	char	   *json = workspace.text;
+	char	   *json = workspace.buffer;
 	OaJsonNode *nodes = workspace.nodes;
 
 	memset(token, 0, sizeof(OaToken));
 	if (length > OA_TOKEN_MAX)
 		return oa_refuse_token(token, "It has more than 16 kB.");
-	if (!oa_split_token(text, length, segments))
+	if (!oa_split_token(compact, length, segments))
 		return oa_refuse_token(token, "It does not have three segments.");
 	if (!read_json_segment(token, &segments[SEGMENT_HEADER], &json, &nodes,
 						   &token->header) ||
@@ -164,15 +164,15 @@ oa_open_token(OaToken *token, const char *text, int length)
 		return false;
 
 	token->signature = (unsigned char *) json;
-	token->signature_length = oa_base64url_decode(signature->text,
+	token->signature_length = oa_base64url_decode(signature->start,
 												  signature->length,
 												  token->signature);
 	if (token->signature_length < 0)
 		return oa_refuse_token(token, "A segment is not canonical base64url.");
 	if (token->signature_length == 0)
 		return refuse_unsigned(token);
-	token->text = text;
-	token->signed_length = signature->text -1 - text;
+	token->compact = compact;
+	token->signed_length = signature->start - 1 - compact;
 
 	token->header_segment = segments[SEGMENT_HEADER];
 	return true;

@@ -80,7 +80,7 @@ check_header(OaToken *token)
 	 * Firebase: "RS256".  RFC 8725 3.1: the verifier decides.  Check the text
 	 * ...
 	 */
-	if (alg == NULL || !oa_json_equals(token->header.text, alg, "RS256"))
+	if (alg == NULL || !oa_json_equals(token->header.json, alg, "RS256"))
 		return oa_refuse_token(token, "Its alg is not RS256.");
 
 	/*
@@ -157,7 +157,7 @@ check_tenant(OaToken *token)
 		return tenant == NULL ||
 			oa_refuse_token(token, "It is of an Identity Platform tenant, and overten_auth.firebase_tenant names none.");
 	return (tenant != NULL &&
-			oa_json_equals(token->payload.text, tenant, oa_firebase_tenant)) ||
+			oa_json_equals(token->payload.json, tenant, oa_firebase_tenant)) ||
 		oa_refuse_token(token, "Its tenant is not the configured one.");
 }
 
@@ -236,7 +236,7 @@ oa_check_signature(OaToken *token)
 		return oa_refuse_token(token, "Its kid names no signing key.");
 
 	/* RFC 7515 5.2: the signature covers the bytes as we received them. */
-	if (!oa_signature_is_good(token->key, token->text, token->signed_length,
+	if (!oa_signature_is_good(token->key, token->compact, token->signed_length,
 							  token->signature, token->signature_length))
 		return oa_refuse_token(token, "Its signature is wrong.");
 	return true;

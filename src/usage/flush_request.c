@@ -11,7 +11,7 @@
 PG_FUNCTION_INFO_V1(overten_flush_usage);
 
 /* Raise 55000 because the flush failed. */
-static void
+pg_noreturn static void
 report_failure(OaDatabase *database)
 {
 	OaDatabase	copy;

@@ -42,22 +42,19 @@ is_due(TimestampTz recorded_at, TimestampTz now)
 
 /* Record a use of a key, unless one was recorded less than a minute ago. */
 static void
-record(text *key_id, TimestampTz now)
+record_last_use(text *key_id, TimestampTz now)
 {
 	static OaStatement lock = {
 		.table = "key_last_used",
 		.text = "SELECT 1 FROM overten_auth.key_last_used "
-		"WHERE key_id OPERATOR(pg_catalog.=) $1 "
-		"AND (last_used_at IS NULL OR last_used_at OPERATOR(pg_catalog.<) $2) "
+		"WHERE key_id = $1 AND (last_used_at IS NULL OR last_used_at < $2) "
 		"FOR NO KEY UPDATE SKIP LOCKED",
-		.nargs = 2,
 		.argtypes = {TEXTOID, TIMESTAMPTZOID},
 	};
 	static OaStatement update = {
 		.table = "key_last_used",
 		.text = "UPDATE overten_auth.key_last_used SET last_used_at = $2 "
-		"WHERE key_id OPERATOR(pg_catalog.=) $1",
-		.nargs = 2,
+		"WHERE key_id = $1",
 		.argtypes = {TEXTOID, TIMESTAMPTZOID},
 	};
 	Datum		before[] = {
@@ -93,7 +90,7 @@ record_accepted(text *key_id, const OaClientAddr *client,
 	if (is_due(*recorded_at, now))
 	{
 		*recorded_at = now;
-		record(key_id, now);
+		record_last_use(key_id, now);
 	}
 }
 

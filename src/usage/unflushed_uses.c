@@ -198,8 +198,7 @@ sees_batch(Snapshot snapshot, uint64 batch)
 	static OaStatement find = {
 		.table = "usage_batches",
 		.text = "SELECT last_batch FROM overten_auth.usage_batches "
-		"WHERE source OPERATOR(pg_catalog.=) $1",
-		.nargs = 1,
+		"WHERE source = $1",
 		.argtypes = {UUIDOID},
 	};
 	Datum		source = oa_shared_source();

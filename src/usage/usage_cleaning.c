@@ -40,15 +40,14 @@
  */
 #define IS_GONE(key_id) \
 	"(SELECT true FROM overten_auth.api_keys k " \
-	"WHERE k.key_id OPERATOR(pg_catalog.=) " key_id ") IS NULL"
+	"WHERE k.key_id = " key_id ") IS NULL"
 
 /* The first $2 keys of key_last_used after $1. */
 static OaStatement next_used = {
 	.table = "key_last_used",
 	.text = "SELECT u.key_id, " IS_GONE("u.key_id")
 	" FROM overten_auth.key_last_used u "
-	"WHERE u.key_id OPERATOR(pg_catalog.>) $1 ORDER BY u.key_id LIMIT $2",
-	.nargs = 2,
+	"WHERE u.key_id > $1 ORDER BY u.key_id LIMIT $2",
 	.argtypes = {TEXTOID, INT8OID},
 };
 
@@ -57,36 +56,32 @@ static OaStatement next_in_history = {
 	.table = "key_usage",
 	.text = "WITH RECURSIVE key (key_id, n) AS ("
 	"(SELECT u.key_id, 1 FROM overten_auth.key_usage u "
-	"WHERE u.key_id OPERATOR(pg_catalog.>) $1 ORDER BY u.key_id LIMIT 1) "
+	"WHERE u.key_id > $1 ORDER BY u.key_id LIMIT 1) "
 	"UNION ALL SELECT (SELECT u.key_id FROM overten_auth.key_usage u "
-	"WHERE u.key_id OPERATOR(pg_catalog.>) key.key_id "
-	"ORDER BY u.key_id LIMIT 1), key.n OPERATOR(pg_catalog.+) 1 FROM key "
-	"WHERE key.key_id IS NOT NULL AND key.n OPERATOR(pg_catalog.<) $2) "
+	"WHERE u.key_id > key.key_id "
+	"ORDER BY u.key_id LIMIT 1), key.n + 1 FROM key "
+	"WHERE key.key_id IS NOT NULL AND key.n < $2) "
 	"SELECT key.key_id, " IS_GONE("key.key_id")
 	" FROM key WHERE key.key_id IS NOT NULL",
-	.nargs = 2,
 	.argtypes = {TEXTOID, INT8OID},
 };
 
 /* Delete at most $3 rows of keys $1 that are older than $2 transactions. */
 #define REMOVE(table) \
 	"DELETE FROM overten_auth." table \
-	" WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(" \
+	" WHERE ctid = ANY (ARRAY(" \
 	"SELECT u.ctid FROM overten_auth." table " u " \
-	"WHERE u.key_id OPERATOR(pg_catalog.=) ANY ($1) " \
-	"AND pg_catalog.age(u.xmin) OPERATOR(pg_catalog.>) $2 LIMIT $3))"
+	"WHERE u.key_id = ANY ($1) AND age(u.xmin) > $2 LIMIT $3))"
 
 static OaStatement remove_used = {
 	.table = "key_last_used",
 	.text = REMOVE("key_last_used"),
-	.nargs = 3,
 	.argtypes = {TEXTARRAYOID, INT4OID, INT8OID},
 };
 
 static OaStatement remove_history = {
 	.table = "key_usage",
 	.text = REMOVE("key_usage"),
-	.nargs = 3,
 	.argtypes = {TEXTARRAYOID, INT4OID, INT8OID},
 };
 
@@ -100,10 +95,9 @@ oa_remove_old_usage(void)
 	static OaStatement remove = {
 		.table = "key_usage",
 		.text = "DELETE FROM overten_auth.key_usage "
-		"WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+		"WHERE ctid = ANY (ARRAY("
 		"SELECT ctid FROM overten_auth.key_usage "
-		"WHERE hour OPERATOR(pg_catalog.<) $1 LIMIT $2))",
-		.nargs = 2,
+		"WHERE hour < $1 LIMIT $2))",
 		.argtypes = {TIMESTAMPTZOID, INT8OID},
 	};
 	Datum		values[2];
@@ -140,9 +134,7 @@ remove_old_batches(void)
 	static OaStatement remove = {
 		.table = "usage_batches",
 		.text = "DELETE FROM overten_auth.usage_batches "
-		"WHERE source OPERATOR(pg_catalog.<>) $1 "
-		"AND written_at OPERATOR(pg_catalog.<) $2",
-		.nargs = 2,
+		"WHERE source <> $1 AND written_at < $2",
 		.argtypes = {UUIDOID, TIMESTAMPTZOID},
 	};
 	Datum		values[] = {
@@ -257,7 +249,7 @@ sweep_some(OaSweep *sweep)
  * began.
  */
 static void
-begin(OaSweep *sweep)
+begin_sweep(OaSweep *sweep)
 {
 	sweep->runs = (sweep->began_at != 0);
 	sweep->horizon = sweep->began_at;
@@ -286,7 +278,7 @@ oa_sweep_usage(OaDatabase *database)
 	if (!sweep.runs)
 	{
 		sweep.due_at = start + (sweep.began_at == 0 ? AGAIN_MS : REST_MS);
-		begin(&sweep);
+		begin_sweep(&sweep);
 		remove_old_batches();
 	}
 	while (sweep.runs && !ShutdownRequestPending &&

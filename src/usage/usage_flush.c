@@ -57,7 +57,6 @@ write_number(uint64 number)
 		"(source, last_batch, written_at) VALUES ($1, $2, $3) "
 		"ON CONFLICT (source) DO UPDATE SET last_batch = EXCLUDED.last_batch, "
 		"written_at = EXCLUDED.written_at",
-		.nargs = 3,
 		.argtypes = {UUIDOID, INT8OID, TIMESTAMPTZOID},
 	};
 	Datum		values[] = {

@@ -31,19 +31,13 @@ typedef struct Rows
 static OaStatement probe = {
 	.table = "key_usage",
 	.text = "SELECT (SELECT true FROM overten_auth.api_keys k "
-	"WHERE k.key_id OPERATOR(pg_catalog.=) u.key_id) IS NOT NULL, "
-	"r.addresses, r.is_there "
-	"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), "
-	"pg_catalog.unnest($3)) WITH ORDINALITY u (key_id, hour, client_addr, n) "
-	"CROSS JOIN LATERAL (SELECT pg_catalog.count(x.client_addr) AS addresses, "
-	"pg_catalog.count(*) FILTER (WHERE x.client_addr "
-	"OPERATOR(pg_catalog.=) u.client_addr) "
-	"OPERATOR(pg_catalog.>) 0 AS is_there "
+	"WHERE k.key_id = u.key_id) IS NOT NULL, r.addresses, r.is_there "
+	"FROM unnest($1, $2, $3) WITH ORDINALITY u (key_id, hour, client_addr, n) "
+	"CROSS JOIN LATERAL (SELECT count(x.client_addr) AS addresses, "
+	"count(*) FILTER (WHERE x.client_addr = u.client_addr) > 0 AS is_there "
 	"FROM overten_auth.key_usage x "
-	"WHERE x.key_id OPERATOR(pg_catalog.=) u.key_id "
-	"AND x.hour OPERATOR(pg_catalog.=) u.hour) r "
+	"WHERE x.key_id = u.key_id AND x.hour = u.hour) r "
 	"ORDER BY u.n",
-	.nargs = 3,
 	.argtypes = {TEXTARRAYOID, TIMESTAMPTZARRAYOID, INETARRAYOID},
 };
 
@@ -52,21 +46,17 @@ static OaStatement probe = {
  */
 #define ADD(column) \
 	column " = LEAST(t." column ", 9223372036854775807 " \
-	"OPERATOR(pg_catalog.-) EXCLUDED." column ") " \
-	"OPERATOR(pg_catalog.+) EXCLUDED." column
+	"- EXCLUDED." column ") + EXCLUDED." column
 
 static OaStatement add_usage = {
 	.table = "key_usage",
 	.text = "INSERT INTO overten_auth.key_usage AS t (key_id, hour, client_addr, "
 	"accepted, refused, first_used_at, last_used_at) "
-	"SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), "
-	"pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5), "
-	"pg_catalog.unnest($6), pg_catalog.unnest($7)) u "
+	"SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7) u "
 	"ON CONFLICT (key_id, hour, client_addr) DO UPDATE "
 	"SET " ADD("accepted") ", " ADD("refused") ", "
 	"first_used_at = LEAST(t.first_used_at, EXCLUDED.first_used_at), "
 	"last_used_at = GREATEST(t.last_used_at, EXCLUDED.last_used_at)",
-	.nargs = OA_USE_COLUMNS,
 	.argtypes = {TEXTARRAYOID, TIMESTAMPTZARRAYOID, INETARRAYOID, INT8ARRAYOID,
 	INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID},
 };
@@ -75,12 +65,9 @@ static OaStatement add_usage = {
 static OaStatement set_last_used = {
 	.table = "key_last_used",
 	.text = "INSERT INTO overten_auth.key_last_used AS t (key_id, last_used_at) "
-	"SELECT u.key_id, u.at FROM ROWS FROM (pg_catalog.unnest($1), "
-	"pg_catalog.unnest($2)) u (key_id, at) "
+	"SELECT u.key_id, u.at FROM unnest($1, $2) u (key_id, at) "
 	"ON CONFLICT (key_id) DO UPDATE SET last_used_at = EXCLUDED.last_used_at "
-	"WHERE t.last_used_at IS NULL "
-	"OR t.last_used_at OPERATOR(pg_catalog.<) EXCLUDED.last_used_at",
-	.nargs = 2,
+	"WHERE t.last_used_at IS NULL OR t.last_used_at < EXCLUDED.last_used_at",
 	.argtypes = {TEXTARRAYOID, TIMESTAMPTZARRAYOID},
 };
 
@@ -112,11 +99,12 @@ same_hour(const OaUses *a, const OaUses *b)
 
 /* Run a statement with as many columns as it has parameters. */
 static void
-run(OaStatement *statement, const OaUses *uses, int count)
+run_on_columns(OaStatement *statement, const OaUses *uses, int count)
 {
 	Datum		arrays[OA_USE_COLUMNS];
 
-	oa_make_use_arrays(uses, count, statement->nargs, arrays);
+	oa_make_use_arrays(uses, count, oa_statement_argument_count(statement),
+					   arrays);
 	oa_statement_run(statement, arrays, NULL);
 }
 
@@ -221,11 +209,11 @@ oa_write_uses(OaUses *uses, int count, bool *known)
 	Rows		rows;
 
 	qsort(uses, count, sizeof(OaUses), compare_uses);
-	run(&probe, uses, count);
+	run_on_columns(&probe, uses, count);
 	make_rows(uses, count, known, &rows);
 	if (rows.count > 0)
 	{
-		run(&add_usage, rows.uses, rows.count);
+		run_on_columns(&add_usage, rows.uses, rows.count);
 		write_last_used(&rows);
 	}
 	oa_statements_end(level);

@@ -26,7 +26,7 @@ PG_FUNCTION_INFO_V1(overten_reseal);
  * other than the first ($1).
  */
 #define IS_OLD(sealed) \
-	"(pg_catalog.substr(" sealed ", 1, 9) OPERATOR(pg_catalog.=) ANY ($1))"
+	"(substr(" sealed ", 1, 9) = ANY ($1))"
 
 /*
  * Is this value lost, because its key is not in the file? ($2 is the first
@@ -34,7 +34,7 @@ PG_FUNCTION_INFO_V1(overten_reseal);
  */
 #define IS_LOST(sealed) \
 	"(NOT " IS_OLD(sealed) \
-	" AND pg_catalog.substr(" sealed ", 1, 9) OPERATOR(pg_catalog.<>) $2)"
+	" AND substr(" sealed ", 1, 9) <> $2)"
 
 /* The parameters that all statements below begin with. */
 enum
@@ -140,8 +140,7 @@ reseal_org(Progress *progress, const OldOrg *org)
 		"previous_webhook_secret_sealed = $3, "
 		"previous_webhook_secret_until = "
 		"CASE WHEN $3 IS NOT NULL THEN previous_webhook_secret_until END "
-		"WHERE org_id OPERATOR(pg_catalog.=) $1",
-		.nargs = 3,
+		"WHERE org_id = $1",
 		.argtypes = {TEXTOID, BYTEAOID, BYTEAOID},
 	};
 	bool		lost = false;
@@ -153,12 +152,13 @@ reseal_org(Progress *progress, const OldOrg *org)
 		PointerGetDatum(sealed),
 		PointerGetDatum(previous),
 	};
+	const bool	nulls[lengthof(values)] = {[2] = (previous == NULL)};
 
 	if (lost)
 		note_lost(progress, org->org_id);
 	if (lost && sealed == org->sealed && previous == org->previous_sealed)
 		return;
-	oa_statement_run(&update, values, previous != NULL ? NULL : "  n");
+	oa_statement_run(&update, values, nulls);
 	progress->resealed++;
 }
 
@@ -174,11 +174,9 @@ reseal_some(Progress *progress, int count)
 		.text = "SELECT org_id, webhook_secret_sealed, "
 		"CASE WHEN " OA_PREVIOUS_STILL_SIGNS " THEN previous_webhook_secret_sealed END "
 		"FROM overten_auth.orgs "
-		"WHERE org_id OPERATOR(pg_catalog.>) $3 "
-		"AND (" IS_OLD("webhook_secret_sealed")
+		"WHERE org_id > $3 AND (" IS_OLD("webhook_secret_sealed")
 		" OR " IS_OLD("previous_webhook_secret_sealed") ") "
 		"ORDER BY org_id LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED",
-		.nargs = KEY_PARAMETERS + 2,
 		.argtypes = {KEY_PARAMETER_TYPES, TEXTOID, INT4OID},
 	};
 	MemoryContext batch = AllocSetContextCreate(progress->context,
@@ -221,16 +219,13 @@ count_rest(const Progress *progress, int64 *to_do, int64 *lost)
 	static OaStatement count = {
 		.table = "orgs",
 		.latest = true,
-		.text = "SELECT pg_catalog.count(*) FILTER (WHERE "
-		"org_id OPERATOR(pg_catalog.<>) ALL ($3) AND ("
+		.text = "SELECT count(*) FILTER (WHERE org_id <> ALL ($3) AND ("
 		IS_OLD("webhook_secret_sealed") " OR "
-		IS_OLD("previous_webhook_secret_sealed") ")), "
-		"pg_catalog.count(*) FILTER (WHERE "
-		"org_id OPERATOR(pg_catalog.=) ANY ($3) OR "
+		IS_OLD("previous_webhook_secret_sealed") ")), count(*) FILTER (WHERE "
+		"org_id = ANY ($3) OR "
 		IS_LOST("webhook_secret_sealed") " OR " OA_PREVIOUS_STILL_SIGNS " AND "
 		IS_LOST("previous_webhook_secret_sealed") ") "
 		"FROM overten_auth.orgs",
-		.nargs = KEY_PARAMETERS + 1,
 		.argtypes = {KEY_PARAMETER_TYPES, TEXTARRAYOID},
 	};
 	Datum		values[KEY_PARAMETERS + 1];

@@ -53,8 +53,7 @@ replace_secret(text *org_id, text *secret, TimestampTz until, text *reason)
 		"previous_webhook_secret_sealed = "
 		"CASE WHEN $3 IS NOT NULL THEN webhook_secret_sealed END, "
 		"previous_webhook_secret_until = $3 "
-		"WHERE org_id OPERATOR(pg_catalog.=) $1",
-		.nargs = 3,
+		"WHERE org_id = $1",
 		.argtypes = {TEXTOID, BYTEAOID, TIMESTAMPTZOID},
 	};
 	Datum		values[] = {
@@ -63,10 +62,11 @@ replace_secret(text *org_id, text *secret, TimestampTz until, text *reason)
 		TimestampTzGetDatum(until),
 	};
 	bool		has_grace = until > GetCurrentTimestamp();
+	const bool	nulls[lengthof(values)] = {[2] = !has_grace};
 	int			level = oa_statements_begin();
 
-	if (oa_statement_run(&update, values, has_grace ? NULL : "  n") == 0)
-		oa_org_missing();
+	if (oa_statement_run(&update, values, nulls) == 0)
+		oa_org_missing(org_id);
 	oa_audit("rotate_webhook_secret", org_id, NULL, NULL, reason);
 	oa_statements_end(level);
 }

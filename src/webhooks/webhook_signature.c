@@ -60,15 +60,14 @@ read_secrets(text *org_id, bytea **sealed, bytea **previous_sealed)
 		.text = "SELECT webhook_secret_sealed, "
 		"CASE WHEN " OA_PREVIOUS_STILL_SIGNS " "
 		"THEN previous_webhook_secret_sealed END FROM overten_auth.orgs "
-		"WHERE org_id OPERATOR(pg_catalog.=) $1",
-		.nargs = 1,
+		"WHERE org_id = $1",
 		.argtypes = {TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id)};
 	int			level = oa_statements_begin();
 
 	if (oa_statement_run(&find, values, NULL) == 0)
-		oa_org_missing();
+		oa_org_missing(org_id);
 	*sealed = (bytea *) oa_statement_text(0, 1);
 	*previous_sealed = (bytea *) oa_statement_text(0, 2);
 	oa_statements_end(level);

@@ -25,7 +25,6 @@
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 #include "databases/databases.h"
 #include "server/server.h"
@@ -182,13 +181,13 @@ wait_for_work(OaDatabase *database)
 			return false;
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 timeout, PG_WAIT_EXTENSION);
+						 timeout, oa_wait_event(OA_WAIT_WORKER));
 	}
 }
 
 /* Remove this worker from the database's struct, however it exits. */
 static void
-leave(int code, Datum argument)
+leave_database(int code, Datum argument)
 {
 	OaDatabase *database = (OaDatabase *) DatumGetPointer(argument);
 
@@ -224,7 +223,7 @@ oa_usage_worker_main(Datum argument)
 	if (!take_place(database))
 		proc_exit(0);
 	my_database = database;
-	before_shmem_exit(leave, PointerGetDatum(database));
+	before_shmem_exit(leave_database, PointerGetDatum(database));
 
 	if (wait_for_work(database))
 	{

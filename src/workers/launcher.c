@@ -27,7 +27,6 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
-#include "utils/wait_event.h"
 
 #include "databases/databases.h"
 #include "server/server.h"
@@ -198,7 +197,7 @@ keep_keys(int n, Started *started, int64 now)
  * After a reload of the configuration, let the workers look at all databases.
  */
 static void
-reload(void)
+reload_settings(void)
 {
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
@@ -220,7 +219,7 @@ reload(void)
 }
 
 static void
-leave(int code, Datum argument)
+leave_launcher(int code, Datum argument)
 {
 	oa_set_launcher(NULL);
 }
@@ -237,7 +236,7 @@ oa_launcher_main(Datum argument)
 	pgstat_report_appname("overten_auth");
 
 	started = palloc0(oa_number_of_databases() * sizeof(Started));
-	before_shmem_exit(leave, (Datum) 0);
+	before_shmem_exit(leave_launcher, (Datum) 0);
 	oa_set_launcher(MyProc);
 
 	while (!ShutdownRequestPending)
@@ -248,7 +247,7 @@ oa_launcher_main(Datum argument)
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
-			reload();
+			reload_settings();
 
 		find_databases(started);
 		for (int i = 0; i < oa_number_of_databases(); i++)
@@ -260,7 +259,7 @@ oa_launcher_main(Datum argument)
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 Max(wake_at - oa_monotonic_ms(), 0),
-						 PG_WAIT_EXTENSION);
+						 oa_wait_event(OA_WAIT_LAUNCHER));
 	}
 
 	/* The postmaster restarts the launcher, unless the server stops. */

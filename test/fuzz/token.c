@@ -67,7 +67,7 @@ static void
 try_segment(const OaTokenSegment *segment)
 {
 	unsigned char *bytes = malloc(OA_BASE64URL_DECODED(segment->length));
-	int			length = oa_base64url_decode(segment->text, segment->length,
+	int			length = oa_base64url_decode(segment->start, segment->length,
 											 bytes);
 
 	if (length >= 0)
@@ -75,7 +75,7 @@ try_segment(const OaTokenSegment *segment)
 		char	   *again = malloc(OA_BASE64URL_ENCODED(length));
 
 		if (oa_base64url_encode(bytes, length, again) != segment->length ||
-			memcmp(again, segment->text, segment->length) != 0)
+			memcmp(again, segment->start, segment->length) != 0)
 			abort();
 		free(again);
 		try_json(bytes, length);

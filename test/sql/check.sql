@@ -190,7 +190,7 @@ DROP INDEX overten_auth.members_uid_idx;
 ALTER TABLE overten_auth.api_keys RENAME COLUMN revoked_reason TO reason;
 ALTER TABLE overten_auth.api_keys ALTER revoked_by SET NOT NULL;
 ALTER TABLE overten_auth.api_keys ALTER revoked_at SET DEFAULT 'infinity';
-ALTER TABLE overten_auth.key_usage ALTER accepted TYPE int4;
+ALTER TABLE overten_auth.usage_batches ALTER last_batch TYPE int4;
 ALTER TABLE overten_auth.orgs ENABLE ROW LEVEL SECURITY;
 ALTER TABLE overten_auth.key_usage SET UNLOGGED;
 TABLE part;

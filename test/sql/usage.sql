@@ -102,9 +102,18 @@ SELECT overten_key_anomalies(:'acme', NULL);
 SELECT overten_key_anomalies(:'acme', 'key_nobody');
 SELECT overten_key_anomalies(:'acme', pg_temp.key('foreign'));
 SELECT overten_key_anomalies('org_nobody', pg_temp.key('busy'));
-\set VERBOSITY terse
 SELECT overten_key_usage(:'other', pg_temp.key('busy'));
+SELECT replace(replace(:'LAST_ERROR_MESSAGE', :'other', '<org>'), pg_temp.key('busy'), '<key>') AS names_both;
+\set VERBOSITY terse
 SELECT overten_org_usage('org_nobody', now(), now());
+-- What does not look like an id is not repeated: it may be a secret, or anything.
+SELECT overten_org_usage('sk_live_0000000000000000000000000000', now(), now());
+SELECT overten_org_usage('org_', now(), now());
+SELECT overten_org_usage(E'org_a\nb', now(), now());
+SELECT overten_org_usage('org_"', now(), now());
+SELECT overten_org_usage('org_' || repeat('x', 21), now(), now());
+SELECT overten_key_usage('org_nobody', 'sk_live_0000000000000000000000000000');
+SELECT overten_key_usage('org_nobody', 'key_nobody');
 
 -- Anomalies: an org for each rule, with keys around its limits.  Keys are old,
 -- but the history is not, so none of them has slept.
