@@ -425,6 +425,10 @@ sub run_to_the_end
 	ask($victim,
 		"BEGIN; LOCK TABLE overten_auth.tiers; SELECT pg_current_xact_id()");
 	ask($victim, "SELECT fail_in('end')");
+	$victim->query_until(qr/^sent/m, "\\echo sent\nSELECT pg_sleep(1000);\n");
+	wait_until('it is in a query',
+		sub { ask($reader, "SELECT wait_event FROM pg_stat_activity WHERE pid = $pid") eq 'PgSleep' }
+	);
 	ask($writer, 'UPDATE overten_auth.orgs SET name = name');
 	ask($reader, "SELECT pg_terminate_backend($pid)");
 	has_ended($pid);
