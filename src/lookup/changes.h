@@ -30,8 +30,8 @@ extern void oa_shared_publish(Oid relid);
 extern bool oa_shared_is_published(Oid relid);
 extern void oa_shared_count(uint32 bucket);
 extern void oa_shared_count_all(void);
-extern void oa_shared_queue_overflowed(void);
-extern void oa_shared_count_own(void);
+extern bool oa_shared_owes_message(void);
+extern void oa_shared_count_own(bool is_commit, bool lost_messages);
 
 /* shared_cache.c: keys that all sessions share */
 typedef struct OaSharedPlace

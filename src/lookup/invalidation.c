@@ -107,6 +107,18 @@ is_watched(Oid relid)
 }
 
 /*
+ * May the message say that the open transaction has itself changed a table as a
+ * whole, by TRUNCATE or ALTER TABLE?  Then no row trigger has fired.
+ */
+static bool
+may_be_own_table(Oid relid)
+{
+	return IsTransactionState() &&
+		TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
+		(is_watched(relid) || oa_shared_is_published(relid));
+}
+
+/*
  * The relcache callback.  It may run wherever a lock is taken, so it only does
  * arithmetic.  InvalidOid means that the queue of messages overflowed: anything
  * may have changed.  So may a table whose OID we do not know.  Real OIDs may be
@@ -120,9 +132,11 @@ relation_changed(Datum arg, Oid relid)
 	else if (relid & MADE_UP)
 		changed[bucket_of_oid(relid)] = ++local_clock;
 
-	if (!OidIsValid(relid))
-		oa_shared_queue_overflowed();
-	else if (oa_shared_is_published(relid))
+	if (OidIsValid(relid) && may_be_own_table(relid))
+		own_change = true;
+	if (!oa_shared_owes_message())
+		return;
+	if (!OidIsValid(relid) || oa_shared_is_published(relid))
 		oa_shared_count_all();
 	else if (relid & MADE_UP)
 		oa_shared_count(bucket_of_oid(relid));
@@ -206,13 +220,17 @@ oa_tables_are_watched(uint64 under)
 /*
  * If an error ends a transaction or a subtransaction, it may have come out of
  * the receipt of a message, from another module's callback that runs before
- * ours.  Then the message is gone, and we have not heard of it.
+ * ours.  Then the message is gone, and we have not heard of it.  True if that
+ * may be so.
  */
-static void
+static bool
 at_error(void)
 {
-	if (messages_received != SharedInvalidMessageCounter)
-		oa_forget_all();
+	if (messages_received == SharedInvalidMessageCounter)
+		return false;
+	oa_forget_all();
+	messages_received = SharedInvalidMessageCounter;
+	return true;
 }
 
 static void
@@ -220,23 +238,26 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId my_subid,
 					  SubTransactionId parent_subid, void *arg)
 {
 	if (event == SUBXACT_EVENT_ABORT_SUB)
-		at_error();
+		(void) at_error();
 }
 
 /*
  * The end of a transaction, after PostgreSQL has made its changes visible and
- * sent its messages, before it answers the client.
+ * sent its messages, before it answers the client.  Called for each resource
+ * owner of the transaction: for the one of announce_change() before the locks
+ * are released.  The question about errors comes before messages are accepted.
  */
 static void
 at_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
 		   void *arg)
 {
+	bool		lost_messages;
+
 	if (phase != RESOURCE_RELEASE_LOCKS || !is_top_level)
 		return;
 
-	oa_shared_count_own();
-	if (!is_commit)
-		at_error();
+	lost_messages = !is_commit && at_error();
+	oa_shared_count_own(is_commit, lost_messages);
 	own_change = false;
 	rows_changed = 0;
 	orgs_changed = 0;
@@ -250,6 +271,21 @@ oa_invalidation_init(void)
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 	RegisterSubXactCallback(at_subtransaction_end, NULL);
 	RegisterResourceReleaseCallback(at_release, NULL);
+}
+
+/*
+ * The current transaction changes something that is cached.  Locks are released
+ * with the transaction's own resource owner, after those below it.  So one below
+ * it has us count the change before anybody who waits for a row may see it.
+ */
+static void
+announce_change(void)
+{
+	if (!own_change)
+		ResourceOwnerCreate(TopTransactionResourceOwner,
+							"overten_auth changes");
+	own_change = true;
+	ForceSyncCommit();
 }
 
 /* Send a message about a made-up OID. */
@@ -335,10 +371,9 @@ overten_invalidate_caches(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("invalidate_caches must be called by an AFTER ROW trigger")));
 
-	own_change = true;
+	announce_change();
 	send_row(trigger->tg_relation, trigger->tg_trigtuple);
 	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
 		send_row(trigger->tg_relation, trigger->tg_newtuple);
-	ForceSyncCommit();
 	return PointerGetDatum(NULL);
 }

@@ -66,6 +66,7 @@ typedef struct OaRead
 {
 	Relation	first;			/* open until it has been looked at */
 	const struct OaTableInfo *table;	/* that it is */
+	Oid			orgs;			/* that table, as it was published */
 	uint64		as_of;			/* the backend's clock, before the snapshot */
 	uint64		shared_as_of;	/* the server's */
 	bool		shared;			/* may what is read be stored for all? */

@@ -168,7 +168,8 @@ copy_row(Slot *slot, const uint8 *digest, uint64 *recorded)
 	uint32		length;
 
 	pg_read_barrier();
-	length = slot->length;
+	/* Once: another process may be writing it. */
+	length = *(volatile uint32 *) &slot->length;
 	if ((sequence & 1) != 0 || length == 0 || length > sizeof(slot->row) ||
 		slot->database != MyDatabaseId ||
 		memcmp(slot->digest, digest, OA_DIGEST_LEN) != 0)

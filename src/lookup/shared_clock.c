@@ -10,26 +10,33 @@
  *		everything, the time of its last change.  To count a change is:
  *		t = ++T; changed = max(changed, t).  An entry stores one T.
  *
- * 2.	The relcache callback of every backend counts what it receives: a made-up
- *		OID (invalidation.c) its bucket; the OID of a table that was published
- *		here, everything.  OIDs are only added: what is published once always
- *		counts, until the list is full and every relation's OID does.
+ * 2.	The relcache callback of a backend that has committed something counts
+ *		what it receives: a made-up OID (invalidation.c) its bucket; the OID of a
+ *		table that was published here, everything.  OIDs are only added: what is
+ *		published once always counts, until the list is full and every
+ *		relation's OID does.
  *
  * 3.	The writer counts before its commit is answered: when its locks are
  *		released, which is after its messages were sent, it accepts them.  So
  *		nobody else needs to be awake, and the promise holds for sessions that
- *		begin later, which never receive the messages.
+ *		begin later, which never receive the messages.  If a row trigger has sent
+ *		them, that is before the row locks are released (invalidation.c), so that
+ *		it holds, too, for who waited for them and is told of the change.
  *
- * 4.	InvalidOid (the queue overflowed) counts everything only where it may
- *		stand for this backend's own message: from the moment that this may have
- *		been sent until the accept of rule 3 has ended.  That is from the commit
- *		of a transaction with an xid on, from the beginning of COMMIT PREPARED
- *		on, and always in a logical apply worker.  Other backends that wake up
- *		far behind have nothing to tell.
+ * 4.	A backend counts only while a message that it receives may be its own:
+ *		from the moment that this may have been sent until the accept of rule 3
+ *		has ended.  That is from the commit of a transaction with an xid on, from
+ *		the beginning of COMMIT PREPARED on, and always in a logical apply worker.
+ *		There InvalidOid (the queue overflowed) may stand for it, and counts
+ *		everything.  Others have nothing to tell: they may have slept for hours,
+ *		and what they receive then was counted long ago.
  *
  * 5.	If that accept raises an error, because another module's callback does,
  *		everything is counted, and the session ends.  To raise the error would
- *		be a PANIC, for the transaction has committed.
+ *		be a PANIC, for the transaction has committed.  A process that exits
+ *		does not accept, for there any error is FATAL.  If another accept has
+ *		raised one after COMMIT PREPARED or in a logical apply worker, the
+ *		message may be spent, and everything is counted.
  *
  * 6.	A fill locks the table, looks up the OIDs, publishes them, reads T, asks
  *		whether the server is in recovery, takes the snapshot, reads the rows,
@@ -61,7 +68,8 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "replication/logicalworker.h"
-#include "storage/proc.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "storage/spin.h"
 #include "tcop/utility.h"
@@ -99,8 +107,9 @@ static Oid	published_here[PUBLISHED_HERE_MAX];
 static int	published_here_count = 0;
 static uint32 published_read = 0;
 
-/* Has this backend begun a COMMIT PREPARED? */
+/* Has this backend begun a COMMIT PREPARED, and has that come to its end? */
 static bool finishes_prepared = false;
+static bool finished_prepared = false;
 
 static ProcessUtility_hook_type prev_process_utility_hook = NULL;
 
@@ -218,7 +227,7 @@ oa_shared_publish(Oid relid)
 {
 	uint32		count;
 
-	if (!takes_part() || oa_shared_is_published(relid))
+	if (!takes_part() || !OidIsValid(relid) || oa_shared_is_published(relid))
 		return;
 
 	SpinLockAcquire(&shared->mutex);
@@ -234,48 +243,50 @@ oa_shared_publish(Oid relid)
 	SpinLockRelease(&shared->mutex);
 }
 
+/* May this backend commit what others have prepared? */
+static bool
+commits_for_others(void)
+{
+	return finishes_prepared || IsLogicalWorker();
+}
+
 /*
  * May a message of this backend be on its way?  See rule 4.  The state of a
  * transaction that commits is not that of one in progress any more.
  */
-static bool
-owes_message(void)
+bool
+oa_shared_owes_message(void)
 {
-	return finishes_prepared || IsLogicalWorker() ||
-		(!IsTransactionState() &&
-		 TransactionIdIsValid(GetTopTransactionIdIfAny()));
+	return takes_part() && !IsParallelWorker() &&
+		(commits_for_others() ||
+		 (!IsTransactionState() &&
+		  TransactionIdIsValid(GetTopTransactionIdIfAny())));
 }
 
-/* The queue of messages has overflowed. */
-void
-oa_shared_queue_overflowed(void)
-{
-	if (takes_part() && !IsParallelWorker() && owes_message())
-		oa_shared_count_all();
-}
-
-/* End this session after an error in the accept of rule 3. */
+/*
+ * End this session after an error in the accept of rule 3.  While a transaction
+ * aborts, another error is being handled, which is not ours to flush.
+ */
 static void
-give_up(void)
+give_up(bool is_commit)
 {
-	FlushErrorState();
+	LWLockReleaseAll();
+	if (is_commit)
+		FlushErrorState();
 	oa_shared_count_all();
 	oa_forget_all();
 	ereport(LOG,
-			(errmsg("a callback for invalidation messages failed while a transaction was being committed"),
-			 errdetail("The transaction is committed. This session ends, because it cannot tell what it has missed.")));
+			(errmsg("a callback for invalidation messages failed at the end of a transaction"),
+			 errdetail("This session ends, because it cannot tell what it has missed. What was committed stays so.")));
 	kill(MyProcPid, SIGTERM);
 }
 
-/* Count the own changes before the commit is answered: rule 3. */
-void
-oa_shared_count_own(void)
+/* Accept what this backend has sent.  Raises no error. */
+static void
+accept_own(bool is_commit)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	uint32		holdoff = InterruptHoldoffCount;
-
-	if (!takes_part() || IsParallelWorker() || !owes_message())
-		return;
 
 	PG_TRY();
 	{
@@ -286,10 +297,32 @@ oa_shared_count_own(void)
 		/* An error sets this back; whoever commits counts on it. */
 		InterruptHoldoffCount = holdoff;
 		MemoryContextSwitchTo(caller);
-		give_up();
+		give_up(is_commit);
 	}
 	PG_END_TRY();
+}
+
+/*
+ * Count the own changes before the commit is answered: rule 3.  A transaction
+ * that aborts has sent nothing of its own.  "lost_messages": one that came may
+ * not have reached us.
+ */
+void
+oa_shared_count_own(bool is_commit, bool lost_messages)
+{
+	bool		for_others = commits_for_others();
+
+	if (!oa_shared_owes_message() || !(is_commit || for_others))
+		return;
+
+	if (lost_messages && (finished_prepared || IsLogicalWorker()))
+		oa_shared_count_all();
+	if (!proc_exit_inprogress)
+		accept_own(is_commit);
+	else if (for_others || (is_commit && oa_has_own_change()))
+		oa_shared_count_all();
 	finishes_prepared = false;
+	finished_prepared = false;
 }
 
 /* The hook for utility commands: rules 4 and 8. */
@@ -314,6 +347,7 @@ process_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 		standard_ProcessUtility(planned, query, read_only_tree, context,
 								parameters, environment, destination,
 								completion);
+	finished_prepared = finishes_prepared;
 	if (creates_database)
 		oa_shared_count_all();
 }

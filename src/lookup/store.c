@@ -53,13 +53,16 @@ oa_store_begin_read(OaRead *read, OaTable first)
 {
 	read->first = oa_table_open(first, &read->table);
 	oa_tables_look_up();
-	oa_shared_publish(oa_table_oid(OA_API_KEYS));
-	oa_shared_publish(oa_table_oid(OA_ORGS));
+	read->orgs = oa_table_oid(OA_ORGS);
+	if (first == OA_API_KEYS)
+	{
+		oa_shared_publish(RelationGetRelid(read->first));
+		oa_shared_publish(read->orgs);
+	}
 	read->as_of = oa_clock();
 	read->shared_as_of = oa_shared_clock();
 	pg_memory_barrier();
-	read->shared = oa_shared_is_usable() &&
-		oa_shared_is_published(read->table->relid);
+	read->shared = first == OA_API_KEYS && oa_shared_is_usable();
 	read->snapshot = RegisterSnapshot(GetLatestSnapshot());
 }
 
@@ -111,11 +114,14 @@ finish_scan(RowScan *scan)
 	table_close(scan->relation, AccessShareLock);
 }
 
-/* Was this row version written by the own, still open transaction? */
+/*
+ * Was this row version written by the own, still open transaction?  COPY FREEZE
+ * writes frozen ones, which yet say by whom.
+ */
 static bool
 is_own(HeapTuple tuple)
 {
-	return TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+	return TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetRawXmin(tuple->t_data));
 }
 
 /*
@@ -160,7 +166,8 @@ oa_store_find_org(OaRead *read, text *org_id, OaOrgRow *row)
 	RowScan		scan;
 	bool		found;
 
-	read->shared = read->shared && oa_shared_is_published(table->relid);
+	/* Another one was not published before the clock was read. */
+	read->shared = read->shared && RelationGetRelid(orgs) == read->orgs;
 	found = start_scan(&scan, read, orgs, table, PointerGetDatum(org_id));
 	if (found)
 	{

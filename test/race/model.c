@@ -45,6 +45,10 @@
  * commit is not acknowledged: what one still has cached is accepted until the
  * message arrives, while the table shows already that the other is revoked.)
  *
+ * But where all sessions share a cache, one may see a revocation in the table
+ * whose commit is not acknowledged, and then what another, which has read the
+ * table before, puts into the cache.
+ *
  * Rolled back changes are not entered at all, for nobody may see them.
  */
 #include <stdarg.h>
@@ -206,7 +210,7 @@ find_sight(const Answer *answer)
 	const Key  *key = answer->key;
 	Sight	   *sight = &answer->sights[key - keys];
 
-	if (sight->serial != key->serial)
+	if (sight->serial != key->serial || answer->may_unsee)
 	{
 		sight->serial = key->serial;
 		sight->born = false;

@@ -73,6 +73,7 @@ check_row(Verifier *verifier, const Key *key, const PGresult *result, int row,
 		.sent = {[TIME] = sent},
 		.answered = {[TIME] = answered},
 		.bound = {[TIME] = !on_standby || waits_for_standby(sent)},
+		.may_unsee = !on_standby && shares_cache,
 		.accepted = accepted,
 		.tier = accepted ? PQgetvalue(result, row, 1) : "",
 	};

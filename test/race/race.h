@@ -99,6 +99,7 @@ typedef struct Answer
 	Sight	   *sights;			/* of the session, from new_sights() */
 	const Key  *key;
 	bool		bound[CLOCKS];	/* does this clock bind it? */
+	bool		may_unsee;		/* do other sessions fill its cache? */
 	Stamp		sent[CLOCKS];
 	Stamp		answered[CLOCKS];
 	bool		accepted;
@@ -218,6 +219,7 @@ extern bool do_command(Verifier *verifier, const char *sql);
 extern void end_transaction(Verifier *verifier, bool success);
 extern void open_verifier(Verifier *verifier);
 extern void reopen_verifier(Verifier *verifier);
+extern void renew_verifier(Verifier *verifier);
 extern void check_caching(Verifier *verifier);
 
 /* modes.c: how they verify */
@@ -270,6 +272,8 @@ typedef struct WriterCounts
 } WriterCounts;
 
 extern WriterCounts writer_counts;
+
+extern bool shares_cache;
 
 extern void open_writers(const char *conninfo, uint64_t seed);
 extern void set_commits(const char *synchronous_commit);

@@ -98,6 +98,14 @@ open_verifier(Verifier *verifier)
 		PQfinish(verifier->conn);
 }
 
+/* Connect anew: a session knows only of messages since it has begun. */
+void
+renew_verifier(Verifier *verifier)
+{
+	PQfinish(verifier->conn);
+	open_verifier(verifier);
+}
+
 /* A standby may end a session whose transaction is in replay's way. */
 void
 reopen_verifier(Verifier *verifier)
@@ -125,8 +133,10 @@ check_caching(Verifier *verifier)
 			verifier->place->name);
 	PQclear(result);
 	result = run_query(verifier->conn, "SELECT FROM pg_backend_memory_contexts "
-					   "WHERE name = 'overten_auth cache' AND ident = 'keys'");
-	if (PQntuples(result) != 1)
+					   "WHERE name = 'overten_auth cache' AND ident = 'keys' "
+					   "UNION ALL SELECT FROM overten_stat "
+					   "WHERE shared_cache_stores > 0");
+	if (PQntuples(result) == 0)
 		die("%s, %s: nothing is cached", verifier->place->name,
 			verifier->mode->name);
 	PQclear(result);

@@ -17,6 +17,7 @@
 
 #define REST			2000000 /* nanoseconds */
 #define VERIFIERS_MAX	120
+#define ROUNDS			100		/* of a session, on average */
 
 /* Trials after which all must have happened at least once to each verifier. */
 #define ENOUGH_TRIALS	200
@@ -66,6 +67,8 @@ work(void *arg)
 		verifier->mode->round(verifier);
 		if (PQstatus(verifier->conn) != CONNECTION_OK)
 			reopen_verifier(verifier);
+		else if (below(&verifier->random, ROUNDS) == 0)
+			renew_verifier(verifier);
 	}
 	PQfinish(verifier->conn);
 	return NULL;

@@ -4,6 +4,8 @@
  *
  * A stale entry is made by a change that meets the refill of caches which
  * another one has emptied, and it is seen if nothing empties the caches again.
+ * What empties them for all keys of an org, and for no others, is a change of the
+ * org; so in half of the trials one of the two is that, of the other's org.
  * So a trial is a close pair of changes, and then a quiet: two sessions do,
  * as far as can be, what they have to do (steps.c), and then send what makes
  * it take effect within 200 microseconds of each other; then nothing is
@@ -26,6 +28,7 @@
 #define STORM_UPDATES	12
 
 WriterCounts writer_counts;
+bool		shares_cache;			/* all sessions of the primary share one */
 
 static Writer writers[2];
 static Random numbers;
@@ -294,7 +297,7 @@ void
 run_trial(void)
 {
 	int			slot = below(&numbers, LIVE_KEYS);
-	int			org_step = below(&numbers, 8);	/* whose, if less than 2 */
+	int			org_step = below(&numbers, 4);	/* whose, if less than 2 */
 	bool		follows = has_standby() && vary_standby();
 
 	/* A commit that waits for a standby that is no more would wait for ever. */
@@ -309,6 +312,8 @@ run_trial(void)
 	for (int w = 0; w < 2; w++)
 	{
 		aim(&writers[w], (slot + w) % LIVE_KEYS);
+		if (w == org_step)
+			writers[w].step.org = live_keys[(slot + 1 - w) % LIVE_KEYS]->org;
 		prepare_step(&writers[w], w == org_step);
 	}
 	rouse_verifiers();
@@ -358,6 +363,8 @@ create_loop(PGconn *conn)
 void
 open_writers(const char *conninfo, uint64_t seed)
 {
+	PGresult   *result;
+
 	numbers.state = seed * 1000 + 999;
 	for (int w = 0; w < 2; w++)
 	{
@@ -369,6 +376,10 @@ open_writers(const char *conninfo, uint64_t seed)
 		set_commits("local");
 
 	create_loop(writers[0].conn);
+	result = run_query(writers[0].conn, "SELECT FROM overten_stat "
+					   "WHERE shared_cache_entries > 0");
+	shares_cache = PQntuples(result) == 1;
+	PQclear(result);
 	for (int i = 0; i < 2; i++)
 		run_command(writers[0].conn, "INSERT INTO overten_auth.tiers (name) "
 					"VALUES ('%s') ON CONFLICT DO NOTHING", tiers[i]);

@@ -1,0 +1,537 @@
+# The cache of all sessions: what one session changes counts in it before the
+# commit is answered, whoever sleeps, connects, fails or ends meanwhile, and
+# nothing else empties it.  pg_regress has no preloaded library.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib $FindBin::RealBin;
+use OvertenTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $module = "$FindBin::RealBin/../modules/relcache_faults.so";
+die "make $module" unless -e $module;
+
+my $node = create_node(
+	'shared', <<"EOC", allows_streaming => 1);
+shared_preload_libraries = '$module, overten_auth'
+max_prepared_transactions = 10
+overten_auth.verify_on_standby = on
+fsync = off
+EOC
+my $data = $node->data_dir;
+ask($node, <<"EOQ");
+CREATE FUNCTION fail_in(text) RETURNS void LANGUAGE c STRICT AS '$module';
+CREATE FUNCTION pause_at_release() RETURNS void LANGUAGE c STRICT AS '$module';
+EOQ
+my $writer = $node->background_psql('postgres');
+my $reader = $node->background_psql('postgres');
+my @sleepers = map { $node->background_psql('postgres') } 1 .. 3;
+$_->set_query_timer_restart foreach $writer, $reader, @sleepers;
+my $org = create_org($writer, 'Shared');
+
+# A column of the statistics.
+sub stat_of
+{
+	return ask($reader, "SELECT $_[0] FROM overten_stat");
+}
+
+# How many of these verifications came from a cache.
+sub hits
+{
+	my ($where, $secrets) = @_;
+	my $before = stat_of('cache_hits');
+
+	ask($where,
+		"SELECT count(v.key_id) FROM ($secrets) s (secret), overten_verify_key(secret) v");
+	return stat_of('cache_hits') - $before;
+}
+
+sub is_hit
+{
+	my ($where, $secret) = @_;
+
+	return hits($where, "VALUES ('$secret')") == 1;
+}
+
+# A new key that is in the shared cache, and known to those who sleep.
+sub cached_key
+{
+	my ($owner) = @_;
+	my ($secret, $id) = mint($writer, $owner);
+
+	is_accepted($_, $secret) or die 'not accepted' foreach $reader, @sleepers;
+	return ($secret, $id);
+}
+
+# A session that begins now does not accept the key any more, nor do the others.
+sub is_refused_everywhere
+{
+	my ($secret, $name) = @_;
+
+	ok(!is_accepted($node, $secret), "$name: a session that begins then refuses");
+	ok(!is_accepted($reader, $secret), "$name: so does one that was there");
+}
+
+# -- The writer counts before it answers --
+
+ok(is_hit($node, (cached_key($org))[0]),
+	'a session that has just begun is answered from the cache');
+
+my %revocations = (
+	'function' => "SELECT overten_revoke_key('ORG', 'KEY')",
+	'update' =>
+	  "UPDATE overten_auth.api_keys SET revoked_at = now() WHERE key_id = 'KEY'",
+	'delete' => "DELETE FROM overten_auth.api_keys WHERE key_id = 'KEY'",
+	'suspension' => "SELECT overten_set_api_access('ORG', false)",
+	'new digest' =>
+	  "UPDATE overten_auth.api_keys SET digest = sha256('KEY') WHERE key_id = 'KEY'",);
+my %ends = (
+	'autocommit' => 'CHANGE',
+	'commit' => 'BEGIN; CHANGE; COMMIT',
+	'savepoint' => 'BEGIN; SAVEPOINT s; CHANGE; RELEASE s; COMMIT',
+	'second time' =>
+	  'BEGIN; SAVEPOINT s; CHANGE; ROLLBACK TO s; CHANGE; COMMIT',);
+
+for my $change (sort keys %revocations)
+{
+	for my $end (sort keys %ends)
+	{
+		my $owner = $change eq 'suspension' ? create_org($writer, 'Own') : $org;
+		my ($secret, $id) = cached_key($owner);
+		my $sql = $ends{$end} =~ s/CHANGE/$revocations{$change}/gr;
+
+		ask($writer, $sql =~ s/KEY/$id/gr =~ s/ORG/$owner/gr);
+		is_refused_everywhere($secret, "$change, $end");
+	}
+}
+
+# COMMIT PREPARED, by a session that has not prepared it.
+{
+	my ($secret, $id) = cached_key($org);
+
+	ask($writer,
+		"BEGIN; SELECT overten_revoke_key('$org', '$id'); PREPARE TRANSACTION 'p'");
+	ok(is_accepted($node, $secret), 'prepared only: still accepted');
+	ask($node, "COMMIT PREPARED 'p'");
+	is_refused_everywhere($secret, 'COMMIT PREPARED');
+}
+
+# Rolled back: nobody loses the key.
+{
+	my ($secret, $id) = cached_key($org);
+
+	ask($writer, 'BEGIN');
+	ask($writer, "SELECT overten_revoke_key('$org', '$id')");
+	ok(!is_accepted($writer, $secret), 'the own revocation counts at once');
+	ok(is_accepted($node, $secret), 'to others it does not');
+	ok(!is_accepted($writer, $secret),
+		'what others store meanwhile is not for the own transaction');
+	ask($writer, 'SAVEPOINT s; SAVEPOINT t; ROLLBACK TO s');
+	ok(!is_accepted($writer, $secret), 'nor after a savepoint');
+	ask($writer, 'ROLLBACK');
+	ok(is_accepted($writer, $secret), 'after ROLLBACK it is good again');
+}
+
+# -- Thirty-two rows --
+
+# The limits are crossed in a savepoint that is rolled back, and what is sent
+# then, if it were only once, is lost with it.
+{
+	my $many = create_org($writer, 'Many');
+	my ($secret, $id) = cached_key($many);
+	my ($other) = cached_key($org);
+
+	ask($writer, "SELECT count(overten_mint_key('$many')) FROM generate_series(1, 80)");
+	ask($writer, <<"EOQ");
+BEGIN; SAVEPOINT s;
+UPDATE overten_auth.api_keys SET name = 'x' WHERE org_id = '$many';
+ROLLBACK TO s;
+SELECT overten_revoke_key('$many', '$id');
+COMMIT
+EOQ
+	is_refused_everywhere($secret, 'after 80 rows that were rolled back');
+	ok(is_hit($node, $other), 'a key of another org is still in the cache');
+
+	my $last = create_org($writer, 'Last');
+	($secret) = cached_key($last);
+	ask($writer,
+		"SELECT count(overten_create_org('Org ' || n)) FROM generate_series(1, 80) n");
+	ask($writer, <<"EOQ");
+BEGIN; SAVEPOINT s;
+UPDATE overten_auth.orgs SET name = name || '!' WHERE name LIKE 'Org %';
+ROLLBACK TO s;
+SELECT overten_set_api_access('$last', false);
+COMMIT
+EOQ
+	is_refused_everywhere($secret, 'after 80 orgs that were rolled back');
+}
+
+# Thousands of revocations in one transaction, and a session that does not
+# listen: the queue overflows, and the writer's own message with it.
+{
+	my ($secret, $id) = cached_key($org);
+
+	ask($writer, "BEGIN; SELECT overten_revoke_key('$org', '$id')");
+	ask($reader, <<'EOQ');
+DO $$ BEGIN FOR i IN 1 .. 1000 LOOP
+	CREATE TEMP TABLE t (a int); DROP TABLE t; COMMIT;
+END LOOP; END $$
+EOQ
+	ask($writer, 'COMMIT');
+	is_refused_everywhere($secret, 'after an overflow of the queue');
+}
+
+# -- Other databases --
+
+{
+	ask($node, 'CREATE DATABASE original');
+	my $original = [ $node, 'original' ];
+	my $copy = [ $node, 'copy' ];
+	ask($original, 'CREATE EXTENSION overten_auth CASCADE');
+	my $owner = create_org($original, 'Original');
+	my ($secret, $id) = mint($original, $owner);
+	my ($kept, $kept_id) = mint($original, $owner);
+	is_accepted($original, $_) foreach $secret, $kept;
+
+	ask($node, 'CREATE DATABASE copy TEMPLATE original');
+	my $oid = ask($node, "SELECT oid FROM pg_database WHERE datname = 'copy'");
+	ok(!is_hit($copy, $secret), 'a copy of a database has not its entries');
+	ok(is_hit($copy, $secret), 'but its own');
+	is_accepted($_, $kept) foreach $original, $copy;
+
+	ask($original, "SELECT overten_revoke_key('$owner', '$id')");
+	ok(!is_accepted($original, $secret), 'revoked in the one');
+	ok(is_hit($copy, $secret), 'it is good in the other, from the cache');
+	ask($copy, "SELECT overten_revoke_key('$owner', '$kept_id')");
+	ok(!is_accepted($copy, $kept), 'and the other way round');
+	ok(is_hit($original, $kept), 'too');
+
+	# A database that has the OID of one that was dropped.
+	ask($node, 'DROP DATABASE copy');
+	ask($node, "CREATE DATABASE copy TEMPLATE original OID $oid");
+	ok(!is_accepted($copy, $secret),
+		'a database does not inherit the entries of one with its OID');
+
+	# -- Other tables --
+
+	ask($original, 'DROP EXTENSION overten_auth; CREATE EXTENSION overten_auth');
+	ok(!is_accepted($original, $kept), 'DROP EXTENSION empties the cache');
+	$owner = create_org($original, 'Again');
+	($secret) = mint($original, $owner);
+	is_accepted($original, $secret);
+	ok(is_hit($original, $secret), 'the new extension has a cache');
+	ask($original, 'TRUNCATE overten_auth.api_keys CASCADE');
+	ok(!is_accepted($original, $secret), 'TRUNCATE of the new table empties it');
+	($secret) = mint($original, $owner);
+	is_accepted($original, $secret);
+	ask($original,
+		"ALTER TABLE overten_auth.orgs ALTER suspended_at TYPE timestamptz USING now()");
+	ok(!is_accepted($original, $secret), 'so does a rewrite of its orgs');
+}
+
+# What the own transaction does to a table as a whole.
+{
+	my ($secret) = cached_key($org);
+
+	ask($writer, 'BEGIN; TRUNCATE overten_auth.api_keys CASCADE');
+	ok(!is_accepted($writer, $secret), 'the own TRUNCATE counts at once');
+	ask($writer, 'ROLLBACK');
+	ok(is_accepted($writer, $secret), 'until ROLLBACK');
+	is_accepted($reader, $secret);
+	ask($writer,
+		"BEGIN; ALTER TABLE overten_auth.orgs ALTER suspended_at TYPE timestamptz USING now()");
+	ok(!is_accepted($writer, $secret), 'so does the own ALTER TABLE');
+	ask($writer, 'ROLLBACK');
+	ok(is_accepted($node, $secret), 'until ROLLBACK');
+}
+
+# Rows that were frozen as they were written are their transaction's, too.
+{
+	my ($secret) = mint($writer, $org);
+	my $file = "$data/frozen";
+
+	ask($writer, "COPY overten_auth.api_keys TO '$file'");
+	ask($writer, "DELETE FROM overten_auth.api_keys");
+	ask($writer, <<"EOQ");
+BEGIN; TRUNCATE overten_auth.api_keys CASCADE;
+COPY overten_auth.api_keys FROM '$file' (FREEZE)
+EOQ
+	ok(is_accepted($writer, $secret), 'who has written a frozen row sees it');
+	my $stores = stat_of('shared_cache_stores');
+	is_accepted($writer, $secret);
+	is(stat_of('shared_cache_stores'), $stores, 'but stores it for nobody');
+	ask($writer, 'COMMIT');
+	ok(is_accepted($node, $secret), 'until the commit');
+}
+
+# -- Nothing else empties it --
+
+# The digests are fixed, so that it is, too, which of them share a bucket.
+ask($writer, <<'EOQ');
+INSERT INTO overten_auth.orgs (org_id, name, tier, webhook_secret_sealed)
+	VALUES ('org_still', 'Still', 'free', '\x00');
+SELECT overten_rotate_webhook_secret('org_still');
+INSERT INTO overten_auth.api_keys (key_id, org_id, name, prefix, digest)
+	SELECT k || n, 'org_still', k, 'sk_live_0000', sha256(convert_to('sk_live_' || lpad(k || n, 28, '0'), 'UTF8'))
+	FROM unnest('{quiet,noise}'::text[]) k, generate_series(1, 100) n
+EOQ
+my $quiet =
+  "SELECT 'sk_live_' || lpad('quiet' || n, 28, '0') FROM generate_series(1, 100) n";
+my $quiet_digests =
+  "SELECT sha256(convert_to(s, 'UTF8')) FROM ($quiet) s (s)";
+
+sub quiet_hits
+{
+	my $before = stat_of('cache_hits');
+	my $count = ask($_[0],
+		"SELECT count(v.key_id) FROM ($quiet_digests) s (digest), overten_verify_key_digest(digest) v"
+	);
+
+	is($count, 100, 'all are accepted');
+	return stat_of('cache_hits') - $before;
+}
+
+quiet_hits($reader);
+is(quiet_hits($node), 100, 'all of 100 keys are in the cache');
+ask($writer, <<'EOQ');
+DO $$ BEGIN FOR i IN 1 .. 1000 LOOP
+	CREATE TEMP TABLE t (a int); DROP TABLE t; COMMIT;
+END LOOP; END $$;
+CREATE TABLE elsewhere (a int PRIMARY KEY);
+INSERT INTO elsewhere SELECT generate_series(1, 10000);
+ALTER TABLE elsewhere ADD b int DEFAULT 1;
+CREATE INDEX ON elsewhere (b);
+VACUUM ANALYZE elsewhere;
+DROP TABLE elsewhere
+EOQ
+# Those who sleep have not heard of the TRUNCATE above, and are told now.
+ask($_, 'SELECT') foreach @sleepers;
+is(quiet_hits($node), 100, 'after temporary tables and DDL, too');
+ask($node, <<'EOQ');
+SET max_parallel_workers_per_gather = 2; SET parallel_setup_cost = 0;
+SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;
+SELECT count(*) FROM pg_class
+EOQ
+is(quiet_hits($node), 100, 'after a parallel query, too');
+
+ask($writer,
+	"UPDATE overten_auth.api_keys SET name = 'x' WHERE key_id = 'noise$_'")
+  foreach 1 .. 100;
+is(quiet_hits($node), 100, 'after 100 changes of other keys, too');
+ask($writer, "UPDATE overten_auth.api_keys SET name = 'x' WHERE key_id = 'quiet7'");
+is(quiet_hits($node), 99, 'after a change of one, all others');
+is(quiet_hits($node), 100, 'which comes back');
+ask($writer, "UPDATE overten_auth.orgs SET name = 'Stiller' WHERE org_id = 'org_still'");
+is(quiet_hits($node), 0, 'after a change of the org, none');
+is(quiet_hits($node), 100, 'and they come back');
+
+# -- Rows that are too long --
+
+{
+	my ($tier, $name) = ('t' x 60, 'L' x 100);
+	ask($writer, "INSERT INTO overten_auth.tiers (name) VALUES ('$tier')");
+	my $long =
+	  ask($writer, "SELECT org_id FROM overten_create_org('$name', '$tier')");
+	my $before = stat_of('shared_cache_too_long');
+	my ($secret, $id) = cached_key($long);
+
+	is(stat_of('shared_cache_too_long'), $before + 1 + @sleepers,
+		'a row that is too long is cached nowhere but in each session');
+	ok(is_hit($_, $secret), 'from where it is answered') foreach $reader, @sleepers;
+	ask($writer, "SELECT overten_revoke_key('$long', '$id')");
+	is_refused_everywhere($secret, 'a long row');
+}
+
+# -- Faults --
+
+# Is the session over?
+sub has_ended
+{
+	my ($pid) = @_;
+
+	wait_until("$pid ends",
+		sub { ask($reader, "SELECT count(*) FROM pg_stat_activity WHERE pid = $pid") eq '0' }
+	);
+	return 1;
+}
+
+my $started = ask($reader, 'SELECT pg_postmaster_start_time()');
+
+# A session that has this to do, and may come to an end by it.
+sub run_to_the_end
+{
+	my ($sql) = @_;
+
+	$node->psql('postgres', $sql, on_error_stop => 0);
+	return;
+}
+
+{
+	my ($secret, $id) = cached_key($org);
+	my $offset = -s $node->logfile;
+
+	run_to_the_end(
+		"SELECT fail_in('end'); SELECT overten_revoke_key('$org', '$id'); SELECT 1");
+	is_refused_everywhere($secret, 'a callback that fails in the commit');
+	like(
+		slurp_file($node->logfile, $offset),
+		qr/LOG:  a callback for invalidation messages failed at the end of a transaction.*terminating connection/s,
+		'the session says so, and ends');
+
+	($secret, $id) = cached_key($org);
+	ask($writer,
+		"BEGIN; SELECT overten_revoke_key('$org', '$id'); PREPARE TRANSACTION 'p'");
+	run_to_the_end("SELECT fail_in('end'); COMMIT PREPARED 'p'");
+	is_refused_everywhere($secret, 'one that fails after COMMIT PREPARED');
+
+	($secret, $id) = cached_key($org);
+	ask($writer,
+		"BEGIN; SELECT overten_revoke_key('$org', '$id'); PREPARE TRANSACTION 'p'");
+	run_to_the_end("SELECT fail_in('pre-commit'); COMMIT PREPARED 'p'");
+	is(ask($reader, 'SELECT count(*) FROM pg_prepared_xacts'), 0,
+		'one that fails between COMMIT PREPARED and its commit: it has committed');
+	is_refused_everywhere($secret, 'and');
+}
+
+# A message that another callback has kept from us, in a transaction that
+# writes: the org that this session knows is suspended.
+{
+	my $owner = create_org($writer, 'Lost');
+	my ($first) = mint($writer, $owner);
+	my ($second) = mint($writer, $owner);
+	my $deaf = $node->background_psql('postgres', on_error_stop => 0);
+
+	is_accepted($deaf, $first);
+	ask($deaf, "BEGIN; SELECT pg_current_xact_id(), fail_in('transaction')");
+	ask($writer, "SELECT overten_set_api_access('$owner', false)");
+	$deaf->query('LOCK TABLE overten_auth.tiers IN ACCESS SHARE MODE');
+	like($deaf->{stderr}, qr/relcache_faults/, 'a message that is lost');
+	$deaf->{stderr} = '';
+	ask($deaf, 'ROLLBACK');
+	ok(!is_accepted($deaf, $second), 'is made up for');
+	ok(!is_accepted($node, $second), 'and so it is for others');
+	$deaf->quit;
+}
+
+# A session that is ended in a transaction gives its locks back, whatever fails.
+{
+	my $victim = $node->background_psql('postgres', on_error_stop => 0);
+	my $pid = ask($victim, 'SELECT pg_backend_pid()');
+
+	ask($victim,
+		"BEGIN; LOCK TABLE overten_auth.tiers; SELECT pg_current_xact_id()");
+	ask($victim, "SELECT fail_in('end')");
+	$victim->query_until(qr/^sent/m, "\\echo sent\nSELECT pg_sleep(1000);\n");
+	wait_until('it is in a query',
+		sub { ask($reader, "SELECT wait_event FROM pg_stat_activity WHERE pid = $pid") eq 'PgSleep' }
+	);
+	ask($writer, 'UPDATE overten_auth.orgs SET name = name');
+	ask($reader, "SELECT pg_terminate_backend($pid)");
+	has_ended($pid);
+	is( sqlstate_of($node,
+			"SET lock_timeout = '1s'; BEGIN; LOCK TABLE overten_auth.tiers; ROLLBACK"),
+		'',
+		'a session that is ended in a transaction gives its locks back');
+	eval { $victim->quit };
+}
+
+# Who waits for the row learns of the revocation before the one who has revoked.
+{
+	my ($secret, $id) = cached_key($org);
+	my $slow = $node->background_psql('postgres');
+	my $revoke = "SELECT overten_revoke_key('$org', '$id')";
+
+	ask($slow, 'SELECT pause_at_release()');
+	ask($slow, "BEGIN; $revoke");
+	append_to_file("$data/hold", '');
+	$slow->query_until(qr/^sent/m, "\\echo sent\nCOMMIT;\n");
+	wait_until('the commit is held', sub { -e "$data/held" });
+	ask($reader, $revoke);
+	is_refused_everywhere($secret, 'a revocation that somebody else is told of');
+	unlink "$data/hold";
+	$slow->quit;
+}
+is(ask($reader, 'SELECT pg_postmaster_start_time()'),
+	$started, 'the server has stayed up');
+
+# -- Core dumps --
+
+SKIP:
+{
+	my $pid = ask($reader, 'SELECT pg_backend_pid()');
+	my $slots = stat_of('shared_cache_entries');
+	my ($size, $excluded) = (0, 0);
+
+	skip 'no /proc/PID/smaps', 1 unless -r "/proc/$pid/smaps";
+	for (split /\n/, slurp_file("/proc/$pid/smaps"))
+	{
+		$size = $1 if /^Size:\s+(\d+) kB/;
+		$excluded += $size if /^VmFlags:.* dd\b/;
+	}
+	cmp_ok($excluded * 1024, '>=', $slots * 320, 'no core dump has the slots');
+}
+
+# -- Promotion --
+
+# A standby has the master key file with its first org; the harness does not
+# copy its mode.
+{
+	my ($secret, $id) = cached_key($org);
+
+	$node->backup('base');
+	my $standby = PostgreSQL::Test::Cluster->new('promoted');
+	$standby->init_from_backup($node, 'base', has_streaming => 1);
+	chmod 0600, $standby->data_dir . '/overten_auth.key' or die "chmod: $!";
+	$standby->start;
+	ask($writer,
+		"BEGIN; SELECT overten_revoke_key('$org', '$id'); PREPARE TRANSACTION 'p'");
+	$node->wait_for_catchup($standby);
+	my $old = $standby->background_psql('postgres');
+	ok(is_accepted($old, $secret), 'a standby accepts');
+	is(ask($standby, 'SELECT shared_cache_stores FROM overten_stat'),
+		0, 'without the shared cache');
+	$standby->promote;
+	ok(is_accepted($standby, $secret), 'after promotion, too');
+	is(ask($standby, 'SELECT shared_cache_stores FROM overten_stat'),
+		1, 'and stores');
+	ask($standby, "COMMIT PREPARED 'p'");
+	ok(!is_accepted($standby, $secret),
+		'a revocation that was prepared before the promotion counts');
+	ok(!is_accepted($old, $secret), 'in all sessions');
+	$old->quit;
+	$standby->stop;
+	ask($writer, "ROLLBACK PREPARED 'p'");
+}
+
+# -- Other sizes --
+
+$_->quit foreach $writer, $reader, @sleepers;
+for my $entries (1, 0)
+{
+	$node->append_conf('postgresql.conf',
+		"overten_auth.shared_cache_entries = $entries");
+	$node->restart;
+	$writer = $node->background_psql('postgres');
+	$reader = $node->background_psql('postgres');
+	is( stat_of('shared_cache_entries'),
+		$entries > 0 ? 8 : '',
+		"$entries entries: this many there are");
+	my @keys = map { [ mint($writer, $org) ] } 1 .. 20;
+	for (1 .. 2)
+	{
+		is(join(' ', map { verify($reader, $_->[0]) } @keys),
+			join(' ', map { $_->[1] } @keys), "$entries entries: each key is itself");
+	}
+	my ($secret, $id) = @{ $keys[-1] };
+	ok(is_hit($reader, $secret), "$entries entries: there is a cache");
+	ask($writer, "SELECT overten_revoke_key('$org', '$id')");
+	is_refused_everywhere($secret, "$entries entries");
+	$_->quit foreach $writer, $reader;
+}
+
+$node->stop;
+done_testing();
