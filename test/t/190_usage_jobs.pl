@@ -175,7 +175,19 @@ is(ask($reborn, 'SELECT count(*) FROM overten_auth.key_last_used'), 1, 'where th
 
 # Who the worker is
 
-ask($owner, 'CREATE ROLE app; CREATE ROLE weak');
+ask($owner, <<'EOQ');
+CREATE ROLE app; CREATE ROLE weak; GRANT weak TO app;
+CREATE TABLE writers (what name, who text);
+GRANT INSERT ON writers TO PUBLIC;
+CREATE FUNCTION note_writer() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO public.writers VALUES (tg_table_name, concat_ws(' ', session_user, current_user, current_setting('role')));
+	RETURN NULL;
+END
+$$;
+CREATE TRIGGER note_writer AFTER INSERT ON overten_auth.key_usage FOR EACH STATEMENT EXECUTE FUNCTION note_writer();
+CREATE TRIGGER note_writer AFTER INSERT ON overten_auth.signing_keys FOR EACH STATEMENT EXECUTE FUNCTION note_writer();
+EOQ
 ask($owner, "ALTER DATABASE postgres SET $_")
   foreach ("session_authorization = 'app'", "role = 'weak'", 'row_security = off', 'statement_timeout = 1',
 	'standard_conforming_strings = off', 'max_parallel_workers_per_gather = 4');
@@ -187,6 +199,11 @@ ask($owner, 'DELETE FROM overten_auth.signing_keys');
 ask($owner, 'SELECT overten_refresh_signing_keys()');
 is( ask($owner, "SELECT string_agg(DISTINCT actor, ', ') FROM overten_auth.audit_log WHERE action = 'load_signing_keys'"),
 	'overten_auth key worker', 'and the audit log names the worker, not a role');
+my $superuser = ask($owner, 'SELECT rolname FROM pg_roles WHERE oid = 10');
+is(ask($owner, 'SELECT DISTINCT what, who FROM writers ORDER BY 1'),
+	"key_usage|$superuser $superuser none\nsigning_keys|$superuser $superuser none",
+	'the session of each worker is the bootstrap superuser\'s, with no role set');
+ask($owner, "DROP TRIGGER note_writer ON overten_auth.$_") foreach 'key_usage', 'signing_keys';
 ask($owner, 'ALTER DATABASE postgres RESET ALL');
 ask($owner, 'ALTER ROLE ALL RESET ALL');
 

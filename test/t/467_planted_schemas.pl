@@ -49,7 +49,7 @@ BEGIN
 				AND p.pronamespace = 'pg_catalog'::regnamespace AND p.prokind = 'f' AND p.provariadic = 0)
 		AND NOT EXISTS (SELECT FROM pg_type t WHERE t.oid = ANY (p.proargtypes) AND t.typtype = 'p')
 	LOOP
-		body := format('BEGIN INSERT INTO mallory.loot VALUES (%L, %L, concat_ws('' '' %s)); RETURN NULL; END',
+		body := format('BEGIN INSERT INTO mallory.loot VALUES (%L, %L, concat_ws('' '', ''given''%s)); RETURN NULL; END',
 			owner, f.name, (SELECT string_agg(', $' || i::text, '') FROM generate_series(1, f.nargs) i));
 		EXECUTE format('CREATE FUNCTION %I.%I(%s) RETURNS text SECURITY DEFINER LANGUAGE plpgsql AS %L',
 			owner, f.name, f.arguments, body);
@@ -110,6 +110,9 @@ my %login = map { $_ => 1 } split /\n/, ask($node, 'SELECT rolname FROM pg_roles
 is(join(' ', @roles), 'application monitoring operator overten_authenticator overten_gateway overten_web responder service webhook_sender',
 	'their roles');
 plant($_) foreach @roles;
+my $pinned = q{SELECT r.rolname FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole
+	WHERE s.setdatabase = 0 AND 'search_path=pg_catalog, public, pg_temp' = ANY (s.setconfig) ORDER BY 1};
+is_deeply([ split /\n/, ask($node, $pinned) ], \@roles, 'each has a search_path of its own, also one that does not log in');
 
 # Each role calls all that it may, by names alone, with literals and with parameters of
 # the declared types.
@@ -137,6 +140,12 @@ foreach my $role (grep { $login{$_} } @roles)
 	$node->psql('postgres', join("\n", @calls), extra_params => [ '-U', $role ], on_error_stop => 0);
 	is(loot(), '', "$role: nothing that was planted is called");
 }
+
+# As PostgREST does it, whose sessions are one role's and run requests as another.
+my @web_calls = calls_of('overten_web');
+cmp_ok(scalar @web_calls, '>', 2, 'overten_web: calls');
+$node->psql('postgres', join("\n", 'SET ROLE overten_web;', @web_calls), extra_params => [ '-U', 'overten_authenticator' ], on_error_stop => 0);
+is(loot(), '', 'overten_authenticator as overten_web: nothing that was planted is called');
 
 # Without a path of their own it would be: the roles' settings are what keeps it out.
 ask($node, 'ALTER ROLE application RESET search_path');

@@ -35,15 +35,15 @@ sub start_make
 # The processes that were told of that folder.
 sub processes
 {
-	my @lines;
+	my @found;
 
 	foreach my $file (glob '/proc/[0-9]*/environ')
 	{
 		local $/;
 		open(my $handle, '<', $file) or next;    # it has ended meanwhile
-		push @lines, <$handle> // '';
+		push @found, $file =~ /(\d+)/ if index(<$handle> // '', $folder) >= 0;
 	}
-	return grep { index($_, $folder) >= 0 } @lines;
+	return @found;
 }
 
 sub is_gone
@@ -54,8 +54,9 @@ sub is_gone
 	# A postmaster still exists for a moment after it has said that it is down.
 	my $tries = 100;
 	usleep(50_000) while processes() && --$tries;
-	is(scalar processes(), 0, "SIGTERM to make $when: no process is left");
+	is(scalar(my @left = processes()), 0, "SIGTERM to make $when: no process is left");
 	is_deeply([ glob "$folder/*" ], [], "SIGTERM to make $when: no file is left");
+	kill KILL => @left;
 }
 
 my $make = start_make('serve');

@@ -94,15 +94,24 @@ sub start_process
 	return $process;
 }
 
-# Ask a program to end, and wait for it; returns its exit status.
+# Ask a program to end, and wait for it; returns its exit status.  One that does not
+# end within the harness's time limit is a failed check, and is killed.
 sub stop_process
 {
 	my ($process, $signal) = @_;
+	my $run = $process->{run};
+	my $limit = time + $PostgreSQL::Test::Utils::timeout_default;
 
 	@processes = grep { $_ != $process } @processes;
-	$process->{run}->signal($signal // 'TERM');
-	$process->{run}->finish;
-	return ($process->{run}->full_results)[0];
+	$run->signal($signal // 'TERM');
+	usleep(10_000) while $run->pumpable && time < $limit;
+	if ($run->pumpable)
+	{
+		fail("$process->{name} ends when it is told to");
+		$run->signal('KILL');
+	}
+	$run->finish;
+	return ($run->full_results)[0];
 }
 
 END

@@ -48,13 +48,13 @@ sub ask
 sub wait_until
 {
 	my ($what, $condition) = @_;
-	my $tries = 100 * $PostgreSQL::Test::Utils::timeout_default;
+	my $limit = time + $PostgreSQL::Test::Utils::timeout_default;
 
-	while ($tries-- > 0)
+	do
 	{
 		return if $condition->();
 		usleep(10_000);
-	}
+	} while (time < $limit);
 	BAIL_OUT("waited in vain until $what");
 }
 
