@@ -11,6 +11,7 @@ use FindBin;
 use lib $FindBin::RealBin;
 use IPC::Run;
 use OvertenTest;
+use POSIX qw(sysconf _SC_CLK_TCK);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -236,7 +237,8 @@ is(ask($node, 'SELECT overten_refresh_signing_keys()'), 1, 'then it succeeds');
 
 
 # Whatever the size of its input, a call ends in time: by itself or with
-# statement_timeout, whose 300 ms the machine may stretch.
+# statement_timeout.  The measure is the time of the processor that it takes, as a busy
+# machine stretches any other; one that waited for ever would run into psql's limit.
 
 my $sized = $node->background_psql('postgres', on_error_stop => 0);
 $sized->set_query_timer_restart;
@@ -244,7 +246,7 @@ ask($sized, <<"EOQ");
 CREATE TEMP TABLE given AS SELECT
 	json_build_object('authorization', 'Bearer $token', 'content-type', 'application/json', 'x-overten-org-id', '$org', 'x-overten-key-id', '$key') AS headers,
 	'/api/v1/organizations/$org/api-keys' AS keys,
-	repeat('&', 800000) AS query, repeat(' ', 100000000) AS spaces, repeat('x', 100000000) AS letters,
+	repeat('&', 2000000) AS query, repeat(' ', 100000000) AS spaces, repeat('x', 100000000) AS letters,
 	('"' || repeat('x', 100000000) || '"')::json AS long_string,
 	(SELECT '{"keys":[' || string_agg('{}', ',') || ']}' FROM generate_series(1, 87000))::json AS empty_keys,
 	(SELECT '{"keys":[' || string_agg(json_build_object('kty', 'RSA', 'kid', i, 'e', 'AQAB', 'n', repeat('_', 2700))::text, ',') || ']}' FROM generate_series(1, 90) i)::json AS large_keys;
@@ -253,9 +255,20 @@ SELECT '$key', hour, ('10.0.0.' || i)::inet, 1, 0, hour, hour
 FROM generate_series(date_trunc('hour', now()) - interval '700 hours', now() - interval '1 hour', interval '1 hour') hour, generate_series(1, 60) i;
 SELECT overten_add_member('$org', 'ada'), overten_set_api_access('$org', true);
 EOQ
+my $sized_pid = ask($sized, 'SELECT pg_backend_pid()');
+
+# The seconds that a process has had a processor for.
+sub processor_time
+{
+	my ($process) = @_;
+	my @stat = split ' ', slurp_file("/proc/$process/stat") =~ s/.*\) //sr;
+
+	return ($stat[11] + $stat[12]) / sysconf(_SC_CLK_TCK);
+}
+
 my $request = sub { return "SELECT status FROM given, overten_handle_request($_[0])" };
 my %largest = (
-	'800 kB of query' => $request->("'GET', keys || '/$key/usage?' || query, headers, NULL"),
+	'2 MB of query' => $request->("'GET', keys || '/$key/usage?' || query, headers, NULL"),
 	'8 kB of query' => $request->("'GET', keys || '/$key/usage?' || left(query, 8000), headers, NULL"),
 	'100 MB of path' => $request->("'GET', '/api/v1/' || letters, headers, NULL"),
 	'100 MB of method' => $request->("letters, '/api/v1/verify', headers, NULL"),
@@ -267,7 +280,7 @@ my %largest = (
 	'250 kB of addresses' => 'SET overten_auth.trust_forwarded_for = 100; ' . $request->("'GET', '/api/v1/verify', json_build_object('authorization', 'Bearer x', 'x-forwarded-for', repeat(',', 250000)), NULL"),
 	'a long history over HTTP' => $request->("'GET', keys || '/$key/usage?since=' || to_char(timezone('UTC', now() - interval '30 days'), 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), headers, NULL"),
 	'a long history' => "SELECT count(*) FROM overten_key_usage('$org', '$key', now() - interval '30 days')",
-	'800 kB of query for PostgREST' => q{SELECT set_config('request.headers', (headers::jsonb || jsonb_build_object('x-overten-query', query))::text, false) IS NULL FROM given; SELECT overten_api.key_usage() ->> 'error'},
+	'2 MB of query for PostgREST' => q{SELECT set_config('request.headers', (headers::jsonb || jsonb_build_object('x-overten-query', query))::text, false) IS NULL FROM given; SELECT overten_api.key_usage() ->> 'error'},
 	'100 MB of arguments for PostgREST' => q{SELECT set_config('request.headers', headers::text, false) IS NULL FROM given; SELECT overten_api.key_usage(letters, letters, letters, letters) ->> 'error' FROM given},
 	'100 MB of body for PostgREST' => q{SELECT overten_api.signup(long_string) ->> 'error' FROM given},
 	'100 MB of spaces as a name' => "SELECT overten_mint_key('$org', spaces) FROM given",
@@ -285,10 +298,10 @@ my %largest = (
 	'300,000 keys to import' => "SELECT overten_import_keys(array_agg('$org'::text), array_agg('x'::text), array_agg(sha256(i::text::bytea)), array_agg('sk_live_0000'::text)) FROM generate_series(1, 300000) i");
 foreach my $name (sort keys %largest)
 {
-	my $begun = time;
+	my $begun = processor_time($sized_pid);
 
 	$sized->query("SET statement_timeout = '300ms'; $largest{$name}; SET statement_timeout = 0; ROLLBACK");
-	cmp_ok(time - $begun, '<', 5, "$name ends in time");
+	cmp_ok(processor_time($sized_pid) - $begun, '<', 5, "$name ends in time");
 	note($sized->{stderr}) if $sized->{stderr} ne '';
 	$sized->{stderr} = '';
 }
