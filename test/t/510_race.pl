@@ -1,7 +1,9 @@
 # Verifications race against revocations, at random, on a server and on its
-# streaming standby: with the library as it is, no impossible answer is given;
-# with each of the mistakes planted that test/mutations has as patches, one is
-# found, wherever the mistake can be seen.
+# streaming standby, with the cache of all sessions and with those of each: with
+# the library as it is, no impossible answer is given; with each of the mistakes
+# planted that test/mutations has as patches, one is found, wherever the mistake
+# can be seen.  Those in test/mutations/preloaded are in the cache of all
+# sessions; those in test/mutations/shared are for 031_shared_cache.pl.
 #
 # pg_regress has one session, and isolation specs only meetings that one can
 # write down.  Here many sessions meet as they happen to.
@@ -17,8 +19,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 # What the library has to stand.  A busy machine may not get to the end of it.
-my @long = ('--trials', 3000, '--seconds', 25, '--seed', 30);
-my @long_on_both = ('--trials', 3000, '--seconds', 20, '--seed', 31);
+my @long = ('--trials', 3000, '--seconds', 15, '--seed', 30);
+my @long_on_both = ('--trials', 3000, '--seconds', 12, '--seed', 31);
 
 # A mutant is given these, with a seed each time, to be found out.
 my @short = ('--trials', 2000, '--seconds', 15);
@@ -43,10 +45,12 @@ my %answer = (
 		synchronous => qr/was accepted/,
 		asynchronous => qr/was accepted/
 	},
-	'no-generation-check' =>
+	'no-check-at-store' =>
 	  { primary => qr/was accepted/, asynchronous => qr/was accepted/ },
 	'own-row-cached' => { primary => qr/was accepted\b.* after ROLLBACK/ },
-	'snapshot-self' => { primary => qr/was refused/ },);
+	'snapshot-self' => { primary => qr/was refused/ },
+	't-after-snapshot' => { primary => qr/was accepted/ },
+	't-at-store' => { primary => qr/was accepted/ },);
 
 my $node = PostgreSQL::Test::Cluster->new('race');
 $node->init(allows_streaming => 1);
@@ -159,16 +163,35 @@ sub find_mistake
 		WHERE database = pg_catalog.current_database() \gexec});
 }
 
-for my $options ([@long], [ with_standby('real'), @long_on_both ])
+# Preload this, or nothing.
+sub preload
 {
-	my ($status, $output) = race('real', @$options);
+	my ($library) = @_;
 
-	is($status, 0, 'no impossible answer') or diag($output);
-	like($output, qr/^no impossible answer: seed/, 'it says what it did');
-	note($output);
+	for my $server ($node, $standby)
+	{
+		$server->append_conf('postgresql.conf',
+			"shared_preload_libraries = '$library'");
+		$server->restart;
+	}
 }
 
-my @patches = glob(getcwd() . '/test/mutations/*.patch');
+for my $library ('overten_auth', '')
+{
+	preload($library);
+	for my $options ([@long], [ with_standby('real'), @long_on_both ])
+	{
+		my ($status, $output) = race('real', @$options);
+
+		is($status, 0, "no impossible answer, preloaded: '$library'")
+		  or diag($output);
+		like($output, qr/^no impossible answer: seed/, 'it says what it did');
+		note($output);
+	}
+}
+
+my @patches = map { glob(getcwd() . "/test/mutations/$_") }
+  ('*.patch', 'preloaded/*.patch');
 is_deeply(
 	[ sort map { basename($_, '.patch') } @patches ],
 	[ sort keys %answer ],
@@ -181,12 +204,15 @@ for my $patch (@patches)
 
 	next unless defined $library;
 
-	# Only this database's functions lead to the mutant.
+	# Only this database's functions lead to the mutant.  A server that has
+	# preloaded one file cannot load another.
+	preload('') if $patch =~ m{/preloaded/};
 	create_database($name);
 	$node->safe_psql(
 		$name, qq{
 		UPDATE pg_proc SET probin = '$library'
 		WHERE probin = '\$libdir/overten_auth'});
+	preload($library) if $patch =~ m{/preloaded/};
 	find_mistake($name, $_) foreach sort keys %{ $answer{$name} };
 }
 
