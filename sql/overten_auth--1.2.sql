@@ -111,7 +111,7 @@ CREATE INDEX api_keys_org_id_idx
 REVOKE ALL ON overten_auth.api_keys FROM PUBLIC;
 COMMENT ON TABLE overten_auth.api_keys IS 'API keys, including revoked ones; every UPDATE empties the verification caches of all sessions';
 COMMENT ON COLUMN overten_auth.api_keys.key_id IS 'key_ and 20 random characters';
-COMMENT ON COLUMN overten_auth.api_keys.org_id IS 'the org that it bills against';
+COMMENT ON COLUMN overten_auth.api_keys.org_id IS 'the org that is billed for the key';
 COMMENT ON COLUMN overten_auth.api_keys.prefix IS 'first 12 characters of the secret';
 COMMENT ON COLUMN overten_auth.api_keys.revoked_at IS 'since when the key is refused; NULL while it is active';
 COMMENT ON COLUMN overten_auth.api_keys.digest IS 'SHA-256 of the secret';
@@ -289,7 +289,7 @@ CREATE TYPE overten_auth.verified_key AS (
 REVOKE ALL ON TYPE overten_auth.verified_key FROM PUBLIC;
 COMMENT ON TYPE overten_auth.verified_key IS 'what verification returns for an accepted key';
 COMMENT ON COLUMN overten_auth.verified_key.key_id IS 'the key';
-COMMENT ON COLUMN overten_auth.verified_key.org_id IS 'the org that it bills against';
+COMMENT ON COLUMN overten_auth.verified_key.org_id IS 'the org that is billed for the key';
 COMMENT ON COLUMN overten_auth.verified_key.org_name IS 'display name of the org';
 COMMENT ON COLUMN overten_auth.verified_key.tier IS 'the org''s plan';
 COMMENT ON COLUMN overten_auth.verified_key.webhook_secret IS 'signs the org''s webhooks; NULL if it cannot be unsealed';
@@ -1384,7 +1384,7 @@ CREATE FUNCTION overten_auth.check_configuration()
 	FROM state WHERE databases IS NOT NULL AND usage_mode <> 'shared memory'
 	UNION ALL
 	SELECT 'warning', 'background worker',
-		'This database has none at the moment. Uses stay in shared memory, and are lost in a crash.',
+		'No background worker serves this database at the moment. Uses stay in shared memory, and are lost in a crash.',
 		'If this stays so, raise max_worker_processes, and see the server log.'
 	FROM state WHERE usage_worker = 'none' AND NOT pg_is_in_recovery()
 	UNION ALL
@@ -1403,7 +1403,7 @@ CREATE FUNCTION overten_auth.check_configuration()
 	FROM state WHERE coalesce(project, '') = ''
 	UNION ALL
 	SELECT 'warning', 'signing keys',
-		CASE signing_keys WHEN 0 THEN 'There is none that has not expired. All Firebase ID tokens are refused.'
+		CASE signing_keys WHEN 0 THEN 'There is no unexpired signing key. All Firebase ID tokens are refused.'
 			ELSE format('The last one expires at %s.', signing_keys_expire_at) END
 			|| coalesce(' The last fetch: ' || fetch_outcome, ''),
 		CASE WHEN fetches THEN 'Run SELECT overten_refresh_signing_keys().'
@@ -1420,14 +1420,14 @@ CREATE FUNCTION overten_auth.check_configuration()
 $$;
 REVOKE ALL ON FUNCTION overten_auth.check_configuration FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.check_configuration IS
-'What overten_check returns about settings, workers, signing keys and master keys.';
+'Returns the rows of overten_check about settings, workers, signing keys and master keys.';
 
 CREATE FUNCTION overten_auth.run_checks()
 	RETURNS TABLE (severity text, subject text, problem text, remedy text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_run_checks';
 REVOKE ALL ON FUNCTION overten_auth.run_checks FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.run_checks IS
-'What overten_check returns, in no order. A check that fails is a row, too.';
+'Returns the rows of overten_check, in no order. If a check fails, that is a row, too.';
 
 CREATE FUNCTION @extschema@.overten_check()
 	RETURNS TABLE (severity text, subject text, problem text, remedy text)
@@ -1439,7 +1439,7 @@ CREATE FUNCTION @extschema@.overten_check()
 $$;
 REVOKE ALL ON FUNCTION @extschema@.overten_check FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_check IS
-'What is wrong around the extension in this database, the worst first. No rows if nothing is. severity: danger (somebody can do what nobody should, or a promise does not hold), warning (something fails, or will fail) or notice (something is not configured, or good to know). subject: a role, an object or a setting. problem and remedy: what is wrong with it, and what to do. These privileges are returned, unless a superuser has them: any of PUBLIC; any with grant option; INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES or TRIGGER on a table or column, except rows of tiers and REFERENCES (org_id) on orgs; CREATE on a schema; EXECUTE on overten_import_key, overten_import_keys or an internal function; USAGE on a type; SELECT on digests or sealed secrets. So are combinations, also by membership: EXECUTE on functions that answer customers (overten_handle_request, overten_api) and on overten_signup, overten_list_orgs, overten_add_member or overten_remove_member; EXECUTE on overten_load_signing_keys and on anything but overten_refresh_signing_keys, overten_status, overten_check and overten_auth.stat; EXECUTE on overten_verify_key_digest and SELECT on digests; and membership in pg_write_all_data. The roles of README and gateway/roles.sql return nothing.';
+'Returns the problems of the extension in this database, the worst first, or no rows. severity: danger (somebody can do what nobody should, or a promise does not hold), warning (something fails, or will fail) or notice (something is not configured, or good to know). subject: a role, an object or a setting. problem and remedy: what is wrong with it, and what to do. Returns these privileges, unless a superuser has them: all privileges of PUBLIC; all privileges with grant option; INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES or TRIGGER on a table or column, except rows of tiers and REFERENCES (org_id) on orgs; CREATE on a schema; EXECUTE on overten_import_key, overten_import_keys or an internal function; USAGE on a type; SELECT on digests or sealed secrets. Also returns combinations, including those by membership: EXECUTE on functions that answer customers (overten_handle_request, overten_api) and on overten_signup, overten_list_orgs, overten_add_member or overten_remove_member; EXECUTE on overten_load_signing_keys and on anything else except overten_refresh_signing_keys, overten_status, overten_check and overten_auth.stat; EXECUTE on overten_verify_key_digest and SELECT on digests; and membership in pg_write_all_data. The roles in README and gateway/roles.sql do not cause any rows.';
 
 
 /* The last statements; see above overten_auth.objects. */
