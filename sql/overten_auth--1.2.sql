@@ -3,10 +3,10 @@
 \echo Use "CREATE EXTENSION overten_auth" to load this file. \quit
 
 /*
- * Functions go into the schema that CREATE EXTENSION names, tables into
- * overten_auth.  Nothing is created IF NOT EXISTS or OR REPLACE, and what
- * PUBLIC would get is revoked beside what it protects.  The search path holds
- * for the whole script, so plain names are those of pg_catalog.
+ * Functions are in the schema that CREATE EXTENSION names, and tables in
+ * overten_auth.  We never use IF NOT EXISTS or OR REPLACE.  Each object is
+ * followed by the REVOKE of what PUBLIC would get.  The search path is set for
+ * the whole script, so unqualified names are in pg_catalog.
  */
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
@@ -57,13 +57,13 @@ REVOKE ALL ON overten_auth.orgs FROM PUBLIC;
 COMMENT ON TABLE overten_auth.orgs IS 'customers; every write empties the verification caches of all sessions';
 COMMENT ON COLUMN overten_auth.orgs.org_id IS 'org_ and 20 random characters';
 COMMENT ON COLUMN overten_auth.orgs.name IS 'display name, not unique: 1 to 100 characters, with a visible character and no control characters, line or paragraph separators, bidirectional controls, noncharacters, or tag characters outside of flags';
-COMMENT ON COLUMN overten_auth.orgs.tier IS 'the plan that it is on';
-COMMENT ON COLUMN overten_auth.orgs.created_at IS 'when it was created';
-COMMENT ON COLUMN overten_auth.orgs.api_access_since IS 'when it signed up for API access; NULL if it has not';
-COMMENT ON COLUMN overten_auth.orgs.suspended_at IS 'since when its keys are refused; NULL if they are not';
+COMMENT ON COLUMN overten_auth.orgs.tier IS 'the org''s plan';
+COMMENT ON COLUMN overten_auth.orgs.created_at IS 'when the org was created';
+COMMENT ON COLUMN overten_auth.orgs.api_access_since IS 'when the org signed up for API access; NULL if it has not';
+COMMENT ON COLUMN overten_auth.orgs.suspended_at IS 'since when the org''s keys are refused; NULL if the org is not suspended';
 COMMENT ON COLUMN overten_auth.orgs.webhook_secret_sealed IS 'credential, sealed: format byte 1, id of the master key (8 bytes), nonce (12), ciphertext, tag (16) of AES-256-GCM with org_id as associated data';
-COMMENT ON COLUMN overten_auth.orgs.previous_webhook_secret_sealed IS 'credential, sealed likewise: the webhook secret before the last rotation; NULL if there is none';
-COMMENT ON COLUMN overten_auth.orgs.previous_webhook_secret_until IS 'until when the previous webhook secret signs, too';
+COMMENT ON COLUMN overten_auth.orgs.previous_webhook_secret_sealed IS 'credential, sealed in the same way: the webhook secret before the last rotation; NULL if there is no such secret';
+COMMENT ON COLUMN overten_auth.orgs.previous_webhook_secret_until IS 'until when the previous webhook secret also signs';
 COMMENT ON CONSTRAINT orgs_tier_fkey ON overten_auth.orgs IS 'a tier in use cannot be removed';
 
 CREATE TABLE overten_auth.members (
@@ -81,7 +81,7 @@ REVOKE ALL ON overten_auth.members FROM PUBLIC;
 COMMENT ON TABLE overten_auth.members IS 'who may manage the keys of an org';
 COMMENT ON COLUMN overten_auth.members.org_id IS 'the org';
 COMMENT ON COLUMN overten_auth.members.uid IS 'the person: the uid of a Firebase user, byte for byte';
-COMMENT ON COLUMN overten_auth.members.added_at IS 'since when';
+COMMENT ON COLUMN overten_auth.members.added_at IS 'when the person became a member';
 COMMENT ON INDEX overten_auth.members_uid_idx IS 'finds the orgs of a person';
 
 CREATE TABLE overten_auth.api_keys (
@@ -109,34 +109,34 @@ CREATE TABLE overten_auth.api_keys (
 CREATE INDEX api_keys_org_id_idx
 	ON overten_auth.api_keys (org_id, created_at, key_id);
 REVOKE ALL ON overten_auth.api_keys FROM PUBLIC;
-COMMENT ON TABLE overten_auth.api_keys IS 'API keys, revoked ones too; every UPDATE empties the verification caches of all sessions';
+COMMENT ON TABLE overten_auth.api_keys IS 'API keys, including revoked ones; every UPDATE empties the verification caches of all sessions';
 COMMENT ON COLUMN overten_auth.api_keys.key_id IS 'key_ and 20 random characters';
-COMMENT ON COLUMN overten_auth.api_keys.org_id IS 'the org that it bills against';
+COMMENT ON COLUMN overten_auth.api_keys.org_id IS 'the org that is billed for the key';
 COMMENT ON COLUMN overten_auth.api_keys.prefix IS 'first 12 characters of the secret';
-COMMENT ON COLUMN overten_auth.api_keys.revoked_at IS 'since when it is refused; NULL while it is active';
+COMMENT ON COLUMN overten_auth.api_keys.revoked_at IS 'since when the key is refused; NULL while it is active';
 COMMENT ON COLUMN overten_auth.api_keys.digest IS 'SHA-256 of the secret';
 COMMENT ON COLUMN overten_auth.api_keys.name IS 'display name, not unique: 1 to 64 characters, with a visible character and no control characters, line or paragraph separators, bidirectional controls, noncharacters, or tag characters outside of flags';
-COMMENT ON COLUMN overten_auth.api_keys.created_at IS 'when it was minted';
-COMMENT ON COLUMN overten_auth.api_keys.created_by IS 'uid of the person who minted it; NULL if the application did';
-COMMENT ON COLUMN overten_auth.api_keys.revoked_by IS 'uid of the person who revoked it; NULL if the application did';
-COMMENT ON COLUMN overten_auth.api_keys.revoked_reason IS 'why, as given: 1 to 200 characters, by the rules of names';
+COMMENT ON COLUMN overten_auth.api_keys.created_at IS 'when the key was minted';
+COMMENT ON COLUMN overten_auth.api_keys.created_by IS 'uid of the person who minted the key; NULL if the application did';
+COMMENT ON COLUMN overten_auth.api_keys.revoked_by IS 'uid of the person who revoked the key; NULL if the application did';
+COMMENT ON COLUMN overten_auth.api_keys.revoked_reason IS 'why the key was revoked: 1 to 200 characters, by the rules of names';
 COMMENT ON INDEX overten_auth.api_keys_org_id_idx IS 'lists the keys of an org in order';
-COMMENT ON CONSTRAINT api_keys_digest_key ON overten_auth.api_keys IS 'its index is the way that verification takes';
+COMMENT ON CONSTRAINT api_keys_digest_key ON overten_auth.api_keys IS 'verification uses its index';
 
-/* Without a foreign key, whose row locks would write api_keys. */
+/* No foreign key: its row locks would write to api_keys. */
 CREATE TABLE overten_auth.key_last_used (
 	key_id text COLLATE "C"
 		CONSTRAINT key_last_used_pkey PRIMARY KEY,
 	last_used_at timestamptz
 ) WITH (fillfactor = 70);
 REVOKE ALL ON overten_auth.key_last_used FROM PUBLIC;
-COMMENT ON TABLE overten_auth.key_last_used IS 'when each key was last used; apart from api_keys, for it is written often';
+COMMENT ON TABLE overten_auth.key_last_used IS 'when each key was last used; a separate table because it is written often';
 COMMENT ON COLUMN overten_auth.key_last_used.key_id IS 'the key';
-COMMENT ON COLUMN overten_auth.key_last_used.last_used_at IS 'time of the last use that was recorded, about a minute coarse; NULL if there is none';
+COMMENT ON COLUMN overten_auth.key_last_used.last_used_at IS 'time of the last recorded use, precise to about a minute; NULL if no use was recorded';
 
 /*
- * Without a foreign key to api_keys, whose row locks would write it.  Written by
- * the background workers alone.
+ * No foreign key to api_keys: its row locks would write to that table.  Only the
+ * background workers write to this table.
  */
 CREATE TABLE overten_auth.key_usage (
 	key_id text COLLATE "C" NOT NULL,
@@ -158,16 +158,16 @@ REVOKE ALL ON overten_auth.key_usage FROM PUBLIC;
 COMMENT ON TABLE overten_auth.key_usage IS 'the history of each key, by hour and client address';
 COMMENT ON COLUMN overten_auth.key_usage.key_id IS 'the key';
 COMMENT ON COLUMN overten_auth.key_usage.hour IS 'the beginning of the hour, in UTC';
-COMMENT ON COLUMN overten_auth.key_usage.client_addr IS 'where the requests came from, an IPv6 address cut to /64; NULL if that is not known, and for all addresses of a key after the first 64 of the hour, or after the first while memory for counting is short';
-COMMENT ON COLUMN overten_auth.key_usage.accepted IS 'uses';
-COMMENT ON COLUMN overten_auth.key_usage.refused IS 'attempts to use it after it was revoked';
+COMMENT ON COLUMN overten_auth.key_usage.client_addr IS 'client address of the requests, an IPv6 address cut to /64; NULL if it is unknown, and for all addresses of a key after the first 64 in the hour, or after the first one while memory for counting is short';
+COMMENT ON COLUMN overten_auth.key_usage.accepted IS 'number of uses';
+COMMENT ON COLUMN overten_auth.key_usage.refused IS 'number of attempts to use the key after it was revoked';
 COMMENT ON COLUMN overten_auth.key_usage.first_used_at IS 'time of the first use or attempt';
 COMMENT ON COLUMN overten_auth.key_usage.last_used_at IS 'time of the last use or attempt';
-COMMENT ON INDEX overten_auth.key_usage_hour_idx IS 'finds what is older than overten_auth.usage_retention, and how far the history goes back; with the key, so that a planner who takes it for a key and hour does no harm';
+COMMENT ON INDEX overten_auth.key_usage_hour_idx IS 'finds rows older than overten_auth.usage_retention, and how far back the history goes; includes the key, so that it is also good if the planner uses it to find a key and hour';
 
 /*
- * Which counts of the servers' shared memory the tables above hold already.
- * Not dumped: a server that has started anew counts under another source.
+ * Which counts from servers' shared memory the tables above already contain.
+ * Not dumped: after a restart, a server counts under another source.
  */
 CREATE TABLE overten_auth.usage_batches (
 	source uuid
@@ -176,10 +176,10 @@ CREATE TABLE overten_auth.usage_batches (
 	written_at timestamptz NOT NULL
 ) WITH (fillfactor = 10);
 REVOKE ALL ON overten_auth.usage_batches FROM PUBLIC;
-COMMENT ON TABLE overten_auth.usage_batches IS 'the last batch of uses that was written from each shared memory, in the transaction that wrote it';
-COMMENT ON COLUMN overten_auth.usage_batches.source IS 'the shared memory: random at each start of a server';
-COMMENT ON COLUMN overten_auth.usage_batches.last_batch IS 'the number of the batch; those before it are written, or never will be';
-COMMENT ON COLUMN overten_auth.usage_batches.written_at IS 'when it was written';
+COMMENT ON TABLE overten_auth.usage_batches IS 'the last batch of uses that was written from each shared memory, stored by the transaction that wrote the batch';
+COMMENT ON COLUMN overten_auth.usage_batches.source IS 'identifies the shared memory; random at each start of a server';
+COMMENT ON COLUMN overten_auth.usage_batches.last_batch IS 'the number of the batch; every earlier batch was written, or never will be';
+COMMENT ON COLUMN overten_auth.usage_batches.written_at IS 'when the batch was written';
 
 CREATE TABLE overten_auth.audit_log (
 	audit_id uuid DEFAULT gen_random_uuid()
@@ -194,18 +194,18 @@ CREATE TABLE overten_auth.audit_log (
 );
 CREATE INDEX audit_log_org_id_idx ON overten_auth.audit_log (org_id, at);
 REVOKE ALL ON overten_auth.audit_log FROM PUBLIC;
-COMMENT ON TABLE overten_auth.audit_log IS 'who did what and when; append only';
+COMMENT ON TABLE overten_auth.audit_log IS 'who did what and when; append-only';
 COMMENT ON COLUMN overten_auth.audit_log.audit_id IS 'random';
-COMMENT ON COLUMN overten_auth.audit_log.at IS 'when, by the wall clock';
+COMMENT ON COLUMN overten_auth.audit_log.at IS 'when it happened, by the wall clock';
 COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, mint_key, import_key, revoke_key, revoke_leaked_key, load_signing_keys, rotate_webhook_secret or reseal';
-COMMENT ON COLUMN overten_auth.audit_log.org_id IS 'the org that it was done to; NULL if none, or several';
-COMMENT ON COLUMN overten_auth.audit_log.key_id IS 'the key that it was done to; NULL if none';
+COMMENT ON COLUMN overten_auth.audit_log.org_id IS 'the affected org; NULL if no org or several orgs are affected';
+COMMENT ON COLUMN overten_auth.audit_log.key_id IS 'the affected key; NULL if no single key is affected';
 COMMENT ON COLUMN overten_auth.audit_log.actor IS 'the database role of the session (session_user)';
-COMMENT ON COLUMN overten_auth.audit_log.uid IS 'the person on whose behalf it was done; NULL if the session acted for itself';
+COMMENT ON COLUMN overten_auth.audit_log.uid IS 'the person on whose behalf the session acted; NULL if it acted for itself';
 COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier, the member, the name of the key, the reason, or the number of signing keys or resealed orgs';
 COMMENT ON INDEX overten_auth.audit_log_org_id_idx IS 'shows the history of an org';
 
-/* Not dumped: a restored backup must not bring withdrawn keys back. */
+/* Not dumped: restoring a backup must not bring back withdrawn keys. */
 CREATE TABLE overten_auth.signing_keys (
 	kid text COLLATE "C"
 		CONSTRAINT signing_keys_pkey PRIMARY KEY
@@ -217,12 +217,12 @@ CREATE TABLE overten_auth.signing_keys (
 	loaded_at timestamptz NOT NULL DEFAULT clock_timestamp()
 ) WITH (vacuum_truncate = off);
 REVOKE ALL ON overten_auth.signing_keys FROM PUBLIC;
-COMMENT ON TABLE overten_auth.signing_keys IS 'keys that Firebase ID tokens are checked with; whoever can write it can log in as anyone; not dumped, load them again after a restore';
+COMMENT ON TABLE overten_auth.signing_keys IS 'keys that check the signatures of Firebase ID tokens; anybody who can write to this table can log in as any user; not dumped, load them again after a restore';
 COMMENT ON COLUMN overten_auth.signing_keys.kid IS 'key id, compared byte for byte';
 COMMENT ON COLUMN overten_auth.signing_keys.public_key IS 'RSA key as SubjectPublicKeyInfo in DER';
-COMMENT ON COLUMN overten_auth.signing_keys.expires_at IS 'from when on it is not used; NULL if it does not expire';
-COMMENT ON COLUMN overten_auth.signing_keys.certificate_expires_at IS 'the end of its certificate, which expires_at is never after; NULL if it came as a JWK';
-COMMENT ON COLUMN overten_auth.signing_keys.loaded_at IS 'when the set that it is in was loaded';
+COMMENT ON COLUMN overten_auth.signing_keys.expires_at IS 'from when on the key is not used; NULL if it does not expire';
+COMMENT ON COLUMN overten_auth.signing_keys.certificate_expires_at IS 'when the key''s certificate expires; expires_at is never later; NULL if the key came as a JWK';
+COMMENT ON COLUMN overten_auth.signing_keys.loaded_at IS 'when the key''s set was loaded';
 
 
 /*
@@ -235,7 +235,7 @@ COMMENT ON COLUMN overten_auth.signing_keys.loaded_at IS 'when the set that it i
 CREATE FUNCTION overten_auth.invalidate_caches() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'overten_invalidate_caches';
 REVOKE ALL ON FUNCTION overten_auth.invalidate_caches FROM PUBLIC;
-COMMENT ON FUNCTION overten_auth.invalidate_caches IS 'tells all sessions, with the commit, to forget what they have cached; makes the commit wait for its WAL';
+COMMENT ON FUNCTION overten_auth.invalidate_caches IS 'makes all sessions empty their caches when the transaction commits, and makes the commit wait for its WAL';
 
 CREATE TRIGGER "0_invalidate_caches"
 	AFTER UPDATE OR DELETE ON overten_auth.orgs
@@ -264,7 +264,7 @@ CREATE TRIGGER refuse_change
 	BEFORE UPDATE OR DELETE OR TRUNCATE ON overten_auth.audit_log
 	FOR EACH STATEMENT EXECUTE FUNCTION overten_auth.refuse_change();
 ALTER TABLE overten_auth.audit_log ENABLE ALWAYS TRIGGER refuse_change;
-COMMENT ON TRIGGER refuse_change ON overten_auth.audit_log IS 'keeps the log append only';
+COMMENT ON TRIGGER refuse_change ON overten_auth.audit_log IS 'keeps the log append-only';
 
 
 /* Keys */
@@ -281,7 +281,7 @@ CREATE FUNCTION @extschema@.overten_mint_key(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_mint_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_mint_key IS
-'Mints a key for an org. The secret is returned this once and stored nowhere. Call it in FROM: SELECT (overten_mint_key(...)).* calls it for each column, and so mints six keys. Errors: 42704 no such org; 22023 the name, trimmed of spaces, has not 1 to 64 characters, or breaks a rule of names (see the column name of overten_auth.api_keys); 22004 NULL.';
+'Mints a key for an org. Returns the secret, which is stored nowhere and cannot be read again. Call this function in FROM: SELECT (overten_mint_key(...)).* calls it once per column, and so mints six keys. Errors: 42704 the org does not exist; 22023 the name, with spaces trimmed, does not have 1 to 64 characters, or breaks a rule of names (see the column name of overten_auth.api_keys); 22004 an argument is NULL.';
 
 CREATE TYPE overten_auth.verified_key AS (
 	key_id text,
@@ -292,12 +292,12 @@ CREATE TYPE overten_auth.verified_key AS (
 	key_prefix text
 );
 REVOKE ALL ON TYPE overten_auth.verified_key FROM PUBLIC;
-COMMENT ON TYPE overten_auth.verified_key IS 'what verification says of an accepted key';
+COMMENT ON TYPE overten_auth.verified_key IS 'what verification returns for an accepted key';
 COMMENT ON COLUMN overten_auth.verified_key.key_id IS 'the key';
-COMMENT ON COLUMN overten_auth.verified_key.org_id IS 'the org that it bills against';
+COMMENT ON COLUMN overten_auth.verified_key.org_id IS 'the org that is billed for the key';
 COMMENT ON COLUMN overten_auth.verified_key.org_name IS 'display name of the org';
-COMMENT ON COLUMN overten_auth.verified_key.tier IS 'the plan that the org is on';
-COMMENT ON COLUMN overten_auth.verified_key.webhook_secret IS 'what signs the org''s webhooks; NULL if it cannot be unsealed';
+COMMENT ON COLUMN overten_auth.verified_key.tier IS 'the org''s plan';
+COMMENT ON COLUMN overten_auth.verified_key.webhook_secret IS 'signs the org''s webhooks; NULL if it cannot be unsealed';
 COMMENT ON COLUMN overten_auth.verified_key.key_prefix IS 'first 12 characters of the secret';
 
 CREATE FUNCTION @extschema@.overten_verify_key(secret text)
@@ -305,14 +305,14 @@ CREATE FUNCTION @extschema@.overten_verify_key(secret text)
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_verify_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_verify_key IS
-'The key and org of a secret: one row, or no row for anything that is not an active key of an org that is not suspended. Call it in FROM, and test whether a row came; in a condition write EXISTS (SELECT FROM overten_verify_key(...)). Never compute with the call itself: over no row, as in PL/pgSQL''s IF overten_verify_key(...) IS NULL, an expression is NULL, which IF takes for false. Raises nothing on a bad key; 55000 on a standby unless overten_auth.verify_on_standby is on.';
+'Returns the key and org of a secret in one row. Returns no row unless the secret is that of an active key whose org is not suspended. Call this function in FROM, and test whether a row came; in a condition write EXISTS (SELECT FROM overten_verify_key(...)). Never use the call itself in an expression: without a row the expression is NULL, and PL/pgSQL''s IF overten_verify_key(...) IS NULL takes that for false. Raises no error for a bad key; 55000 on a standby unless overten_auth.verify_on_standby is on.';
 
 CREATE FUNCTION @extschema@.overten_verify_key_digest(digest bytea)
 	RETURNS SETOF overten_auth.verified_key ROWS 1
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_verify_key_digest FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_verify_key_digest IS
-'Like overten_verify_key, from the SHA-256 of the secret (32 bytes), for callers who hash before they call. A digest is a credential to those who may execute this: never grant it together with SELECT on overten_auth.api_keys.';
+'Like overten_verify_key, but takes the SHA-256 of the secret (32 bytes), for callers that hash before they call. A digest is a credential to roles that may execute this function: never grant it together with SELECT on overten_auth.api_keys.';
 
 CREATE FUNCTION @extschema@.overten_list_keys(org_id text)
 	RETURNS TABLE (
@@ -325,7 +325,7 @@ CREATE FUNCTION @extschema@.overten_list_keys(org_id text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_list_keys FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_list_keys IS
-'The keys of an org, revoked ones too, in the order of their creation. Errors: 42704 no such org; 22004 NULL.';
+'Returns the keys of an org, including revoked ones, in the order of their creation. Errors: 42704 the org does not exist; 22004 the argument is NULL.';
 
 CREATE FUNCTION @extschema@.overten_describe_key(org_id text, key_id text)
 	RETURNS TABLE (
@@ -339,7 +339,7 @@ CREATE FUNCTION @extschema@.overten_describe_key(org_id text, key_id text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_describe_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_describe_key IS
-'Who minted a key of an org, who revoked it, and why: one row. created_by and revoked_by are uids; NULL if the application did it. revoked_reason is NULL if none was given. Errors: 42704 the org has no such key; 22004 NULL.';
+'Returns one row: who minted a key of an org, who revoked it, and why. created_by and revoked_by are uids; NULL if the application did it. revoked_reason is NULL if no reason was given. Errors: 42704 the org has no such key; 22004 an argument is NULL.';
 
 CREATE FUNCTION @extschema@.overten_revoke_key(
 	org_id text,
@@ -349,14 +349,14 @@ CREATE FUNCTION @extschema@.overten_revoke_key(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_revoke_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_revoke_key IS
-'Revokes a key for good, in all sessions from the commit on. True if this call did it; false if it was revoked before, and then the first time and reason stay. Errors: 42704 the org has no such key; 22023 the reason, trimmed of spaces, has not 1 to 200 characters, or breaks a rule of names (see the column name of overten_auth.api_keys); 22004 NULL.';
+'Revokes a key for good; all sessions refuse it as soon as the transaction has committed. Returns true if this call revoked the key, and false if it was revoked before; in that case the first time and reason stay. Errors: 42704 the org has no such key; 22023 the reason, with spaces trimmed, does not have 1 to 200 characters, or breaks a rule of names (see the column name of overten_auth.api_keys); 22004 an id is NULL.';
 
 CREATE FUNCTION @extschema@.overten_key_checksum_ok(key text)
 	RETURNS bool
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_key_checksum_ok FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_key_checksum_ok IS
-'Whether a text has the shape and the checksum (CRC-32/ISO-HDLC of its first 30 characters, in base 62) of a minted key. Reads no table: says nothing about whether the key is active.';
+'Returns whether a text has the shape and the checksum (CRC-32/ISO-HDLC of its first 30 characters, in base 62) of a minted key. Does not read any table, so the result does not say whether the key is active.';
 
 CREATE FUNCTION @extschema@.overten_revoke_leaked(
 	secret text,
@@ -366,7 +366,7 @@ CREATE FUNCTION @extschema@.overten_revoke_leaked(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_revoke_leaked FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_revoke_leaked IS
-'Revokes the key with this secret, of whatever org, for good. True if this call did it; false if it was revoked before, and then the first time and reason stay; NULL if no key has this secret, whatever it looks like. Who holds a key can see the webhook secret of its org, and forge its webhooks after the revocation: rotate_webhook_secret replaces that, too, without a grace, unless it was replaced after the revocation and no grace is left, so that a leak that is reported again changes nothing. The new one is not returned: overten_verify_key shows it with another key of the org. Errors: 22004 the secret or rotate_webhook_secret is NULL; 22023 the reason, trimmed of spaces, has not 1 to 200 characters, or breaks a rule of names (see the column name of overten_auth.api_keys); 40001 above READ COMMITTED, the key was minted since the transaction began; 55000 there is no master key for a new webhook secret, and nothing is revoked: call it without.';
+'Revokes the key with this secret for good, in any org. Returns true if this call revoked the key, false if it was revoked before, in which case the first time and reason stay, and NULL if no key has this secret, whatever the text looks like. Anybody who has a key can see its org''s webhook secret, and could forge webhooks even after the revocation. So rotate_webhook_secret replaces that secret, too, without a grace period, unless it was replaced after the revocation and no grace period is left; a leak that is reported again changes nothing. The new webhook secret is not returned: overten_verify_key shows it with another key of the org. Errors: 22004 the secret or rotate_webhook_secret is NULL; 22023 the reason, with spaces trimmed, does not have 1 to 200 characters, or breaks a rule of names (see the column name of overten_auth.api_keys); 40001 the transaction is above READ COMMITTED and the key was minted after it began; 55000 there is no master key for a new webhook secret, and nothing is revoked: call again without rotate_webhook_secret.';
 
 CREATE FUNCTION @extschema@.overten_revoke_all(
 	org_id text,
@@ -376,7 +376,7 @@ CREATE FUNCTION @extschema@.overten_revoke_all(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_revoke_all FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_revoke_all IS
-'Revokes the active keys of an org for good and returns how many there were. Waits for transactions that are minting keys for it. rotate_webhook_secret replaces its webhook secret, too, without a grace, at each call; the new one is not returned: overten_verify_key shows it with a new key. Errors: 42704 no such org; 22023 the reason, as for overten_revoke_leaked; 22004 NULL; 40001 above READ COMMITTED, a key was minted since the transaction began; 55000 as for overten_revoke_leaked.';
+'Revokes the active keys of an org for good, and returns how many there were. Waits for transactions that are minting keys for the org. rotate_webhook_secret also replaces the org''s webhook secret at each call, without a grace period; the new one is not returned: overten_verify_key shows it with a new key. Errors: 42704 the org does not exist; 22023 the reason, as for overten_revoke_leaked; 22004 org_id or rotate_webhook_secret is NULL; 40001 the transaction is above READ COMMITTED and a key was minted after it began; 55000 as for overten_revoke_leaked.';
 
 CREATE FUNCTION @extschema@.overten_import_key(
 	org_id text,
@@ -388,7 +388,7 @@ CREATE FUNCTION @extschema@.overten_import_key(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_import_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_import_key IS
-'Takes over a key that was minted elsewhere, sk_live_ and 28 alphanumeric characters, by its SHA-256 (32 bytes) and its first 12 characters, and returns its new key_id. A NULL created_at is now. Errors: 42704 no such org; 23505 a key with this digest exists already, revoked or not; 22023 the name, the digest''s length, the prefix, or a created_at before 1970 or in the future; 22004 NULL.';
+'Imports a key that was minted elsewhere, sk_live_ and 28 alphanumeric characters, by its SHA-256 (32 bytes) and its first 12 characters. Returns its new key_id. If created_at is NULL, it is the current time. Errors: 42704 the org does not exist; 23505 a key with this digest exists already, active or revoked; 22023 the name, the digest''s length, the prefix, or a created_at before 1970 or in the future; 22004 another argument is NULL.';
 
 CREATE FUNCTION @extschema@.overten_import_keys(
 	org_ids text[],
@@ -400,7 +400,7 @@ CREATE FUNCTION @extschema@.overten_import_keys(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_import_keys FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_import_keys IS
-'overten_import_key for many keys, all or none: arrays with one value for each, as array_agg() makes them from a staging table. Returns how many were imported. Errors as there, with the row in the context, counted from 1; 22023 the arrays differ in length, or have more than 10 million values; 22004 one is NULL that is not created_at.';
+'Like overten_import_key, for many keys: imports all of them or none. The arrays have one value per key, as array_agg() makes them from a staging table. Returns how many keys were imported. Errors: those of overten_import_key, with the row, counted from 1, in the context; 22023 the arrays differ in length, or have more than 10 million values; 22004 an argument other than created_at is NULL.';
 
 
 /* The history of keys */
@@ -420,7 +420,7 @@ CREATE FUNCTION @extschema@.overten_key_usage(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_key_usage FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_key_usage IS
-'The history of a key, by hour and client address, in this order: all hours that overlap the time from since, included, until until, excluded, so the hour that since is in counts as a whole. NULL means now for until, and 24 hours before until for since. Hours without use have no rows. Errors: 42704 the org has no such key; 22023 since is later than until, or one of them infinite; 22004 an id is NULL.';
+'Returns the history of a key, by hour and client address, in this order. The rows are all hours that overlap the time from since (inclusive) to until (exclusive), so the hour that contains since is included as a whole. If until is NULL, it is now; if since is NULL, it is 24 hours before until. Hours without uses have no rows. Errors: 42704 the org has no such key; 22023 since is later than until, or one of them is infinite; 22004 an id is NULL.';
 
 CREATE FUNCTION @extschema@.overten_org_usage(
 	org_id text,
@@ -436,7 +436,7 @@ CREATE FUNCTION @extschema@.overten_org_usage(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_org_usage FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_org_usage IS
-'What to bill an org for: sums over all addresses by key, in the order of their creation, and hour, of the hours that begin at since or later and before until. Each hour is in one of two invoices that adjoin, and in one alone, whether they meet at a full hour or not. Revoked keys too; hours without use have no rows. Errors: 42704 no such org; 22023 since is later than until, or one of them infinite; 22004 NULL.';
+'Returns what to bill an org for: sums over all addresses, by key in the order of their creation, and by hour. The rows are the hours that begin at since or later, and before until. Of two adjoining invoices exactly one has each hour, whether they meet at a full hour or not. Includes revoked keys; hours without uses have no rows. Errors: 42704 the org does not exist; 22023 since is later than until, or one of them is infinite; 22004 an argument is NULL.';
 
 /*
  * The rules of overten_key_anomalies.  Each reads the history of a key, and
@@ -710,7 +710,7 @@ CREATE FUNCTION @extschema@.overten_key_anomalies(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_key_anomalies FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_key_anomalies IS
-'What in the history of a key a person should look at; no rows if nothing. Kinds, in this order: used_after_revocation (by address, all of the history), woke (used in the last 24 hours after 30 days or more without), rise (an hour of the last 24 with at least 100 uses, 10 times the mean and twice the largest of the hours with use in the 28 days before, of which there must be 3), new_address (first seen in the last 24 hours, where others were before). observed and expected are numbers of requests; reference_at is the revocation, the last use before (or the minting), or the beginning of the history that is compared with. Errors: 42704 the org has no such key; 22004 NULL.';
+'Returns the anomalies in a key''s history that a person should look at, or no rows. Kinds, in this order: used_after_revocation (in the whole history, by address), woke (used in the last 24 hours after 30 days or more without a use), rise (one of the last 24 hours had at least 100 uses, 10 times the mean and twice the maximum of the hours with uses in the 28 days before, of which there must be 3), new_address (first seen in the last 24 hours, when there were other addresses before). observed and expected are numbers of requests; reference_at is the revocation, the previous use (or the minting), or the beginning of the history that is compared. Errors: 42704 the org has no such key; 22004 an argument is NULL.';
 
 
 /* Identity */
@@ -720,19 +720,19 @@ CREATE FUNCTION @extschema@.overten_authenticate(secret text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_authenticate FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_authenticate IS
-'Returns what overten_verify_key returns, one row or no row, and makes the key and its org the identity of the transaction, or with a NULL or refused secret nobody. ROLLBACK TO restores the one from before the savepoint; COMMIT, ROLLBACK and PREPARE TRANSACTION forget it. Raises nothing on a bad key; 55000 on a standby unless overten_auth.verify_on_standby is on.';
+'Returns what overten_verify_key returns, one row or no row, and makes the key and its org the identity of the transaction. If the secret is NULL or refused, the transaction has no identity. ROLLBACK TO restores the identity from before the savepoint; COMMIT, ROLLBACK and PREPARE TRANSACTION clear it. Raises no error for a bad key; 55000 on a standby unless overten_auth.verify_on_standby is on.';
 
 CREATE FUNCTION @extschema@.overten_current_org() RETURNS text
 	LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_current_org FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_current_org IS
-'org_id of the identity that overten_authenticate has set in this transaction; NULL if there is none. In a policy, write (SELECT overten_current_org()), which asks once for each statement. Errors: 25000 in a parallel worker, where only a function that wrongly says PARALLEL SAFE brings it.';
+'Returns the org_id of the identity that overten_authenticate has set in this transaction; NULL without an identity. In a policy, write (SELECT overten_current_org()), which calls it once per statement. Errors: 25000 in a parallel worker; that happens only if a function that calls this one is wrongly marked PARALLEL SAFE.';
 
 CREATE FUNCTION @extschema@.overten_current_key() RETURNS text
 	LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_current_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_current_key IS
-'key_id of the identity, like overten_current_org.';
+'Returns the key_id of the identity, like overten_current_org.';
 
 
 /* Orgs */
@@ -747,35 +747,35 @@ CREATE FUNCTION @extschema@.overten_create_org(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_create_org FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_create_org IS
-'Creates an org. Call it in FROM: SELECT (overten_create_org(...)).* calls it for each column, and so creates four orgs. Errors: 22023 the name, trimmed of spaces, has not 1 to 100 characters, or breaks a rule of names (see the column name of overten_auth.orgs), or there is no such tier; 22004 NULL.';
+'Creates an org. Call this function in FROM: SELECT (overten_create_org(...)).* calls it once per column, and so creates four orgs. Errors: 22023 the name, with spaces trimmed, does not have 1 to 100 characters, or breaks a rule of names (see the column name of overten_auth.orgs), or the tier does not exist; 22004 an argument is NULL.';
 
 CREATE FUNCTION @extschema@.overten_set_tier(org_id text, tier text)
 	RETURNS bool
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_set_tier FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_set_tier IS
-'Puts an org on a tier. True if that changed it. Errors: 42704 no such org; 22023 no such tier; 22004 NULL.';
+'Moves an org to a tier. Returns true if that changed it. Errors: 42704 the org does not exist; 22023 the tier does not exist; 22004 an argument is NULL.';
 
 CREATE FUNCTION @extschema@.overten_set_api_access(org_id text, allowed bool)
 	RETURNS bool
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_set_api_access FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_set_api_access IS
-'False suspends an org: its keys are refused, but not touched. True resumes it, and signs it up for API access if it has not. True is returned if that changed anything. Errors: 42704 no such org; 22004 NULL.';
+'False suspends an org: its keys are refused, but not changed. True resumes the org, and signs it up for API access if it has not signed up. Returns true if that changed anything. Errors: 42704 the org does not exist; 22004 an argument is NULL.';
 
 CREATE FUNCTION @extschema@.overten_add_member(org_id text, uid text)
 	RETURNS bool
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_add_member FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_add_member IS
-'Lets a person, by Firebase uid, manage the keys of an org. A uid has 1 to 128 characters, the first and the last of them visible, and none that names cannot have. True if that changed anything. Errors: 42704 no such org; 22023 the uid; 22004 NULL.';
+'Lets a person, identified by Firebase uid, manage the keys of an org. A uid has 1 to 128 characters; the first and the last must be visible, and characters that are forbidden in names are forbidden here, too. Returns true if that changed anything. Errors: 42704 the org does not exist; 22023 the uid; 22004 an argument is NULL.';
 
 CREATE FUNCTION @extschema@.overten_remove_member(org_id text, uid text)
 	RETURNS bool
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_remove_member FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_remove_member IS
-'Undoes overten_add_member; keys that the person minted stay. True if that changed anything. Errors: 42704 no such org; 55000 the person is the last member of an org that has active keys and is not suspended; 22023 the uid; 22004 NULL.';
+'Undoes overten_add_member; keys that the person minted stay. Returns true if that changed anything. Errors: 42704 the org does not exist; 55000 the person is the last member of an org that has active keys and is not suspended; 22023 the uid; 22004 an argument is NULL.';
 
 CREATE FUNCTION @extschema@.overten_list_orgs(uid text)
 	RETURNS TABLE (
@@ -788,7 +788,7 @@ CREATE FUNCTION @extschema@.overten_list_orgs(uid text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_list_orgs FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_list_orgs IS
-'The orgs that a person is a member of, in the order of their creation. Errors: 22023 the uid; 22004 NULL.';
+'Returns the orgs that a person is a member of, in the order of their creation. Errors: 22023 the uid; 22004 the argument is NULL.';
 
 
 /* Webhooks */
@@ -800,7 +800,7 @@ CREATE FUNCTION @extschema@.overten_rotate_webhook_secret(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_rotate_webhook_secret FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_rotate_webhook_secret IS
-'Gives an org a new webhook secret and returns it. The one before signs beside it until the grace is over; one that was still in its grace is forgotten. Errors: 42704 no such org; 22023 the grace is negative or over 30 days; 22004 NULL; 55000 there is no master key to seal it with.';
+'Gives an org a new webhook secret, and returns it. The previous one also signs until the grace period is over; an older one that was still in its grace period is forgotten. Errors: 42704 the org does not exist; 22023 the grace period is negative or longer than 30 days; 22004 an argument is NULL; 55000 there is no master key to seal the secret with.';
 
 CREATE FUNCTION @extschema@.overten_sign_webhook(
 	org_id text,
@@ -811,7 +811,7 @@ CREATE FUNCTION @extschema@.overten_sign_webhook(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_sign_webhook(text, text, int8, text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_sign_webhook(text, text, int8, text) IS
-'The header webhook-signature of Standard Webhooks for a message with these webhook-id, webhook-timestamp (seconds since 1970) and body, which is signed in UTF-8: v1, and the base64 of the HMAC-SHA256; two of them, separated by a space, during the grace of a rotation. Errors: 42704 no such org; 22023 message_id has not 1 to 256 printable ASCII characters without spaces and dots, the time is negative or more than 100 years from now, or the body has more than 16 MB; 22004 NULL; 55000 the secret does not open.';
+'Returns the header webhook-signature of Standard Webhooks for a message with this webhook-id, this webhook-timestamp (seconds since 1970) and this body, which is signed in UTF-8: v1, and the base64 of the HMAC-SHA256. During the grace period of a rotation there are two signatures, separated by a space. Errors: 42704 the org does not exist; 22023 message_id does not have 1 to 256 printable ASCII characters without spaces and dots, the time is negative or more than 100 years from now, or the body has more than 16 MB; 22004 an argument is NULL; 55000 the secret does not open.';
 
 CREATE FUNCTION @extschema@.overten_sign_webhook(
 	org_id text,
@@ -822,14 +822,14 @@ CREATE FUNCTION @extschema@.overten_sign_webhook(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_sign_webhook_bytes';
 REVOKE ALL ON FUNCTION @extschema@.overten_sign_webhook(text, text, int8, bytea) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_sign_webhook(text, text, int8, bytea) IS
-'The same with a body of bytes, which are signed as they are.';
+'Like the other overten_sign_webhook, with a body of type bytea, which is signed unchanged.';
 
 CREATE FUNCTION @extschema@.overten_reseal(max_orgs int4 DEFAULT 1000)
 	RETURNS int8
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_reseal FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_reseal IS
-'Seals the webhook secrets of at most so many orgs with the first master key of the file, where they are under another one, and returns how many orgs are still to do: call it until that is 0. Orgs that other transactions have locked are left for the next call; those whose secrets do not open are counted in a WARNING. Errors: 22023 max_orgs is less than 1; 22004 NULL; 55000 there is no master key.';
+'Reseals the webhook secrets of at most max_orgs orgs with the first master key in the file, if they are sealed with another one. Returns how many orgs are left: call it until that is 0. Orgs that other transactions have locked are left for the next call; a WARNING counts orgs whose secrets do not open. Errors: 22023 max_orgs is less than 1; 22004 max_orgs is NULL; 55000 there is no master key.';
 
 CREATE FUNCTION overten_auth.master_key_ids(
 	OUT needed text[],
@@ -837,7 +837,7 @@ CREATE FUNCTION overten_auth.master_key_ids(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_master_key_ids';
 REVOKE ALL ON FUNCTION overten_auth.master_key_ids FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.master_key_ids IS
-'Ids of master keys in hex: needed by the webhook secrets of this database, and present in the file in its order; none are if the file is missing or not good.';
+'Returns ids of master keys, in hex. needed: those that this database''s webhook secrets are sealed with. present: those in the file, in file order; empty if the file is missing or not good.';
 
 
 /* Firebase ID tokens */
@@ -855,13 +855,13 @@ CREATE TYPE overten_auth.verified_token AS (
 	claims jsonb
 );
 REVOKE ALL ON TYPE overten_auth.verified_token FROM PUBLIC;
-COMMENT ON TYPE overten_auth.verified_token IS 'what a good Firebase ID token says';
+COMMENT ON TYPE overten_auth.verified_token IS 'the contents of a good Firebase ID token';
 COMMENT ON COLUMN overten_auth.verified_token.uid IS 'the person: sub';
-COMMENT ON COLUMN overten_auth.verified_token.email IS 'the claim of that name; NULL if it is no string';
-COMMENT ON COLUMN overten_auth.verified_token.email_verified IS 'the claim of that name; NULL if it is no boolean';
-COMMENT ON COLUMN overten_auth.verified_token.name IS 'the claim of that name; NULL if it is no string';
-COMMENT ON COLUMN overten_auth.verified_token.sign_in_provider IS 'how the person signed in, as password, google.com or phone';
-COMMENT ON COLUMN overten_auth.verified_token.tenant IS 'tenant of Identity Platform; NULL if none';
+COMMENT ON COLUMN overten_auth.verified_token.email IS 'the claim of that name; NULL if it is not a string';
+COMMENT ON COLUMN overten_auth.verified_token.email_verified IS 'the claim of that name; NULL if it is not a boolean';
+COMMENT ON COLUMN overten_auth.verified_token.name IS 'the claim of that name; NULL if it is not a string';
+COMMENT ON COLUMN overten_auth.verified_token.sign_in_provider IS 'how the person signed in, such as password, google.com or phone';
+COMMENT ON COLUMN overten_auth.verified_token.tenant IS 'tenant of Identity Platform; NULL without a tenant';
 COMMENT ON COLUMN overten_auth.verified_token.auth_time IS 'when the person signed in';
 COMMENT ON COLUMN overten_auth.verified_token.issued_at IS 'iat';
 COMMENT ON COLUMN overten_auth.verified_token.expires_at IS 'exp';
@@ -872,20 +872,20 @@ CREATE FUNCTION @extschema@.overten_verify_firebase_jwt(token text)
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_verify_firebase_jwt FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_verify_firebase_jwt IS
-'Whom a Firebase ID token is about, by the rules that Firebase documents; that Firebase has revoked it since is not seen. Errors: 28OA1 the token is good but has expired; 28000 it is refused, the detail says why; 55000 overten_auth.firebase_project_id is not set, there are no signing keys that have not expired, or this is a standby and overten_auth.verify_on_standby is off; 58P01 libjwt is not installed.';
+'Verifies a Firebase ID token by the rules that Firebase documents, and returns whom it is about. Does not notice if Firebase has revoked the token since. Errors: 28OA1 the token is good except that it has expired; 28000 the token is refused, and the detail says why; 55000 overten_auth.firebase_project_id is not set, all signing keys have expired or there are no keys, or this is a standby and overten_auth.verify_on_standby is off; 58P01 libjwt is not installed.';
 
 CREATE FUNCTION @extschema@.overten_load_signing_keys(keys json)
 	RETURNS int4
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_load_signing_keys FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_load_signing_keys IS
-'Replaces the keys that Firebase ID tokens are checked with by those of a document, in all sessions from the commit on, and returns how many there are: Google''s X.509 certificates by key id, or a JWK set. Keys that cannot be used are skipped, and a NOTICE counts them by reason. Keys from certificates expire with them, those of a JWK set do not. Errors: 22023 the document, or no key in it, is usable, and the old keys stay; 40001 another transaction has loaded keys.';
+'Replaces the keys that check Firebase ID tokens with those of a document: Google''s X.509 certificates by key id, or a JWK set. All sessions use the new keys as soon as the transaction has committed. Returns how many keys there are. Keys that cannot be used are skipped, and a NOTICE counts them by reason. Keys from certificates expire with the certificates; those of a JWK set do not expire. Errors: 22023 the document is not usable, or no key in it is, and the old keys stay; 40001 another transaction has loaded keys.';
 
 CREATE FUNCTION @extschema@.overten_refresh_signing_keys() RETURNS int4
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_refresh_signing_keys FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_refresh_signing_keys IS
-'Has the background worker fetch signing keys now, and returns how many there are then that have not expired. Errors: 55000 they were not fetched in 30 seconds, the detail says why, and the keys are as they were.';
+'Has the background worker fetch signing keys now. Returns how many keys have not expired after that. Errors: 55000 the fetch failed or took more than 30 seconds; the detail says why, and the old keys stay.';
 
 
 /* Usage, and the state of everything */
@@ -894,7 +894,7 @@ CREATE FUNCTION @extschema@.overten_flush_usage() RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_flush_usage FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_flush_usage IS
-'Waits until all uses that were counted before are in the tables; nothing to wait for where they are not counted in shared memory. Errors: 55000 the flush fails, takes more than 30 seconds, or this is a standby; no use is lost by that.';
+'Waits until all uses that were counted before the call are in the tables. Returns at once if uses are not counted in shared memory. Errors: 55000 the flush fails, takes more than 30 seconds, or this is a standby; no use is lost in these cases.';
 
 CREATE FUNCTION @extschema@.overten_status(
 	OUT usage_mode text,
@@ -914,7 +914,7 @@ CREATE FUNCTION @extschema@.overten_status(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_status FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_status IS
-'The state of this database. usage_mode: how uses are recorded, in shared memory, in a table (last_used_at alone) or not at all (off). usage_worker: waiting, working, or none where one should be. flushed_at, flush_failed_at, flush_failure: the last flush, and the last failure of the worker. signing_keys: how many have not expired; signing_keys_expire_at: when the last of them does. key_worker: fetching signing keys, scheduled, or off (no project or no command). fetched_at: the last fetch that succeeded; fetch_tried_at, fetch_outcome: the last one; next_fetch_at: the next. master_keys_needed, master_keys_present: ids of the keys that webhook secrets are sealed with, and of those in the master key file.';
+'Returns the state of this database. usage_mode: how uses are recorded, in shared memory, in a table (last_used_at only) or not at all (off). usage_worker: waiting, working, or none if there should be a worker and is not. flushed_at, flush_failed_at, flush_failure: the last flush, and the last failure of the worker. signing_keys: how many have not expired; signing_keys_expire_at: when the last of them expires. key_worker: fetching signing keys, scheduled, or off (no project or no command). fetched_at: the last successful fetch; fetch_tried_at, fetch_outcome: the last fetch; next_fetch_at: the next fetch. master_keys_needed, master_keys_present: ids of the keys that webhook secrets are sealed with, and of those in the master key file.';
 
 CREATE FUNCTION overten_auth.stat(
 	OUT accepted int8,
@@ -937,28 +937,28 @@ CREATE FUNCTION overten_auth.stat(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_stat';
 REVOKE ALL ON FUNCTION overten_auth.stat FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.stat IS
-'What the view overten_stat shows; whoever is to read the view needs EXECUTE on this, too.';
+'Returns the row of the view overten_stat. A role that reads the view also needs EXECUTE on this function.';
 
 CREATE VIEW @extschema@.overten_stat AS SELECT * FROM overten_auth.stat();
 REVOKE ALL ON @extschema@.overten_stat FROM PUBLIC;
-COMMENT ON VIEW @extschema@.overten_stat IS 'statistics of the whole server since its start; all NULL unless the library is preloaded';
+COMMENT ON VIEW @extschema@.overten_stat IS 'statistics of the whole server since its start; all columns are NULL unless the library is preloaded';
 COMMENT ON COLUMN @extschema@.overten_stat.accepted IS 'keys accepted';
-COMMENT ON COLUMN @extschema@.overten_stat.refused IS 'keys refused, whatever the reason';
+COMMENT ON COLUMN @extschema@.overten_stat.refused IS 'keys refused, for any reason';
 COMMENT ON COLUMN @extschema@.overten_stat.cache_hits IS 'keys accepted from a cache';
 COMMENT ON COLUMN @extschema@.overten_stat.cache_misses IS 'keys looked up in the tables';
-COMMENT ON COLUMN @extschema@.overten_stat.not_attributed IS 'uses missing in the history, for there was no memory left to count them: raise overten_auth.max_tracked_keys';
-COMMENT ON COLUMN @extschema@.overten_stat.flushes IS 'times that uses were written into the tables';
-COMMENT ON COLUMN @extschema@.overten_stat.flush_failures IS 'times that this, or removing old history, failed';
-COMMENT ON COLUMN @extschema@.overten_stat.entries_used IS 'pairs of a key and a client address that are counted at this moment';
-COMMENT ON COLUMN @extschema@.overten_stat.entries_free IS 'how many more could be';
+COMMENT ON COLUMN @extschema@.overten_stat.not_attributed IS 'uses missing in the history because there was no memory left to count them: raise overten_auth.max_tracked_keys';
+COMMENT ON COLUMN @extschema@.overten_stat.flushes IS 'how often uses were written to the tables';
+COMMENT ON COLUMN @extschema@.overten_stat.flush_failures IS 'how often that, or removing old history, failed';
+COMMENT ON COLUMN @extschema@.overten_stat.entries_used IS 'pairs of a key and a client address that are counted now';
+COMMENT ON COLUMN @extschema@.overten_stat.entries_free IS 'how many more pairs can be counted';
 COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_entries IS 'how many keys the cache of all sessions can hold; NULL if there is none';
 COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_stores IS 'keys stored there; if it grows about as fast as cache_misses while few keys change, there are more keys in use than it can hold: raise overten_auth.shared_cache_entries';
 COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_stale IS 'keys found there that had changed, or whose org had';
 COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_busy IS 'keys not read or not stored there, because another process was writing in the same place';
 COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_too_long IS 'keys not stored there, because their row is too long, as with a long name of the org: they are cached in each session';
-COMMENT ON COLUMN @extschema@.overten_stat.last_fetch_at IS 'when signing keys were last fetched, or that was tried, for any of the databases';
-COMMENT ON COLUMN @extschema@.overten_stat.last_fetch_outcome IS 'what came of it';
-COMMENT ON COLUMN @extschema@.overten_stat.since IS 'when the counting began';
+COMMENT ON COLUMN @extschema@.overten_stat.last_fetch_at IS 'when the last fetch of signing keys began, in any database';
+COMMENT ON COLUMN @extschema@.overten_stat.last_fetch_outcome IS 'the result of that fetch';
+COMMENT ON COLUMN @extschema@.overten_stat.since IS 'when counting began';
 
 
 /* Over HTTP */
@@ -981,7 +981,7 @@ CREATE FUNCTION @extschema@.overten_signup(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_signup FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_signup IS
-'Signs a person up: creates an org (org_name) with the person as its member, or switches API access on for an org of the person''s (existing_org_id), and mints a key. Call it in FROM: SELECT (overten_signup(...)).* calls it for each column. Takes the uid on trust: never grant it to a role that speaks for customers. A NULL tier is free for a new org; that of an existing org is never changed. Errors: 22004; 22023 both or neither of org_name and existing_org_id, a name, or a tier that is not self-service or not the org''s; 42704 no such org of this person; 42710 signed up already; 53400 max_orgs_per_uid, max_keys_per_org or max_keys_total_per_org; 55000 suspended.';
+'Signs a person up: creates an org (org_name) with the person as its member, or switches on API access for an org of the person''s (existing_org_id), and mints a key. Call this function in FROM: SELECT (overten_signup(...)).* calls it once per column. It does not check who has the uid: never grant it to a role that speaks for customers. If tier is NULL, a new org is on the tier free; the tier of an existing org is never changed. Errors: 22004 a required argument is NULL; 22023 both or neither of org_name and existing_org_id, a name, or a tier that is not self-service or not the org''s; 42704 the person has no such org; 42710 the org has signed up already; 53400 max_orgs_per_uid, max_keys_per_org or max_keys_total_per_org is reached; 55000 the org is suspended.';
 
 CREATE TYPE overten_auth.http_response AS (
 	status int4,
@@ -1003,7 +1003,7 @@ CREATE FUNCTION @extschema@.overten_handle_request(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_handle_request_bytes';
 REVOKE ALL ON FUNCTION @extschema@.overten_handle_request(text, text, json, bytea) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_handle_request(text, text, json, bytea) IS
-'Answers one HTTP request to the API. The path begins with /api/v1 and may have a query string; headers are an object with lower-case names; the body is as the client sent it, NULL or an empty one for none. All that a client can do wrong is an answer, not an error. Call it in FROM: SELECT (overten_handle_request(...)).* calls it for each column, and so does the request three times. A role that an HTTP layer uses needs EXECUTE on this alone. Errors: 22004 method or path is NULL.';
+'Answers one HTTP request to the API. The path begins with /api/v1 and may have a query string. headers is an object with lower-case names. The body is as the client sent it; NULL and an empty body both mean that there is no body. Whatever a client does wrong, the result is an answer and not an error. Call this function in FROM: SELECT (overten_handle_request(...)).* calls it once per column, and so handles the request three times. The role of an HTTP layer needs EXECUTE on this function only. Errors: 22004 method or path is NULL.';
 
 CREATE FUNCTION @extschema@.overten_handle_request(
 	method text,
@@ -1014,12 +1014,12 @@ CREATE FUNCTION @extschema@.overten_handle_request(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_handle_request(text, text, json, text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_handle_request(text, text, json, text) IS
-'The same with a body of text, to try requests by hand. An HTTP layer passes bytea: the server refuses a call whose text is not valid in the encoding, and a client can send such a body.';
+'Likewise, with a body of type text, to try requests by hand. An HTTP layer should pass bytea: a client can send a body that is not valid in the database''s encoding, and the server rejects a call with such a text.';
 
 CREATE SCHEMA overten_api;
 REVOKE ALL ON SCHEMA overten_api FROM PUBLIC;
 COMMENT ON SCHEMA overten_api IS
-'the API of overten_auth for PostgREST; each refusal has its body in the header x-overten-error, too, and 504 stands for 503, which PostgREST would take for its own';
+'the API of overten_auth for PostgREST; each refusal also has its body in the header x-overten-error, and uses 504 instead of 503, because PostgREST would take 503 for its own';
 
 CREATE FUNCTION overten_api.signup(json) RETURNS json
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_signup';
@@ -1030,19 +1030,19 @@ CREATE FUNCTION overten_api.create_api_key(json) RETURNS json
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_create_api_key';
 REVOKE ALL ON FUNCTION overten_api.create_api_key FROM PUBLIC;
 COMMENT ON FUNCTION overten_api.create_api_key IS
-'POST /organizations/{org_id}/api-keys; the id in the header x-overten-org-id or the member org_id';
+'POST /organizations/{org_id}/api-keys; the id is in the header x-overten-org-id or the member org_id';
 
 CREATE FUNCTION overten_api.list_api_keys(org_id text DEFAULT NULL) RETURNS json
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_list_api_keys';
 REVOKE ALL ON FUNCTION overten_api.list_api_keys FROM PUBLIC;
 COMMENT ON FUNCTION overten_api.list_api_keys IS
-'GET /organizations/{org_id}/api-keys; the id in the header x-overten-org-id or as argument';
+'GET /organizations/{org_id}/api-keys; the id is in the header x-overten-org-id or an argument';
 
 CREATE FUNCTION overten_api.revoke_api_key(json) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_revoke_api_key';
 REVOKE ALL ON FUNCTION overten_api.revoke_api_key FROM PUBLIC;
 COMMENT ON FUNCTION overten_api.revoke_api_key IS
-'DELETE /organizations/{org_id}/api-keys/{key_id}; the ids in the headers x-overten-org-id and x-overten-key-id or the members org_id and key_id. Raises SQLSTATE PGRST with the answer where it is an error, with the API''s own body in the header x-overten-error.';
+'DELETE /organizations/{org_id}/api-keys/{key_id}; the ids are in the headers x-overten-org-id and x-overten-key-id or the members org_id and key_id. If the answer is an error, raises it with SQLSTATE PGRST, and with the API''s own body in the header x-overten-error.';
 
 CREATE FUNCTION overten_api.verify() RETURNS json
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_verify';
@@ -1058,17 +1058,17 @@ CREATE FUNCTION overten_api.key_usage(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_key_usage';
 REVOKE ALL ON FUNCTION overten_api.key_usage FROM PUBLIC;
 COMMENT ON FUNCTION overten_api.key_usage IS
-'GET /organizations/{org_id}/api-keys/{key_id}/usage; the ids in the headers x-overten-org-id and x-overten-key-id or as arguments, the query string in the header x-overten-query or else its parameters as arguments';
+'GET /organizations/{org_id}/api-keys/{key_id}/usage; the ids are in the headers x-overten-org-id and x-overten-key-id or arguments; the query string is in the header x-overten-query, or else its parameters are arguments';
 
 
 CREATE FUNCTION overten_api.authenticate_request() RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_authenticate_request';
 REVOKE ALL ON FUNCTION overten_api.authenticate_request FROM PUBLIC;
 COMMENT ON FUNCTION overten_api.authenticate_request IS
-'For db-pre-request before tables of your own: makes the API key of the request the identity, as overten_authenticate does; without a bearer, or with one that is no API key, there is none. Raises SQLSTATE PGRST like revoke_api_key: 401 invalid_api_key, 400 invalid_request for two credentials that differ or headers that cannot be read, 504 service_unavailable on a standby that may not verify.';
+'For db-pre-request before tables of your own: makes the API key of the request the identity, as overten_authenticate does. Without a bearer, or with one that is not an API key, there is no identity. Raises SQLSTATE PGRST like revoke_api_key: 401 invalid_api_key, 400 invalid_request for two credentials that differ or headers that cannot be read, 504 service_unavailable on a standby where keys are not verified.';
 
 
-/* PUBLIC may use the row types of tables and views unless that is revoked. */
+/* By default, PUBLIC may use the row types of tables and views. */
 REVOKE ALL ON TYPE overten_auth.tiers, overten_auth.orgs,
 	overten_auth.members, overten_auth.api_keys, overten_auth.key_last_used,
 	overten_auth.key_usage, overten_auth.usage_batches,
@@ -1076,7 +1076,7 @@ REVOKE ALL ON TYPE overten_auth.tiers, overten_auth.orgs,
 	@extschema@.overten_stat FROM PUBLIC;
 
 
-/* What pg_dump carries over: all that was not there after CREATE EXTENSION. */
+/* pg_dump dumps all rows that CREATE EXTENSION has not inserted. */
 SELECT pg_extension_config_dump('overten_auth.tiers', $$WHERE name OPERATOR(pg_catalog.<>) 'free'$$);
 SELECT pg_extension_config_dump('overten_auth.orgs', '');
 SELECT pg_extension_config_dump('overten_auth.members', '');
@@ -1087,14 +1087,14 @@ SELECT pg_extension_config_dump('overten_auth.audit_log', '');
 
 
 /*
- * What belongs to the extension, and who may use it
+ * The objects of the extension, and the privileges on them
  *
  * A new object gets the default privileges of its creator.  They can name
- * roles, which REVOKE ... FROM PUBLIC does not undo.  So the last statement of
- * this script, and of each update script, looks at the result: it revokes all
+ * roles, and REVOKE ... FROM PUBLIC does not undo that.  So the last statement
+ * of this script, and of each update script, checks the result: it revokes all
  * privileges on new objects from everybody but the owner.  An update script
- * must not touch the grants that administrators have made on older objects.
- * Its first and its last statement are
+ * must not change what administrators have granted on older objects.  Its first
+ * and last statements are
  *
  *	SELECT set_config('overten_update.before', overten_auth.inventory()::text, true);
  *	SELECT overten_auth.finish_script(current_setting('overten_update.before')::text[]);
@@ -1169,7 +1169,7 @@ CREATE FUNCTION overten_auth.objects()
 $$;
 REVOKE ALL ON FUNCTION overten_auth.objects FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.objects IS
-'All objects of the extension that can have privileges, with the row types of relations, and the columns that have some. member: OIDs of the catalog and the object, or of the relation that it is a part of; usual: the privileges of a new object without default privileges; acl: its privileges.';
+'Returns all objects of the extension that can have privileges, including the row types of relations, and the columns that have privileges. member: OIDs of the catalog and the object, or of the relation that it is a part of; usual: the privileges of a new object without default privileges; acl: its privileges.';
 
 CREATE FUNCTION overten_auth.grants()
 	RETURNS TABLE (
@@ -1191,7 +1191,7 @@ CREATE FUNCTION overten_auth.grants()
 $$;
 REVOKE ALL ON FUNCTION overten_auth.grants FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.grants IS
-'All privileges that anybody but the owner has on an object of the extension. Grantee 0 is PUBLIC.';
+'Returns all privileges on objects of the extension, except those of the owner. Grantee 0 is PUBLIC.';
 
 CREATE FUNCTION overten_auth.parts()
 	RETURNS TABLE (part text, detail text)
@@ -1261,13 +1261,13 @@ CREATE FUNCTION overten_auth.parts()
 $$;
 REVOKE ALL ON FUNCTION overten_auth.parts FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.parts IS
-'The tables of the extension and everything that is defined on them, by anybody. detail: the properties that can be altered.';
+'Returns the tables of the extension and everything that anybody has defined on them. detail: the properties that can be altered.';
 
 CREATE FUNCTION overten_auth.own_parts() RETURNS jsonb
 	LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$SELECT '{}'::jsonb$$;
 REVOKE ALL ON FUNCTION overten_auth.own_parts FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.own_parts IS
-'What the scripts of the extension have defined: the details of overten_auth.parts by part. overten_auth.finish_script writes this function.';
+'Returns what the scripts of the extension have defined: the details of overten_auth.parts by part. overten_auth.finish_script writes this function.';
 
 CREATE FUNCTION overten_auth.inventory() RETURNS text[]
 	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -1278,14 +1278,14 @@ CREATE FUNCTION overten_auth.inventory() RETURNS text[]
 $$;
 REVOKE ALL ON FUNCTION overten_auth.inventory FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.inventory IS
-'All objects of the extension and everything that is defined on its tables. The first statement of an update script remembers it.';
+'Returns all objects of the extension and everything that is defined on its tables. The first statement of an update script saves the result.';
 
 CREATE FUNCTION overten_auth.finishing(before text[])
 	RETURNS TABLE (step int4, statement text)
 	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 	WITH new AS MATERIALIZED (
 		SELECT * FROM overten_auth.objects() WHERE member <> ALL (before))
-	-- Nobody but the owner has a privilege,
+	-- Nobody but the owner may have a privilege,
 	SELECT 1, format('REVOKE ALL ON %s %s FROM %s CASCADE', what.kind, what.name, g.role)
 	FROM overten_auth.grants() g, LATERAL (SELECT
 		CASE g.kind WHEN 'COLUMN' THEN 'TABLE' WHEN 'ROW TYPE' THEN 'TYPE' ELSE g.kind END,
@@ -1293,7 +1293,7 @@ CREATE FUNCTION overten_auth.finishing(before text[])
 	WHERE g.member <> ALL (before)
 	GROUP BY what.kind, what.name, g.role
 	UNION ALL
-	-- and the owner has all, which default privileges can take away.
+	-- and the owner has all of them; default privileges can take them away.
 	SELECT 2, format('GRANT ALL ON %s %s TO %I', replace(kind, 'ROW TYPE', 'TYPE'), name,
 		pg_get_userbyid(owner))
 	FROM new
@@ -1301,8 +1301,8 @@ CREATE FUNCTION overten_auth.finishing(before text[])
 		SELECT privilege_type FROM aclexplode(usual) WHERE grantee = owner
 		EXCEPT SELECT privilege_type FROM aclexplode(acl) WHERE grantee = owner)
 	UNION ALL
-	-- pg_dump warns of initial privileges of row types, which it does not dump.  A
-	-- type loses them when it is no member any more, so make it one for a moment.
+	-- pg_dump warns about initial privileges of row types, which it does not dump.
+	-- A type loses them when it is removed from the extension, so add and drop it.
 	SELECT CASE verb WHEN 'ADD' THEN 3 ELSE 4 END,
 		format('ALTER EXTENSION overten_auth %s TYPE %s', verb, name)
 	FROM new, unnest(ARRAY['ADD', 'DROP']) verb
@@ -1310,8 +1310,8 @@ CREATE FUNCTION overten_auth.finishing(before text[])
 		SELECT FROM pg_depend d
 		WHERE d.classid = 'pg_type'::regclass AND d.objid = new.objid AND d.deptype = 'e'))
 	UNION ALL
-	-- A part that the script has not touched stays what it was: the
-	-- extension's, or somebody else's.
+	-- If the script has not changed a part, the part still belongs to the
+	-- extension, or still does not.
 	SELECT 5, format('CREATE OR REPLACE FUNCTION overten_auth.own_parts() RETURNS jsonb'
 		' LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS %L',
 		format('SELECT %L::jsonb', jsonb_object_agg(part,
@@ -1324,13 +1324,13 @@ CREATE FUNCTION overten_auth.finishing(before text[])
 $$;
 REVOKE ALL ON FUNCTION overten_auth.finishing FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.finishing IS
-'The statements that overten_auth.finish_script runs, in this order.';
+'Returns the statements that overten_auth.finish_script runs, in this order.';
 
 CREATE FUNCTION overten_auth.foundations()
 	RETURNS TABLE (object text, owner name, remedy text)
 	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 	-- The extension, everything that it depends on, and all members of an
-	-- extension, because dropping one drops them all.
+	-- extension, because dropping a member drops the whole extension.
 	WITH RECURSIVE foundation (classid, objid) AS (
 		SELECT 'pg_extension'::regclass::oid, oid FROM pg_extension WHERE extname = 'overten_auth'
 		UNION
@@ -1351,7 +1351,7 @@ CREATE FUNCTION overten_auth.foundations()
 		END
 	FROM foundation f
 	JOIN pg_database b ON b.datname = current_database()
-	-- Objects of the superuser that initdb made have no row there.
+	-- Objects of the bootstrap superuser have no row there.
 	JOIN pg_shdepend s ON s.dbid = b.oid AND s.classid = f.classid AND s.objid = f.objid
 		AND s.objsubid = 0 AND s.deptype = 'o'
 	JOIN pg_roles r ON r.oid = s.refobjid
@@ -1360,7 +1360,7 @@ CREATE FUNCTION overten_auth.foundations()
 $$;
 REVOKE ALL ON FUNCTION overten_auth.foundations FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.foundations IS
-'Objects that are owned by a role that is not a superuser, and that the extension cannot be without: its own objects, the extensions that it requires with theirs, and the schemas of all these. The owner could change them, or drop the extension with them. Schemas that pg_database_owner owns are left out.';
+'Returns the objects that the extension depends on and that a role owns that is not a superuser: its own objects, the extensions that it requires with their objects, and the schemas of all these. The owner could change them, or drop the extension with them. Leaves out schemas that pg_database_owner owns.';
 
 CREATE FUNCTION overten_auth.some_of(names text[]) RETURNS text
 	LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -1369,13 +1369,13 @@ CREATE FUNCTION overten_auth.some_of(names text[]) RETURNS text
 			THEN format(' and %s more', cardinality(names) - 3) ELSE '' END
 $$;
 REVOKE ALL ON FUNCTION overten_auth.some_of FROM PUBLIC;
-COMMENT ON FUNCTION overten_auth.some_of IS 'The first three names of a list, and how many more there are.';
+COMMENT ON FUNCTION overten_auth.some_of IS 'Returns the first three names of a list, and how many more there are.';
 
 CREATE FUNCTION overten_auth.finish_script(before text[] DEFAULT '{}') RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_finish_script';
 REVOKE ALL ON FUNCTION overten_auth.finish_script FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.finish_script IS
-'The last statement of a script of the extension. Revokes all privileges on objects that are not in the inventory from everybody but the owner, with a WARNING if there were any, and records what the script has defined on the tables. Errors: 22004 NULL; 55000 a privilege is there again after it was revoked.';
+'The last statement of a script of the extension. Revokes all privileges on objects that are not in the inventory from everybody but the owner, with a WARNING if there were any, and records what the script has defined on the tables. Errors: 22004 the argument is NULL; 55000 a privilege has been granted again after it was revoked.';
 
 CREATE FUNCTION overten_auth.require_safe_owners() RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_require_safe_owners';
@@ -1384,7 +1384,7 @@ COMMENT ON FUNCTION overten_auth.require_safe_owners IS
 'Raises 42501 if overten_auth.foundations returns a row.';
 
 
-/* What is wrong, in one place */
+/* Checks for problems */
 
 CREATE FUNCTION overten_auth.check_privileges()
 	RETURNS TABLE (severity text, subject text, problem text, remedy text)
@@ -1397,7 +1397,7 @@ CREATE FUNCTION overten_auth.check_privileges()
 	held AS MATERIALIZED (
 		SELECT * FROM overten_auth.grants()),
 
-	-- Rules about single privileges; the first that one breaks counts.
+	-- Rules about single privileges.  Report only the first one that matches.
 	rule (number, severity, problem, remedy) AS (VALUES
 		(1, 'danger', 'Everybody has %s on %s.',
 			'Revoke it from PUBLIC. Grant each role what it needs.'),
@@ -1440,7 +1440,7 @@ CREATE FUNCTION overten_auth.check_privileges()
 		LEFT JOIN pg_roles o ON o.oid = h.grantee
 		WHERE o.rolsuper IS NOT TRUE),
 
-	-- Rules about what a role can do together, with what it inherits.
+	-- Rules about combinations of privileges, including inherited ones.
 	holder (role) AS (
 		SELECT grantee FROM held WHERE grantee <> 0
 		UNION
@@ -1498,7 +1498,7 @@ CREATE FUNCTION overten_auth.check_privileges()
 $$;
 REVOKE ALL ON FUNCTION overten_auth.check_privileges FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.check_privileges IS
-'What overten_check returns about privileges.';
+'Returns the rows of overten_check about privileges.';
 
 CREATE FUNCTION overten_auth.check_owners()
 	RETURNS TABLE (severity text, subject text, problem text, remedy text)
@@ -1540,7 +1540,7 @@ CREATE FUNCTION overten_auth.check_owners()
 $$;
 REVOKE ALL ON FUNCTION overten_auth.check_owners FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.check_owners IS
-'What overten_check returns about owners.';
+'Returns the rows of overten_check about owners.';
 
 CREATE FUNCTION overten_auth.check_tables()
 	RETURNS TABLE (severity text, subject text, problem text, remedy text)
@@ -1549,7 +1549,7 @@ CREATE FUNCTION overten_auth.check_tables()
 		SELECT key, value FROM jsonb_each_text(overten_auth.own_parts())),
 	found AS MATERIALIZED (
 		SELECT * FROM overten_auth.parts()),
-	-- What somebody else may have defined, by the first word of a part.
+	-- What others may have defined, by the first word of the part's name.
 	alien (kind, severity, problem, remedy) AS (VALUES
 		('column', 'warning', 'A dump cannot be restored while this column is there.',
 			'Move its data into a table of your own that references overten_auth.orgs, and drop it.'),
@@ -1628,7 +1628,7 @@ CREATE FUNCTION overten_auth.check_tables()
 $$;
 REVOKE ALL ON FUNCTION overten_auth.check_tables FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.check_tables IS
-'What overten_check returns about the tables and everything that is defined on them.';
+'Returns the rows of overten_check about the tables and everything that is defined on them.';
 
 CREATE FUNCTION overten_auth.check_configuration()
 	RETURNS TABLE (severity text, subject text, problem text, remedy text)
@@ -1656,7 +1656,7 @@ CREATE FUNCTION overten_auth.check_configuration()
 	FROM state WHERE databases IS NOT NULL AND usage_mode <> 'shared memory'
 	UNION ALL
 	SELECT 'warning', 'background worker',
-		'This database has none at the moment. Uses stay in shared memory, and are lost in a crash.',
+		'No background worker serves this database at the moment. Uses stay in shared memory, and are lost in a crash.',
 		'If this stays so, raise max_worker_processes, and see the server log.'
 	FROM state WHERE usage_worker = 'none' AND NOT pg_is_in_recovery()
 	UNION ALL
@@ -1675,7 +1675,7 @@ CREATE FUNCTION overten_auth.check_configuration()
 	FROM state WHERE coalesce(project, '') = ''
 	UNION ALL
 	SELECT 'warning', 'signing keys',
-		CASE signing_keys WHEN 0 THEN 'There is none that has not expired. All Firebase ID tokens are refused.'
+		CASE signing_keys WHEN 0 THEN 'There is no unexpired signing key. All Firebase ID tokens are refused.'
 			ELSE format('The last one expires at %s.', signing_keys_expire_at) END
 			|| coalesce(' The last fetch: ' || fetch_outcome, ''),
 		CASE WHEN fetches THEN 'Run SELECT overten_refresh_signing_keys().'
@@ -1692,14 +1692,14 @@ CREATE FUNCTION overten_auth.check_configuration()
 $$;
 REVOKE ALL ON FUNCTION overten_auth.check_configuration FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.check_configuration IS
-'What overten_check returns about settings, workers, signing keys and master keys.';
+'Returns the rows of overten_check about settings, workers, signing keys and master keys.';
 
 CREATE FUNCTION overten_auth.run_checks()
 	RETURNS TABLE (severity text, subject text, problem text, remedy text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_run_checks';
 REVOKE ALL ON FUNCTION overten_auth.run_checks FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.run_checks IS
-'What overten_check returns, in no order. A check that fails is a row, too.';
+'Returns the rows of overten_check, in no order. If a check fails, that is a row, too.';
 
 CREATE FUNCTION @extschema@.overten_check()
 	RETURNS TABLE (severity text, subject text, problem text, remedy text)
@@ -1711,7 +1711,7 @@ CREATE FUNCTION @extschema@.overten_check()
 $$;
 REVOKE ALL ON FUNCTION @extschema@.overten_check FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_check IS
-'What is wrong around the extension in this database, the worst first. No rows if nothing is. severity: danger (somebody can do what nobody should, or a promise does not hold), warning (something fails, or will fail) or notice (something is not configured, or good to know). subject: a role, an object or a setting. problem and remedy: what is wrong with it, and what to do. These privileges are returned, unless a superuser has them: any of PUBLIC; any with grant option; INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES or TRIGGER on a table or column, except rows of tiers and REFERENCES (org_id) on orgs; CREATE on a schema; EXECUTE on overten_import_key, overten_import_keys or an internal function; USAGE on a type; SELECT on digests or sealed secrets. So are combinations, also by membership: EXECUTE on functions that answer customers (overten_handle_request, overten_api) and on overten_signup, overten_list_orgs, overten_add_member or overten_remove_member; EXECUTE on overten_load_signing_keys and on anything but overten_refresh_signing_keys, overten_status, overten_check and overten_auth.stat; EXECUTE on overten_verify_key_digest and SELECT on digests; and membership in pg_write_all_data. The roles of README and gateway/roles.sql return nothing.';
+'Returns the problems of the extension in this database, the worst first, or no rows. severity: danger (somebody can do what nobody should, or a promise does not hold), warning (something fails, or will fail) or notice (something is not configured, or good to know). subject: a role, an object or a setting. problem and remedy: what is wrong with it, and what to do. Returns these privileges, unless a superuser has them: all privileges of PUBLIC; all privileges with grant option; INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES or TRIGGER on a table or column, except rows of tiers and REFERENCES (org_id) on orgs; CREATE on a schema; EXECUTE on overten_import_key, overten_import_keys or an internal function; USAGE on a type; SELECT on digests or sealed secrets. Also returns combinations, including those by membership: EXECUTE on functions that answer customers (overten_handle_request, overten_api) and on overten_signup, overten_list_orgs, overten_add_member or overten_remove_member; EXECUTE on overten_load_signing_keys and on anything else except overten_refresh_signing_keys, overten_status, overten_check and overten_auth.stat; EXECUTE on overten_verify_key_digest and SELECT on digests; and membership in pg_write_all_data. The roles in README and gateway/roles.sql do not cause any rows.';
 
 
 /* The last statements; see above overten_auth.objects. */

@@ -159,14 +159,14 @@ check_firebase_id(char **newval, void **extra, GucSource source)
 
 	if (strlen(id) > OA_FIREBASE_ID_MAX)
 	{
-		GUC_check_errdetail("An id of Firebase has at most %d characters.",
+		GUC_check_errdetail("A Firebase id has at most %d characters.",
 							OA_FIREBASE_ID_MAX);
 		return false;
 	}
 	for (; *id != '\0'; id++)
 		if (*id <= ' ' || *id > '~')
 		{
-			GUC_check_errdetail("An id of Firebase has no spaces, and only ASCII characters.");
+			GUC_check_errdetail("A Firebase id has only ASCII characters, and no spaces.");
 			return false;
 		}
 	return true;
@@ -233,7 +233,7 @@ oa_define_settings(GucIntAssignHook cache_entries_changed)
 							NULL, NULL, NULL);
 
 	DefineCustomIntVariable("overten_auth.max_keys_total_per_org",
-							"Sets how many keys, revoked ones too, an org can have by signing up and minting over HTTP.",
+							"Sets how many keys, including revoked ones, an org can have by signing up and minting over HTTP.",
 							NULL,
 							&oa_max_keys_total_per_org,
 							1000, 1, INT_MAX,
@@ -258,7 +258,7 @@ oa_define_settings(GucIntAssignHook cache_entries_changed)
 
 	DefineCustomStringVariable("overten_auth.firebase_project_id",
 							   "Sets the Firebase project whose ID tokens are accepted.",
-							   "Empty means that none are.",
+							   "If it is empty, all tokens are refused.",
 							   &oa_firebase_project_id,
 							   "",
 							   PGC_SUSET, 0,
@@ -266,7 +266,7 @@ oa_define_settings(GucIntAssignHook cache_entries_changed)
 
 	DefineCustomStringVariable("overten_auth.firebase_tenant",
 							   "Sets the Identity Platform tenant whose ID tokens are accepted.",
-							   "Empty means tokens without a tenant, * any.",
+							   "An empty value accepts tokens without a tenant, and * accepts all.",
 							   &oa_firebase_tenant,
 							   "",
 							   PGC_SUSET, 0,
@@ -290,7 +290,7 @@ oa_define_settings(GucIntAssignHook cache_entries_changed)
 
 	DefineCustomStringVariable("overten_auth.signing_keys_command",
 							   "Sets the shell command that fetches signing keys.",
-							   "It prints an HTTP answer with its header.  Empty means that none are fetched.",
+							   "It prints an HTTP answer with its header.  If it is empty, no keys are fetched.",
 							   &oa_signing_keys_command,
 							   SIGNING_KEYS_COMMAND,
 							   PGC_SIGHUP, GUC_SUPERUSER_ONLY,

@@ -44,8 +44,7 @@ typedef struct OaFetchState
 typedef enum OaJob
 {
 	OA_FLUSHING,
-	OA_CLEANING,				/* removing old history, and that of removed
-								 * keys */
+	OA_CLEANING,				/* removing old and orphaned history */
 	OA_LOOKING_AT_KEYS,			/* checking whether to fetch signing keys */
 	OA_JOBS
 } OaJob;

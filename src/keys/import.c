@@ -148,7 +148,7 @@ report_conflict(Import *import, int first, const Datum *arrays)
 	ereport(ERROR,
 			(errcode(ERRCODE_UNIQUE_VIOLATION),
 			 errmsg("a key with this digest exists already"),
-			 errdetail("It was minted or imported before, or is there twice.")));
+			 errdetail("It was minted or imported before, or this import contains it twice.")));
 }
 
 /* Write rows that have been checked. */

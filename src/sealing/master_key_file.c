@@ -32,7 +32,7 @@ oa_no_master_key(const char *detail)
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("there is no master key to seal webhook secrets with"),
 			 errdetail_internal("%s", detail),
-			 errhint("Put the file that overten_auth.master_key_file names in order: copy it from the server whose values are here.")));
+			 errhint("Copy the file that overten_auth.master_key_file names from the server that sealed these values.")));
 }
 
 #define FILE_MAX		4096	/* bytes */
@@ -129,7 +129,7 @@ load_key_file(OaMasterKeyFile *file, char *content)
 	}
 
 	if (fstat(fd, &file->status) != 0)
-		(void) refuse_file(file, "The master key file could not be looked at.");
+		(void) refuse_file(file, "The master key file could not be checked.");
 	else if (check_status(file))
 	{
 		length = read_text(fd, content);

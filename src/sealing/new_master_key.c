@@ -50,10 +50,10 @@
 
 static const char mark_text[] =
 "overten_auth has sealed webhook secrets in this cluster.\n"
-"While this file is here, it makes no master key file by itself.\n";
+"While this file exists, it does not create a master key file on its own.\n";
 
 static const char key_file_comment[] =
-"# Master keys of overten_auth: the first seals webhook secrets, all open them.\n"
+"# Master keys of overten_auth: the first seals webhook secrets, each opens them.\n"
 "# Keep a copy of this file outside of backups of the database: without it the\n"
 "# secrets are lost.  Each standby and each new cluster needs it, too.\n";
 

@@ -165,7 +165,7 @@ report_missing_key(const uint8 *id)
 			 errmsg("webhook secrets cannot be unsealed"),
 			 errdetail("Master key %s is missing. %s", hex,
 					   oa_master_key_problem()),
-			 errhint("Put the file that overten_auth.master_key_file names in order: copy it from the server whose values are here."),
+			 errhint("Copy the file that overten_auth.master_key_file names from the server that sealed these values."),
 			 errhidestmt(true), errhidecontext(true)));
 }
 

@@ -84,7 +84,7 @@ overten_refuse_change(PG_FUNCTION_ARGS)
 	table = ((TriggerData *) fcinfo->context)->tg_relation;
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("%s is append only",
+			 errmsg("%s is append-only",
 					quote_qualified_identifier(get_namespace_name(RelationGetNamespace(table)),
 											   RelationGetRelationName(table)))));
 	return PointerGetDatum(NULL);	/* keep the compiler quiet */

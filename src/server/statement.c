@@ -122,7 +122,7 @@ amend_error(void *arg)
 	int			code = geterrcode();
 
 	if (ERRCODE_TO_CATEGORY(code) == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
-		errdetail_internal("The row is not shown, for it may hold a secret.");
+		errdetail_internal("The row is not shown because it may hold a secret.");
 	if (code == ERRCODE_UNDEFINED_COLUMN || code == ERRCODE_UNDEFINED_TABLE ||
 		code == ERRCODE_UNDEFINED_FUNCTION)
 		errhint("Run ALTER EXTENSION overten_auth UPDATE.");

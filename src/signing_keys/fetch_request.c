@@ -59,7 +59,7 @@ report_failure(OaDatabase *database)
 
 	oa_copy_database(database, &copy);
 	refuse_refresh(oa_readable_message(copy.keys.outcome),
-				   "The keys are as they were; the server log may say more.");
+				   "The old keys stay in use; the server log may say more.");
 }
 
 /*

@@ -93,7 +93,7 @@ note_failure(OaDatabase *database, const char *outcome, const char *said)
 			 said[0] != '\0' ?
 			 errdetail("%s It said: %s", outcome, said) :
 			 errdetail_internal("%s", outcome),
-			 errhint("The keys are as they were; the next try is in about %d seconds.",
+			 errhint("The old keys stay in use; the next attempt is in about %d seconds.",
 					 seconds)));
 }
 

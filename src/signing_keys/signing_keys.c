@@ -65,7 +65,7 @@ refuse_document(const char *problem, const char *skipped)
 			 errmsg("signing keys document is not usable"),
 			 errdetail_internal(skipped[0] != '\0' ? "%s Skipped: %s." : "%s",
 								problem, skipped),
-			 errhint("The signing keys are as they were.")));
+			 errhint("The old signing keys stay in use.")));
 }
 
 /*

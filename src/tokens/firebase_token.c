@@ -223,7 +223,7 @@ judge_token(OaToken *token, const uint8 *digest, OaIdentity *identity)
 	row = make_row(token);
 	if (row == NULL)
 	{
-		oa_refuse_token(token, "A claim has a character that the database's encoding has not.");
+		oa_refuse_token(token, "A claim has a character that the database's encoding does not have.");
 		return OA_TOKEN_INVALID;
 	}
 	remember(token, row, digest);
@@ -269,7 +269,7 @@ is_unavailable(bool cached, TimestampTz now, OaIdentity *identity)
 	}
 	if (!cached && !oa_has_signing_key(now))
 	{
-		identity->detail = "There are no signing keys that have not expired.";
+		identity->detail = "There is no unexpired signing key.";
 		identity->hint = "Load Google's published keys with overten_load_signing_keys(), or have them fetched with overten_refresh_signing_keys().";
 		return true;
 	}

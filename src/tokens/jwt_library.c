@@ -82,7 +82,7 @@ oa_jwt_library_open(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("libjansson was loaded before libjwt"),
-				 errdetail("Another module of this session uses it, bound to the server's function json_object, with which libjwt would crash."),
+				 errdetail("Another module of this session has bound it to the server's function json_object, which would crash libjwt."),
 				 errhint("Verify tokens in sessions that do not load that module.")));
 
 	for (int i = 0; i < lengthof(library_names) && handle == NULL; i++)

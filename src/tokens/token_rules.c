@@ -155,7 +155,7 @@ check_tenant(OaToken *token)
 		return true;
 	if (oa_firebase_tenant[0] == '\0')
 		return tenant == NULL ||
-			oa_refuse_token(token, "It is of an Identity Platform tenant, and overten_auth.firebase_tenant names none.");
+			oa_refuse_token(token, "It belongs to an Identity Platform tenant, and overten_auth.firebase_tenant is not set.");
 	return (tenant != NULL &&
 			oa_json_equals(token->payload.json, tenant, oa_firebase_tenant)) ||
 		oa_refuse_token(token, "Its tenant is not the configured one.");
@@ -233,7 +233,7 @@ oa_check_signature(OaToken *token)
 	if (lookup == OA_KEY_EXPIRED)
 		return oa_refuse_token(token, "Its kid names a signing key that has expired.");
 	if (lookup != OA_KEY_FOUND)
-		return oa_refuse_token(token, "Its kid names no signing key.");
+		return oa_refuse_token(token, "Its kid does not name a signing key.");
 
 	/* RFC 7515 5.2: the signature covers the bytes as we received them. */
 	if (!oa_signature_is_good(token->key, token->compact, token->signed_length,

@@ -42,8 +42,8 @@ overten_flush_usage(PG_FUNCTION_ARGS)
 	if (RecoveryInProgress())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("usage is not flushed on a standby"),
-				 errdetail("Uses are counted, and flushed after its promotion.")));
+				 errmsg("cannot flush usage on a standby"),
+				 errdetail("Uses are counted, and are flushed after promotion.")));
 
 	switch (oa_ask_worker(database, &database->requests))
 	{
@@ -55,9 +55,9 @@ overten_flush_usage(PG_FUNCTION_ARGS)
 		case OA_REQUEST_WAITS:
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("usage was not flushed in %d seconds",
+					 errmsg("could not flush usage within %d seconds",
 							OA_REQUEST_SECONDS),
-					 errhint("There may be no place for another background worker: see max_worker_processes and the server log.")));
+					 errhint("All background worker slots may be in use: see max_worker_processes and the server log.")));
 	}
 	PG_RETURN_VOID();
 }

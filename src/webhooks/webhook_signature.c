@@ -192,7 +192,7 @@ sign(FunctionCallInfo fcinfo, const char *body, int body_length)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the webhook secret of the org cannot be used"),
 				 errdetail("It does not open, or is not in the form of Standard Webhooks."),
-				 errhint("Put the master key file in order, or make a new secret with overten_rotate_webhook_secret().")));
+				 errhint("Repair the master key file, or make a new secret with overten_rotate_webhook_secret().")));
 	if (previous_sealed != NULL)
 		(void) append_signature(&list, org_id, previous_sealed,
 								(bytea *) message.data);
