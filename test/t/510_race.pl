@@ -3,7 +3,8 @@
 # the library as it is, no impossible answer is given; with each of the mistakes
 # planted that test/mutations has as patches, one is found, wherever the mistake
 # can be seen.  Those in test/mutations/preloaded are in the cache of all
-# sessions; those in test/mutations/shared are for 031_shared_cache.pl.
+# sessions; those in test/mutations/shared are for 132_shared_cache.pl and
+# 134_shared_cache_faults.pl.
 #
 # pg_regress has one session, and isolation specs only meetings that one can
 # write down.  Here many sessions meet as they happen to.
