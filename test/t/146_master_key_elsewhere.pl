@@ -80,7 +80,7 @@ foreach my $database ('postgres', 'second')
 {
 	like(
 		failure($moved, $database),
-		qr/55000.*\nDETAIL:  The master key file does not exist\.\nHINT:  .*copy it from the server/,
+		qr/55000.*\nDETAIL:  The master key file does not exist\.\nHINT:  Copy the file .* from the server/,
 		"moved: $database does not seal");
 }
 ok(!-e $moved_file, 'moved: no second key is made');

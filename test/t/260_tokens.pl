@@ -165,7 +165,7 @@ foreach my $setting (@settings)
 	is_deeply(\@taken, $accepted{$setting}, "tokens that are accepted with tenant '$setting'");
 }
 like($node->safe_psql('postgres', "SET overten_auth.firebase_tenant = '$_->[0]'; SELECT outcome('$of_tenant{$_->[1]}')"), $_->[2], "says so: $_->[2]")
-  for [ '', 'a', qr/^28000.*tenant, and overten_auth\.firebase_tenant names none/ ], [ 'a', 'none', qr/^28000.*tenant is not the configured one/ ];
+  for [ '', 'a', qr/^28000.*tenant, and overten_auth\.firebase_tenant is not set/ ], [ 'a', 'none', qr/^28000.*tenant is not the configured one/ ];
 
 # What is returned.
 my $full = token($key, header(), claims(
