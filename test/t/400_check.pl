@@ -61,7 +61,7 @@ is(findings($node), 'warning, signing keys: Run SELECT overten_refresh_signing_k
 like(problem($node, 'signing keys'),
 	qr/^The last one expires at 20\S+ .* The last fetch: The command exited with 7\b/, 'it says when and why');
 ask($node, 'DELETE FROM overten_auth.signing_keys');
-like(problem($node, 'signing keys'), qr/^There is none .* The last fetch: /, 'or that there are none');
+like(problem($node, 'signing keys'), qr/^There is no unexpired signing key\. .* The last fetch: /, 'or that there are none');
 reload(q{overten_auth.signing_keys_command = ''});
 is(findings($node), 'warning, signing keys: Load new ones with overten_load_signing_keys.', 'without a command they have to be loaded');
 ask($node, q{SELECT overten_load_signing_keys($doc$} . surface_document('key-1') . '$doc$)');
@@ -94,7 +94,7 @@ my $other = [ $node, 'Other' ];
 ask($other, 'CREATE EXTENSION overten_auth CASCADE');
 like(findings($other), qr/^warning, overten_auth\.databases: Add "Other", and restart the server\.$/m, 'a database that is not listed');
 like(problem($other, 'schema public'), qr/^The owner of the database, dba, .* is not a superuser\./, 'an owner who is not a superuser');
-like(problem($other, 'signing keys'), qr/^There is none/, 'keys are missing there');
+like(problem($other, 'signing keys'), qr/^There is no unexpired signing key/, 'keys are missing there');
 
 # A project that somebody sets in its own session is none.
 $node->append_conf('postgresql.conf', q{overten_auth.firebase_project_id = ''});

@@ -204,15 +204,17 @@ is(webhooks($restored), $webhooks, 'with a copy of it webhooks are signed as bef
 is(sqlstate_of($restored, q{BEGIN; SELECT overten_create_org('New'); ROLLBACK}), '', 'and new ones sealed');
 
 # An archive does not tell parallel jobs which of an extension's tables have to
-# be filled first, so foreign keys must not be checked meanwhile.
+# be filled first, so foreign keys must not be checked meanwhile; nor that those of
+# others depend on them, so what is after the data has to wait for all of it.
 ask($other, 'CREATE DATABASE parallel TEMPLATE template0');
+foreach my $section ('pre-data', 'data', 'post-data')
 {
 	local $ENV{PGOPTIONS} = '-c session_replication_role=replica';
 	$other->command_ok(
 		[
-			'pg_restore', '-e', '-j', '2', '-d', 'parallel', "$dump.custom"
+			'pg_restore', '-e', '-j', '2', "--section=$section", '-d', 'parallel', "$dump.custom"
 		],
-		'pg_restore in two jobs');
+		"pg_restore in two jobs: $section");
 }
 check_restored([ $other, 'parallel' ], 'parallel');
 is(webhooks([ $other, 'parallel' ]), $webhooks, 'parallel: webhooks are signed as before');
