@@ -1,51 +1,57 @@
 /*
  * model.c
- *		What has happened to keys and orgs, and which answers that allows.
+ *		Records what has happened to keys and orgs, and decides which answers
+ *		that allows.
  *
- * Every call is stamped before it is sent and after its answer has arrived,
- * so it took effect somewhere between its two stamps.  Of a verification
+ * Every call is stamped before it is sent and after its answer has arrived, so
+ * it took effect somewhere between its two stamps.  For a verification this
+ * means:
  *
- *	-	"accepted" is impossible if the commit of the minting had not been sent
- *		when the answer arrived, or if the commit of a revocation had been
- *		acknowledged when the verification was sent;
- *	-	"refused" is impossible if the minting had been acknowledged when the
- *		verification was sent, and no revocation had been sent when the answer
- *		arrived;
- *	-	the org's state, its tier and whether it is suspended, must be one that
- *		it had in between: a change counts from its being sent until a later
- *		one has been acknowledged.
+ * - "accepted" is impossible if, when the answer arrived, the commit of the
+ *   minting had not been sent.  It is also impossible if, when the
+ *   verification was sent, the commit of a revocation had been acknowledged.
+ * - "refused" is impossible if, when the verification was sent, the minting
+ *   had been acknowledged, and if, when the answer arrived, no revocation had
+ *   been sent.
+ * - the org's state, which is its tier and whether it is suspended, must be
+ *   one that the org had in between.  A change counts from the time it was
+ *   sent until a later change has been acknowledged.
  *
- * A stamp of a change is published before the change is sent, and a
- * verification looks at the stamps after its answer has arrived: it cannot
- * miss a change that its answer could be due to.  A thread that is held up
- * between a stamp and what it is about stretches the time in question: that
- * can hide an impossible answer, but not make a possible one impossible.
+ * A thread publishes the stamp of a change before it sends the change, and a
+ * verification looks at the stamps after its answer has arrived.  So it cannot
+ * miss a change that its answer could be due to.  If a thread is delayed
+ * between a stamp and the call, the time in question gets longer.  That can
+ * hide an impossible answer, but it cannot make a possible answer seem
+ * impossible.
  *
- * There are two clocks.  On the primary it is the time.  A standby may be
- * late, but what it shows is always what the primary was at some position of
- * the WAL.  So there the rules hold with the position for the time:
+ * There are two clocks.  On the primary, the clock is the time.  A standby may
+ * be late, but what it shows is always the state of the primary at some
+ * position of the WAL.  So on a standby the same rules hold, with WAL
+ * positions instead of times:
  *
- *	-	a change was sent at what pg_current_wal_insert_lsn() said before it
- *		was sent: its commit record begins there or later;
- *	-	it was acknowledged at what pg_current_wal_flush_lsn() said after its
- *		answer had arrived: its commit record ends there or earlier, since
- *		every commit in question waits for its WAL;
- *	-	a verification was sent and answered at what
- *		pg_last_wal_replay_lsn() said before and after it, in one statement.
- *		Replay advances that once a commit is visible and its invalidation
- *		messages are sent, so all that ends there or earlier must be seen.
- *		The record after it may just be being replayed, and be seen already.
+ * - a change was sent at the result of pg_current_wal_insert_lsn() before it
+ *   was sent: its commit record begins there or later;
+ * - a change was acknowledged at the result of pg_current_wal_flush_lsn()
+ *   after its answer had arrived: its commit record ends there or earlier,
+ *   because every commit in question waits for its WAL;
+ * - a verification was sent and answered at the results of
+ *   pg_last_wal_replay_lsn() before and after it, in one statement.  Replay
+ *   advances that position once a commit is visible and its invalidation
+ *   messages are sent, so everything that ends there or earlier must be seen.
+ *   The next record may be being replayed, and may be seen already.
  *
- * So it is impossible, too, that a standby refuses a key early, before it has
+ * So it is also impossible that a standby refuses a key early, before it has
  * replayed the revocation.  While commits wait for the standby (remote_apply),
- * time binds its answers, too: it has replayed all that was acknowledged.
+ * time binds its answers, too, because it has replayed everything that was
+ * acknowledged.
  *
- * A session may not unsee what it has seen of a key: that it is revoked, or a
- * change of its org.  (Of two keys, or in two sessions, it may, while the
- * commit is not acknowledged: what one still has cached is accepted until the
- * message arrives, while the table shows already that the other is revoked.)
+ * A session must not unsee what it has seen of a key: that the key is revoked,
+ * or a change of its org.  (With two keys, or in two sessions, that may happen
+ * while the commit is not acknowledged.  A key that a session has cached is
+ * accepted until the message arrives, while the table already shows that the
+ * other key is revoked.)
  *
- * Rolled back changes are not entered at all, for nobody may see them.
+ * We do not record changes that are rolled back, because nobody may see them.
  */
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,19 +1,20 @@
 /*
  * writers.c
- *		The sessions that mint, change and revoke: the shape of a trial.
+ *		The sessions that mint, change and revoke keys, and the shape of a
+ *		trial.
  *
- * A stale entry is made by a change that meets the refill of caches which
- * another one has emptied, and it is seen if nothing empties the caches again.
- * So a trial is a close pair of changes, and then a quiet: two sessions do,
- * as far as can be, what they have to do (steps.c), and then send what makes
- * it take effect within 200 microseconds of each other; then nothing is
- * changed until all verifiers have looked at all keys that were revoked.
+ * A stale entry appears if a change meets the refill of caches that another
+ * change has emptied.  It can be seen only if nothing empties the caches
+ * again.  So a trial is a close pair of changes, followed by a quiet.  Two
+ * sessions do as much of their work as they can (steps.c), and then send what
+ * makes it take effect, within 200 microseconds of each other.  Then nothing
+ * changes until all verifiers have looked at all keys that were revoked.
  *
- * Some trials are instead a storm of updates of the rows of live keys, none
- * of which may ever be refused.
+ * Some trials are a storm instead: many updates of the rows of live keys,
+ * which must never be refused.
  *
- * The main thread plays both sessions, without waiting for one before it has
- * sent to the other.
+ * The main thread plays both sessions.  It does not wait for one session
+ * before it has sent to the other.
  */
 #include <poll.h>
 #include <stdio.h>
