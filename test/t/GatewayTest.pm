@@ -1,7 +1,7 @@
 
-# What the tests over HTTP share: a node with the API's roles, signing keys and
-# orgs; the gateway, and nginx before a server that follows PostgREST's contract,
-# as processes; requests by curl, and the matrix of requests of the contract.
+# Shared by the tests over HTTP: a node with the API's roles, signing keys and
+# orgs; the gateway; nginx in front of a server that follows PostgREST's
+# contract; requests by curl; and the contract's matrix of requests.
 
 package GatewayTest;
 
