@@ -1,8 +1,8 @@
-// The access log: a line of JSON for each request.
+// The access log: one line of JSON per request.
 //
-// It never holds a credential: no headers, no query string, no body, and of the
-// path only the words of the API and ids; whatever else stands there, a key
-// pasted into the wrong place for one, is shown as *.
+// It never holds a credential: no headers, no query string and no body.  Of the path
+// it holds only the words of the API, and ids.  Anything else in the path, such as a
+// key pasted into the wrong place, is shown as *.
 
 const WORDS = /^(|api|v1|signup|verify|organizations|api-keys|usage|healthz|readyz|authorize)$/;
 const ID = /^(org|key)_[0-9A-Za-z]{1,40}$/;
@@ -15,12 +15,12 @@ export function loggablePath(path) {
     .join('/');
 }
 
-// Lines are collected and written together, once an event loop's round: one
-// system call for many requests under load.
+// Collect lines and write them together, once per round of the event loop.  Under
+// load that is one system call for many requests.
 export function openAccessLog(enabled, stream = process.stdout) {
   let waiting = '';
 
-  // Whoever reads the log may go away; that is no reason to stop serving.
+  // The reader of the log may go away; that is no reason to stop serving.
   stream.on('error', () => {});
 
   function write() {

@@ -1,9 +1,10 @@
-// The answers of the gateway: a status, headers, and a body of JSON or none.
+// The answers of the gateway: a status, headers, and a body of JSON or no body.
 //
-// Nearly all are the database's, which are checked here: node throws while it
-// writes an answer that HTTP does not allow.  The others are given where nothing
-// gets to the database or from it; which routes there are, what is allowed on them
-// and who may do it, only the database decides.
+// Nearly all answers come from the database.  We check them here, because node throws
+// while it writes an answer that HTTP does not allow.  We give the other answers if a
+// request does not reach the database, or its answer does not reach us.  Only the
+// database decides which routes exist, which methods they allow, and who may use
+// them.
 
 import http from 'node:http';
 
@@ -32,13 +33,14 @@ export const unavailable = refusal(
 export const internalError = refusal(
   500, 'internal_error', 'An internal error occurred.');
 
-// What HTTP does not allow; nginx refuses it in the same words.
+// For requests that HTTP does not allow; nginx refuses them in the same words.
 export const malformed = refusal(
   400, 'invalid_request',
   'The request is not valid HTTP, or has more than one Authorization header.');
 
-// What node's HTTP parser refuses, by the code of its error.  A request that
-// it could not read has no headers to go by, so the connection is closed.
+// For requests that node's HTTP parser refuses, by the code of its error.  We close
+// the connection, because the parser could not read any headers that tell us what to
+// do.
 const unreadable = {
   HPE_HEADER_OVERFLOW: refusal(
     431, 'invalid_request', 'The headers of the request are too large.'),
@@ -50,8 +52,8 @@ export function unreadableRequest(errorCode) {
   return unreadable[errorCode] ?? malformed;
 }
 
-// What the database has returned is no answer.  The name tells which part of it;
-// what stands there could be a secret.
+// The database has returned something that is not an answer.  The name tells which
+// part is wrong.  We do not show the part itself, because it could be a secret.
 class InvalidAnswer extends TypeError {
   constructor(part) {
     super(`the database's answer is not valid in its ${part}`);
@@ -59,7 +61,7 @@ class InvalidAnswer extends TypeError {
   }
 }
 
-// The headers that belong to the connection, which node sets.
+// Headers that belong to the connection; node sets them.
 const OF_THE_CONNECTION = new Set(['connection', 'content-length', 'keep-alive',
   'trailer', 'transfer-encoding', 'upgrade']);
 
@@ -73,8 +75,8 @@ function isHeader([name, value]) {
   return typeof value === 'string' && !OF_THE_CONNECTION.has(name.toLowerCase());
 }
 
-// The answer in the rows that overten_handle_request has returned; throws a
-// TypeError if there is none.
+// Make the answer from the rows that overten_handle_request has returned.  Throws a
+// TypeError if they are not an answer.
 export function answerOf(rows) {
   if (rows.length !== 1) {
     throw new InvalidAnswer('number of rows');
@@ -93,10 +95,10 @@ export function answerOf(rows) {
   return { status, headers, body };
 }
 
-// What a proxy is told of a key that was accepted, from the answer of GET /verify.
-// A tier may have any name, and a header only ASCII: so the values are encoded as in
-// URIs, which changes nothing in the others.  The name of the org is not among them,
-// as the customer has chosen it.
+// What we tell a proxy about an accepted key, from the answer of GET /verify.  A tier
+// may have any name, but a header must be ASCII, so we encode the values as in URIs;
+// that does not change the other values.  We leave out the name of the org, because
+// the customer has chosen it.
 export function authorized({ body }) {
   let verified;
 

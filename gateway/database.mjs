@@ -1,9 +1,10 @@
-// The one SQL call that each request becomes, and what its errors mean.
+// The one SQL call that each request becomes, and the meaning of its errors.
 //
-// The function is called in the extension's own schema, with the types of its
-// arguments: whoever may create schemas could put another of that name into one that
-// search_path finds first, and would get every credential.  Sessions set that, too, but
-// a pooler may give a statement another one.
+// We call the function in the extension's own schema, with the types of its
+// arguments.  Otherwise a role that may create schemas could put a function of the
+// same name into a schema that search_path finds first, and would get every
+// credential.  Sessions also set search_path, but a pooler may run a statement under
+// another one.
 
 import pg from 'pg';
 
@@ -15,8 +16,8 @@ import { Session } from './session.mjs';
 // The types of the function's arguments.
 const ARGUMENTS = ['text', 'text', 'json', 'bytea'];
 
-// Where the extension is, and what this role may do there; "function" is NULL if there
-// is none with these arguments.
+// Find the extension, and what our role may do there. "function" is NULL if there is
+// no function with these arguments.
 const FIND = `
   SELECT n.nspname AS schema, p.oid AS function,
     pg_catalog.has_schema_privilege(n.oid, 'USAGE') AS usage,
@@ -28,39 +29,40 @@ const FIND = `
     AND pg_catalog.oidvectortypes(p.proargtypes) OPERATOR(pg_catalog.=) '${ARGUMENTS.join(', ')}'
   WHERE e.extname OPERATOR(pg_catalog.=) 'overten_auth'`;
 
-// Conditions that pass by themselves, by class of SQLSTATE or in full: lost
-// connections; no resources; shutdown and start-up, timeouts; conflicts between
-// transactions; no way in, or no such database, which says nothing of the request;
-// locks not had; what a standby says that may not do it; and a prepared statement that
-// is not known after all.
+// Conditions that pass on their own, by class of SQLSTATE or in full: lost
+// connections; insufficient resources; shutdown, startup and timeouts; conflicts
+// between transactions; failed logins and missing databases, which are not the
+// request's fault; locks that we did not get; errors of a standby that may not do
+// this; and an unknown prepared statement.
 const PASSING_CLASSES = new Set(['08', '53', '57', '40', '28']);
 const PASSING = new Set(['3D000', '55P03', '55000', '25006', '26000', '42P05']);
 
-// A prepared statement is not known, or one of its name is known already: the
-// statement has been sent to another session than the one that it was prepared in.
+// A prepared statement does not exist, or one of its name exists already: the
+// statement was sent to another session than the one in which it was prepared.
 const OTHER_SESSION = new Set(['26000', '42P05']);
 
-// The function is not where it was.
+// The function is no longer where it was.
 const MOVED = new Set(['42883', '3F000']);
 
-// What may take long to answer, so that nothing should have to wait behind it.
+// Requests that may take long, so that no other request should have to wait behind
+// them.
 const REPORT = /\/usage(\?|$)/;
 
-// JSON in ASCII: the database's encoding need not have the characters that a
+// Write JSON in ASCII, because the database's encoding may lack characters that a
 // client puts into a header.
 function asciiJson(value) {
   return JSON.stringify(value).replace(/[\u0080-\uffff]/g,
     (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
-// Whether an error of a query says that the database is away, rather than that
-// something is wrong with it or with the gateway.
+// Does an error of a query mean that the database is away?  Otherwise something is
+// wrong with the database or with the gateway.
 export function isPassing(error) {
   if (error instanceof pg.DatabaseError) {
     return PASSING.has(error.code) || PASSING_CLASSES.has(String(error.code).slice(0, 2));
   }
-  // node's own errors of sockets, and the timeouts of node-postgres, are plain
-  // Errors; a mistake in a program is not.
+  // node's own socket errors, and the timeouts of node-postgres, are plain Errors; a
+  // mistake in a program is not.
   return isPlain(error);
 }
 
@@ -68,13 +70,13 @@ function isPlain(error) {
   return error?.constructor === Error || error instanceof AggregateError;
 }
 
-// What may be logged of an error.  A message could quote what a client sent or the
-// database said, so of most only the code or the kind is told.
+// What we may log about an error.  A message could quote what a client sent or what
+// the database said, so for most errors we log only the code or the kind.
 export function nameOf(error) {
   return error?.code ?? (isPlain(error) ? error.message : error?.name ?? typeof error);
 }
 
-// Open the way to the database.  What is wrong with it is told to the callback
+// Open the connections to the database.  Problems are reported to the callback
 // "report", each time, in a sentence or two.
 export function openDatabase(settings, report) {
   const options = {
@@ -95,11 +97,11 @@ export function openDatabase(settings, report) {
   let statements = 0;
   let statement;
 
-  // An idle connection that breaks has left the pool by itself; without a
-  // listener its error would end the process.
+  // An idle connection that breaks leaves the pool on its own.  Without a listener
+  // its error would end the process.
   pool.on('error', () => {});
 
-  // The call, once it is known in which schema the function is.
+  // The call, once we know which schema the function is in.
   async function find() {
     const { rows } = await pool.query(FIND);
     const problem = explainFound(rows);
@@ -146,7 +148,8 @@ export function openDatabase(settings, report) {
   }
 
   return {
-    // One HTTP exchange: status, headers and body as the database says.
+    // Handle one HTTP exchange: return the status, headers and body from the
+    // database.
     async exchange(method, path, headers, body) {
       const reads = method === 'GET' || method === 'HEAD';
       const road = reads && !REPORT.test(path) && pipelines || pool;
@@ -163,7 +166,7 @@ export function openDatabase(settings, report) {
       }
     },
 
-    // Whether the database answers, and this role may ask it.  Does not reject.
+    // Does the database answer, and may our role call the function?  Does not reject.
     async ping() {
       try {
         const { rows } = await pool.query(FIND);

@@ -1,8 +1,8 @@
-// What is wrong between the gateway and its database, and what to do, for who has to
-// put it in order.
+// Explains to the operator what is wrong between the gateway and its database, and
+// what to do about it.
 //
-// The server's own words are repeated where they are about the connection or about
-// what the role may do: no client of the API has had a part in them.
+// We repeat the server's own words if they are about the connection or about the
+// role's privileges, because no client of the API has any influence on them.
 
 import pg from 'pg';
 
@@ -27,7 +27,7 @@ const REMEDIES = {
   42883: CREATE,
 };
 
-// What to do by the error of a connection that was not had.
+// What to do if we could not connect, by the code of the error.
 const NO_ANSWER = {
   EACCES: 'The operating system\'s user may not use that socket',
 };
@@ -37,8 +37,8 @@ function sentences(...texts) {
   return texts.map((text) => text.replace(/[.?]?$/, (end) => end || '.')).join('  ');
 }
 
-// What an error says of the database; undefined for errors that are about something
-// else, or about a request.
+// Explain what an error says about the database.  Returns undefined if the error is
+// about something else, or about a request.
 export function explain(error) {
   if (error instanceof pg.DatabaseError) {
     const said = `${WHERE} cannot be used: ${error.message} (${error.code})`;
@@ -61,8 +61,8 @@ export function explain(error) {
   return undefined;
 }
 
-// What is wrong with what was found in the database of the extension and of the role's
-// privileges; undefined if nothing is.
+// Explain what is wrong with the extension in the database, or with the role's
+// privileges.  Returns undefined if nothing is wrong.
 export function explainFound([found]) {
   if (found === undefined) {
     return sentences(`${WHERE} has no extension overten_auth`, CREATE);

@@ -1,16 +1,17 @@
-// The exchanges that are running, by connection.
+// The running exchanges, by connection.
 //
-// A client may send requests without waiting for the answers, which have to come in the
-// order of the requests.  node sees to that for those that it has understood; a request
-// that its parser refuses, and that is answered by hand, has to wait here for its turn.
+// A client may send requests without waiting for the answers, and the answers have to
+// come in the order of the requests. node takes care of that for the requests that it
+// can parse.  If its parser refuses a request, we answer by hand, and that answer has
+// to wait here for its turn.
 
 export class Exchanges {
   #running = new Map();
   #refused = new WeakSet();
 
-  // Begin an exchange, which is over when its response is closed.  "refused" becomes
-  // true if the rest of the request turns out not to be understood: then the response
-  // must not be written.
+  // Begin an exchange, which ends when its response is closed. "refused" becomes true
+  // if node cannot parse the rest of the request; in that case nobody may write the
+  // response.
   begin(request, response) {
     const { socket } = request;
     const exchange = { request, response, refused: false };
@@ -27,14 +28,14 @@ export class Exchanges {
     return exchange;
   }
 
-  // How many are running.
+  // Return how many exchanges are running.
   get size() {
     return [...this.#running.values()].reduce((sum, all) => sum + all.length, 0);
   }
 
-  // Call "answer" when what comes on a connection, and is not understood, is next; but
-  // close the connection if it is the rest of a request that is being answered already.
-  // For further pieces nothing happens.
+  // If node cannot parse what comes on a connection, call "answer" when its turn has
+  // come.  If it is the rest of a request that is being answered already, close the
+  // connection instead.  Further calls for the connection do nothing.
   refuse(socket, answer) {
     if (this.#refused.has(socket)) {
       return;

@@ -1,23 +1,25 @@
 // Connections to the database that carry many requests at once.
 //
-// A pool gives a connection to one request at a time, so each costs a write, a read
-// and two changes of process of its own; under load that is most of what it costs.
-// Here the requests that have come together are written together, and the answers
-// come back in their order.  Each is still a statement and a transaction of its own.
+// A pool gives a connection to one request at a time.  So each request costs a write,
+// a read and two process switches of its own; under load that is most of its cost.
+// Here we write the requests that have arrived together in one write, and the answers
+// come back in the same order.  Each request is still a statement and a transaction
+// of its own.
 //
-// What waits on a connection waits for all before it.  That suits requests that
-// only read, and little, for they wait for nobody; others go through the pool.
+// A request on a connection waits for all requests before it.  That suits requests
+// that only read, and only a little, because they do not wait for anybody.  Other
+// requests use the pool.
 
 import { Session } from './session.mjs';
 
-// Open "size" connections, each when it is first needed, and each to be used for "life"
-// milliseconds.
+// Open up to "size" connections, each when it is first needed.  We use each of them
+// for "life" milliseconds.
 export function openPipelines(size, options, life) {
   const lanes = new Array(size);
   let turn = 0;
 
-  // A connection that breaks fails what it carries, and is made anew by the next
-  // request.
+  // If a connection breaks, the requests on it fail, and the next request opens a new
+  // one.
   function open(number) {
     const client = new Session({ ...options, pipeline: true });
     const lane = { client, corked: false, closed: false, end: performance.now() + life };
@@ -37,8 +39,8 @@ export function openPipelines(size, options, life) {
     return lane;
   }
 
-  // The next connection that a request can use.  One that is too old is left, and
-  // closed when it has answered what it carries.
+  // Return the next connection that a request can use.  If a connection is too old,
+  // we stop using it, and close it when all requests on it are answered.
   async function choose() {
     for (;;) {
       turn = (turn + 1) % size;
@@ -54,7 +56,7 @@ export function openPipelines(size, options, life) {
     }
   }
 
-  // Hold back what is written until all that has arrived has been looked at.
+  // Hold back what is written until we have handled everything that has arrived.
   function gather(lane) {
     const { stream } = lane.client.connection;
 

@@ -7,21 +7,22 @@
 //     response.end(`Hello, ${org.org_name}\n`);
 //   })).listen(9000);
 //
-// The listener gets what GET /verify says of the key: org_id, org_name, tier,
+// The listener gets what GET /verify returns for the key: org_id, org_name, tier,
 // webhook_secret and key_prefix.  The request has the headers X-Overten-Org-Id,
-// X-Overten-Tier and X-Overten-Key-Prefix, percent-encoded, as auth_request.conf sets
-// them; no credential, and nothing of what the client sent under such names.  A refused
-// request gets the API's own answer and never reaches the listener.
+// X-Overten-Tier and X-Overten-Key-Prefix, percent-encoded as in auth_request.conf.  We
+// remove the credential, and any header of such a name that the client has sent.  If
+// the key is refused, the client gets the API's own answer, and the listener is not
+// called.
 //
 // Options: "timeout", how many milliseconds to wait for the gateway (8000); "address",
-// a function that says of a request which address its client has, where that is not
-// the other side of the connection.  The gateway is told in X-Forwarded-For: set
+// a function that returns the client's address for a request, if that is not the other
+// end of the connection.  We pass the address to the gateway in X-Forwarded-For.  Set
 // overten_auth.trust_forwarded_for to 1, or each use is recorded under this service's
 // own address.
 //
-// Each request is asked about: an answer that is kept would outlive the key.  Other
-// events than "request", such as "upgrade", are not protected, and what the server's
-// own parser refuses does not get here.
+// We ask the gateway about each request, because a cached answer would outlive the key.
+// We do not protect events other than "request", such as "upgrade".  Requests that the
+// server's own parser refuses do not get here.
 
 const json = { 'cache-control': 'no-store', 'content-type': 'application/json' };
 
@@ -41,8 +42,8 @@ const malformed = {
 const REFUSALS = new Set([400, 401, 403]);
 const RELAYED = ['cache-control', 'content-type', 'www-authenticate'];
 
-// What a client may not say to the service, nor the service see.  Some programs take
-// _ for - in names.
+// Headers that a client must not send to the service, and that the service must not
+// see.  Some programs accept _ for - in names.
 const OURS = /^(authorization|x[-_]overten[-_].*)$/i;
 
 function valuesOf(request, wanted) {
@@ -51,7 +52,7 @@ function valuesOf(request, wanted) {
   return raw.filter((_, i) => i % 2 === 1 && raw[i - 1].toLowerCase() === wanted);
 }
 
-// Ask the gateway about a key: the answer for the client, or the org.
+// Ask the gateway about a key.  Returns the answer for the client, or the org.
 async function ask(gateway, headers, timeout) {
   try {
     const answer = await fetch(new URL('/api/v1/verify', gateway), {
@@ -78,7 +79,7 @@ async function ask(gateway, headers, timeout) {
   }
 }
 
-// Remove what is ours from all forms that node has of some headers.
+// Remove our headers from all forms in which node keeps them.
 function strip(raw, ...objects) {
   for (const headers of objects) {
     for (const name of Object.keys(headers ?? {}).filter((key) => OURS.test(key))) {
@@ -93,7 +94,7 @@ function strip(raw, ...objects) {
 }
 
 function mark(request, [org, tier, prefix]) {
-  // The objects are made of rawHeaders when they are first asked for.
+  // node makes these objects from rawHeaders when they are first used.
   const { headers, headersDistinct } = request;
 
   strip(request.rawHeaders, headers, headersDistinct);

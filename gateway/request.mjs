@@ -1,10 +1,11 @@
-// From what a client sent to what the database is asked.
+// Turns what a client sent into what we ask the database.
 //
-// The database sees the method, the path as it came with its query, the body,
-// and of the headers only those that the API's contract knows.
+// The database gets the method, the path unchanged with its query, the body, and only
+// those headers that the API's contract knows.
 
-// A body may have this many bytes.  Of a longer one, one byte more is passed
-// on: enough for the database to refuse it, in its turn among all checks.
+// The most bytes that a body may have.  If a body is longer, we pass on one byte
+// more, so that the database refuses it, at the right place in the order of its
+// checks.
 export const BODY_LIMIT = 16 * 1024;
 
 const PASSED = new Set([
@@ -14,15 +15,15 @@ const PASSED = new Set([
   'x-overten-authorization',
 ]);
 
-// The path with its query, of a request line in absolute form too.
+// Return the path with its query, even if the request line is in absolute form.
 export function pathOf(url) {
   const rest = url.replace(/^https?:\/\/[^/?#]*/i, '');
 
   return rest === url || rest[0] === '/' ? rest : `/${rest}`;
 }
 
-// Can the path be one, as nginx sees it?  A percent sign begins a byte in hexadecimal
-// that is no NUL, and .. does not lead out of the root.
+// Is the path valid, as nginx sees it?  A percent sign must begin a byte in
+// hexadecimal that is not NUL, and .. must not lead out of the root.
 function isPath(path) {
   const [text] = path.split('?', 1);
   let depth = 0;
@@ -43,9 +44,9 @@ function isPath(path) {
   return true;
 }
 
-// Is there anything in a request that HTTP does not allow, and node's parser lets pass?
-// Of two Authorization headers it keeps the first without a word; a proxy before us may
-// have looked at the other one.
+// Does a request contain something that HTTP does not allow, but that node's parser
+// accepts?  If there are two Authorization headers, node silently keeps the first,
+// but a proxy before us may have looked at the other one.
 export function isWellFormed(request, path) {
   const names = request.rawHeaders.filter((_, i) => i % 2 === 0);
 
@@ -53,17 +54,17 @@ export function isWellFormed(request, path) {
     names.filter((name) => name.toLowerCase() === 'authorization').length <= 1;
 }
 
-// The address of the client, an IPv4 one in its own form.
+// Return the client's address.  An IPv4-mapped address becomes IPv4.
 export function addressOf(request) {
   return (request.socket.remoteAddress ?? '').replace(/^::ffff:/, '');
 }
 
-// The headers for the database, with names in lower case; those that came more than
-// once are joined by commas, as HTTP says.
+// Return the headers for the database, with names in lower case.  If a header came
+// more than once, its values are joined by commas, as HTTP says.
 //
-// X-Overten-Authorization is where a proxy puts the credential that PostgREST must not
-// see; nobody does that before this gateway, so a client's own may contradict the
-// Authorization header and never replace it.
+// X-Overten-Authorization is where a proxy puts the credential that PostgREST must
+// not see.  No proxy does that before this gateway, so a client's own header of that
+// name may contradict the Authorization header, but never replace it.
 export function headersOf(request) {
   const found = {};
   const raw = request.rawHeaders;
@@ -89,8 +90,8 @@ function hasBody(request) {
     length !== undefined && length !== '0';
 }
 
-// The body as it came, null if there is none.  Rejects if the client goes away
-// before it is whole.
+// Read the body unchanged; null if there is no body.  Rejects if the client goes away
+// before it has sent all of it.
 export function bodyOf(request) {
   if (!hasBody(request)) {
     return null;

@@ -1,16 +1,16 @@
 #!/usr/bin/env node
-// The gateway: carries each HTTP request to overten_handle_request, and its
-// answer back.  All that the API says is said by the database; see request.mjs
-// for what it is told, answers.mjs for the few answers that are given without
-// it, settings.mjs for the environment variables.
+// The gateway: passes each HTTP request to overten_handle_request, and returns its
+// answer.  The database decides everything that the API says.  request.mjs says what
+// we tell the database; answers.mjs has the few answers that we give without it;
+// settings.mjs lists the environment variables.
 //
-// GET /healthz    200 while this process runs; does not ask the database
-// GET /readyz     200 if the database answers and may be asked, else an error
-// GET /authorize  GET /api/v1/verify for proxies, which do not look into a body:
-//                 204 with the org in headers, or the same refusal
+//   GET /healthz    200 while this process runs; does not ask the database
+//   GET /readyz     200 if the database answers and we may call it, or else an error
+//   GET /authorize  GET /api/v1/verify for proxies, which do not read a body: 204 with
+//                   the org in headers, or the same refusal
 //
-// SIGTERM and SIGINT end it when the running requests are answered; so does a mistake
-// in the program that no request is to blame for, with exit status 1.
+// SIGTERM and SIGINT end the gateway when the running requests are answered.  So does
+// a mistake in the program that no request has caused, with exit status 1.
 
 import http from 'node:http';
 
@@ -26,10 +26,10 @@ import { readSettings } from './settings.mjs';
 const MAX_HEADER_SIZE = 32 * 1024;
 const LINGER_MS = 2000;
 
-// How long what was reported is not told again.
+// How long we do not repeat a report.
 const REPORT_MS = 60_000;
 
-// Tell who runs the gateway.
+// Report something to the operator.
 function say(message) {
   process.stderr.write(`gateway: ${message}\n`);
 }
@@ -41,7 +41,7 @@ function fail(message) {
 
 const reported = new Map();
 
-// Tell what is wrong, but not each time that it is met.
+// Report a problem, but not each time that it happens.
 function report(message) {
   const now = performance.now();
 
@@ -66,7 +66,7 @@ const log = openAccessLog(settings.accessLog);
 const exchanges = new Exchanges();
 let stopping = false;
 
-// The gateway's own paths, which can only be read.
+// The gateway's own paths, which accept only GET.
 const own = {
   '/healthz': () => healthy,
   '/readyz': async () => await database.ping() ? healthy : unavailable,
@@ -87,9 +87,8 @@ async function answerTo(request, path) {
     request.method, path, headersOf(request), await bodyOf(request));
 }
 
-// Send an answer.  A HEAD gets the headers alone, and no Content-Length: the
-// database does not make the body that it would be the length of.  204 has
-// neither.
+// Send an answer.  A HEAD gets only the headers, without a Content-Length, because
+// the database does not make the body whose length it would be.  A 204 has neither.
 function send(request, response, { status, headers, body }) {
   const bare = request.method === 'HEAD' || status === 204;
   const all = { ...headers };
@@ -104,7 +103,7 @@ function send(request, response, { status, headers, body }) {
   response.end(bare ? undefined : body);
 }
 
-// Answer a request; returns the name of what went wrong.
+// Answer a request.  Returns the name of what went wrong.
 async function respond(exchange, path) {
   const { request, response } = exchange;
   let answer;
@@ -144,8 +143,8 @@ function handle(request, response) {
 
   response.on('close', async () => {
     if (!request.complete) {
-      // Answered before the whole body came: read on for a while, so that the
-      // client gets to see the answer, then cut the connection.
+      // We have answered before the whole body came.  Read on for a while, so that
+      // the client gets the answer, and then cut the connection.
       setTimeout(() => request.destroy(), LINGER_MS).unref();
     }
     const ms = Math.round((performance.now() - started) * 10) / 10;
@@ -164,15 +163,15 @@ const server = http.createServer({
   headersTimeout: settings.headersTimeout,
   requestTimeout: settings.requestTimeout,
   keepAliveTimeout: settings.keepAlive,
-  // How often the two time limits are looked at; node's default is 30 s.
+  // How often node checks the two time limits; its default is 30 s.
   connectionsCheckingInterval: 1000,
 }, handle);
 
-// An expectation that is not understood is no reason to refuse a request that
-// can be answered without it.
+// If we do not know an expectation, we can still answer the request without it.
 server.on('checkExpectation', handle);
 
-// Answer by hand what has no response, when its turn comes, and close the connection.
+// Answer by hand, when its turn has come, a request without a response; then close
+// the connection.
 function refuse(socket, answer, reason) {
   exchanges.refuse(socket, () => {
     const { status, headers, body } = answer;
@@ -184,12 +183,13 @@ function refuse(socket, answer, reason) {
 
     log({ time: new Date().toISOString(), client: addressOf({ socket }), status, error: reason });
     socket.end(`HTTP/1.1 ${status} ${http.STATUS_CODES[status]}\r\n${lines.join('')}\r\n${body}`);
-    // A client that does not close its side must not keep the connection.
+    // A client that does not close its side must not keep the connection open.
     setTimeout(() => socket.destroy(), LINGER_MS).unref();
   });
 }
 
-// Requests that node's parser refuses never get to handle(), nor does a CONNECT.
+// Requests that node's parser refuses never reach handle(), and neither does a
+// CONNECT.
 server.on('clientError', (error, socket) => {
   if (error.code === 'ECONNRESET') {
     socket.destroy();
@@ -199,14 +199,14 @@ server.on('clientError', (error, socket) => {
 });
 server.on('connect', (request, socket) => refuse(socket, malformed));
 
-// A connection on which nothing has come yet is not idle to node.
+// node does not count a connection as idle if nothing has come on it yet.
 const connections = new Set();
 server.on('connection', (socket) => {
   connections.add(socket);
   socket.on('close', () => connections.delete(socket));
 });
 
-// Stop accepting, let running requests finish, then leave the database.
+// Stop accepting, let running requests finish, then close the database connections.
 function stop(reason) {
   if (stopping) {
     return;
@@ -218,7 +218,8 @@ function stop(reason) {
   server.close(async () => {
     await database.close();
     say('stopped');
-    // Behind the last lines of the access log; what else goes on is of no use to anybody.
+    // Exit after the last lines of the access log are written; nothing else matters
+    // now.
     setImmediate(() => process.exit());
   });
   server.closeIdleConnections();
@@ -231,8 +232,8 @@ function stop(reason) {
 process.on('SIGTERM', stop);
 process.on('SIGINT', stop);
 
-// A mistake in the program, which it may not be in a state to go on after.  Where it
-// was is told, but not its message, which could have a secret in it.
+// There is a mistake in the program, which may be unable to continue.  We report
+// where it happened, but not its message, which could contain a secret.
 process.on('uncaughtException', (error) => {
   const places = String(error?.stack).split('\n').filter((line) => /^ {4}at /.test(line));
 
@@ -246,5 +247,5 @@ server.listen(settings.port, settings.host, () => {
   const { address, port } = server.address();
   say(`listening on ${address}:${port}`);
 });
-// Try the database, so that what is wrong with it is told before anybody asks.
+// Try the database, so that we report problems with it before the first request.
 database.ping();

@@ -1,9 +1,9 @@
 // A connection to the database, as the pool and the pipelines open it.
 //
-// Its search_path is set before anything else: the default one begins with a schema of
-// the role's own name, which whoever may create schemas can make.  One that the server
-// does not let in is closed, for otherwise it takes a place there until the time for
-// authentication is over.
+// We set search_path before anything else.  Its default begins with a schema of the
+// role's own name, which any role that may create schemas can create.  If the server
+// does not let us in, we close the connection; otherwise it would occupy a slot there
+// until authentication times out.
 
 import pg from 'pg';
 
@@ -20,7 +20,7 @@ export class Session extends pg.Client {
     }
   }
 
-  // With a callback, as the pool has it, or without.
+  // With a callback, as the pool calls it, or without.
   connect(callback) {
     const opened = this.#open();
 

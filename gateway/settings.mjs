@@ -3,23 +3,23 @@
 // HOST, PORT            where to listen (127.0.0.1, 8080); PORT 0 takes a free one
 // PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE, …
 //                       the database, as node-postgres takes them
-// POOL_SIZE             connections for requests that write, at most (10)
-// PIPELINES             connections that GET and HEAD share, but for usage, which
-//                       may take long (2); 0: they use the pool, too, which costs
-//                       speed
-// PREPARE               on: a prepared statement a connection; off: for poolers
-//                       that give each transaction another server, such as
-//                       pgbouncer before 1.21 in transaction mode, which do not
-//                       go with PIPELINES, either (on)
-// CONNECTION_LIFE_MS    how long a connection is used: what is set for the database or
-//                       the role counts for new ones (300000)
+// POOL_SIZE             most connections for requests that write (10)
+// PIPELINES             connections that GET and HEAD requests share, except those
+//                       for usage, which may take long (2); 0: they use the pool,
+//                       too, which is slower
+// PREPARE               on: one prepared statement per connection; off: for poolers
+//                       that give each transaction another server connection, such
+//                       as pgbouncer before 1.21 in transaction mode; these do not
+//                       work with PIPELINES, either (on)
+// CONNECTION_LIFE_MS    how long a connection is used; only new connections see
+//                       changed settings of the database or the role (300000)
 // CONNECT_TIMEOUT_MS    how long a request waits for a free connection (3000)
-// QUERY_TIMEOUT_MS      how long it waits for the database's answer (5000)
+// QUERY_TIMEOUT_MS      how long a request waits for the database's answer (5000)
 // HEADERS_TIMEOUT_MS    how long a client may take to send its headers (10000)
-// REQUEST_TIMEOUT_MS    and the whole request (15000)
-// KEEP_ALIVE_MS         how long an idle connection of a client stays (60000)
+// REQUEST_TIMEOUT_MS    how long a client may take to send a whole request (15000)
+// KEEP_ALIVE_MS         how long an idle connection of a client stays open (60000)
 // SHUTDOWN_TIMEOUT_MS   how long SIGTERM waits for running requests (10000)
-// ACCESS_LOG            on or off: a line of JSON a request on standard output (on)
+// ACCESS_LOG            on or off: one line of JSON per request on standard output (on)
 
 const limits = {
   PORT: [8080, 0, 65535],
@@ -54,7 +54,7 @@ function onOrOff(environment, name) {
   return text === 'on';
 }
 
-// All settings as one object; throws an Error that names the one at fault.
+// Return all settings as one object.  Throws an Error that names the wrong setting.
 export function readSettings(environment) {
   const prepare = onOrOff(environment, 'PREPARE');
 

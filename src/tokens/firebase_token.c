@@ -48,7 +48,7 @@ typedef struct AcceptedToken
 	TimestampTz expires_at;
 	TimestampTz not_before;
 	TimestampTz key_expires_at;
-	char		project_id[OA_FIREBASE_ID_MAX + 1]; /* the settings that we */
+	char		project_id[OA_FIREBASE_ID_MAX + 1]; /* settings that we */
 	char		tenant[OA_FIREBASE_ID_MAX + 1]; /* checked it with */
 	Size		length;			/* of the row */
 	HeapTupleHeaderData row;	/* the result; continues to that length */

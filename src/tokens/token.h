@@ -40,8 +40,8 @@ typedef struct OaToken
 	OaTokenJson payload;
 	unsigned char *signature;
 	int			signature_length;
-	const char *alg;			/* these five as libjwt decodes them; NULL if */
-	const char *kid;			/* not a string */
+	const char *alg;			/* five strings as libjwt decodes them, each */
+	const char *kid;			/* NULL if it is not a string */
 	const char *aud;
 	const char *iss;
 	const char *sub;

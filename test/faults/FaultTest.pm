@@ -1,7 +1,7 @@
 
-# What the tests of faults share: the program that loads a server and keeps a
-# journal outside of it (load.c), the server's processes, disks that are small,
-# and the report.
+# Shared by the tests of faults: the program that loads a server and keeps a
+# journal outside of it (load.c), the server's processes, small disks, and the
+# report.
 
 package FaultTest;
 

@@ -1,12 +1,13 @@
 /*
  * check.c
- *		Compares what a server has with the journal.
+ *		Compares the contents of a server with the journal.
  *
- * What was acknowledged before a time must be there, what was sent after
- * another must not, and what lies between may be.  For a server that has
- * crashed both are now; for a base backup, when it began and ended.
+ * What was acknowledged before one time must be there, and what was sent after
+ * another time must not be there.  What lies between may be there.  For a
+ * server that has crashed, both times are now.  For a base backup, they are
+ * the times at which it began and ended.
  *
- * The history must have the uses that were flushed, and at most those that
+ * The history must contain the uses that were flushed, and at most those that
  * were accepted or not answered.
  */
 #include <stdio.h>

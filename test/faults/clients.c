@@ -1,18 +1,19 @@
 /*
  * clients.c
- *		The sessions that mint, revoke, verify, flush and fetch, all at once.
+ *		The sessions that mint, revoke, verify, flush and fetch at the same
+ *		time.
  *
- * Each is a thread that goes on until it is told to stop or its connection
- * breaks.  An error that the server answers means that nothing was done; where
- * there is no answer, either may be.
+ * Each session is a thread that runs until it is told to stop or its
+ * connection breaks.  If the server answers with an error, nothing was done.
+ * If there is no answer, the statement may or may not have been done.
  *
- * What one more session writes is protected by nothing, if the server says
- * synchronous_commit = off: that some of it gets lost in a crash shows that
- * the others' changes could have been.
+ * If the server has synchronous_commit = off, one more session writes without
+ * protection.  That some of its changes get lost in a crash shows that the
+ * changes of the others could have been lost.
  *
- * A flush does not wait for standbys.  The insert after it does, where the
- * server asks for that; only then the uses that were counted before the flush
- * are taken for safe.
+ * A flush does not wait for standbys.  The INSERT after it does, if the server
+ * asks for that.  Only then do we consider the uses safe that were counted
+ * before the flush.
  */
 #include <pthread.h>
 #include <stdio.h>

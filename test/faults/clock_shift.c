@@ -1,14 +1,14 @@
 /*
  * clock_shift.c
- *		A library to preload into a server whose clock is to be set.
+ *		A library to preload into a server whose clock is set by a test.
  *
- * The file that CLOCK_SHIFT names holds a number of microseconds, an int64,
- * by which the wall clock is ahead of the real one.  It is mapped, so what
- * is written there holds at once in all processes.  The monotonic clock stays
- * as it is, as it does when a real clock is set.
+ * The file that CLOCK_SHIFT names holds an int64: by how many microseconds the
+ * wall clock is ahead of the real one.  The file is mapped, so a new value
+ * takes effect in all processes at once.  The monotonic clock does not change,
+ * as when a real clock is set.
  *
- * libfaketime cannot be used: it turns itself off while select() waits, and
- * PostgreSQL 15 starts background workers from a signal handler just then.
+ * We cannot use libfaketime: it turns itself off while select() waits, and
+ * just then PostgreSQL 15 starts background workers from a signal handler.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -1,11 +1,12 @@
 /*
  * journal.c
- *		What was asked of the server and what it answered, kept outside of it.
+ *		The journal of what was asked of the server and what it answered,
+ *		kept outside of the server.
  *
- * A key is known by its number, which is in its name, so that a key whose
- * minting was never answered can be told from one that nobody asked for.
- * Whoever changes a key writes the stamp of the question before it is sent and
- * that of the answer after it has come.
+ * A key is identified by its number, which is in its name.  So we can tell a
+ * key whose minting was never answered from a key that nobody asked for.  A
+ * session that changes a key writes the stamp of the request before it sends
+ * the request, and the stamp of the answer after it has received the answer.
  */
 #include <pthread.h>
 #include <stdarg.h>

@@ -1,13 +1,13 @@
 /*
  * load.c
- *		Loads a server with all that changes keys, and keeps a journal of what it
- *		has answered, to be held against what it has after a fault.
+ *		Loads a server with everything that changes keys, and keeps a journal of
+ *		its answers, to compare with what the server has after a fault.
  *
  * load SEED
  *
- * FaultLoad.pm starts it and gives it commands, one a line; each is answered
- * with a line that begins with "ok".  What must not be is told on stderr and
- * counted as "wrong".
+ * FaultTest.pm starts this program and sends it commands, one per line.  The
+ * program answers each with a line that begins with "ok".  It prints everything
+ * that must not happen to stderr, and counts it as "wrong".
  *
  *	connect CONNINFO			the server from now on
  *	start [unpaced]				start clients (clients.c)

@@ -1,6 +1,7 @@
 /*
  * load.h
- *		What the files of the load program share, grouped by their owner.
+ *		Declarations of the load program, grouped by the files that they
+ *		belong to.
  */
 #ifndef LOAD_H
 #define LOAD_H

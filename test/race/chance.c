@@ -1,6 +1,6 @@
 /*
  * chance.c
- *		The time, pauses and random numbers of programs that make a load.
+ *		Time, pauses and random numbers for programs that make a load.
  */
 #include <time.h>
 

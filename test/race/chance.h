@@ -1,6 +1,6 @@
 /*
  * chance.h
- *		The time, pauses and random numbers, of test/race and test/faults.
+ *		Time, pauses and random numbers, for test/race and test/faults.
  */
 #ifndef CHANCE_H
 #define CHANCE_H

@@ -1,10 +1,10 @@
 /*
  * modes.c
- *		The modes in which keys are verified, and the check of what comes out.
+ *		The modes in which keys are verified, and the check of the results.
  *
- * Every second key that a verifier takes is one of those that were revoked
- * last, the others are live: to find an entry that was cached wrongly, it has
- * to be asked for again.
+ * Every second key that a verifier takes is one of the keys that were revoked
+ * last; the others are live.  To find an entry that was cached wrongly, a
+ * verifier has to ask for the key again.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,10 +2,10 @@
  * own.c
  *		A session that verifies what it has written and not committed.
  *
- * It has an org for itself, so every answer has to be exactly what the
- * transaction has done, and what ROLLBACK or ROLLBACK TO has undone.  Next to
- * nothing that it does is committed as an UPDATE: that would empty the caches
- * of all the other sessions, and hide what is wrong with them.
+ * The session has an org of its own, so every answer has to match exactly what
+ * the transaction has done, and what ROLLBACK or ROLLBACK TO has undone.  It
+ * commits almost nothing as an UPDATE, because that would empty the caches of
+ * all other sessions, and hide errors in them.
  */
 #include <stdio.h>
 #include <string.h>

@@ -2,24 +2,26 @@
  * race.c
  *		Random trials of what a revocation promises, on a running server.
  *
- * race [--trials N] [--seconds N] [--seed N] [--verifiers N]
- *		[--standby CONNECTION-STRING [--standby-verifiers N]
- *		[--remote-apply always|never|by-turns]] CONNECTION-STRING
+ * 	race [--trials N] [--seconds N] [--seed N] [--verifiers N]
+ * 		[--standby CONNECTION-STRING [--standby-verifiers N]
+ * 		[--remote-apply always|never|by-turns]] CONNECTION-STRING
  *
- * Sessions that verify keys in all kinds of transactions run beside sessions
- * that mint, revoke and change them.  Every call is stamped before it is sent
- * and after its answer has arrived, and every answer is checked at once
- * against what had happened by then: model.c has the rules; verifiers.c,
- * modes.c and own.c the sessions that ask; writers.c and steps.c those that
- * change, and the shape of a trial; standby.c how far a standby is behind.
+ * Sessions that verify keys in many kinds of transactions run beside sessions
+ * that mint, revoke and change keys.  Every call is stamped before it is sent
+ * and after its answer has arrived, and we check every answer at once against
+ * what had happened by then. model.c has the rules. verifiers.c, modes.c and
+ * own.c have the sessions that verify. writers.c and steps.c have the sessions
+ * that change keys, and define a trial. standby.c decides how far a standby is
+ * behind.
  *
- * The database must have the extension, its functions on the search_path, and
- * the server must allow 2 prepared transactions.  A standby must follow it by
- * streaming, verify keys, and have the master key file.  Unless the trials
- * never wait for it, it must be the only one in synchronous_standby_names.
- * Without verifiers on the primary, nothing is found but on the standby.
+ * The database must have the extension, with its functions on the search_path,
+ * and the server must allow 2 prepared transactions.  A standby must follow
+ * the server by streaming, verify keys, and have the master key file.  Unless
+ * the trials never wait for it, the standby must be the only one in
+ * synchronous_standby_names.  Without verifiers on the primary, only errors on
+ * the standby are found.
  *
- * The seed fixes what is tried, but not how the sessions meet.
+ * The seed determines what is tried, but not how the sessions meet.
  *
  * Exit status: 0 after the trials or the seconds, 1 at the first impossible
  * answer, which is printed, 2 if anything else went wrong.

@@ -1,6 +1,7 @@
 /*
  * race.h
- *		What the files of the race program share, grouped by their owner.
+ *		Declarations of the race program, grouped by the files that they
+ *		belong to.
  */
 #ifndef RACE_H
 #define RACE_H

@@ -1,14 +1,15 @@
 /*
  * standby.c
- *		How far a standby is behind: whether commits wait for it, and pauses.
+ *		Controls how far a standby is behind: whether commits wait for it,
+ *		and pauses.
  *
- * Trials go by turns.  In some the writers commit with remote_apply, so that
- * what is acknowledged has been replayed.  In the others nobody waits for the
- * standby, and now and then its replay is paused for a few trials: it goes on
- * showing a past that is long over on the primary, and then catches up while
- * the verifiers are at work.
+ * Trials take turns.  In some, the writers commit with remote_apply, so that
+ * everything that is acknowledged has been replayed.  In the others nobody
+ * waits for the standby, and now and then we pause its replay for a few
+ * trials.  It then shows a state that is long out of date on the primary, and
+ * later catches up while the verifiers are running.
  *
- * All of it is decided by the main thread, between trials.
+ * The main thread decides all of this, between trials.
  */
 #include <stdio.h>
 

@@ -2,9 +2,9 @@
  * steps.c
  *		What a session changes in a trial, and how that ends.
  *
- * A step is a change, of a key or an org, combined with an end: the way in
- * which the change comes to be committed or taken back.  It is prepared up to
- * the statement with which it ends, which writers.c sends.
+ * A step is a change of a key or an org, combined with an end: the way in
+ * which the change is committed or rolled back.  This file prepares the step
+ * up to its last statement, which writers.c sends.
  */
 #include <stdio.h>
 #include <string.h>

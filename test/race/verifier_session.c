@@ -1,9 +1,9 @@
 /*
  * verifier_session.c
- *		A verifier's connection, and what may go wrong with it.
+ *		A verifier's connection, and its errors.
  *
- * On a standby a recovery conflict is an error and not an answer, as a
- * serialization failure is; it may cost the connection, and the verifier makes
+ * On a standby, a recovery conflict is an error and not an answer, like a
+ * serialization failure.  It may cost the connection; the verifier then opens
  * a new one.  Any other error ends the program.
  */
 #include <stdio.h>

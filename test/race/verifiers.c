@@ -2,12 +2,12 @@
  * verifiers.c
  *		The sessions that only verify, each in a mode of its own.
  *
- * A verifier goes on for ever.  Between trials, and when it has given its
- * answers in the quiet, it rests after each answer, to leave the processors to
- * those who make the next trial, until it is roused by that.
+ * A verifier runs forever.  Between trials, and after it has given its answers
+ * in the quiet, it rests after each answer, until the next trial wakes it.  So
+ * it leaves the processors to the threads that make that trial.
  *
- * A verifier that gives no answers any more ends the program: a run in which
- * one did not take part is none.
+ * If a verifier stops answering, the program ends: a run without one of its
+ * verifiers proves nothing.
  */
 #include <stdio.h>
 #include <string.h>

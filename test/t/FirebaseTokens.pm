@@ -1,5 +1,5 @@
 # Makes signing keys, key documents and tokens for the tests of Firebase ID
-# tokens.  Every key is made when a test runs; none is kept.
+# tokens.  Each test run makes its own keys, and does not keep them.
 
 package FirebaseTokens;
 

@@ -1,8 +1,8 @@
 
-# What the TAP tests share: an installed extension, orgs, keys, answers.
+# Shared by the TAP tests: an installed extension, orgs, keys, answers.
 #
-# "where" is a background psql session, or, for a session of its own, a node
-# (its database postgres) or [ node, database ].
+# "where" is a background psql session.  To use a new session, it is a node
+# (whose database is postgres) or [ node, database ].
 
 package OvertenTest;
 

@@ -1,8 +1,8 @@
 
-# Calls every function of the extension once, with secrets bound, and checks what
-# each returns, in whatever environment a test has made.  The statements
-# qualify every name and operator of theirs, so that a hostile search_path is
-# the extension's problem alone.
+# Calls every function of the extension once, with secrets bound, in whatever
+# environment a test has made, and checks the results.  Its own statements
+# qualify every name and operator, so that a hostile search_path can affect only
+# the extension.
 
 package WholeSurface;
 
