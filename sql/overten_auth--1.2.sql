@@ -21,10 +21,8 @@ CREATE TABLE overten_auth.tiers (
 	name text COLLATE "C"
 		CONSTRAINT tiers_pkey PRIMARY KEY
 		CONSTRAINT tiers_name_check CHECK (
-			char_length(name)
-			>= 1
-			AND char_length(name)
-			<= 64),
+			char_length(name) >= 1
+			AND char_length(name) <= 64),
 	self_service bool NOT NULL DEFAULT false
 );
 REVOKE ALL ON overten_auth.tiers FROM PUBLIC;
@@ -54,7 +52,7 @@ CREATE TABLE overten_auth.orgs (
 		= (previous_webhook_secret_until IS NULL))
 ) WITH (vacuum_truncate = off);
 REVOKE ALL ON overten_auth.orgs FROM PUBLIC;
-COMMENT ON TABLE overten_auth.orgs IS 'customers; every write empties the verification caches of all sessions';
+COMMENT ON TABLE overten_auth.orgs IS 'customers; an UPDATE removes the org''s keys from the verification caches of all sessions';
 COMMENT ON COLUMN overten_auth.orgs.org_id IS 'org_ and 20 random characters';
 COMMENT ON COLUMN overten_auth.orgs.name IS 'display name, not unique: 1 to 100 characters, with a visible character and no control characters, line or paragraph separators, bidirectional controls, noncharacters, or tag characters outside of flags';
 COMMENT ON COLUMN overten_auth.orgs.tier IS 'the org''s plan';
@@ -109,7 +107,7 @@ CREATE TABLE overten_auth.api_keys (
 CREATE INDEX api_keys_org_id_idx
 	ON overten_auth.api_keys (org_id, created_at, key_id);
 REVOKE ALL ON overten_auth.api_keys FROM PUBLIC;
-COMMENT ON TABLE overten_auth.api_keys IS 'API keys, including revoked ones; every UPDATE empties the verification caches of all sessions';
+COMMENT ON TABLE overten_auth.api_keys IS 'API keys, including revoked ones; an UPDATE removes the key from the verification caches of all sessions';
 COMMENT ON COLUMN overten_auth.api_keys.key_id IS 'key_ and 20 random characters';
 COMMENT ON COLUMN overten_auth.api_keys.org_id IS 'the org that is billed for the key';
 COMMENT ON COLUMN overten_auth.api_keys.prefix IS 'first 12 characters of the secret';
@@ -228,14 +226,14 @@ COMMENT ON COLUMN overten_auth.signing_keys.loaded_at IS 'when the key''s set wa
 /*
  * Triggers
  *
- * Those that empty caches have a name that comes before others: if another
+ * Those that invalidate caches have a name that comes before others: if another
  * trigger of the same row verifies a key, no cache may answer it any more.
  */
 
 CREATE FUNCTION overten_auth.invalidate_caches() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'overten_invalidate_caches';
 REVOKE ALL ON FUNCTION overten_auth.invalidate_caches FROM PUBLIC;
-COMMENT ON FUNCTION overten_auth.invalidate_caches IS 'makes all sessions empty their caches when the transaction commits, and makes the commit wait for its WAL';
+COMMENT ON FUNCTION overten_auth.invalidate_caches IS 'removes what depends on the row from the caches of all sessions when the transaction commits, and makes the commit wait for its WAL';
 
 CREATE TRIGGER "0_invalidate_caches"
 	AFTER UPDATE OR DELETE ON overten_auth.orgs
