@@ -396,8 +396,8 @@ open_writers(const char *conninfo, uint64_t seed)
 					"VALUES ('%s') ON CONFLICT DO NOTHING", tiers[i]);
 	for (int i = 0; i < 2; i++)
 	{
-		PGresult   *result = run_query(writers[0].conn,
-									   "SELECT org_id FROM overten_create_org('race', '%s')",
+		result = run_query(writers[0].conn,
+						   "SELECT org_id FROM overten_create_org('race', '%s')",
 									   tiers[0]);
 
 		snprintf(orgs[i].id, sizeof(orgs[i].id), "%s",
