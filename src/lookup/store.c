@@ -15,7 +15,7 @@
  * ALTER TABLE may rewrite a table under its own transaction id, and then a
  * snapshot from before its commit sees no rows at all.  So the first table of
  * a read is locked before the snapshot is taken.  With the second one that is
- * not possible: verify.c starts over if a key's org cannot be found.
+ * not possible: key_row.c starts over if a key's org cannot be found.
  */
 #include "postgres.h"
 
@@ -124,6 +124,22 @@ is_own(HeapTuple tuple)
 	return TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetRawXmin(tuple->t_data));
 }
 
+/* A time of the row at hand; a NULL stands for never. */
+static TimestampTz
+end_time(const RowScan *scan, int column)
+{
+	return scan->nulls[column] ? DT_NOEND :
+		DatumGetTimestampTz(scan->values[column]);
+}
+
+/* A palloc'd copy of an array; NULL if it is NULL. */
+static ArrayType *
+array_copy(const RowScan *scan, int column)
+{
+	return scan->nulls[column] ? NULL :
+		DatumGetArrayTypePCopy(scan->values[column]);
+}
+
 /*
  * Find a key by the digest of its secret, in a read that began with api_keys.
  * The row is in palloc'd memory.
@@ -150,6 +166,10 @@ oa_store_find_key(OaRead *read, const uint8 *digest, OaKeyRow *row)
 		row->org_id = DatumGetTextPCopy(scan.values[OA_KEY_ORG_ID]);
 		row->prefix = DatumGetTextPCopy(scan.values[OA_KEY_PREFIX]);
 		row->revoked = !scan.nulls[OA_KEY_REVOKED_AT];
+		row->disabled = !scan.nulls[OA_KEY_DISABLED_AT];
+		row->expires_at = end_time(&scan, OA_KEY_EXPIRES_AT);
+		row->scopes = array_copy(&scan, OA_KEY_SCOPES);
+		row->allowed_addresses = array_copy(&scan, OA_KEY_ALLOWED_ADDRESSES);
 		row->own = is_own(scan.tuple);
 		row->xmin = HeapTupleHeaderGetXmin(scan.tuple->t_data);
 	}
@@ -179,14 +199,6 @@ oa_store_find_org(OaRead *read, text *org_id, OaOrgRow *row)
 	}
 	finish_scan(&scan);
 	return found;
-}
-
-/* A time of the row at hand; a NULL stands for never. */
-static TimestampTz
-end_time(const RowScan *scan, int column)
-{
-	return scan->nulls[column] ? DT_NOEND :
-		DatumGetTimestampTz(scan->values[column]);
 }
 
 /*
