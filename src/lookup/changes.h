@@ -39,6 +39,7 @@ typedef struct OaSharedPlace
 	int			slot;
 	uint64		recorded;		/* when the use was recorded, and in which
 								 * entry */
+	uint32		length;			/* of what was found */
 } OaSharedPlace;
 
 extern HeapTupleHeader oa_shared_cache_find(const uint8 *digest,
@@ -56,7 +57,9 @@ extern void *oa_cache_peek(OaCache *cache, const uint8 *key);
 /* tables.c: the tables and columns that we read without SQL */
 enum
 {
-	OA_KEY_DIGEST, OA_KEY_ID, OA_KEY_ORG_ID, OA_KEY_PREFIX, OA_KEY_REVOKED_AT
+	OA_KEY_DIGEST, OA_KEY_ID, OA_KEY_ORG_ID, OA_KEY_PREFIX, OA_KEY_REVOKED_AT,
+	OA_KEY_EXPIRES_AT, OA_KEY_DISABLED_AT, OA_KEY_SCOPES,
+	OA_KEY_ALLOWED_ADDRESSES
 };
 
 enum
@@ -71,7 +74,7 @@ enum
 	OA_SIGNING_CERTIFICATE_EXPIRES_AT
 };
 
-#define OA_TABLE_COLUMNS_MAX 5
+#define OA_TABLE_COLUMNS_MAX 9
 
 typedef struct OaTableInfo
 {

@@ -9,6 +9,7 @@
 #include "overten_auth.h"
 #include "server/server.h"
 #include "access/transam.h"
+#include "utils/array.h"
 #include "utils/guc.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
@@ -79,6 +80,10 @@ typedef struct OaKeyRow
 	text	   *org_id;
 	text	   *prefix;
 	bool		revoked;
+	bool		disabled;
+	TimestampTz expires_at;		/* DT_NOEND if it does not expire */
+	ArrayType  *scopes;			/* text[]; NULL: all */
+	ArrayType  *allowed_addresses;	/* cidr[]; NULL: all */
 	bool		own;			/* written by the transaction that reads it */
 	TransactionId xmin;			/* the transaction that wrote this version */
 } OaKeyRow;
@@ -110,10 +115,26 @@ extern List *oa_store_read_signing_keys(OaRead *read);
 extern FullTransactionId oa_full_xid(TransactionId xid);
 
 /*
- * key_cache.c: rows of accepted keys, in the shared cache or in the backend's
+ * key_cache.c: rows of keys that are not revoked, and what restricts these
+ * keys, in the shared cache or in the backend's
  */
+
+/* What restricts the use of a key: one piece of memory. */
+typedef struct OaRestrictions
+{
+	TimestampTz expires_at;		/* DT_NOEND if it does not expire */
+	uint32		length;			/* of all of this */
+	uint16		scopes_length;	/* of the scopes in "data" */
+	bool		disabled;
+	bool		has_scopes;		/* else it may be used for everything */
+	bool		has_addresses;	/* else it may be used from everywhere */
+	uint8		data[FLEXIBLE_ARRAY_MEMBER];	/* scopes, then networks; see
+												 * keys/restrictions.c */
+} OaRestrictions;
+
 typedef struct OaCachedKey
 {
+	const OaRestrictions *restrictions; /* of the row; NULL if there are none */
 	const uint8 *digest;
 	TimestampTz recorded_at;	/* when its use was last recorded; 0 if never */
 	bool		is_shared;
@@ -126,6 +147,7 @@ extern HeapTupleHeader oa_key_cache_find(const uint8 *digest,
 										 OaCachedKey *cached);
 extern void oa_key_cache_store(const OaRead *read, const uint8 *digest,
 							   text *org_id, HeapTuple row,
+							   const OaRestrictions *restrictions,
 							   OaCachedKey *cached);
 extern void oa_key_cache_record(const OaCachedKey *cached);
 

@@ -15,7 +15,7 @@
  * ALTER TABLE may rewrite a table under its own transaction id.  A snapshot
  * from before its commit then sees no rows at all.  So we lock the first table
  * of a read before we take the snapshot.  We cannot do that with the second
- * table; instead, verify.c starts over if it cannot find a key's org.
+ * table; instead, key_row.c starts over if it cannot find a key's org.
  */
 #include "postgres.h"
 
@@ -127,6 +127,22 @@ is_own(HeapTuple tuple)
 	return TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetRawXmin(tuple->t_data));
 }
 
+/* Return a time of the current row.  NULL stands for never. */
+static TimestampTz
+end_time(const RowScan *scan, int column)
+{
+	return scan->nulls[column] ? DT_NOEND :
+		DatumGetTimestampTz(scan->values[column]);
+}
+
+/* Return a palloc'd copy of an array of the current row, or NULL. */
+static ArrayType *
+array_copy(const RowScan *scan, int column)
+{
+	return scan->nulls[column] ? NULL :
+		DatumGetArrayTypePCopy(scan->values[column]);
+}
+
 /*
  * Find a key by the digest of its secret, in a read whose first table is
  * api_keys.  The row is in palloc'd memory.
@@ -153,6 +169,10 @@ oa_store_find_key(OaRead *read, const uint8 *digest, OaKeyRow *row)
 		row->org_id = DatumGetTextPCopy(scan.values[OA_KEY_ORG_ID]);
 		row->prefix = DatumGetTextPCopy(scan.values[OA_KEY_PREFIX]);
 		row->revoked = !scan.nulls[OA_KEY_REVOKED_AT];
+		row->disabled = !scan.nulls[OA_KEY_DISABLED_AT];
+		row->expires_at = end_time(&scan, OA_KEY_EXPIRES_AT);
+		row->scopes = array_copy(&scan, OA_KEY_SCOPES);
+		row->allowed_addresses = array_copy(&scan, OA_KEY_ALLOWED_ADDRESSES);
 		row->own = is_own(scan.tuple);
 		row->xmin = HeapTupleHeaderGetXmin(scan.tuple->t_data);
 	}
@@ -182,14 +202,6 @@ oa_store_find_org(OaRead *read, text *org_id, OaOrgRow *row)
 	}
 	finish_scan(&scan);
 	return found;
-}
-
-/* Return a time of the current row.  NULL stands for never. */
-static TimestampTz
-end_time(const RowScan *scan, int column)
-{
-	return scan->nulls[column] ? DT_NOEND :
-		DatumGetTimestampTz(scan->values[column]);
 }
 
 /*

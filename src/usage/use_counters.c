@@ -333,7 +333,7 @@ find_place(uint32 bucket, OaUseKey *key, int *addresses)
 
 	if (entry != NULL || *addresses < address_limit())
 		return entry;
-	memset(&key->client, 0, sizeof(OaClientAddr));
+	memset(&key->client, 0, sizeof(OaHistoryAddr));
 	return find_entry(bucket, key, addresses);
 }
 
