@@ -29,8 +29,8 @@ ORGS_OBJS = $(addprefix src/orgs/, \
 WEBHOOKS_OBJS = $(addprefix src/webhooks/, \
 	reseal.o webhook_secret.o webhook_signature.o)
 KEYS_OBJS = $(addprefix src/keys/, \
-	identity.o import.o key_anomalies.o key_history.o key_list.o key_text.o \
-	keys.o leaks.o verify.o)
+	identity.o import.o key_anomalies.o key_grant.o key_history.o key_list.o \
+	key_text.o keys.o leaks.o verify.o)
 MEMBERS_OBJS = $(addprefix src/members/, \
 	locked_org.o members.o repeated_request.o signup.o)
 SIGNING_KEYS_OBJS = $(addprefix src/signing_keys/, \

@@ -21,10 +21,8 @@ CREATE TABLE overten_auth.tiers (
 	name text COLLATE "C"
 		CONSTRAINT tiers_pkey PRIMARY KEY
 		CONSTRAINT tiers_name_check CHECK (
-			char_length(name)
-			>= 1
-			AND char_length(name)
-			<= 64),
+			char_length(name) >= 1
+			AND char_length(name) <= 64),
 	self_service bool NOT NULL DEFAULT false
 );
 REVOKE ALL ON overten_auth.tiers FROM PUBLIC;
@@ -33,6 +31,20 @@ COMMENT ON COLUMN overten_auth.tiers.name IS 'name, as verification returns it';
 COMMENT ON COLUMN overten_auth.tiers.self_service IS 'whether customers may choose it themselves when they sign up';
 
 INSERT INTO overten_auth.tiers (name, self_service) VALUES ('free', true);
+
+CREATE TABLE overten_auth.scopes (
+	name text COLLATE "C"
+		CONSTRAINT scopes_pkey PRIMARY KEY
+		CONSTRAINT scopes_name_check CHECK (
+			name ~ '^[a-z0-9][a-z0-9._:-]{0,63}$'),
+	description text NOT NULL DEFAULT '',
+	self_service bool NOT NULL DEFAULT false
+);
+REVOKE ALL ON overten_auth.scopes FROM PUBLIC;
+COMMENT ON TABLE overten_auth.scopes IS 'what a key can be given the right to do; the operator adds rows, and the application asks for them';
+COMMENT ON COLUMN overten_auth.scopes.name IS 'name: 1 to 64 characters, a-z and 0-9, and after the first also . _ : -; no wildcards';
+COMMENT ON COLUMN overten_auth.scopes.description IS 'what the scope allows, for people';
+COMMENT ON COLUMN overten_auth.scopes.self_service IS 'whether customers may give it to keys themselves';
 
 CREATE TABLE overten_auth.orgs (
 	org_id text COLLATE "C"
@@ -54,7 +66,7 @@ CREATE TABLE overten_auth.orgs (
 		= (previous_webhook_secret_until IS NULL))
 ) WITH (vacuum_truncate = off);
 REVOKE ALL ON overten_auth.orgs FROM PUBLIC;
-COMMENT ON TABLE overten_auth.orgs IS 'customers; every write empties the verification caches of all sessions';
+COMMENT ON TABLE overten_auth.orgs IS 'customers; an UPDATE removes the org''s keys from the verification caches of all sessions';
 COMMENT ON COLUMN overten_auth.orgs.org_id IS 'org_ and 20 random characters';
 COMMENT ON COLUMN overten_auth.orgs.name IS 'display name, not unique: 1 to 100 characters, with a visible character and no control characters, line or paragraph separators, bidirectional controls, noncharacters, or tag characters outside of flags';
 COMMENT ON COLUMN overten_auth.orgs.tier IS 'the org''s plan';
@@ -93,6 +105,19 @@ CREATE TABLE overten_auth.api_keys (
 		CONSTRAINT api_keys_prefix_check CHECK (
 			octet_length(prefix) = 12),
 	revoked_at timestamptz,
+	expires_at timestamptz
+		CONSTRAINT api_keys_expires_at_check CHECK (
+			isfinite(expires_at)),
+	disabled_at timestamptz,
+	scopes text[] COLLATE "C"
+		CONSTRAINT api_keys_scopes_check CHECK (
+			cardinality(scopes) <= 64
+			AND array_position(scopes, NULL) IS NULL),
+	allowed_addresses cidr[]
+		CONSTRAINT api_keys_allowed_addresses_check CHECK (
+			cardinality(allowed_addresses) >= 1
+			AND cardinality(allowed_addresses) <= 64
+			AND array_position(allowed_addresses, NULL) IS NULL),
 	digest bytea NOT NULL
 		CONSTRAINT api_keys_digest_key UNIQUE
 		CONSTRAINT api_keys_digest_check CHECK (
@@ -104,22 +129,34 @@ CREATE TABLE overten_auth.api_keys (
 	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	created_by text COLLATE "C",
 	revoked_by text COLLATE "C",
-	revoked_reason text
+	revoked_reason text,
+	disabled_by text COLLATE "C",
+	disabled_reason text,
+	CONSTRAINT api_keys_disabled_check CHECK (
+		disabled_at IS NOT NULL
+		OR (disabled_by IS NULL
+			AND disabled_reason IS NULL))
 ) WITH (vacuum_truncate = off);
 CREATE INDEX api_keys_org_id_idx
 	ON overten_auth.api_keys (org_id, created_at, key_id);
 REVOKE ALL ON overten_auth.api_keys FROM PUBLIC;
-COMMENT ON TABLE overten_auth.api_keys IS 'API keys, including revoked ones; every UPDATE empties the verification caches of all sessions';
+COMMENT ON TABLE overten_auth.api_keys IS 'API keys, including revoked ones; an UPDATE removes the key from the verification caches of all sessions';
 COMMENT ON COLUMN overten_auth.api_keys.key_id IS 'key_ and 20 random characters';
 COMMENT ON COLUMN overten_auth.api_keys.org_id IS 'the org that is billed for the key';
 COMMENT ON COLUMN overten_auth.api_keys.prefix IS 'first 12 characters of the secret';
-COMMENT ON COLUMN overten_auth.api_keys.revoked_at IS 'since when the key is refused; NULL while it is active';
+COMMENT ON COLUMN overten_auth.api_keys.revoked_at IS 'since when the key is refused for good; NULL unless it is revoked';
+COMMENT ON COLUMN overten_auth.api_keys.expires_at IS 'from when on the key is refused, this moment included; NULL if it does not expire';
+COMMENT ON COLUMN overten_auth.api_keys.disabled_at IS 'since when the key is refused until it is enabled; NULL unless it is disabled';
+COMMENT ON COLUMN overten_auth.api_keys.scopes IS 'what the key may be used for: at most 64 scopes, sorted; NULL for everything';
+COMMENT ON COLUMN overten_auth.api_keys.allowed_addresses IS 'the client addresses that the key can be used from: 1 to 64 networks; NULL for all';
 COMMENT ON COLUMN overten_auth.api_keys.digest IS 'SHA-256 of the secret';
 COMMENT ON COLUMN overten_auth.api_keys.name IS 'display name, not unique: 1 to 64 characters, with a visible character and no control characters, line or paragraph separators, bidirectional controls, noncharacters, or tag characters outside of flags';
 COMMENT ON COLUMN overten_auth.api_keys.created_at IS 'when the key was minted';
 COMMENT ON COLUMN overten_auth.api_keys.created_by IS 'uid of the person who minted the key; NULL if the application did';
 COMMENT ON COLUMN overten_auth.api_keys.revoked_by IS 'uid of the person who revoked the key; NULL if the application did';
 COMMENT ON COLUMN overten_auth.api_keys.revoked_reason IS 'why the key was revoked: 1 to 200 characters, by the rules of names';
+COMMENT ON COLUMN overten_auth.api_keys.disabled_by IS 'uid of the person who disabled the key; NULL if the application did';
+COMMENT ON COLUMN overten_auth.api_keys.disabled_reason IS 'why the key was disabled: 1 to 200 characters, by the rules of names';
 COMMENT ON INDEX overten_auth.api_keys_org_id_idx IS 'lists the keys of an org in order';
 COMMENT ON CONSTRAINT api_keys_digest_key ON overten_auth.api_keys IS 'verification uses its index';
 
@@ -260,14 +297,14 @@ COMMENT ON COLUMN overten_auth.signing_keys.loaded_at IS 'when the key''s set wa
 /*
  * Triggers
  *
- * Those that empty caches have a name that comes before others: if another
+ * Those that invalidate caches have a name that comes before others: if another
  * trigger of the same row verifies a key, no cache may answer it any more.
  */
 
 CREATE FUNCTION overten_auth.invalidate_caches() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'overten_invalidate_caches';
 REVOKE ALL ON FUNCTION overten_auth.invalidate_caches FROM PUBLIC;
-COMMENT ON FUNCTION overten_auth.invalidate_caches IS 'makes all sessions empty their caches when the transaction commits, and makes the commit wait for its WAL';
+COMMENT ON FUNCTION overten_auth.invalidate_caches IS 'removes what depends on the row from the caches of all sessions when the transaction commits, and makes the commit wait for its WAL';
 
 CREATE TRIGGER "0_invalidate_caches"
 	AFTER UPDATE OR DELETE ON overten_auth.orgs
@@ -304,6 +341,9 @@ COMMENT ON TRIGGER refuse_change ON overten_auth.audit_log IS 'keeps the log app
 CREATE FUNCTION @extschema@.overten_mint_key(
 	org_id text,
 	name text DEFAULT 'primary',
+	expires_at timestamptz DEFAULT NULL,
+	scopes text[] DEFAULT NULL,
+	allowed_addresses cidr[] DEFAULT NULL,
 	OUT key_id text,
 	OUT org_id text,
 	OUT name text,
@@ -313,7 +353,7 @@ CREATE FUNCTION @extschema@.overten_mint_key(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_mint_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_mint_key IS
-'Mints a key for an org. Returns the secret, which is stored nowhere and cannot be read again. Call this function in FROM: SELECT (overten_mint_key(...)).* calls it once per column, and so mints six keys. Errors: 42704 the org does not exist; 22023 the name, with spaces trimmed, does not have 1 to 64 characters, or breaks a rule of names (see the column name of overten_auth.api_keys); 22004 an argument is NULL.';
+'Mints a key for an org. Returns the secret, which is stored nowhere and cannot be read again. The key is refused from expires_at on; NULL means that it does not expire, or after overten_auth.max_key_lifetime if that is set. scopes are what it may be used for: names from overten_auth.scopes; NULL means everything, and an empty array nothing. allowed_addresses are the networks that it can be used from; NULL means everywhere. Call this function in FROM: SELECT (overten_mint_key(...)).* calls it once per column, and so mints six keys. Errors: 42704 the org does not exist; 22023 the name, with spaces trimmed, does not have 1 to 64 characters, or breaks a rule of names (see the column name of overten_auth.api_keys), expires_at is past, infinite, or later than overten_auth.max_key_lifetime allows, there are more than 64 scopes or networks, or NULLs among them, a scope is not in overten_auth.scopes, or allowed_addresses is empty; 22004 org_id or name is NULL.';
 
 CREATE TYPE overten_auth.verified_key AS (
 	key_id text,
@@ -1101,9 +1141,9 @@ COMMENT ON FUNCTION overten_api.authenticate_request IS
 
 
 /* By default, PUBLIC may use the row types of tables and views. */
-REVOKE ALL ON TYPE overten_auth.tiers, overten_auth.orgs,
-	overten_auth.members, overten_auth.api_keys, overten_auth.key_last_used,
-	overten_auth.key_usage, overten_auth.usage_batches,
+REVOKE ALL ON TYPE overten_auth.tiers, overten_auth.scopes,
+	overten_auth.orgs, overten_auth.members, overten_auth.api_keys,
+	overten_auth.key_last_used, overten_auth.key_usage, overten_auth.usage_batches,
 	overten_auth.audit_log, overten_auth.idempotency_keys,
 	overten_auth.signing_keys,
 	@extschema@.overten_stat FROM PUBLIC;
@@ -1111,6 +1151,7 @@ REVOKE ALL ON TYPE overten_auth.tiers, overten_auth.orgs,
 
 /* pg_dump dumps all rows that CREATE EXTENSION has not inserted. */
 SELECT pg_extension_config_dump('overten_auth.tiers', $$WHERE name OPERATOR(pg_catalog.<>) 'free'$$);
+SELECT pg_extension_config_dump('overten_auth.scopes', '');
 SELECT pg_extension_config_dump('overten_auth.orgs', '');
 SELECT pg_extension_config_dump('overten_auth.members', '');
 SELECT pg_extension_config_dump('overten_auth.api_keys', '');
@@ -1455,7 +1496,7 @@ CREATE FUNCTION overten_auth.check_privileges()
 				WHEN h.grantee = 0 THEN 1
 				WHEN h.kind IN ('TABLE', 'COLUMN')
 					AND h.privilege IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER')
-					AND NOT (h.name ~ '^overten_auth\.tiers(\.|$)'
+					AND NOT (h.name ~ '^overten_auth\.(tiers|scopes)(\.|$)'
 						AND h.privilege IN ('INSERT', 'UPDATE', 'DELETE'))
 					AND NOT (h.name = 'overten_auth.orgs.org_id' AND h.privilege = 'REFERENCES')
 				THEN 2
@@ -1745,7 +1786,7 @@ CREATE FUNCTION @extschema@.overten_check()
 $$;
 REVOKE ALL ON FUNCTION @extschema@.overten_check FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_check IS
-'Returns the problems of the extension in this database, the worst first, or no rows. severity: danger (somebody can do what nobody should, or a promise does not hold), warning (something fails, or will fail) or notice (something is not configured, or good to know). subject: a role, an object or a setting. problem and remedy: what is wrong with it, and what to do. Returns these privileges, unless a superuser has them: all privileges of PUBLIC; all privileges with grant option; INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES or TRIGGER on a table or column, except rows of tiers and REFERENCES (org_id) on orgs; CREATE on a schema; EXECUTE on overten_import_key, overten_import_keys or an internal function; USAGE on a type; SELECT on digests or sealed secrets. Also returns combinations, including those by membership: EXECUTE on functions that answer customers (overten_handle_request, overten_api) and on overten_signup, overten_list_orgs, overten_add_member or overten_remove_member; EXECUTE on overten_load_signing_keys and on anything else except overten_refresh_signing_keys, overten_status, overten_check and overten_auth.stat; EXECUTE on overten_verify_key_digest and SELECT on digests; and membership in pg_write_all_data. The roles in README and gateway/roles.sql do not cause any rows.';
+'Returns the problems of the extension in this database, the worst first, or no rows. severity: danger (somebody can do what nobody should, or a promise does not hold), warning (something fails, or will fail) or notice (something is not configured, or good to know). subject: a role, an object or a setting. problem and remedy: what is wrong with it, and what to do. Returns these privileges, unless a superuser has them: all privileges of PUBLIC; all privileges with grant option; INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES or TRIGGER on a table or column, except rows of tiers and scopes, and REFERENCES (org_id) on orgs; CREATE on a schema; EXECUTE on overten_import_key, overten_import_keys or an internal function; USAGE on a type; SELECT on digests or sealed secrets. Also returns combinations, including those by membership: EXECUTE on functions that answer customers (overten_handle_request, overten_api) and on overten_signup, overten_list_orgs, overten_add_member or overten_remove_member; EXECUTE on overten_load_signing_keys and on anything else except overten_refresh_signing_keys, overten_status, overten_check and overten_auth.stat; EXECUTE on overten_verify_key_digest and SELECT on digests; and membership in pg_write_all_data. The roles in README and gateway/roles.sql do not cause any rows.';
 
 
 /* The last statements; see above overten_auth.objects. */

@@ -61,6 +61,13 @@ int			oa_max_keys_total_per_org = 1000;
 int			oa_max_orgs_per_uid = 10;
 
 /*
+ * How long a new key lives at most, in seconds; 0 for no limit.  Set it if a
+ * policy says that credentials are to be replaced.  Keys that exist already do
+ * not change.
+ */
+int			oa_max_key_lifetime = 0;
+
+/*
  * The command that fetches signing keys.  Set it if the server can reach the
  * Internet only through a proxy, or with a program other than curl.
  */
@@ -246,6 +253,14 @@ oa_define_settings(GucIntAssignHook cache_entries_changed)
 							&oa_max_orgs_per_uid,
 							10, 1, INT_MAX,
 							PGC_SUSET, 0,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("overten_auth.max_key_lifetime",
+							"Sets how long a new key lives at most.",
+							"A key without an expiry gets this lifetime.  0 means that there is no limit.",
+							&oa_max_key_lifetime,
+							0, 0, INT_MAX,
+							PGC_SUSET, GUC_UNIT_S,
 							NULL, NULL, NULL);
 
 	DefineCustomBoolVariable("overten_auth.verify_on_standby",

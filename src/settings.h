@@ -23,6 +23,7 @@ extern int	oa_clock_skew;
 extern int	oa_max_keys_per_org;
 extern int	oa_max_keys_total_per_org;
 extern int	oa_max_orgs_per_uid;
+extern int	oa_max_key_lifetime;
 extern char *oa_signing_keys_command;
 extern int	oa_trust_forwarded_for;
 extern int	oa_flush_interval;

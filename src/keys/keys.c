@@ -29,11 +29,12 @@ insert_key(text *org_id, const OaMintedKey *minted, text *uid)
 	static OaStatement insert = {
 		.table = "api_keys",
 		.text = "INSERT INTO overten_auth.api_keys "
-		"(key_id, org_id, name, prefix, digest, created_at, created_by) "
-		"SELECT $1, org_id, $3, $4, $5, $6, $7 FROM overten_auth.orgs "
-		"WHERE org_id = $2",
+		"(key_id, org_id, name, prefix, digest, created_at, created_by, "
+		"expires_at, scopes, allowed_addresses) "
+		"SELECT $1, org_id, $3, $4, $5, $6, $7, $8, $9, $10 "
+		"FROM overten_auth.orgs WHERE org_id = $2",
 		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, BYTEAOID,
-		TIMESTAMPTZOID, TEXTOID},
+		TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID, CIDRARRAYOID},
 	};
 	static OaStatement insert_last_used = {
 		.table = "key_last_used",
@@ -48,8 +49,16 @@ insert_key(text *org_id, const OaMintedKey *minted, text *uid)
 		PointerGetDatum(oa_secret_digest(minted->secret)),
 		TimestampTzGetDatum(minted->created_at),
 		PointerGetDatum(uid),
+		TimestampTzGetDatum(minted->grant.expires_at),
+		PointerGetDatum(minted->grant.scopes),
+		PointerGetDatum(minted->grant.allowed_addresses),
 	};
-	const bool	nulls[lengthof(values)] = {[6] = (uid == NULL)};
+	const bool	nulls[lengthof(values)] = {
+		[6] = (uid == NULL),
+		[7] = !minted->grant.has_expiry,
+		[8] = (minted->grant.scopes == NULL),
+		[9] = (minted->grant.allowed_addresses == NULL),
+	};
 
 	if (oa_statement_run(&insert, values, nulls) == 0)
 		return false;
@@ -59,10 +68,13 @@ insert_key(text *org_id, const OaMintedKey *minted, text *uid)
 
 /*
  * Mint a key for an org. "uid" is the person who asked for it, or NULL.  The
- * caller has checked the name.  Raises 42704 if the org does not exist.
+ * caller has checked the name and the grant, which is NULL for a plain key.
+ * A key without an expiry gets the longest lifetime that keys may have.  Raises
+ * 42704 if the org does not exist.
  */
 void
-oa_mint_key(text *org_id, text *name, text *uid, OaMintedKey *minted)
+oa_mint_key(text *org_id, text *name, text *uid, const OaKeyGrant *grant,
+			OaMintedKey *minted)
 {
 	int			level;
 
@@ -72,6 +84,10 @@ oa_mint_key(text *org_id, text *name, text *uid, OaMintedKey *minted)
 	minted->prefix = cstring_to_text_with_len(VARDATA(minted->secret),
 											  OA_PREFIX_LEN);
 	minted->created_at = GetCurrentTimestamp();
+	minted->grant = grant != NULL ? *grant : (OaKeyGrant) {0};
+	if (!minted->grant.has_expiry)
+		minted->grant.has_expiry =
+			oa_latest_expiry(minted->created_at, &minted->grant.expires_at);
 
 	level = oa_statements_begin();
 	if (!insert_key(org_id, minted, uid))
@@ -169,11 +185,13 @@ oa_revoke_key(text *org_id, text *key_id, text *uid, text *reason)
 }
 
 /*
- * overten_mint_key(org_id text, name text)
+ * overten_mint_key(org_id text, name text, expires_at timestamptz,
+ * 		scopes text[], allowed_addresses cidr[])
  * 		returns key_id, org_id, name, prefix, created_at, secret
  *
- * Nobody can read the secret again after this call.  Errors: 22004, 22023,
- * 42704.
+ * Nobody can read the secret again after this call.  The last three arguments
+ * may be NULL: the key does not expire, has all scopes, and can be used from
+ * everywhere.  Errors: 22004, 22023, 42704.
  */
 Datum
 overten_mint_key(PG_FUNCTION_ARGS)
@@ -184,10 +202,22 @@ overten_mint_key(PG_FUNCTION_ARGS)
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
 	text	   *name = oa_name_argument(fcinfo, 1, "key name",
 										OA_KEY_NAME_MAX);
+	OaKeyGrant	grant = {0};
 	OaMintedKey minted;
 	Datum		values[lengthof(types)];
 
-	oa_mint_key(org_id, name, NULL, &minted);
+	if (!PG_ARGISNULL(2))
+	{
+		grant.has_expiry = true;
+		grant.expires_at = PG_GETARG_TIMESTAMPTZ(2);
+	}
+	if (!PG_ARGISNULL(3))
+		grant.scopes = PG_GETARG_ARRAYTYPE_P(3);
+	if (!PG_ARGISNULL(4))
+		grant.allowed_addresses = PG_GETARG_ARRAYTYPE_P(4);
+	oa_require_grant(&grant);
+
+	oa_mint_key(org_id, name, NULL, &grant, &minted);
 	values[0] = PointerGetDatum(minted.key_id);
 	values[1] = PointerGetDatum(org_id);
 	values[2] = PointerGetDatum(minted.name);

@@ -9,7 +9,9 @@
 #include "overten_auth.h"
 #include "access/htup.h"
 #include "datatype/timestamp.h"
+#include "server/server.h"
 #include "text/text.h"
+#include "utils/array.h"
 
 /* key_text.c: the format of secrets */
 #define OA_SECRET_LEN	36		/* "sk_live_" and 28 alphanumeric characters */
@@ -40,6 +42,32 @@ extern text *oa_verified_column(HeapTupleHeader row, int column);
 extern void oa_remember_identity(text *key_id, text *org_id);
 extern void oa_forget_identity(void);
 
+/* key_grant.c: what a new key is given beside its org and name */
+#define OA_SCOPE_MAX				64	/* characters */
+#define OA_SCOPES_MAX				64	/* of a key */
+#define OA_ALLOWED_ADDRESSES_MAX	64	/* likewise */
+
+/* All zero for a plain key. */
+typedef struct OaKeyGrant
+{
+	bool		has_expiry;
+	TimestampTz expires_at;		/* exclusive, if has_expiry */
+	ArrayType  *scopes;			/* text[]; NULL: all scopes */
+	ArrayType  *allowed_addresses;	/* cidr[]; NULL: all addresses */
+} OaKeyGrant;
+
+extern bool oa_check_grant(OaKeyGrant *grant, bool self_service,
+						   OaFault *fault);
+extern void oa_require_grant(OaKeyGrant *grant);
+extern bool oa_latest_expiry(TimestampTz created_at, TimestampTz *latest);
+extern bool oa_check_expiry(TimestampTz expires_at, TimestampTz created_at,
+							OaFault *fault);
+extern bool oa_is_scope(const char *bytes, int length);
+extern bool oa_check_scopes(ArrayType **scopes, bool self_service,
+							OaFault *fault);
+extern bool oa_check_allowed_addresses(ArrayType **addresses, OaFault *fault);
+pg_noreturn extern void oa_refuse_fault(const OaFault *fault);
+
 /* keys.c */
 typedef struct OaMintedKey
 {
@@ -48,10 +76,11 @@ typedef struct OaMintedKey
 	text	   *prefix;
 	text	   *secret;			/* the only copy; nobody can read it again */
 	TimestampTz created_at;
+	OaKeyGrant	grant;			/* what it got; max_key_lifetime applied */
 } OaMintedKey;
 
 extern void oa_mint_key(text *org_id, text *name, text *uid,
-						OaMintedKey *minted);
+						const OaKeyGrant *grant, OaMintedKey *minted);
 typedef enum OaRevocation
 {
 	OA_REVOKED, OA_REVOKED_BEFORE, OA_NO_SUCH_KEY

@@ -46,6 +46,6 @@ extern void oa_note_done(const OaRequestKey *request, text *uid,
 						 const OaOrgKey *result);
 extern OaProblem oa_repeat(const OaRequestKey *request, text *uid,
 						   const OaDone *done, text *key_name,
-						   OaOrgKey *result);
+						   const OaKeyGrant *grant, OaOrgKey *result);
 
 #endif							/* OA_LOCKED_ORG_H */

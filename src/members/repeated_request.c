@@ -175,7 +175,7 @@ note_repeat(const OaRequestKey *request, text *uid, text *key_id)
 	oa_statements_end(level);
 }
 
-/* Is this key of the org active? */
+/* Is this key of the org accepted? */
 static bool
 is_active(text *org_id, text *key_id)
 {
@@ -183,7 +183,9 @@ is_active(text *org_id, text *key_id)
 		.table = "api_keys",
 		.latest = true,
 		.text = "SELECT 1 FROM overten_auth.api_keys "
-		"WHERE key_id = $2 AND org_id = $1 AND revoked_at IS NULL",
+		"WHERE key_id = $2 AND org_id = $1 AND revoked_at IS NULL "
+		"AND disabled_at IS NULL "
+		"AND (expires_at IS NULL OR expires_at > clock_timestamp())",
 		.argtypes = {TEXTOID, TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(key_id)};
@@ -207,7 +209,7 @@ tell_done(const OaDone *done, OaOrgKey *result)
  */
 OaProblem
 oa_repeat(const OaRequestKey *request, text *uid, const OaDone *done,
-		  text *key_name, OaOrgKey *result)
+		  text *key_name, const OaKeyGrant *grant, OaOrgKey *result)
 {
 	OaProblem	problem = OA_NO_PROBLEM;
 	OaLockedOrg org;
@@ -234,7 +236,7 @@ oa_repeat(const OaRequestKey *request, text *uid, const OaDone *done,
 					  cstring_to_text("its secret was lost, and the request repeated")) != OA_REVOKED)
 		return tell_done(done, result);
 	oa_describe_org(done->org_id, &org, result);
-	oa_mint_key(done->org_id, key_name, uid, &result->key);
+	oa_mint_key(done->org_id, key_name, uid, grant, &result->key);
 	note_repeat(request, uid, result->key.key_id);
 	return OA_NO_PROBLEM;
 }

@@ -160,7 +160,8 @@ sign_up(const OaSignup *signup, OaOrgKey *result, OaFault *fault)
 		oa_describe_org(signup->existing_org_id, &org, result);
 		oa_sign_up_org(signup->existing_org_id, signup->uid);
 	}
-	oa_mint_key(result->org_id, signup->key_name, signup->uid, &result->key);
+	oa_mint_key(result->org_id, signup->key_name, signup->uid, NULL,
+				&result->key);
 	return OA_NO_PROBLEM;
 }
 
@@ -188,7 +189,7 @@ oa_signup(const OaSignup *signup, OaOrgKey *result, OaFault *fault)
 		return OA_IDEMPOTENCY_KEY_REUSED;
 	if (repetition == OA_REPEATED)
 		return oa_repeat(signup->request, signup->uid, &done,
-						 signup->key_name, result);
+						 signup->key_name, NULL, result);
 
 	problem = sign_up(signup, result, fault);
 	if (problem == OA_NO_PROBLEM)
@@ -223,7 +224,7 @@ mint_key(text *uid, text *org_id, const OaLockedOrg *org, text *name,
 	if (full)
 		return OA_KEY_LIMIT_REACHED;
 	oa_describe_org(org_id, org, result);
-	oa_mint_key(org_id, name, uid, &result->key);
+	oa_mint_key(org_id, name, uid, NULL, &result->key);
 	return OA_NO_PROBLEM;
 }
 
@@ -251,7 +252,7 @@ oa_create_key(text *uid, text *org_id, text *name,
 	if (repetition == OA_ANOTHER_REQUEST)
 		return OA_IDEMPOTENCY_KEY_REUSED;
 	if (repetition == OA_REPEATED)
-		return oa_repeat(request, uid, &done, name, result);
+		return oa_repeat(request, uid, &done, name, NULL, result);
 
 	problem = mint_key(uid, org_id, &org, name, result);
 	if (problem == OA_NO_PROBLEM && request != NULL)

@@ -66,7 +66,7 @@ extern text *oa_check_name(Datum name, const char *what, int max_characters);
 extern OaTextRule oa_check_uid(text *uid);
 
 /* statement.c: the extension's own SQL, run as the owner of its tables */
-#define OA_STATEMENT_ARGS 10
+#define OA_STATEMENT_ARGS 16
 
 typedef struct OaStatement
 {

@@ -4,7 +4,7 @@
  *
  * This is used if the library is not preloaded, and in databases that the
  * background workers do not look after.  The time is in a table of its own, so
- * that recording a use does not write to api_keys or empty the caches.
+ * that recording a use does not write to api_keys or invalidate a cache.
  *
  * We record at most once a minute per key, and only if that cannot hurt the
  * caller.  The transaction must be allowed to write.  It must be READ

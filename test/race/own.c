@@ -4,7 +4,7 @@
  *
  * The session has an org of its own, so every answer has to match exactly what
  * the transaction has done, and what ROLLBACK or ROLLBACK TO has undone.  It
- * commits almost nothing as an UPDATE, because that would empty the caches of
+ * commits almost nothing as an UPDATE, because that could empty the caches of
  * all other sessions, and hide errors in them.
  */
 #include <stdio.h>

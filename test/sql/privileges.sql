@@ -109,7 +109,7 @@ SET overten_auth.record_use_without_preload = off;
 SET overten_auth.verify_on_standby = on;
 SET overten_auth.unknown = on;
 RESET ROLE;
-GRANT EXECUTE ON FUNCTION overten_verify_key(text), overten_mint_key(text, text),
+GRANT EXECUTE ON FUNCTION overten_verify_key(text), overten_mint_key,
 	overten_list_keys(text), overten_revoke_key(text, text, text)
 	TO overten_application;
 SET ROLE overten_application;
