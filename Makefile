@@ -25,14 +25,14 @@ USAGE_OBJS = $(addprefix src/usage/, \
 	table_recorder.o unflushed_uses.o usage_cleaning.o usage_flush.o \
 	usage_lock.o usage_rows.o use_arrays.o use_batches.o use_counters.o)
 ORGS_OBJS = $(addprefix src/orgs/, \
-	orgs.o)
+	audit_pages.o org_list.o orgs.o)
 WEBHOOKS_OBJS = $(addprefix src/webhooks/, \
 	reseal.o webhook_secret.o webhook_signature.o)
 KEYS_OBJS = $(addprefix src/keys/, \
 	identity.o import.o key_anomalies.o key_history.o key_list.o key_text.o \
-	keys.o leaks.o verify.o)
+	keys.o leaks.o org_anomalies.o org_usage.o verify.o)
 MEMBERS_OBJS = $(addprefix src/members/, \
-	members.o signup.o)
+	acceptance.o invitations.o members.o org_lock.o own_org.o signup.o)
 SIGNING_KEYS_OBJS = $(addprefix src/signing_keys/, \
 	fetch.o fetch_answer.o fetch_command.o fetch_request.o fetch_schedule.o \
 	fetch_state.o fetch_worker.o key_document.o key_flaws.o key_ring.o \
@@ -63,9 +63,9 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text keys names no_row webhooks usage privileges closing roles check http firebase identity leaks import half_done
+REGRESS = key_text keys orgs names no_row webhooks usage privileges closing roles check http firebase identity leaks import half_done
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
-ISOLATION = revocation minting leak_response members
+ISOLATION = revocation minting leak_response members invitations
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl

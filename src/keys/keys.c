@@ -59,7 +59,8 @@ insert_key(text *org_id, const OaMintedKey *minted, text *uid)
 
 /*
  * Mint a key for an org. "uid" is the person who asked for it, or NULL.  The
- * caller has checked the name.  Raises 42704 if the org does not exist.
+ * caller has checked the name.  Raises 42704 if the org does not exist, and
+ * 55000 if it is closed.
  */
 void
 oa_mint_key(text *org_id, text *name, text *uid, OaMintedKey *minted)
@@ -74,6 +75,7 @@ oa_mint_key(text *org_id, text *name, text *uid, OaMintedKey *minted)
 	minted->created_at = GetCurrentTimestamp();
 
 	level = oa_statements_begin();
+	oa_require_open_org(org_id);
 	if (!insert_key(org_id, minted, uid))
 		oa_org_missing(org_id);
 	oa_audit("mint_key", org_id, minted->key_id, uid, minted->name);
@@ -173,7 +175,7 @@ oa_revoke_key(text *org_id, text *key_id, text *uid, text *reason)
  * 		returns key_id, org_id, name, prefix, created_at, secret
  *
  * Nobody can read the secret again after this call.  Errors: 22004, 22023,
- * 42704.
+ * 42704, 55000 the org is closed.
  */
 Datum
 overten_mint_key(PG_FUNCTION_ARGS)
