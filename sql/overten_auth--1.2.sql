@@ -21,10 +21,8 @@ CREATE TABLE overten_auth.tiers (
 	name text COLLATE "C"
 		CONSTRAINT tiers_pkey PRIMARY KEY
 		CONSTRAINT tiers_name_check CHECK (
-			char_length(name)
-			>= 1
-			AND char_length(name)
-			<= 64),
+			char_length(name) >= 1
+			AND char_length(name) <= 64),
 	self_service bool NOT NULL DEFAULT false
 );
 REVOKE ALL ON overten_auth.tiers FROM PUBLIC;
@@ -33,6 +31,20 @@ COMMENT ON COLUMN overten_auth.tiers.name IS 'name, as verification returns it';
 COMMENT ON COLUMN overten_auth.tiers.self_service IS 'whether customers may choose it themselves when they sign up';
 
 INSERT INTO overten_auth.tiers (name, self_service) VALUES ('free', true);
+
+CREATE TABLE overten_auth.scopes (
+	name text COLLATE "C"
+		CONSTRAINT scopes_pkey PRIMARY KEY
+		CONSTRAINT scopes_name_check CHECK (
+			name ~ '^[a-z0-9][a-z0-9._:-]{0,63}$'),
+	description text NOT NULL DEFAULT '',
+	self_service bool NOT NULL DEFAULT false
+);
+REVOKE ALL ON overten_auth.scopes FROM PUBLIC;
+COMMENT ON TABLE overten_auth.scopes IS 'what a key can be given the right to do; the operator adds rows, and the application asks for them';
+COMMENT ON COLUMN overten_auth.scopes.name IS 'name: 1 to 64 characters, a-z and 0-9, and after the first also . _ : -; no wildcards';
+COMMENT ON COLUMN overten_auth.scopes.description IS 'what the scope allows, for people';
+COMMENT ON COLUMN overten_auth.scopes.self_service IS 'whether customers may give it to keys themselves';
 
 CREATE TABLE overten_auth.orgs (
 	org_id text COLLATE "C"
@@ -62,7 +74,7 @@ CREATE INDEX orgs_created_at_idx ON overten_auth.orgs (created_at, org_id);
 CREATE INDEX orgs_created_by_idx
 	ON overten_auth.orgs (created_by) WHERE created_by IS NOT NULL;
 REVOKE ALL ON overten_auth.orgs FROM PUBLIC;
-COMMENT ON TABLE overten_auth.orgs IS 'customers; every write empties the verification caches of all sessions';
+COMMENT ON TABLE overten_auth.orgs IS 'customers; an UPDATE removes the org''s keys from the verification caches of all sessions';
 COMMENT ON COLUMN overten_auth.orgs.org_id IS 'org_ and 20 random characters';
 COMMENT ON COLUMN overten_auth.orgs.name IS 'display name, not unique: 1 to 100 characters, with a visible character and no control characters, line or paragraph separators, bidirectional controls, noncharacters, or tag characters outside of flags';
 COMMENT ON COLUMN overten_auth.orgs.tier IS 'the org''s plan';
@@ -142,6 +154,19 @@ CREATE TABLE overten_auth.api_keys (
 		CONSTRAINT api_keys_prefix_check CHECK (
 			octet_length(prefix) = 12),
 	revoked_at timestamptz,
+	expires_at timestamptz
+		CONSTRAINT api_keys_expires_at_check CHECK (
+			isfinite(expires_at)),
+	disabled_at timestamptz,
+	scopes text[] COLLATE "C"
+		CONSTRAINT api_keys_scopes_check CHECK (
+			cardinality(scopes) <= 64
+			AND array_position(scopes, NULL) IS NULL),
+	allowed_addresses cidr[]
+		CONSTRAINT api_keys_allowed_addresses_check CHECK (
+			cardinality(allowed_addresses) >= 1
+			AND cardinality(allowed_addresses) <= 64
+			AND array_position(allowed_addresses, NULL) IS NULL),
 	digest bytea NOT NULL
 		CONSTRAINT api_keys_digest_key UNIQUE
 		CONSTRAINT api_keys_digest_check CHECK (
@@ -153,22 +178,34 @@ CREATE TABLE overten_auth.api_keys (
 	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	created_by text COLLATE "C",
 	revoked_by text COLLATE "C",
-	revoked_reason text
+	revoked_reason text,
+	disabled_by text COLLATE "C",
+	disabled_reason text,
+	CONSTRAINT api_keys_disabled_check CHECK (
+		disabled_at IS NOT NULL
+		OR (disabled_by IS NULL
+			AND disabled_reason IS NULL))
 ) WITH (vacuum_truncate = off);
 CREATE INDEX api_keys_org_id_idx
 	ON overten_auth.api_keys (org_id, created_at, key_id);
 REVOKE ALL ON overten_auth.api_keys FROM PUBLIC;
-COMMENT ON TABLE overten_auth.api_keys IS 'API keys, including revoked ones; every UPDATE empties the verification caches of all sessions';
+COMMENT ON TABLE overten_auth.api_keys IS 'API keys, including revoked ones; an UPDATE removes the key from the verification caches of all sessions';
 COMMENT ON COLUMN overten_auth.api_keys.key_id IS 'key_ and 20 random characters';
 COMMENT ON COLUMN overten_auth.api_keys.org_id IS 'the org that is billed for the key';
 COMMENT ON COLUMN overten_auth.api_keys.prefix IS 'first 12 characters of the secret';
-COMMENT ON COLUMN overten_auth.api_keys.revoked_at IS 'since when the key is refused; NULL while it is active';
+COMMENT ON COLUMN overten_auth.api_keys.revoked_at IS 'since when the key is refused for good; NULL unless it is revoked';
+COMMENT ON COLUMN overten_auth.api_keys.expires_at IS 'from when on the key is refused, this moment included; NULL if it does not expire';
+COMMENT ON COLUMN overten_auth.api_keys.disabled_at IS 'since when the key is refused until it is enabled; NULL unless it is disabled';
+COMMENT ON COLUMN overten_auth.api_keys.scopes IS 'what the key may be used for: at most 64 scopes, sorted; NULL for everything';
+COMMENT ON COLUMN overten_auth.api_keys.allowed_addresses IS 'the client addresses that the key can be used from: 1 to 64 networks; NULL for all';
 COMMENT ON COLUMN overten_auth.api_keys.digest IS 'SHA-256 of the secret';
 COMMENT ON COLUMN overten_auth.api_keys.name IS 'display name, not unique: 1 to 64 characters, with a visible character and no control characters, line or paragraph separators, bidirectional controls, noncharacters, or tag characters outside of flags';
 COMMENT ON COLUMN overten_auth.api_keys.created_at IS 'when the key was minted';
 COMMENT ON COLUMN overten_auth.api_keys.created_by IS 'uid of the person who minted the key; NULL if the application did';
 COMMENT ON COLUMN overten_auth.api_keys.revoked_by IS 'uid of the person who revoked the key; NULL if the application did';
 COMMENT ON COLUMN overten_auth.api_keys.revoked_reason IS 'why the key was revoked: 1 to 200 characters, by the rules of names';
+COMMENT ON COLUMN overten_auth.api_keys.disabled_by IS 'uid of the person who disabled the key; NULL if the application did';
+COMMENT ON COLUMN overten_auth.api_keys.disabled_reason IS 'why the key was disabled: 1 to 200 characters, by the rules of names';
 COMMENT ON INDEX overten_auth.api_keys_org_id_idx IS 'lists the keys of an org in order';
 COMMENT ON CONSTRAINT api_keys_digest_key ON overten_auth.api_keys IS 'verification uses its index';
 
@@ -209,7 +246,7 @@ COMMENT ON COLUMN overten_auth.key_usage.key_id IS 'the key';
 COMMENT ON COLUMN overten_auth.key_usage.hour IS 'the beginning of the hour, in UTC';
 COMMENT ON COLUMN overten_auth.key_usage.client_addr IS 'client address of the requests, an IPv6 address cut to /64; NULL if it is unknown, and for all addresses of a key after the first 64 in the hour, or after the first one while memory for counting is short';
 COMMENT ON COLUMN overten_auth.key_usage.accepted IS 'number of uses';
-COMMENT ON COLUMN overten_auth.key_usage.refused IS 'number of attempts to use the key after it was revoked';
+COMMENT ON COLUMN overten_auth.key_usage.refused IS 'number of attempts to use the key while it was revoked, expired or disabled, or from an address or for a purpose that it does not allow';
 COMMENT ON COLUMN overten_auth.key_usage.first_used_at IS 'time of the first use or attempt';
 COMMENT ON COLUMN overten_auth.key_usage.last_used_at IS 'time of the last use or attempt';
 COMMENT ON INDEX overten_auth.key_usage_hour_idx IS 'finds rows older than overten_auth.usage_retention, and how far back the history goes; includes the key, so that it is also good if the planner uses it to find a key and hour';
@@ -278,14 +315,14 @@ COMMENT ON COLUMN overten_auth.signing_keys.loaded_at IS 'when the key''s set wa
 /*
  * Triggers
  *
- * Those that empty caches have a name that comes before others: if another
+ * Those that invalidate caches have a name that comes before others: if another
  * trigger of the same row verifies a key, no cache may answer it any more.
  */
 
 CREATE FUNCTION overten_auth.invalidate_caches() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'overten_invalidate_caches';
 REVOKE ALL ON FUNCTION overten_auth.invalidate_caches FROM PUBLIC;
-COMMENT ON FUNCTION overten_auth.invalidate_caches IS 'makes all sessions empty their caches when the transaction commits, and makes the commit wait for its WAL';
+COMMENT ON FUNCTION overten_auth.invalidate_caches IS 'removes what depends on the row from the caches of all sessions when the transaction commits, and makes the commit wait for its WAL';
 
 CREATE TRIGGER "0_invalidate_caches"
 	AFTER UPDATE OR DELETE ON overten_auth.orgs
@@ -322,6 +359,9 @@ COMMENT ON TRIGGER refuse_change ON overten_auth.audit_log IS 'keeps the log app
 CREATE FUNCTION @extschema@.overten_mint_key(
 	org_id text,
 	name text DEFAULT 'primary',
+	expires_at timestamptz DEFAULT NULL,
+	scopes text[] DEFAULT NULL,
+	allowed_addresses cidr[] DEFAULT NULL,
 	OUT key_id text,
 	OUT org_id text,
 	OUT name text,
@@ -331,7 +371,7 @@ CREATE FUNCTION @extschema@.overten_mint_key(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_mint_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_mint_key IS
-'Mints a key for an org. Returns the secret, which is stored nowhere and cannot be read again. Call this function in FROM: SELECT (overten_mint_key(...)).* calls it once per column, and so mints six keys. Errors: 42704 the org does not exist; 55000 the org is closed; 22023 the name, with spaces trimmed, does not have 1 to 64 characters, or breaks a rule of names (see the column name of overten_auth.api_keys); 22004 an argument is NULL.';
+'Mints a key for an org. Returns the secret, which is stored nowhere and cannot be read again. The key is refused from expires_at on; NULL means that it does not expire, or after overten_auth.max_key_lifetime if that is set. scopes are what it may be used for: names from overten_auth.scopes; NULL means everything, and an empty array nothing. allowed_addresses are the networks that it can be used from; NULL means everywhere. Call this function in FROM: SELECT (overten_mint_key(...)).* calls it once per column, and so mints six keys. Errors: 42704 the org does not exist; 55000 the org is closed; 22023 the name, with spaces trimmed, does not have 1 to 64 characters, or breaks a rule of names (see the column name of overten_auth.api_keys), expires_at is past, infinite, or later than overten_auth.max_key_lifetime allows, there are more than 64 scopes or networks, or NULLs among them, a scope is not in overten_auth.scopes, or allowed_addresses is empty; 22004 org_id or name is NULL.';
 
 CREATE TYPE overten_auth.verified_key AS (
 	key_id text,
@@ -400,6 +440,71 @@ CREATE FUNCTION @extschema@.overten_revoke_key(
 REVOKE ALL ON FUNCTION @extschema@.overten_revoke_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_revoke_key IS
 'Revokes a key for good; all sessions refuse it as soon as the transaction has committed. Returns true if this call revoked the key, and false if it was revoked before; in that case the first time and reason stay. Errors: 42704 the org has no such key; 22023 the reason, with spaces trimmed, does not have 1 to 200 characters, or breaks a rule of names (see the column name of overten_auth.api_keys); 22004 an id is NULL.';
+
+CREATE FUNCTION @extschema@.overten_set_expiry(
+	org_id text,
+	key_id text,
+	at timestamptz)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_set_expiry FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_set_expiry IS
+'Sets from when on a key is refused, this moment included; NULL means never. A time that is past ends the key at once, and a later time makes it valid again. All sessions follow as soon as the transaction has committed. Returns true if that changed anything. Errors: 42704 the org has no such key; 55000 the key is revoked; 22023 the time is infinite, or later than overten_auth.max_key_lifetime after the key was created, and not sooner than the expiry that the key has; 22004 an id is NULL.';
+
+CREATE FUNCTION @extschema@.overten_disable_key(
+	org_id text,
+	key_id text,
+	reason text DEFAULT NULL)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_disable_key FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_disable_key IS
+'Disables a key until it is enabled; all sessions refuse it as soon as the transaction has committed. A key that the application has disabled is not enabled over HTTP. Returns true if that changed anything, and false if the application has disabled the key before; in that case the first time and reason stay. Errors: 42704 the org has no such key; 55000 the key is revoked; 22023 the reason, as for overten_revoke_key; 22004 an id is NULL.';
+
+CREATE FUNCTION @extschema@.overten_enable_key(org_id text, key_id text)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_enable_key FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_enable_key IS
+'Undoes overten_disable_key, whoever has disabled the key. Returns true if that changed anything. Errors: 42704 the org has no such key; 55000 the key is revoked; 22004 an id is NULL.';
+
+CREATE FUNCTION @extschema@.overten_set_scopes(
+	org_id text,
+	key_id text,
+	scopes text[])
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_set_scopes FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_set_scopes IS
+'Sets what a key may be used for: names from overten_auth.scopes; an empty array for nothing, NULL for everything. All sessions follow as soon as the transaction has committed. Returns true if that changed anything. Errors: 42704 the org has no such key; 55000 the key is revoked; 22023 there are more than 64 scopes, or NULLs among them, or one is not in overten_auth.scopes; 22004 an id is NULL.';
+
+CREATE FUNCTION @extschema@.overten_set_allowed_addresses(
+	org_id text,
+	key_id text,
+	allowed_addresses cidr[])
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_set_allowed_addresses FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_set_allowed_addresses IS
+'Sets the networks that a key can be used from; NULL for everywhere. overten_check_addresses says whom that would lock out. A request whose client address is unknown is refused. All sessions follow as soon as the transaction has committed. Returns true if that changed anything. Errors: 42704 the org has no such key; 55000 the key is revoked; 22023 there is no network, there are more than 64, or NULLs among them; 22004 an id is NULL.';
+
+CREATE FUNCTION @extschema@.overten_key_restrictions(
+	org_id text,
+	key_id text DEFAULT NULL)
+	RETURNS TABLE (
+		key_id text,
+		name text,
+		status text,
+		expires_at timestamptz,
+		disabled_at timestamptz,
+		disabled_by text,
+		disabled_reason text,
+		scopes text[],
+		allowed_addresses cidr[])
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_key_restrictions FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_key_restrictions IS
+'Returns what restricts the keys of an org, or one key of it, in the order of their creation. status is revoked, expired, disabled or active, the first of these that holds. disabled_by is a uid; NULL if the application did it. NULL in expires_at, scopes or allowed_addresses means that the key is not restricted in this way. Errors: 42704 the org does not exist, or has no such key; 22004 org_id is NULL.';
 
 CREATE FUNCTION @extschema@.overten_key_checksum_ok(key text)
 	RETURNS bool
@@ -559,6 +664,7 @@ BEGIN ATOMIC
 			max(u.last_used_at) AS last_at, sum(u.refused) AS refused
 		FROM overten_auth.key_history(key, hours, client_addrs,
 			accepted_counts, refused_counts, first_uses, last_uses) u
+		JOIN overten_auth.api_keys k ON k.key_id = key AND u.last_used_at >= k.revoked_at
 		WHERE u.refused > 0
 		GROUP BY u.client_addr)
 	SELECT 'used_after_revocation'::text, a.client_addr,
@@ -800,6 +906,20 @@ REVOKE ALL ON FUNCTION @extschema@.overten_all_anomalies FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_all_anomalies IS
 'Returns what overten_org_anomalies returns, for all orgs, in the order of org_id and then of the keys'' creation. Reads the tables alone: uses that were counted since the last flush (overten_auth.flush_interval) are missing.';
 
+CREATE FUNCTION @extschema@.overten_check_addresses(
+	org_id text,
+	key_id text,
+	allowed_addresses cidr[])
+	RETURNS TABLE (
+		client_addr inet,
+		accepted int8,
+		last_used_at timestamptz,
+		outcome text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_check_addresses FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_check_addresses IS
+'Returns the client addresses that have used a key in the last 30 days and that overten_set_allowed_addresses would lock out with this list; no rows if there are none, or if the list is NULL. outcome: refused; unknown if the history does not tell, because it has IPv6 addresses as /64 and the list has a smaller network in it, or because it does not have the address. Errors: 42704 the org has no such key; 22023 the list, as for overten_set_allowed_addresses; 22004 an id is NULL.';
+
 
 /* Identity */
 
@@ -821,6 +941,12 @@ CREATE FUNCTION @extschema@.overten_current_key() RETURNS text
 REVOKE ALL ON FUNCTION @extschema@.overten_current_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_current_key IS
 'Returns the key_id of the identity, like overten_current_org.';
+
+CREATE FUNCTION @extschema@.overten_has_scope(scope text) RETURNS bool
+	LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_has_scope FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_has_scope IS
+'Returns whether the key of the identity has a scope. A key without scopes of its own has all. Returns false without an identity, and for NULL. In a policy, write (SELECT overten_has_scope(...)), which calls it once per statement. Keys with scopes become the identity only if overten_auth.verify_restricted is on. Errors: as overten_current_org.';
 
 
 /* Orgs */
@@ -1315,16 +1441,17 @@ COMMENT ON FUNCTION overten_api.authenticate_request IS
 
 
 /* By default, PUBLIC may use the row types of tables and views. */
-REVOKE ALL ON TYPE overten_auth.tiers, overten_auth.orgs,
-	overten_auth.members, overten_auth.invitations, overten_auth.api_keys,
-	overten_auth.key_last_used,
-	overten_auth.key_usage, overten_auth.usage_batches,
+REVOKE ALL ON TYPE overten_auth.tiers, overten_auth.scopes,
+	overten_auth.orgs, overten_auth.members, overten_auth.invitations,
+	overten_auth.api_keys,
+	overten_auth.key_last_used, overten_auth.key_usage, overten_auth.usage_batches,
 	overten_auth.audit_log, overten_auth.signing_keys,
 	@extschema@.overten_stat FROM PUBLIC;
 
 
 /* pg_dump dumps all rows that CREATE EXTENSION has not inserted. */
 SELECT pg_extension_config_dump('overten_auth.tiers', $$WHERE name OPERATOR(pg_catalog.<>) 'free'$$);
+SELECT pg_extension_config_dump('overten_auth.scopes', '');
 SELECT pg_extension_config_dump('overten_auth.orgs', '');
 SELECT pg_extension_config_dump('overten_auth.members', '');
 SELECT pg_extension_config_dump('overten_auth.invitations', '');
@@ -1669,7 +1796,7 @@ CREATE FUNCTION overten_auth.check_privileges()
 				WHEN h.grantee = 0 THEN 1
 				WHEN h.kind IN ('TABLE', 'COLUMN')
 					AND h.privilege IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER')
-					AND NOT (h.name ~ '^overten_auth\.tiers(\.|$)'
+					AND NOT (h.name ~ '^overten_auth\.(tiers|scopes)(\.|$)'
 						AND h.privilege IN ('INSERT', 'UPDATE', 'DELETE'))
 					AND NOT (h.name = 'overten_auth.orgs.org_id' AND h.privilege = 'REFERENCES')
 				THEN 2
@@ -1960,7 +2087,7 @@ CREATE FUNCTION @extschema@.overten_check()
 $$;
 REVOKE ALL ON FUNCTION @extschema@.overten_check FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_check IS
-'Returns the problems of the extension in this database, the worst first, or no rows. severity: danger (somebody can do what nobody should, or a promise does not hold), warning (something fails, or will fail) or notice (something is not configured, or good to know). subject: a role, an object or a setting. problem and remedy: what is wrong with it, and what to do. Returns these privileges, unless a superuser has them: all privileges of PUBLIC; all privileges with grant option; INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES or TRIGGER on a table or column, except rows of tiers and REFERENCES (org_id) on orgs; CREATE on a schema; EXECUTE on overten_import_key, overten_import_keys or an internal function; USAGE on a type; SELECT on digests or sealed secrets. Also returns combinations, including those by membership: EXECUTE on functions that answer customers (overten_handle_request, overten_api) and on overten_signup, overten_list_orgs, overten_add_member, overten_remove_member or overten_accept_invitation; EXECUTE on overten_load_signing_keys and on anything else except overten_refresh_signing_keys, overten_status, overten_check and overten_auth.stat; EXECUTE on overten_verify_key_digest and SELECT on digests; and membership in pg_write_all_data. The roles in README and gateway/roles.sql do not cause any rows.';
+'Returns the problems of the extension in this database, the worst first, or no rows. severity: danger (somebody can do what nobody should, or a promise does not hold), warning (something fails, or will fail) or notice (something is not configured, or good to know). subject: a role, an object or a setting. problem and remedy: what is wrong with it, and what to do. Returns these privileges, unless a superuser has them: all privileges of PUBLIC; all privileges with grant option; INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES or TRIGGER on a table or column, except rows of tiers and scopes, and REFERENCES (org_id) on orgs; CREATE on a schema; EXECUTE on overten_import_key, overten_import_keys or an internal function; USAGE on a type; SELECT on digests or sealed secrets. Also returns combinations, including those by membership: EXECUTE on functions that answer customers (overten_handle_request, overten_api) and on overten_signup, overten_list_orgs, overten_add_member, overten_remove_member or overten_accept_invitation; EXECUTE on overten_load_signing_keys and on anything else except overten_refresh_signing_keys, overten_status, overten_check and overten_auth.stat; EXECUTE on overten_verify_key_digest and SELECT on digests; and membership in pg_write_all_data. The roles in README and gateway/roles.sql do not cause any rows.';
 
 
 /* The last statements; see above overten_auth.objects. */

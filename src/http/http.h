@@ -126,6 +126,7 @@ extern void oa_each_response_header(const OaResponse *response,
 
 /* response_json.c: writing the JSON of responses */
 extern void oa_begin_object(StringInfo json);
+extern void oa_write_quoted(StringInfo json, const char *value, int length);
 extern void oa_write_name(StringInfo json, const char *name);
 extern void oa_write_string(StringInfo json, const char *name,
 							const char *value);
@@ -150,8 +151,9 @@ extern void oa_endpoint_list_keys(const OaRequest *request,
 								  OaResponse *response);
 extern void oa_endpoint_revoke_key(const OaRequest *request,
 								   OaResponse *response);
-extern OaProblem oa_verify_bearer(const OaRequest *request, Datum *values,
-								  bool *nulls);
+extern OaProblem oa_verify_bearer(const OaRequest *request,
+								  bool knows_restrictions,
+								  OaVerifiedKey *key);
 extern void oa_endpoint_verify(const OaRequest *request, OaResponse *response);
 
 /* usage_endpoint.c, org_usage_endpoint.c */

@@ -15,25 +15,27 @@
 #include "utils/timestamp.h"
 
 #include "keys/keys.h"
+#include "lookup/lookup.h"
 #include "orgs/orgs.h"
 #include "server/server.h"
 
 PG_FUNCTION_INFO_V1(overten_mint_key);
 PG_FUNCTION_INFO_V1(overten_describe_key);
+PG_FUNCTION_INFO_V1(overten_key_restrictions);
 PG_FUNCTION_INFO_V1(overten_revoke_key);
 
-/* Insert the row of a new key.  Returns false if the org does not exist. */
-static bool
+/* Insert the row of a new key. */
+static void
 insert_key(text *org_id, const OaMintedKey *minted, text *uid)
 {
 	static OaStatement insert = {
 		.table = "api_keys",
 		.text = "INSERT INTO overten_auth.api_keys "
-		"(key_id, org_id, name, prefix, digest, created_at, created_by) "
-		"SELECT $1, org_id, $3, $4, $5, $6, $7 FROM overten_auth.orgs "
-		"WHERE org_id = $2",
+		"(key_id, org_id, name, prefix, digest, created_at, created_by, "
+		"expires_at, scopes, allowed_addresses) "
+		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
 		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, BYTEAOID,
-		TIMESTAMPTZOID, TEXTOID},
+		TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID, CIDRARRAYOID},
 	};
 	static OaStatement insert_last_used = {
 		.table = "key_last_used",
@@ -48,24 +50,35 @@ insert_key(text *org_id, const OaMintedKey *minted, text *uid)
 		PointerGetDatum(oa_secret_digest(minted->secret)),
 		TimestampTzGetDatum(minted->created_at),
 		PointerGetDatum(uid),
+		TimestampTzGetDatum(minted->grant.expires_at),
+		PointerGetDatum(minted->grant.scopes),
+		PointerGetDatum(minted->grant.allowed_addresses),
 	};
-	const bool	nulls[lengthof(values)] = {[6] = (uid == NULL)};
+	const bool	nulls[lengthof(values)] = {
+		[6] = (uid == NULL),
+		[7] = !minted->grant.has_expiry,
+		[8] = (minted->grant.scopes == NULL),
+		[9] = (minted->grant.allowed_addresses == NULL),
+	};
 
-	if (oa_statement_run(&insert, values, nulls) == 0)
-		return false;
+	oa_statement_run(&insert, values, nulls);
 	oa_statement_run(&insert_last_used, values, NULL);
-	return true;
 }
 
 /*
  * Mint a key for an org. "uid" is the person who asked for it, or NULL.  The
- * caller has checked the name.  Raises 42704 if the org does not exist, and
- * 55000 if it is closed.
+ * caller has checked the name and the grant, which is NULL for a plain key.
+ * A key without an expiry gets the longest lifetime that keys may have.  Raises
+ * 42704 if the org does not exist, and 55000 if it is closed.
  */
 void
-oa_mint_key(text *org_id, text *name, text *uid, OaMintedKey *minted)
+oa_mint_key(text *org_id, text *name, text *uid, const OaKeyGrant *grant,
+			OaMintedKey *minted)
 {
 	int			level;
+
+	if (!oa_store_has_org(org_id))
+		oa_org_missing(org_id);
 
 	minted->name = name;
 	minted->key_id = oa_make_id("key_");
@@ -73,11 +86,14 @@ oa_mint_key(text *org_id, text *name, text *uid, OaMintedKey *minted)
 	minted->prefix = cstring_to_text_with_len(VARDATA(minted->secret),
 											  OA_PREFIX_LEN);
 	minted->created_at = GetCurrentTimestamp();
+	minted->grant = grant != NULL ? *grant : (OaKeyGrant) {0};
+	if (!minted->grant.has_expiry)
+		minted->grant.has_expiry =
+			oa_latest_expiry(minted->created_at, &minted->grant.expires_at);
 
 	level = oa_statements_begin();
 	oa_require_open_org(org_id);
-	if (!insert_key(org_id, minted, uid))
-		oa_org_missing(org_id);
+	insert_key(org_id, minted, uid);
 	oa_audit("mint_key", org_id, minted->key_id, uid, minted->name);
 	oa_statements_end(level);
 	ForceSyncCommit();
@@ -102,8 +118,8 @@ oa_org_has_key(text *org_id, text *key_id)
 }
 
 /* Raise 42704 because the org does not have the key. */
-pg_noreturn static void
-key_missing(text *org_id, text *key_id)
+void
+oa_key_missing(text *org_id, text *key_id)
 {
 	char	   *org = oa_id_for_message(org_id, "org_");
 	char	   *key = oa_id_for_message(key_id, "key_");
@@ -124,7 +140,7 @@ void
 oa_require_key(text *org_id, text *key_id)
 {
 	if (!oa_org_has_key(org_id, key_id))
-		key_missing(org_id, key_id);
+		oa_key_missing(org_id, key_id);
 }
 
 /*
@@ -171,11 +187,14 @@ oa_revoke_key(text *org_id, text *key_id, text *uid, text *reason)
 }
 
 /*
- * overten_mint_key(org_id text, name text)
+ * overten_mint_key(org_id text, name text, expires_at timestamptz,
+ * 		scopes text[], allowed_addresses cidr[])
  * 		returns key_id, org_id, name, prefix, created_at, secret
  *
- * Nobody can read the secret again after this call.  Errors: 22004, 22023,
- * 42704, 55000 the org is closed.
+ * Nobody can read the secret again after this call.  The last three arguments
+ * may be NULL: the key does not expire, has all scopes, and can be used from
+ * everywhere.  Errors: 22004, 22023, 42704, 55000 the org is
+ * closed.
  */
 Datum
 overten_mint_key(PG_FUNCTION_ARGS)
@@ -186,10 +205,22 @@ overten_mint_key(PG_FUNCTION_ARGS)
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
 	text	   *name = oa_name_argument(fcinfo, 1, "key name",
 										OA_KEY_NAME_MAX);
+	OaKeyGrant	grant = {0};
 	OaMintedKey minted;
 	Datum		values[lengthof(types)];
 
-	oa_mint_key(org_id, name, NULL, &minted);
+	if (!PG_ARGISNULL(2))
+	{
+		grant.has_expiry = true;
+		grant.expires_at = PG_GETARG_TIMESTAMPTZ(2);
+	}
+	if (!PG_ARGISNULL(3))
+		grant.scopes = PG_GETARG_ARRAYTYPE_P(3);
+	if (!PG_ARGISNULL(4))
+		grant.allowed_addresses = PG_GETARG_ARRAYTYPE_P(4);
+	oa_require_grant(&grant);
+
+	oa_mint_key(org_id, name, NULL, &grant, &minted);
 	values[0] = PointerGetDatum(minted.key_id);
 	values[1] = PointerGetDatum(org_id);
 	values[2] = PointerGetDatum(minted.name);
@@ -226,8 +257,50 @@ overten_describe_key(PG_FUNCTION_ARGS)
 	oa_begin_set(fcinfo);
 	level = oa_statements_begin();
 	if (oa_statement_run(&describe, values, NULL) == 0)
-		key_missing(org_id, key_id);
+		oa_key_missing(org_id, key_id);
 	oa_statement_return_rows(fcinfo);
+	oa_statements_end(level);
+	return (Datum) 0;
+}
+
+/*
+ * overten_key_restrictions(org_id text, key_id text)
+ * 		returns setof key_id, name, status, expires_at, disabled_at, disabled_by,
+ * 		disabled_reason, scopes, allowed_addresses
+ *
+ * Returns what restricts each key of an org, or one key, in the order of their
+ * creation.  The key's id may be NULL.  Errors: 22004, 42704.
+ */
+Datum
+overten_key_restrictions(PG_FUNCTION_ARGS)
+{
+	static OaStatement list = {
+		.table = "api_keys",
+		.text = "SELECT key_id, name, CASE "
+		"WHEN revoked_at IS NOT NULL THEN 'revoked' "
+		"WHEN expires_at <= clock_timestamp() THEN 'expired' "
+		"WHEN disabled_at IS NOT NULL THEN 'disabled' "
+		"ELSE 'active' END, expires_at, disabled_at, disabled_by, "
+		"disabled_reason, scopes, allowed_addresses "
+		"FROM overten_auth.api_keys "
+		"WHERE org_id = $1 AND ($2 IS NULL OR key_id = $2) "
+		"ORDER BY created_at, key_id",
+		.argtypes = {TEXTOID, TEXTOID},
+	};
+	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
+	text	   *key_id = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
+	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(key_id)};
+	const bool	nulls[lengthof(values)] = {[1] = (key_id == NULL)};
+	int			level;
+
+	oa_begin_set(fcinfo);
+	level = oa_statements_begin();
+	if (oa_statement_run(&list, values, nulls) > 0)
+		oa_statement_return_rows(fcinfo);
+	else if (key_id != NULL)
+		oa_key_missing(org_id, key_id);
+	else
+		oa_require_org(org_id);
 	oa_statements_end(level);
 	return (Datum) 0;
 }
@@ -248,6 +321,6 @@ overten_revoke_key(PG_FUNCTION_ARGS)
 
 	result = oa_revoke_key(org_id, key_id, NULL, reason);
 	if (result == OA_NO_SUCH_KEY)
-		key_missing(org_id, key_id);
+		oa_key_missing(org_id, key_id);
 	PG_RETURN_BOOL(result == OA_REVOKED);
 }

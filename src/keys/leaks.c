@@ -17,8 +17,8 @@
  * reported again and again, and each time the org would have to give its
  * receivers a new secret.
  *
- * As for every change, the trigger in invalidation.c empties the caches of all
- * sessions, and makes the commit wait for its WAL.  We also call
+ * As for every change, the trigger in invalidation.c removes the key from all
+ * caches, and makes the commit wait for its WAL.  We also call
  * ForceSyncCommit() here, so that the wait does not depend on the trigger.
  */
 #include "postgres.h"

@@ -210,7 +210,8 @@ oa_signup(const OaSignup *signup, OaOrgKey *result, OaFault *fault)
 		describe_org(signup->existing_org_id, &org, result);
 		oa_sign_up_org(signup->existing_org_id, signup->uid);
 	}
-	oa_mint_key(result->org_id, signup->key_name, signup->uid, &result->key);
+	oa_mint_key(result->org_id, signup->key_name, signup->uid, NULL,
+				&result->key);
 	return OA_NO_PROBLEM;
 }
 
@@ -233,7 +234,7 @@ oa_create_key(text *uid, text *org_id, text *name, OaOrgKey *result)
 		return problem;
 
 	describe_org(org_id, &org, result);
-	oa_mint_key(org_id, name, uid, &result->key);
+	oa_mint_key(org_id, name, uid, NULL, &result->key);
 	return OA_NO_PROBLEM;
 }
 

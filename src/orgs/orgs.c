@@ -3,7 +3,7 @@
  *		Orgs and their tiers, as the host application manages them.
  *
  * A change that has no effect writes nothing, because writing an org's row
- * empties the verification caches of all sessions.
+ * removes all its keys from the verification caches.
  */
 #include "postgres.h"
 

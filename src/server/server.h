@@ -14,6 +14,7 @@
 /* digest.c: SHA-256 */
 #define OA_DIGEST_LEN	32
 
+extern void oa_digest_prepare(void);
 extern void oa_digest(const char *bytes, int length, uint8 *digest);
 
 /* wait_event.c: what processes wait for, in pg_stat_activity */
@@ -66,7 +67,7 @@ extern text *oa_check_name(Datum name, const char *what, int max_characters);
 extern OaTextRule oa_check_uid(text *uid);
 
 /* statement.c: the extension's own SQL, run as the owner of its tables */
-#define OA_STATEMENT_ARGS 10
+#define OA_STATEMENT_ARGS 16
 
 typedef struct OaStatement
 {

@@ -4,7 +4,7 @@
  *
  * This is used if the library is not preloaded, and in databases that the
  * background workers do not look after.  The time is in a table of its own, so
- * that recording a use does not write to api_keys or empty the caches.
+ * that recording a use does not write to api_keys or invalidate a cache.
  *
  * We record at most once a minute per key, and only if that cannot hurt the
  * caller.  The transaction must be allowed to write.  It must be READ
@@ -78,8 +78,8 @@ record_last_use(text *key_id, TimestampTz now)
 }
 
 /*
- * Set the time even if record() gives up, so that the next use does not try
- * again at once.
+ * Set the time even if record_last_use() gives up, so that the next use does
+ * not try again at once.
  */
 static void
 record_accepted(text *key_id, const OaClientAddr *client,

@@ -4,7 +4,7 @@
  *
  * The session has an org of its own, so every answer has to match exactly what
  * the transaction has done, and what ROLLBACK or ROLLBACK TO has undone.  It
- * commits almost nothing as an UPDATE, because that would empty the caches of
+ * commits almost nothing as an UPDATE, because that could empty the caches of
  * all other sessions, and hide errors in them.
  */
 #include <stdio.h>
@@ -38,7 +38,7 @@ mint(OwnKey *key)
 	PQclear(result);
 }
 
-/* Verify a key; "tier" is the one to expect, or NULL for a refusal. */
+/* Verify a key, and expect this tier, or a refusal if it is NULL. */
 static void
 expect(const OwnKey *key, const char *tier, const char *when)
 {
@@ -109,7 +109,7 @@ undo_changes(const OwnKey *key)
 	expect(key, tiers[0], "after ROLLBACK of the suspension");
 }
 
-/* This one is committed, so it is done seldom. */
+/* Revoke a key.  This commits, so we do it seldom. */
 static void
 revoke(const OwnKey *key)
 {

@@ -130,7 +130,7 @@ GRANT USAGE ON SCHEMA overten_auth TO overten_anon;
 ALTER TABLE overten_auth.orgs OWNER TO overten_anon;
 ALTER FUNCTION overten_verify_key(text) OWNER TO "overten ""any""";
 ALTER SCHEMA overten_api OWNER TO "overten ""any""";
-ALTER FUNCTION overten_mint_key(text, text) OWNER TO pg_database_owner;
+ALTER FUNCTION overten_mint_key OWNER TO pg_database_owner;
 TABLE finding;
 ROLLBACK;
 BEGIN;

@@ -114,7 +114,7 @@ ask([ $node, 'planted' ], 'CREATE EXTENSION pgcrypto; GRANT CREATE ON SCHEMA pub
 foreach my $planted (
 	[ 'a schema overten_api', 'SCHEMA overten_api', '', '42P06' ],
 	[ 'a schema overten_auth', 'SCHEMA overten_auth', '', '42P06' ],
-	[ 'a function of the same name and arguments', 'FUNCTION public.overten_mint_key(text, text)', 'RETURNS int LANGUAGE sql AS $$SELECT 1$$', '42723' ],
+	[ 'a function of the same name and arguments', 'FUNCTION public.overten_revoke_key(text, text, text)', 'RETURNS int LANGUAGE sql AS $$SELECT 1$$', '42723' ],
 	[ 'a view of the same name', 'VIEW public.overten_stat', 'AS SELECT 1 AS x', '42P07' ],
 	[ 'a table of the same name', 'TABLE public.overten_stat', '()', '42P07' ])
 {
@@ -188,7 +188,7 @@ foreach my $attempt (
 	"ALTER FUNCTION overten_verify_key(text) SET search_path = evil",
 	'ALTER FUNCTION overten_verify_key(text) SECURITY DEFINER',
 	'CREATE OR REPLACE FUNCTION overten_verify_key(secret text) RETURNS SETOF overten_auth.verified_key LANGUAGE sql AS $$SELECT NULL$$',
-	'GRANT EXECUTE ON FUNCTION overten_mint_key(text, text) TO mallory',
+	'GRANT EXECUTE ON FUNCTION overten_mint_key TO mallory',
 	'ALTER DEFAULT PRIVILEGES FOR ROLE postgres GRANT EXECUTE ON FUNCTIONS TO mallory',
 	'CREATE SCHEMA overten_auth AUTHORIZATION mallory; DROP SCHEMA overten_auth',
 	'CREATE TABLE overten_auth.planted ()',

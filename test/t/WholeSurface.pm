@@ -206,7 +206,7 @@ sub surface
 	  "COMMIT;\n",
 
 	  check('public.overten_flush_usage() IS NOT NULL'),
-	  check('accepted OPERATOR(pg_catalog.>) 2 AND refused OPERATOR(pg_catalog.>=) 1', 'public.overten_key_usage(:org_id, :key_id)'),
+	  check('pg_catalog.sum(accepted) OPERATOR(pg_catalog.>) 2 AND pg_catalog.sum(refused) OPERATOR(pg_catalog.>=) 1', 'public.overten_key_usage(:org_id, :key_id)'),
 	  check(equal('pg_catalog.count(*)', 3), "public.overten_org_usage(:org_id, pg_catalog.now() OPERATOR(pg_catalog.-) '2 hours'::pg_catalog.interval, pg_catalog.clock_timestamp())"),
 	  check(equal('kind', "'used_after_revocation'"), 'public.overten_key_anomalies(:org_id, :key_id)'),
 	  check(equal('kind', "'used_after_revocation'"), 'public.overten_org_anomalies(:org_id)'),
