@@ -284,12 +284,12 @@ REVOKE ALL ON overten_auth.audit_log FROM PUBLIC;
 COMMENT ON TABLE overten_auth.audit_log IS 'who did what and when; append-only';
 COMMENT ON COLUMN overten_auth.audit_log.audit_id IS 'random';
 COMMENT ON COLUMN overten_auth.audit_log.at IS 'when it happened, by the wall clock';
-COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, rename_org, close_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, invite, withdraw_invitation, accept_invitation, mint_key, import_key, revoke_key, revoke_leaked_key, load_signing_keys, rotate_webhook_secret or reseal';
+COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, rename_org, close_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, invite, withdraw_invitation, accept_invitation, mint_key, import_key, revoke_key, revoke_leaked_key, load_signing_keys, rotate_webhook_secret, set_expiry, set_scopes, set_allowed_addresses, disable_key, enable_key or reseal';
 COMMENT ON COLUMN overten_auth.audit_log.org_id IS 'the affected org; NULL if no org or several orgs are affected';
 COMMENT ON COLUMN overten_auth.audit_log.key_id IS 'the affected key; NULL if no single key is affected';
 COMMENT ON COLUMN overten_auth.audit_log.actor IS 'the database role of the session (session_user)';
 COMMENT ON COLUMN overten_auth.audit_log.uid IS 'the person on whose behalf the session acted; NULL if it acted for itself';
-COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier or name, the member, the invitation, the name of the key, the reason, or the number of signing keys or resealed orgs';
+COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier or name, the member, the invitation, the name of the key, the new expiry, scopes or addresses, the reason, or the number of signing keys or resealed orgs';
 COMMENT ON INDEX overten_auth.audit_log_org_id_idx IS 'shows the history of an org';
 
 CREATE TABLE overten_auth.idempotency_keys (
@@ -2099,6 +2099,16 @@ CREATE FUNCTION overten_auth.check_configuration()
 		'Copy the file that overten_auth.master_key_file names from the server or the backup that has it.'
 	FROM state, unnest(master_keys_needed) id
 	WHERE id <> ALL (master_keys_present)
+	UNION ALL
+	SELECT 'danger', 'overten_auth.trusted_proxies',
+		format('%s contains every client, so that each can choose its address with X-Forwarded-For.', trim(network)),
+		'Name only your proxies.'
+	FROM (
+		SELECT current_setting('overten_auth.trusted_proxies', true)
+		FROM state WHERE usage_mode IS NOT NULL) setting (list),
+		string_to_table(list, ',') network
+	WHERE list <> ''
+		AND trim(network)::cidr >>= ANY ('{0.0.0.0/0,::/0,::ffff:0:0/96}'::cidr[])
 $$;
 REVOKE ALL ON FUNCTION overten_auth.check_configuration FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.check_configuration IS
