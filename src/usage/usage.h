@@ -14,6 +14,7 @@
 /* client_addr.c: the address of a session's client, and addresses in SQL */
 extern const OaClientAddr *oa_session_client_addr(void);
 extern Datum oa_client_addr_datum(const OaClientAddr *addr);
+extern bool oa_is_client_addr(Datum value, const OaClientAddr *addr);
 
 /*
  * recorder.c, table_recorder.c: recording that a key was used, or that
