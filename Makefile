@@ -7,8 +7,8 @@ PGFILEDESC = "overten_auth - API keys and Firebase ID tokens"
 
 # The directories of src/, each using only those above it (src/README.md).
 TEXT_OBJS = $(addprefix src/text/, \
-	base64url.o client_addr_text.o encoding.o json_string.o rfc3339.o \
-	strict_json.o text_rules.o)
+	base64url.o client_addr_text.o encoding.o json_string.o networks.o \
+	rfc3339.o strict_json.o text_rules.o)
 SERVER_OBJS = $(addprefix src/server/, \
 	arguments.o audit.o clock.o digest.o pgcrypto.o problem.o random.o \
 	row_type.o secrecy.o single_row.o statement.o \
@@ -29,10 +29,11 @@ ORGS_OBJS = $(addprefix src/orgs/, \
 WEBHOOKS_OBJS = $(addprefix src/webhooks/, \
 	reseal.o webhook_secret.o webhook_signature.o)
 KEYS_OBJS = $(addprefix src/keys/, \
-	identity.o import.o key_anomalies.o key_grant.o key_history.o key_list.o \
-	key_text.o keys.o leaks.o verify.o)
+	allowed_addresses.o decision.o identity.o import.o key_anomalies.o \
+	key_changes.o key_grant.o key_history.o key_list.o key_row.o key_text.o \
+	keys.o leaks.o restrictions.o verify.o)
 MEMBERS_OBJS = $(addprefix src/members/, \
-	members.o signup.o)
+	locked_org.o members.o repeated_request.o signup.o)
 SIGNING_KEYS_OBJS = $(addprefix src/signing_keys/, \
 	fetch.o fetch_answer.o fetch_command.o fetch_request.o fetch_schedule.o \
 	fetch_state.o fetch_worker.o key_document.o key_flaws.o key_ring.o \
@@ -41,8 +42,8 @@ TOKENS_OBJS = $(addprefix src/tokens/, \
 	claims.o firebase_token.o jwt_library.o token_decoder.o token_reader.o \
 	token_rules.o)
 HTTP_OBJS = $(addprefix src/http/, \
-	endpoints.o http_client_addr.o http_request.o postgrest.o query_string.o \
-	request_body.o request_headers.o response_headers.o response_json.o \
+	endpoints.o http_client_addr.o http_request.o idempotency_key.o postgrest.o \
+	query_string.o request_body.o request_headers.o response_headers.o response_json.o \
 	usage_endpoint.o)
 WORKERS_OBJS = $(addprefix src/workers/, \
 	database_jobs.o database_names.o database_worker.o launcher.o)
@@ -63,9 +64,9 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text keys names no_row webhooks usage privileges closing roles check http firebase identity leaks import half_done
+REGRESS = key_text keys restrictions names no_row webhooks usage privileges closing roles check http firebase identity leaks import half_done idempotency
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
-ISOLATION = revocation minting leak_response members
+ISOLATION = revocation minting leak_response members repeated_requests
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl

@@ -197,7 +197,7 @@ COMMENT ON COLUMN overten_auth.key_usage.key_id IS 'the key';
 COMMENT ON COLUMN overten_auth.key_usage.hour IS 'the beginning of the hour, in UTC';
 COMMENT ON COLUMN overten_auth.key_usage.client_addr IS 'client address of the requests, an IPv6 address cut to /64; NULL if it is unknown, and for all addresses of a key after the first 64 in the hour, or after the first one while memory for counting is short';
 COMMENT ON COLUMN overten_auth.key_usage.accepted IS 'number of uses';
-COMMENT ON COLUMN overten_auth.key_usage.refused IS 'number of attempts to use the key after it was revoked';
+COMMENT ON COLUMN overten_auth.key_usage.refused IS 'number of attempts to use the key while it was revoked, expired or disabled, or from an address or for a purpose that it does not allow';
 COMMENT ON COLUMN overten_auth.key_usage.first_used_at IS 'time of the first use or attempt';
 COMMENT ON COLUMN overten_auth.key_usage.last_used_at IS 'time of the last use or attempt';
 COMMENT ON INDEX overten_auth.key_usage_hour_idx IS 'finds rows older than overten_auth.usage_retention, and how far back the history goes; includes the key, so that it is also good if the planner uses it to find a key and hour';
@@ -241,6 +241,38 @@ COMMENT ON COLUMN overten_auth.audit_log.actor IS 'the database role of the sess
 COMMENT ON COLUMN overten_auth.audit_log.uid IS 'the person on whose behalf the session acted; NULL if it acted for itself';
 COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier, the member, the name of the key, the reason, or the number of signing keys or resealed orgs';
 COMMENT ON INDEX overten_auth.audit_log_org_id_idx IS 'shows the history of an org';
+
+CREATE TABLE overten_auth.idempotency_keys (
+	uid text COLLATE "C" NOT NULL,
+	name_digest bytea NOT NULL
+		CONSTRAINT idempotency_keys_name_digest_check CHECK (
+			octet_length(name_digest) = 32),
+	fingerprint bytea NOT NULL
+		CONSTRAINT idempotency_keys_fingerprint_check CHECK (
+			octet_length(fingerprint) = 32),
+	first_at timestamptz NOT NULL,
+	last_at timestamptz NOT NULL,
+	org_id text COLLATE "C" NOT NULL,
+	key_id text COLLATE "C" NOT NULL,
+	repeats int4 NOT NULL DEFAULT 0,
+	CONSTRAINT idempotency_keys_pkey PRIMARY KEY (uid, name_digest)
+);
+CREATE INDEX idempotency_keys_first_at_idx
+	ON overten_auth.idempotency_keys (first_at);
+CREATE INDEX idempotency_keys_org_id_idx
+	ON overten_auth.idempotency_keys (org_id);
+REVOKE ALL ON overten_auth.idempotency_keys FROM PUBLIC;
+COMMENT ON TABLE overten_auth.idempotency_keys IS 'requests over HTTP that had an Idempotency-Key and have created an API key; a client can repeat them, and the rows mean nothing after 24 hours';
+COMMENT ON COLUMN overten_auth.idempotency_keys.uid IS 'the person who made the request';
+COMMENT ON COLUMN overten_auth.idempotency_keys.name_digest IS 'SHA-256 of the Idempotency-Key';
+COMMENT ON COLUMN overten_auth.idempotency_keys.fingerprint IS 'SHA-256 of method, path and body: a repeated request must have the same';
+COMMENT ON COLUMN overten_auth.idempotency_keys.first_at IS 'when the first of these requests was answered';
+COMMENT ON COLUMN overten_auth.idempotency_keys.last_at IS 'when the request came that has created the API key; one that came before it does not replace the key';
+COMMENT ON COLUMN overten_auth.idempotency_keys.org_id IS 'the org of the API key, which the request may have created, too';
+COMMENT ON COLUMN overten_auth.idempotency_keys.key_id IS 'the API key that the last of these requests has created; those before it are revoked';
+COMMENT ON COLUMN overten_auth.idempotency_keys.repeats IS 'how often the API key was replaced, because the request was repeated; at most 5';
+COMMENT ON INDEX overten_auth.idempotency_keys_first_at_idx IS 'finds rows that are older than 24 hours';
+COMMENT ON INDEX overten_auth.idempotency_keys_org_id_idx IS 'finds the rows of an org that is erased';
 
 /* Not dumped: restoring a backup must not bring back withdrawn keys. */
 CREATE TABLE overten_auth.signing_keys (
@@ -390,6 +422,71 @@ CREATE FUNCTION @extschema@.overten_revoke_key(
 REVOKE ALL ON FUNCTION @extschema@.overten_revoke_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_revoke_key IS
 'Revokes a key for good; all sessions refuse it as soon as the transaction has committed. Returns true if this call revoked the key, and false if it was revoked before; in that case the first time and reason stay. Errors: 42704 the org has no such key; 22023 the reason, with spaces trimmed, does not have 1 to 200 characters, or breaks a rule of names (see the column name of overten_auth.api_keys); 22004 an id is NULL.';
+
+CREATE FUNCTION @extschema@.overten_set_expiry(
+	org_id text,
+	key_id text,
+	at timestamptz)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_set_expiry FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_set_expiry IS
+'Sets from when on a key is refused, this moment included; NULL means never. A time that is past ends the key at once, and a later time makes it valid again. All sessions follow as soon as the transaction has committed. Returns true if that changed anything. Errors: 42704 the org has no such key; 55000 the key is revoked; 22023 the time is infinite, or later than overten_auth.max_key_lifetime after the key was created, and not sooner than the expiry that the key has; 22004 an id is NULL.';
+
+CREATE FUNCTION @extschema@.overten_disable_key(
+	org_id text,
+	key_id text,
+	reason text DEFAULT NULL)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_disable_key FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_disable_key IS
+'Disables a key until it is enabled; all sessions refuse it as soon as the transaction has committed. A key that the application has disabled is not enabled over HTTP. Returns true if that changed anything, and false if the application has disabled the key before; in that case the first time and reason stay. Errors: 42704 the org has no such key; 55000 the key is revoked; 22023 the reason, as for overten_revoke_key; 22004 an id is NULL.';
+
+CREATE FUNCTION @extschema@.overten_enable_key(org_id text, key_id text)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_enable_key FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_enable_key IS
+'Undoes overten_disable_key, whoever has disabled the key. Returns true if that changed anything. Errors: 42704 the org has no such key; 55000 the key is revoked; 22004 an id is NULL.';
+
+CREATE FUNCTION @extschema@.overten_set_scopes(
+	org_id text,
+	key_id text,
+	scopes text[])
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_set_scopes FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_set_scopes IS
+'Sets what a key may be used for: names from overten_auth.scopes; an empty array for nothing, NULL for everything. All sessions follow as soon as the transaction has committed. Returns true if that changed anything. Errors: 42704 the org has no such key; 55000 the key is revoked; 22023 there are more than 64 scopes, or NULLs among them, or one is not in overten_auth.scopes; 22004 an id is NULL.';
+
+CREATE FUNCTION @extschema@.overten_set_allowed_addresses(
+	org_id text,
+	key_id text,
+	allowed_addresses cidr[])
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_set_allowed_addresses FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_set_allowed_addresses IS
+'Sets the networks that a key can be used from; NULL for everywhere. overten_check_addresses says whom that would lock out. A request whose client address is unknown is refused. All sessions follow as soon as the transaction has committed. Returns true if that changed anything. Errors: 42704 the org has no such key; 55000 the key is revoked; 22023 there is no network, there are more than 64, or NULLs among them; 22004 an id is NULL.';
+
+CREATE FUNCTION @extschema@.overten_key_restrictions(
+	org_id text,
+	key_id text DEFAULT NULL)
+	RETURNS TABLE (
+		key_id text,
+		name text,
+		status text,
+		expires_at timestamptz,
+		disabled_at timestamptz,
+		disabled_by text,
+		disabled_reason text,
+		scopes text[],
+		allowed_addresses cidr[])
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_key_restrictions FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_key_restrictions IS
+'Returns what restricts the keys of an org, or one key of it, in the order of their creation. status is revoked, expired, disabled or active, the first of these that holds. disabled_by is a uid; NULL if the application did it. NULL in expires_at, scopes or allowed_addresses means that the key is not restricted in this way. Errors: 42704 the org does not exist, or has no such key; 22004 org_id is NULL.';
 
 CREATE FUNCTION @extschema@.overten_key_checksum_ok(key text)
 	RETURNS bool
@@ -549,6 +646,7 @@ BEGIN ATOMIC
 			max(u.last_used_at) AS last_at, sum(u.refused) AS refused
 		FROM overten_auth.key_history(key, hours, client_addrs,
 			accepted_counts, refused_counts, first_uses, last_uses) u
+		JOIN overten_auth.api_keys k ON k.key_id = key AND u.last_used_at >= k.revoked_at
 		WHERE u.refused > 0
 		GROUP BY u.client_addr)
 	SELECT 'used_after_revocation'::text, a.client_addr,
@@ -752,6 +850,20 @@ REVOKE ALL ON FUNCTION @extschema@.overten_key_anomalies FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_key_anomalies IS
 'Returns the anomalies in a key''s history that a person should look at, or no rows. Kinds, in this order: used_after_revocation (in the whole history, by address), woke (used in the last 24 hours after 30 days or more without a use), rise (one of the last 24 hours had at least 100 uses, 10 times the mean and twice the maximum of the hours with uses in the 28 days before, of which there must be 3), new_address (first seen in the last 24 hours, when there were other addresses before). observed and expected are numbers of requests; reference_at is the revocation, the previous use (or the minting), or the beginning of the history that is compared. Errors: 42704 the org has no such key; 22004 an argument is NULL.';
 
+CREATE FUNCTION @extschema@.overten_check_addresses(
+	org_id text,
+	key_id text,
+	allowed_addresses cidr[])
+	RETURNS TABLE (
+		client_addr inet,
+		accepted int8,
+		last_used_at timestamptz,
+		outcome text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_check_addresses FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_check_addresses IS
+'Returns the client addresses that have used a key in the last 30 days and that overten_set_allowed_addresses would lock out with this list; no rows if there are none, or if the list is NULL. outcome: refused; unknown if the history does not tell, because it has IPv6 addresses as /64 and the list has a smaller network in it, or because it does not have the address. Errors: 42704 the org has no such key; 22023 the list, as for overten_set_allowed_addresses; 22004 an id is NULL.';
+
 
 /* Identity */
 
@@ -773,6 +885,12 @@ CREATE FUNCTION @extschema@.overten_current_key() RETURNS text
 REVOKE ALL ON FUNCTION @extschema@.overten_current_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_current_key IS
 'Returns the key_id of the identity, like overten_current_org.';
+
+CREATE FUNCTION @extschema@.overten_has_scope(scope text) RETURNS bool
+	LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_has_scope FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_has_scope IS
+'Returns whether the key of the identity has a scope. A key without scopes of its own has all. Returns false without an identity, and for NULL. In a policy, write (SELECT overten_has_scope(...)), which calls it once per statement. Keys with scopes become the identity only if overten_auth.verify_restricted is on. Errors: as overten_current_org.';
 
 
 /* Orgs */
@@ -1112,7 +1230,8 @@ COMMENT ON FUNCTION overten_api.authenticate_request IS
 REVOKE ALL ON TYPE overten_auth.tiers, overten_auth.scopes,
 	overten_auth.orgs, overten_auth.members, overten_auth.api_keys,
 	overten_auth.key_last_used, overten_auth.key_usage, overten_auth.usage_batches,
-	overten_auth.audit_log, overten_auth.signing_keys,
+	overten_auth.audit_log, overten_auth.idempotency_keys,
+	overten_auth.signing_keys,
 	@extschema@.overten_stat FROM PUBLIC;
 
 
@@ -1125,6 +1244,7 @@ SELECT pg_extension_config_dump('overten_auth.api_keys', '');
 SELECT pg_extension_config_dump('overten_auth.key_last_used', '');
 SELECT pg_extension_config_dump('overten_auth.key_usage', '');
 SELECT pg_extension_config_dump('overten_auth.audit_log', '');
+SELECT pg_extension_config_dump('overten_auth.idempotency_keys', '');
 
 
 /*

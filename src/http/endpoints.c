@@ -94,14 +94,32 @@ write_org_key(OaResponse *response, const OaOrgKey *result)
 	appendStringInfoChar(json, '}');
 }
 
+/* Respond with a new key, or with the problem. */
+static void
+answer_with_key(OaResponse *response, OaProblem problem,
+				const OaOrgKey *result)
+{
+	response->problem = problem;
+	if (problem == OA_NO_PROBLEM)
+		write_org_key(response, result);
+	else if (problem == OA_ALREADY_DONE)
+	{
+		response->org_id = result->org_id;
+		response->key_id = result->key.key_id;
+	}
+}
+
 /* POST /signup */
 void
 oa_endpoint_signup(const OaRequest *request, OaResponse *response)
 {
+	OaRequestKey storage;
 	OaSignup	signup;
 	OaOrgKey	result;
 
 	if (!oa_identify(request, response, &signup.uid) ||
+		!oa_read_request_key(request, response, "POST /signup", NULL,
+							 &storage, &signup.request) ||
 		!oa_require_object(request, response))
 		return;
 	if ((oa_find_member(request, "org_name") == NULL) ==
@@ -119,28 +137,30 @@ oa_endpoint_signup(const OaRequest *request, OaResponse *response)
 		!can_write(response))
 		return;
 
-	response->problem = oa_signup(&signup, &result, &response->fault);
-	if (response->problem == OA_NO_PROBLEM)
-		write_org_key(response, &result);
+	answer_with_key(response,
+					oa_signup(&signup, &result, &response->fault), &result);
 }
 
 /* POST /organizations/{org_id}/api-keys */
 void
 oa_endpoint_create_key(const OaRequest *request, OaResponse *response)
 {
+	const OaRequestKey *key;
+	OaRequestKey storage;
 	OaOrgKey	result;
 	text	   *uid;
 	text	   *name;
 
 	if (!oa_identify(request, response, &uid) ||
+		!oa_read_request_key(request, response, "POST api-keys",
+							 request->org_id, &storage, &key) ||
 		!oa_require_object(request, response) ||
 		!read_key_name(request, response, "name", &name) ||
 		!can_write(response))
 		return;
 
-	response->problem = oa_create_key(uid, request->org_id, name, &result);
-	if (response->problem == OA_NO_PROBLEM)
-		write_org_key(response, &result);
+	answer_with_key(response, oa_create_key(uid, request->org_id, name, key,
+											&result), &result);
 }
 
 /* Is the person a member of the org that the request names? */
@@ -199,17 +219,18 @@ oa_endpoint_revoke_key(const OaRequest *request, OaResponse *response)
 }
 
 /*
- * Verify a request's bearer as an API key.  Sets the columns of
- * overten_auth.verified_key, or returns what is wrong.
+ * Verify a request's bearer as an API key, or return what is wrong.
+ * "knows_restrictions" says that the caller looks after scopes.
  */
 OaProblem
-oa_verify_bearer(const OaRequest *request, Datum *values, bool *nulls)
+oa_verify_bearer(const OaRequest *request, bool knows_restrictions,
+				 OaVerifiedKey *key)
 {
 	if (!oa_may_verify() &&
 		oa_is_secret_shaped(request->bearer, request->bearer_length))
 		return OA_SERVICE_UNAVAILABLE;
 	if (!oa_verify_secret(request->bearer, request->bearer_length,
-						  request->client, values, nulls))
+						  request->client, knows_restrictions, key))
 		return OA_INVALID_API_KEY;
 	return OA_NO_PROBLEM;
 }
@@ -229,10 +250,9 @@ oa_endpoint_verify(const OaRequest *request, OaResponse *response)
 		{"webhook_secret", OA_VERIFIED_WEBHOOK_SECRET},
 		{"key_prefix", OA_VERIFIED_KEY_PREFIX},
 	};
-	Datum		values[OA_VERIFIED_COLUMNS];
-	bool		nulls[OA_VERIFIED_COLUMNS];
+	OaVerifiedKey key;
 
-	response->problem = oa_verify_bearer(request, values, nulls);
+	response->problem = oa_verify_bearer(request, true, &key);
 	if (response->problem != OA_NO_PROBLEM)
 		return;
 
@@ -242,8 +262,9 @@ oa_endpoint_verify(const OaRequest *request, OaResponse *response)
 	{
 		int			column = members[i].column;
 
-		oa_write_text(&response->body, members[i].name, nulls[column] ? NULL :
-					  DatumGetTextPP(values[column]));
+		oa_write_text(&response->body, members[i].name,
+					  key.nulls[column] ? NULL :
+					  DatumGetTextPP(key.values[column]));
 	}
 	appendStringInfoChar(&response->body, '}');
 }

@@ -19,9 +19,9 @@
  *
  * For each hour that has counts, we look only at the buckets of the given
  * keys, so the cost does not depend on how many uses of other keys are
- * counted.  We check whether a bucket is empty without its lock.  That is
- * safe: we see every use that was answered before we began, and nobody expects
- * us to see later ones.
+ * counted.  We do not take a bucket's lock to check whether the bucket is
+ * empty.  That is safe: we see every use that was answered before we began,
+ * and nobody expects us to see later ones.
  *
  * Must be called between oa_statements_begin() and oa_statements_end().
  */
@@ -37,7 +37,7 @@
 #include "usage/usage.h"
 #include "usage/use_counters.h"
 
-/* How often we try before we lock out changes of the batches. */
+/* How often we try before we lock the batches against changes. */
 #define FREE_ATTEMPTS	3
 
 /* The most entries that a key can have in an hour; one has no address. */
@@ -91,7 +91,7 @@ is_empty(const OaUseCounters *counters, uint32 bucket)
 
 /*
  * Return when a key was last accepted, according to the counts of the given
- * hours, or 0 if they do not tell.
+ * hours, or 0 if none of these hours has an accepted use of it.
  */
 TimestampTz
 oa_last_counted_use(text *key_id, const int32 *hours, int count)
@@ -123,6 +123,29 @@ oa_last_counted_use(text *key_id, const int32 *hours, int count)
 		LWLockRelease(lock);
 	}
 	return last;
+}
+
+/*
+ * Was this key ever accepted, as far as uses are recorded?  We look in memory
+ * before we look in the table: a flush writes a use before it removes it from
+ * memory, so we cannot miss it in both.
+ */
+bool
+oa_was_used(text *key_id)
+{
+	static OaStatement find = {
+		.table = "key_last_used",
+		.latest = true,
+		.text = "SELECT 1 FROM overten_auth.key_last_used "
+		"WHERE key_id = $1 AND last_used_at IS NOT NULL",
+		.argtypes = {TEXTOID},
+	};
+	Datum		values[] = {PointerGetDatum(key_id)};
+	int32	   *hours;
+	int			count = oa_counted_hours(&hours);
+
+	return (count > 0 && oa_last_counted_use(key_id, hours, count) != 0) ||
+		oa_statement_run(&find, values, NULL) > 0;
 }
 
 /*
@@ -265,7 +288,7 @@ oa_exact_read_begin(OaExactRead *read, const Datum *key_ids, int keys,
 		take_off_batch(read);
 }
 
-/* Release the snapshot. */
+/* End an exact read: release its snapshot. */
 void
 oa_exact_read_end(OaExactRead *read)
 {

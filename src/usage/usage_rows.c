@@ -4,8 +4,8 @@
  *
  * We sort a batch of uses, and pass it to the statements as one array per
  * column.  First we probe the tables.  We leave out keys that are not
- * committed.  If a key has more than 64 client addresses in an hour, we count
- * the uses from the others without an address.
+ * committed.  We store at most 64 client addresses of a key in an hour; uses
+ * from further addresses are counted without an address.
  *
  * The probe also tells which rows of key_usage exist.  We update those, and
  * insert the others.  INSERT ... ON CONFLICT would need no probe, but it looks
@@ -69,7 +69,8 @@ static OaStatement probe = {
 	INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID}
 
 /*
- * Add two counts.  The sum stops at the maximum, so that it cannot overflow.
+ * The sum of two counts, which stops at the maximum so that it cannot
+ * overflow.
  */
 #define ADD(column) \
 	column " = LEAST(t." column ", 9223372036854775807 " \
@@ -238,11 +239,11 @@ read_hour(int row, Hour *hour)
 
 /* Does key_usage have a row with this address? */
 static bool
-has_address(const Hour *hour, const OaClientAddr *client)
+has_address(const Hour *hour, const OaHistoryAddr *client)
 {
 	for (int i = 0; i < hour->count; i++)
 	{
-		if (oa_is_client_addr(hour->addresses[i], client))
+		if (oa_is_history_addr(hour->addresses[i], client))
 			return true;
 	}
 	return false;
