@@ -168,9 +168,14 @@ copy_row(Slot *slot, const uint8 *digest, OaSharedPlace *place)
 	uint32		length;
 
 	pg_read_barrier();
+	if ((sequence & 1) != 0)
+	{
+		pg_atomic_fetch_add_u64(&shared->busy, 1);
+		return NULL;
+	}
 	/* Once: another process may be writing it. */
 	length = *(volatile uint32 *) &slot->length;
-	if ((sequence & 1) != 0 || length == 0 || length > sizeof(slot->row) ||
+	if (length == 0 || length > sizeof(slot->row) ||
 		slot->database != MyDatabaseId ||
 		memcmp(slot->digest, digest, OA_DIGEST_LEN) != 0)
 		return NULL;
