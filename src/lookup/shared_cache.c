@@ -137,7 +137,9 @@ oa_shared_cache_shmem_init(void)
 	if (madvise(slots, TYPEALIGN(page, (Size) number_of_sets() * WAYS * sizeof(Slot)),
 				MADV_DONTDUMP) != 0)
 		ereport(LOG,
-				(errmsg("could not keep the shared cache of keys out of core dumps: %m")));
+				(errmsg("could not keep the shared cache of keys out of core dumps: %m"),
+				 errdetail("A core dump of a server process would contain webhook secrets."),
+				 errhint("Disable core dumps of the server, or set overten_auth.shared_cache_entries to 0.")));
 #endif
 }
 

@@ -146,6 +146,7 @@ typedef struct OaProblemText
 	const char *challenge;		/* WWW-Authenticate, or NULL */
 	const char *retry_after;	/* seconds, or NULL */
 	int			sqlstate;		/* if a SQL function can have the problem, too */
+	const char *hint;			/* likewise: what its caller can do */
 } OaProblemText;
 
 /* What is wrong with a parameter, for OA_INVALID_PARAMETER. */

@@ -47,7 +47,7 @@ sub run_to_the_end
 	is_refused_everywhere($secret, 'a callback that fails in the commit');
 	like(
 		slurp_file($node->logfile, $offset),
-		qr/LOG:  a callback for invalidation messages failed at the end of a transaction.*terminating connection/s,
+		qr/LOG:  a callback for invalidation messages failed at the end of a transaction\n[^\n]*DETAIL:  The error was: relcache_faults\. This session ends.*terminating connection/s,
 		'the session says so, and ends');
 
 	($secret, $id) = cached_key($org);
