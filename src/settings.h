@@ -13,6 +13,8 @@
 /* Bytes of an id.  Google's have 30, plus a domain in some cases. */
 #define OA_FIREBASE_ID_MAX	100
 
+struct OaKeyPrefixes;
+
 /* settings.c describes these where it defines them. */
 extern int	oa_cache_entries;
 extern bool oa_record_use_without_preload;
@@ -24,6 +26,8 @@ extern int	oa_max_keys_per_org;
 extern int	oa_max_keys_total_per_org;
 extern int	oa_max_orgs_per_uid;
 extern int	oa_max_key_lifetime;
+extern const struct OaKeyPrefixes *oa_key_prefixes;
+extern bool oa_accept_test_keys;
 extern char *oa_signing_keys_command;
 extern int	oa_trust_forwarded_for;
 extern int	oa_flush_interval;

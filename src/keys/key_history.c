@@ -242,7 +242,7 @@ static OaStatement sum_usage = {
 	"SELECT * FROM unnest($4, $5, $6, $7) c) "
 	"u (key_id, hour, accepted, refused) GROUP BY u.key_id, u.hour) s "
 	"JOIN overten_auth.api_keys k ON k.key_id = s.key_id "
-	"WHERE k.org_id = $1 "
+	"WHERE k.org_id = $1 AND k.environment = 'live' "
 	"ORDER BY k.created_at, k.key_id, s.hour",
 	.argtypes = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTARRAYOID,
 	TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID},
@@ -304,8 +304,8 @@ run_sum_usage(text *org_id, const OaPeriod *period)
  * overten_org_usage(org_id text, since timestamptz, until timestamptz)
  * 		returns setof key_id, name, prefix, hour, accepted, refused
  *
- * Returns sums over all addresses, by key and hour, of the hours that begin in
- * [since, until).  Errors: 22004, 22023 since is later than until or one of
+ * Returns sums over all addresses, by live key and hour, of the hours that begin
+ * in [since, until).  Errors: 22004, 22023 since is later than until or one of
  * them is infinite, 42704.
  */
 Datum

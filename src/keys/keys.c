@@ -3,7 +3,7 @@
  *		Mints, describes and revokes the API keys of an org.
  *
  * A secret exists here only until we return it; the table gets its digest and
- * its first 12 characters.  Minting and revoking make their commit wait for
+ * its visible characters.  Minting and revoking make their commit wait for
  * its WAL, whatever synchronous_commit says.  A key that we have handed out
  * must exist after a crash, and a revoked one must not come back.
  */
@@ -30,11 +30,12 @@ insert_key(text *org_id, const OaMintedKey *minted, text *uid)
 		.table = "api_keys",
 		.text = "INSERT INTO overten_auth.api_keys "
 		"(key_id, org_id, name, prefix, digest, created_at, created_by, "
-		"expires_at, scopes, allowed_addresses) "
-		"SELECT $1, org_id, $3, $4, $5, $6, $7, $8, $9, $10 "
+		"expires_at, scopes, allowed_addresses, environment) "
+		"SELECT $1, org_id, $3, $4, $5, $6, $7, $8, $9, $10, $11 "
 		"FROM overten_auth.orgs WHERE org_id = $2",
 		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, BYTEAOID,
-		TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID, CIDRARRAYOID},
+		TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID, CIDRARRAYOID,
+		TEXTOID},
 	};
 	static OaStatement insert_last_used = {
 		.table = "key_last_used",
@@ -52,6 +53,7 @@ insert_key(text *org_id, const OaMintedKey *minted, text *uid)
 		TimestampTzGetDatum(minted->grant.expires_at),
 		PointerGetDatum(minted->grant.scopes),
 		PointerGetDatum(minted->grant.allowed_addresses),
+		CStringGetTextDatum(oa_environment_name(minted->grant.environment)),
 	};
 	const bool	nulls[lengthof(values)] = {
 		[6] = (uid == NULL),
@@ -80,11 +82,10 @@ oa_mint_key(text *org_id, text *name, text *uid, const OaKeyGrant *grant,
 
 	minted->name = name;
 	minted->key_id = oa_make_id("key_");
-	minted->secret = oa_make_secret();
-	minted->prefix = cstring_to_text_with_len(VARDATA(minted->secret),
-											  OA_PREFIX_LEN);
 	minted->created_at = GetCurrentTimestamp();
 	minted->grant = grant != NULL ? *grant : (OaKeyGrant) {0};
+	minted->secret = oa_make_secret(minted->grant.environment);
+	minted->prefix = oa_secret_prefix(minted->secret);
 	if (!minted->grant.has_expiry)
 		minted->grant.has_expiry =
 			oa_latest_expiry(minted->created_at, &minted->grant.expires_at);
@@ -116,8 +117,8 @@ oa_org_has_key(text *org_id, text *key_id)
 }
 
 /* Raise 42704 because the org does not have the key. */
-pg_noreturn static void
-key_missing(text *org_id, text *key_id)
+void
+oa_key_missing(text *org_id, text *key_id)
 {
 	char	   *org = oa_id_for_message(org_id, "org_");
 	char	   *key = oa_id_for_message(key_id, "key_");
@@ -138,7 +139,7 @@ void
 oa_require_key(text *org_id, text *key_id)
 {
 	if (!oa_org_has_key(org_id, key_id))
-		key_missing(org_id, key_id);
+		oa_key_missing(org_id, key_id);
 }
 
 /*
@@ -184,14 +185,28 @@ oa_revoke_key(text *org_id, text *key_id, text *uid, text *reason)
 	return result;
 }
 
+/* Return the nth argument as an environment. */
+static OaEnvironment
+environment_argument(FunctionCallInfo fcinfo, int n)
+{
+	text	   *name = oa_text_argument(fcinfo, n, "environment");
+	OaEnvironment environment;
+	OaFault		fault;
+
+	if (!oa_parse_environment(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name),
+							  &environment, &fault))
+		oa_refuse_fault(&fault);
+	return environment;
+}
+
 /*
  * overten_mint_key(org_id text, name text, expires_at timestamptz,
- * 		scopes text[], allowed_addresses cidr[])
+ * 		scopes text[], allowed_addresses cidr[], environment text)
  * 		returns key_id, org_id, name, prefix, created_at, secret
  *
- * Nobody can read the secret again after this call.  The last three arguments
- * may be NULL: the key does not expire, has all scopes, and can be used from
- * everywhere.  Errors: 22004, 22023, 42704.
+ * Nobody can read the secret again after this call.  The three arguments after
+ * the name may be NULL: the key does not expire, has all scopes, and can be
+ * used from everywhere.  Errors: 22004, 22023, 42704.
  */
 Datum
 overten_mint_key(PG_FUNCTION_ARGS)
@@ -215,6 +230,7 @@ overten_mint_key(PG_FUNCTION_ARGS)
 		grant.scopes = PG_GETARG_ARRAYTYPE_P(3);
 	if (!PG_ARGISNULL(4))
 		grant.allowed_addresses = PG_GETARG_ARRAYTYPE_P(4);
+	grant.environment = environment_argument(fcinfo, 5);
 	oa_require_grant(&grant);
 
 	oa_mint_key(org_id, name, NULL, &grant, &minted);
@@ -254,7 +270,7 @@ overten_describe_key(PG_FUNCTION_ARGS)
 	oa_begin_set(fcinfo);
 	level = oa_statements_begin();
 	if (oa_statement_run(&describe, values, NULL) == 0)
-		key_missing(org_id, key_id);
+		oa_key_missing(org_id, key_id);
 	oa_statement_return_rows(fcinfo);
 	oa_statements_end(level);
 	return (Datum) 0;
@@ -276,6 +292,6 @@ overten_revoke_key(PG_FUNCTION_ARGS)
 
 	result = oa_revoke_key(org_id, key_id, NULL, reason);
 	if (result == OA_NO_SUCH_KEY)
-		key_missing(org_id, key_id);
+		oa_key_missing(org_id, key_id);
 	PG_RETURN_BOOL(result == OA_REVOKED);
 }

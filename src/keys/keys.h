@@ -12,16 +12,18 @@
 #include "server/server.h"
 #include "text/text.h"
 #include "utils/array.h"
+#include "utils/jsonb.h"
 
 /* key_text.c: the format of secrets */
-#define OA_SECRET_LEN	36		/* "sk_live_" and 28 alphanumeric characters */
-#define OA_PREFIX_LEN	12		/* the visible characters of a secret */
-
 extern bool oa_is_secret_shaped(const char *bytes, int length);
-extern bool oa_is_prefix_shaped(const char *bytes, int length);
-extern text *oa_make_secret(void);
+extern bool oa_is_prefix_shaped(const char *bytes, int length,
+								OaEnvironment *environment);
+extern bool oa_has_prefix(OaEnvironment environment);
+extern text *oa_make_secret(OaEnvironment environment);
+extern text *oa_secret_prefix(text *secret);
 extern bytea *oa_secret_digest(text *secret);
 extern text *oa_secret_argument(FunctionCallInfo fcinfo, int n);
+extern text *oa_any_secret_argument(FunctionCallInfo fcinfo, int n);
 
 /* verify.c: from bearer text to row */
 enum							/* the columns of overten_auth.verified_key */
@@ -54,7 +56,12 @@ typedef struct OaKeyGrant
 	TimestampTz expires_at;		/* exclusive, if has_expiry */
 	ArrayType  *scopes;			/* text[]; NULL: all scopes */
 	ArrayType  *allowed_addresses;	/* cidr[]; NULL: all addresses */
+	OaEnvironment environment;
 } OaKeyGrant;
+
+extern const char *oa_environment_name(OaEnvironment environment);
+extern bool oa_parse_environment(const char *bytes, int length,
+								 OaEnvironment *environment, OaFault *fault);
 
 extern bool oa_check_grant(OaKeyGrant *grant, bool self_service,
 						   OaFault *fault);
@@ -87,9 +94,35 @@ typedef enum OaRevocation
 } OaRevocation;
 
 extern bool oa_org_has_key(text *org_id, text *key_id);
+pg_noreturn extern void oa_key_missing(text *org_id, text *key_id);
 extern void oa_require_key(text *org_id, text *key_id);
 extern OaRevocation oa_revoke_key(text *org_id, text *key_id, text *uid,
 								  text *reason);
+
+/* key_details.c: names, descriptions and metadata */
+#define OA_METADATA_MAX		4096	/* bytes of their text in UTF-8 */
+
+typedef struct OaKeyDetails
+{
+	bool		has_description;	/* when they are set: is it given? */
+	bool		has_metadata;	/* likewise */
+	text	   *description;	/* or NULL */
+	Jsonb	   *metadata;		/* an object, or NULL */
+} OaKeyDetails;
+
+extern Jsonb *oa_check_metadata(Datum metadata, OaFault *fault);
+extern bool oa_set_key_details(text *org_id, text *key_id, text *uid,
+							   const OaKeyDetails *details, bool *changed);
+extern void oa_get_key_details(text *key_id, OaKeyDetails *details);
+extern void oa_copy_key_details(text *from_key_id, text *to_key_id);
+extern bool oa_rename_key(text *org_id, text *key_id, text *uid, text *name,
+						  bool *changed);
+
+/* leaks.c: revoking keys in a hurry */
+pg_noreturn extern void oa_key_not_seen(void);
+
+/* minters.c: the keys that a person has minted */
+extern int64 oa_count_keys_of(text *uid, text *org_id);
 
 /* key_list.c: the keys of an org */
 typedef struct OaListedKey

@@ -160,7 +160,7 @@ try_read_key(const uint8 *digest, const OaClientAddr *client,
 
 	oa_store_begin_read(&read, OA_API_KEYS);
 	found = oa_store_find_key(&read, digest, &key);
-	if (found && !key.revoked)
+	if (found && !key.revoked && (oa_accept_test_keys || !key.test))
 		org = read_org(&read, &key, values, nulls, &org_lasts);
 	if (org == ORG_ACTIVE)
 	{
@@ -173,7 +173,7 @@ try_read_key(const uint8 *digest, const OaClientAddr *client,
 		row = heap_form_tuple(result_descriptor, values, nulls);
 
 		/* A rollback would take back what only this transaction sees. */
-		if (!key.own && org_lasts)
+		if (!key.own && org_lasts && !key.test)
 			oa_key_cache_store(&read, digest, key.org_id, row, cached);
 	}
 	oa_store_end_read(&read);
@@ -223,9 +223,24 @@ oa_may_verify(void)
 	return oa_verify_on_standby || !RecoveryInProgress();
 }
 
-/* The row for the digest of a secret, anonymous; NULL if it is refused. */
+/* Is the prefix of a verified key one that is accepted? */
+static bool
+has_accepted_prefix(HeapTupleHeader row)
+{
+	text	   *prefix = oa_verified_column(row, OA_VERIFIED_KEY_PREFIX);
+	OaEnvironment environment;
+
+	return oa_is_prefix_shaped(VARDATA_ANY(prefix), VARSIZE_ANY_EXHDR(prefix),
+							   &environment);
+}
+
+/*
+ * The row for the digest of a secret, anonymous; NULL if it is refused.  The
+ * caller can have seen that the secret has an accepted prefix; else it wants
+ * that to be checked.
+ */
 static HeapTupleHeader
-verify(const uint8 *digest, const OaClientAddr *client)
+verify(const uint8 *digest, bool check_prefix, const OaClientAddr *client)
 {
 	OaCachedKey cached = {.digest = digest,.slot = -1};
 	HeapTupleHeader row;
@@ -246,6 +261,11 @@ verify(const uint8 *digest, const OaClientAddr *client)
 	{
 		row = read_key(digest, client, &cached);
 		event = row != NULL ? OA_ACCEPTED : OA_REFUSED;
+	}
+	if (row != NULL && check_prefix && !has_accepted_prefix(row))
+	{
+		row = NULL;
+		event = OA_REFUSED;
 	}
 	oa_count_event(event);
 	if (row == NULL)
@@ -278,7 +298,7 @@ oa_verify_secret(const char *bytes, int length, const OaClientAddr *client,
 	}
 
 	oa_digest(bytes, length, digest);
-	tuple.t_data = verify(digest, client);
+	tuple.t_data = verify(digest, false, client);
 	if (tuple.t_data == NULL)
 		return false;
 
@@ -292,14 +312,15 @@ oa_verify_secret(const char *bytes, int length, const OaClientAddr *client,
  * NULL if it is refused.
  */
 static HeapTupleHeader
-verify_for_sql(FunctionCallInfo fcinfo, const uint8 *digest)
+verify_for_sql(FunctionCallInfo fcinfo, const uint8 *digest,
+			   bool check_prefix)
 {
 	static Oid	checked_type = InvalidOid;
 	ErrorContextCallback secrecy;
 	HeapTupleHeader row;
 
 	oa_secrecy_begin(&secrecy);
-	row = verify(digest, NULL);
+	row = verify(digest, check_prefix, NULL);
 	if (row != NULL)
 		oa_set_row_type(row, result_descriptor, fcinfo->flinfo, &checked_type);
 	oa_secrecy_end(&secrecy);
@@ -318,8 +339,8 @@ oa_verify_argument(FunctionCallInfo fcinfo)
 		oa_count_event(OA_MALFORMED);
 		return NULL;
 	}
-	oa_digest(VARDATA_ANY(secret), OA_SECRET_LEN, digest);
-	return verify_for_sql(fcinfo, digest);
+	oa_digest(VARDATA_ANY(secret), VARSIZE_ANY_EXHDR(secret), digest);
+	return verify_for_sql(fcinfo, digest, false);
 }
 
 /*
@@ -361,5 +382,6 @@ overten_verify_key_digest(PG_FUNCTION_ARGS)
 
 	digest = PG_GETARG_BYTEA_PP(0);
 	return oa_return_single_row(fcinfo,
-								verify_for_sql(fcinfo, (const uint8 *) VARDATA_ANY(digest)));
+								verify_for_sql(fcinfo, (const uint8 *) VARDATA_ANY(digest),
+											   true));
 }

@@ -56,7 +56,8 @@ extern void *oa_cache_peek(OaCache *cache, const uint8 *key);
 /* tables.c: the tables that are read directly, with the columns that are */
 enum
 {
-	OA_KEY_DIGEST, OA_KEY_ID, OA_KEY_ORG_ID, OA_KEY_PREFIX, OA_KEY_REVOKED_AT
+	OA_KEY_DIGEST, OA_KEY_ID, OA_KEY_ORG_ID, OA_KEY_PREFIX, OA_KEY_REVOKED_AT,
+	OA_KEY_ENVIRONMENT
 };
 
 enum
@@ -71,7 +72,7 @@ enum
 	OA_SIGNING_CERTIFICATE_EXPIRES_AT
 };
 
-#define OA_TABLE_COLUMNS_MAX 5
+#define OA_TABLE_COLUMNS_MAX 6
 
 typedef struct OaTableInfo
 {

@@ -79,6 +79,7 @@ typedef struct OaKeyRow
 	text	   *org_id;
 	text	   *prefix;
 	bool		revoked;
+	bool		test;			/* of the environment "test" */
 	bool		own;			/* written by the transaction that reads it */
 	TransactionId xmin;			/* the transaction that wrote this version */
 } OaKeyRow;

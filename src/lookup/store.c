@@ -124,6 +124,16 @@ is_own(HeapTuple tuple)
 	return TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetRawXmin(tuple->t_data));
 }
 
+/* Is this the environment of live keys?  Any other value is that of test keys. */
+static bool
+is_live(Datum environment)
+{
+	text	   *name = DatumGetTextPP(environment);
+
+	return VARSIZE_ANY_EXHDR(name) == 4 &&
+		memcmp(VARDATA_ANY(name), "live", 4) == 0;
+}
+
 /*
  * Find a key by the digest of its secret, in a read that began with api_keys.
  * The row is in palloc'd memory.
@@ -150,6 +160,7 @@ oa_store_find_key(OaRead *read, const uint8 *digest, OaKeyRow *row)
 		row->org_id = DatumGetTextPCopy(scan.values[OA_KEY_ORG_ID]);
 		row->prefix = DatumGetTextPCopy(scan.values[OA_KEY_PREFIX]);
 		row->revoked = !scan.nulls[OA_KEY_REVOKED_AT];
+		row->test = !is_live(scan.values[OA_KEY_ENVIRONMENT]);
 		row->own = is_own(scan.tuple);
 		row->xmin = HeapTupleHeaderGetXmin(scan.tuple->t_data);
 	}

@@ -10,6 +10,7 @@
 
 #include "catalog/pg_type.h"
 
+#include "keys/keys.h"
 #include "orgs/orgs.h"
 #include "server/server.h"
 
@@ -75,6 +76,20 @@ require_member_for_keys(text *org_id)
 				 errhint("Add another member first, revoke the keys with overten_revoke_all(), or suspend the org with overten_set_api_access().")));
 }
 
+/* Tell how many keys of a former member live on, if there are any. */
+static void
+notice_keys(text *org_id, text *uid)
+{
+	int64		keys = oa_count_keys_of(uid, org_id);
+
+	if (keys > 0)
+		ereport(NOTICE,
+				(errmsg_plural("%lld key that the person minted for the org remains active",
+							   "%lld keys that the person minted for the org remain active",
+							   (unsigned long) keys, (long long) keys),
+				 errhint("overten_revoke_keys_of() revokes all keys that a person has minted.")));
+}
+
 /*
  * overten_add_member(org_id text, uid text) returns boolean
  *
@@ -107,7 +122,8 @@ overten_add_member(PG_FUNCTION_ARGS)
  * overten_remove_member(org_id text, uid text) returns boolean
  *
  * Returns true if this call removed the member, and false if the person was
- * not a member.  The keys that the person minted stay.  Errors: 22004, 22023,
+ * not a member.  The keys that the person minted stay, and a NOTICE counts the
+ * active ones.  Errors: 22004, 22023,
  * 42704, 55000 the last member of an org with active keys that is not
  * suspended.
  */
@@ -129,7 +145,10 @@ overten_remove_member(PG_FUNCTION_ARGS)
 	lock_org(org_id);
 	removed = change_membership(org_id, uid, &delete, "remove_member");
 	if (removed)
+	{
 		require_member_for_keys(org_id);
+		notice_keys(org_id, uid);
+	}
 	oa_statements_end(level);
 	PG_RETURN_BOOL(removed);
 }

@@ -43,6 +43,7 @@ extern int64 oa_monotonic_ms(void);
 #define OA_KEY_NAME_MAX	64		/* characters, after trimming */
 #define OA_ORG_NAME_MAX	100
 #define OA_REASON_MAX	200
+#define OA_DESCRIPTION_MAX	500
 #define OA_UID_MAX		128		/* Firebase's own limit */
 #define OA_NAME_BYTES_MAX	8192	/* of a name in SQL, including spaces */
 

@@ -41,7 +41,7 @@ my $request = sub { "SET request.headers = '$_[0]'; SELECT $_[1]" };
 
 # A call of each that does something.
 my %calls = (
-	'overten_mint_key(text,text,timestamp with time zone,text[],cidr[])' => "SELECT overten_mint_key('$org')",
+	'overten_mint_key(text,text,timestamp with time zone,text[],cidr[],text)' => "SELECT overten_mint_key('$org')",
 	'overten_verify_key(text)' => "SELECT overten_verify_key('$secret')",
 	'overten_verify_key_digest(bytea)' => "SELECT overten_verify_key_digest('\\x$hex')",
 	'overten_list_keys(text)' => "SELECT overten_list_keys('$org')",

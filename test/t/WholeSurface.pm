@@ -131,6 +131,9 @@ sub surface
 	  check(equal('key_id', ':key_id'), 'public.overten_verify_key_digest(pg_catalog.sha256(pg_catalog.convert_to(:secret, \'UTF8\')))'),
 	  check('public.overten_key_checksum_ok(:secret)'),
 	  check(equal('prefix', 'pg_catalog.left(:secret, 12)'), 'public.overten_list_keys(:org_id)'),
+	  check('public.overten_rename_key(:org_id, :key_id, \'renamed\')'),
+	  check('public.overten_set_key_details(:org_id, :key_id, \'the first\', \'{"a": 1}\')'),
+	  check(equal('description', "'the first'"), 'public.overten_key_details(:org_id, :key_id)'),
 
 	  "BEGIN;\n",
 	  check(equal('key_id', ':key_id'), 'public.overten_authenticate(:secret)'),
@@ -188,9 +191,10 @@ sub surface
 	  check('NOT public.overten_revoke_key(:org_id, :key_id, \'again\')'),
 	  check('public.overten_revoke_leaked(:imported2, \'found\')'),
 	  check(equal('pg_catalog.count(*)', 0), 'public.overten_verify_key(:imported2)'),
-	  check(equal('public.overten_revoke_all(:org_id)', 3)),
+	  check(equal('public.overten_revoke_keys_of(:uid)', 4)),
+	  check(equal('public.overten_revoke_all(:org_id)', 1)),
 	  check(equal('pg_catalog.count(*)', 0), 'public.overten_verify_key(:api_secret)'),
-	  check(equal('pg_catalog.count(*)', 16), 'overten_auth.audit_log WHERE org_id OPERATOR(pg_catalog.=) :org_id');
+	  check(equal('pg_catalog.count(*)', 18), 'overten_auth.audit_log WHERE org_id OPERATOR(pg_catalog.=) :org_id');
 }
 
 # A key such as another system may have minted.
