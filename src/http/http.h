@@ -7,6 +7,7 @@
 
 #include "overten_auth.h"
 #include "lib/stringinfo.h"
+#include "keys/keys.h"
 #include "server/server.h"
 #include "text/text.h"
 
@@ -132,8 +133,9 @@ extern void oa_endpoint_list_keys(const OaRequest *request,
 								  OaResponse *response);
 extern void oa_endpoint_revoke_key(const OaRequest *request,
 								   OaResponse *response);
-extern OaProblem oa_verify_bearer(const OaRequest *request, Datum *values,
-								  bool *nulls);
+extern OaProblem oa_verify_bearer(const OaRequest *request,
+								  bool knows_restrictions,
+								  OaVerifiedKey *key);
 extern void oa_endpoint_verify(const OaRequest *request, OaResponse *response);
 
 /* usage_endpoint.c */

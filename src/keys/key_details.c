@@ -159,8 +159,7 @@ oa_get_key_details(text *key_id, OaKeyDetails *details)
 	if (oa_statement_run(&get, values, NULL) > 0)
 	{
 		details->description = oa_statement_text(0, 1);
-		/* A jsonb is copied like a text. */
-		details->metadata = (Jsonb *) oa_statement_text(0, 2);
+		details->metadata = (Jsonb *) oa_statement_varlena(0, 2);
 	}
 	oa_statements_end(level);
 }

@@ -20,6 +20,7 @@
 
 PG_FUNCTION_INFO_V1(overten_mint_key);
 PG_FUNCTION_INFO_V1(overten_describe_key);
+PG_FUNCTION_INFO_V1(overten_key_restrictions);
 PG_FUNCTION_INFO_V1(overten_revoke_key);
 
 /* Insert the row of a new key.  Returns false if the org does not exist. */
@@ -30,12 +31,13 @@ insert_key(text *org_id, const OaMintedKey *minted, text *uid)
 		.table = "api_keys",
 		.text = "INSERT INTO overten_auth.api_keys "
 		"(key_id, org_id, name, prefix, digest, created_at, created_by, "
-		"expires_at, scopes, allowed_addresses, environment) "
-		"SELECT $1, org_id, $3, $4, $5, $6, $7, $8, $9, $10, $11 "
+		"expires_at, scopes, allowed_addresses, environment, lineage, "
+		"rotated_from) SELECT $1, org_id, $3, $4, $5, $6, $7, $8, $9, $10, "
+		"$11, $12, $13 "
 		"FROM overten_auth.orgs WHERE org_id = $2",
 		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, BYTEAOID,
 		TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID, CIDRARRAYOID,
-		TEXTOID},
+		TEXTOID, TEXTOID, TEXTOID},
 	};
 	static OaStatement insert_last_used = {
 		.table = "key_last_used",
@@ -54,12 +56,16 @@ insert_key(text *org_id, const OaMintedKey *minted, text *uid)
 		PointerGetDatum(minted->grant.scopes),
 		PointerGetDatum(minted->grant.allowed_addresses),
 		CStringGetTextDatum(oa_environment_name(minted->grant.environment)),
+		PointerGetDatum(minted->grant.lineage),
+		PointerGetDatum(minted->grant.rotated_from),
 	};
 	const bool	nulls[lengthof(values)] = {
 		[6] = (uid == NULL),
 		[7] = !minted->grant.has_expiry,
 		[8] = (minted->grant.scopes == NULL),
 		[9] = (minted->grant.allowed_addresses == NULL),
+		[11] = (minted->grant.lineage == NULL),
+		[12] = (minted->grant.rotated_from == NULL),
 	};
 
 	if (oa_statement_run(&insert, values, nulls) == 0)
@@ -272,6 +278,48 @@ overten_describe_key(PG_FUNCTION_ARGS)
 	if (oa_statement_run(&describe, values, NULL) == 0)
 		oa_key_missing(org_id, key_id);
 	oa_statement_return_rows(fcinfo);
+	oa_statements_end(level);
+	return (Datum) 0;
+}
+
+/*
+ * overten_key_restrictions(org_id text, key_id text)
+ * 		returns setof key_id, name, status, expires_at, disabled_at, disabled_by,
+ * 		disabled_reason, scopes, allowed_addresses
+ *
+ * Returns what restricts each key of an org, or one key, in the order of their
+ * creation.  The key's id may be NULL.  Errors: 22004, 42704.
+ */
+Datum
+overten_key_restrictions(PG_FUNCTION_ARGS)
+{
+	static OaStatement list = {
+		.table = "api_keys",
+		.text = "SELECT key_id, name, CASE "
+		"WHEN revoked_at IS NOT NULL THEN 'revoked' "
+		"WHEN expires_at <= clock_timestamp() THEN 'expired' "
+		"WHEN disabled_at IS NOT NULL THEN 'disabled' "
+		"ELSE 'active' END, expires_at, disabled_at, disabled_by, "
+		"disabled_reason, scopes, allowed_addresses "
+		"FROM overten_auth.api_keys "
+		"WHERE org_id = $1 AND ($2 IS NULL OR key_id = $2) "
+		"ORDER BY created_at, key_id",
+		.argtypes = {TEXTOID, TEXTOID},
+	};
+	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
+	text	   *key_id = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
+	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(key_id)};
+	const bool	nulls[lengthof(values)] = {[1] = (key_id == NULL)};
+	int			level;
+
+	oa_begin_set(fcinfo);
+	level = oa_statements_begin();
+	if (oa_statement_run(&list, values, nulls) > 0)
+		oa_statement_return_rows(fcinfo);
+	else if (key_id != NULL)
+		oa_key_missing(org_id, key_id);
+	else
+		oa_require_org(org_id);
 	oa_statements_end(level);
 	return (Datum) 0;
 }

@@ -9,6 +9,7 @@
 #include "overten_auth.h"
 #include "access/htup.h"
 #include "datatype/timestamp.h"
+#include "lookup/lookup.h"
 #include "server/server.h"
 #include "text/text.h"
 #include "utils/array.h"
@@ -25,7 +26,7 @@ extern bytea *oa_secret_digest(text *secret);
 extern text *oa_secret_argument(FunctionCallInfo fcinfo, int n);
 extern text *oa_any_secret_argument(FunctionCallInfo fcinfo, int n);
 
-/* verify.c: from bearer text to row */
+/* key_row.c: the row of a key */
 enum							/* the columns of overten_auth.verified_key */
 {
 	OA_VERIFIED_KEY_ID, OA_VERIFIED_ORG_ID, OA_VERIFIED_ORG_NAME,
@@ -33,15 +34,70 @@ enum							/* the columns of overten_auth.verified_key */
 	OA_VERIFIED_COLUMNS
 };
 
-extern bool oa_may_verify(void);
-extern bool oa_verify_secret(const char *bytes, int length,
-							 const OaClientAddr *client, Datum *values,
-							 bool *nulls);
-extern HeapTupleHeader oa_verify_argument(FunctionCallInfo fcinfo);
 extern text *oa_verified_column(HeapTupleHeader row, int column);
 
+/* decision.c: whether a key is admitted */
+typedef enum OaOutcome
+{
+	OA_ADMITTED,
+	OA_KEY_INVALID,				/* unknown, revoked, of a suspended org, or of
+								 * a prefix or environment that is not
+								 * accepted */
+	OA_KEY_EXPIRED,
+	OA_KEY_DISABLED,
+	OA_ADDRESS_NOT_ALLOWED,
+	OA_INSUFFICIENT_SCOPE
+} OaOutcome;
+
+typedef struct OaQuestion
+{
+	const uint8 *digest;		/* of the secret */
+	const OaClientAddr *client; /* for the history; NULL: the session's */
+	const OaClientAddr *address;	/* that decides; NULL: unknown */
+	ArrayType  *scopes;			/* text[] that the request needs, or NULL */
+	bool		saw_secret;		/* the caller has seen that the secret begins
+								 * with an accepted prefix; else we look */
+	bool		knows_restrictions; /* else a key that has scopes or allowed
+									 * addresses is invalid */
+} OaQuestion;
+
+typedef struct OaDecision
+{
+	OaOutcome	outcome;
+	HeapTupleHeader row;		/* of overten_auth.verified_key, anonymous;
+								 * there is one for each outcome except, in
+								 * most cases, OA_KEY_INVALID */
+	const OaRestrictions *restrictions; /* of that key; NULL if it has none */
+	OaCachedKey cached;			/* for oa_record_use() */
+} OaDecision;
+
+extern void oa_decide(const OaQuestion *question, OaDecision *decision);
+extern void oa_record_use(const OaQuestion *question, OaDecision *decision);
+
+/* restrictions.c: what restricts the use of a key */
+extern void oa_network_from_cidr(Datum cidr, OaNetwork *network);
+extern Datum oa_network_to_cidr(const OaNetwork *network);
+extern bool oa_has_scope(const OaRestrictions *restrictions,
+						 const char *scope, int length);
+
+/* verify.c: from bearer text to row */
+typedef struct OaVerifiedKey
+{
+	Datum		values[OA_VERIFIED_COLUMNS];
+	bool		nulls[OA_VERIFIED_COLUMNS];
+	const OaRestrictions *restrictions;
+} OaVerifiedKey;
+
+extern bool oa_may_verify(void);
+extern bool oa_verify_secret(const char *bytes, int length,
+							 const OaClientAddr *client,
+							 bool knows_restrictions, OaVerifiedKey *key);
+extern HeapTupleHeader oa_verify_argument(FunctionCallInfo fcinfo,
+										  const OaRestrictions **restrictions);
+
 /* identity.c: the identity that a transaction acts for */
-extern void oa_remember_identity(text *key_id, text *org_id);
+extern void oa_remember_identity(text *key_id, text *org_id,
+								 const OaRestrictions *restrictions);
 extern void oa_forget_identity(void);
 
 /* key_grant.c: what a new key is given beside its org and name */
@@ -57,6 +113,8 @@ typedef struct OaKeyGrant
 	ArrayType  *scopes;			/* text[]; NULL: all scopes */
 	ArrayType  *allowed_addresses;	/* cidr[]; NULL: all addresses */
 	OaEnvironment environment;
+	text	   *lineage;		/* key_id of the first of its line, or NULL */
+	text	   *rotated_from;	/* key_id of the one before it, or NULL */
 } OaKeyGrant;
 
 extern const char *oa_environment_name(OaEnvironment environment);
@@ -121,8 +179,89 @@ extern bool oa_rename_key(text *org_id, text *key_id, text *uid, text *name,
 /* leaks.c: revoking keys in a hurry */
 pg_noreturn extern void oa_key_not_seen(void);
 
+/* rotation.c: replacing a key by a new one */
+#define OA_OVERLAP_MAX	(30 * USECS_PER_DAY)
+
+typedef enum OaRotationOutcome
+{
+	OA_ROTATED,
+	OA_ROTATION_NO_SUCH_KEY,
+	OA_ROTATION_REVOKED,
+	OA_ROTATION_EXPIRED,
+	OA_ROTATION_DISABLED,
+	OA_ROTATION_NO_PREFIX,		/* for new keys of its environment */
+	OA_ALREADY_ROTATED			/* another key of its line is still good */
+} OaRotationOutcome;
+
+typedef struct OaRotation
+{
+	OaMintedKey key;			/* if OA_ROTATED: the new one */
+	TimestampTz previous_expires_at;	/* likewise: when the old one ends */
+	text	   *good_relative;	/* if OA_ALREADY_ROTATED: the other key's id */
+} OaRotation;
+
+extern OaRotationOutcome oa_rotate_key(text *org_id, text *key_id, text *uid,
+									   int64 overlap, OaRotation *rotation);
+
+/* rotation_progress.c: who still uses the old key */
+typedef struct OaProgress
+{
+	text	   *key_id;
+	bool		is_new;			/* else it is the old key */
+	TimestampTz rotated_at;
+	bool		has_end;		/* is it revoked, or does it expire? */
+	TimestampTz ends_at;		/* or ended, if has_end */
+	const char *client_addr;	/* or NULL */
+	int64		accepted;		/* since the rotation */
+	int64		refused;
+	bool		never_used;
+	TimestampTz last_used_at;	/* unless never_used */
+} OaProgress;
+
+typedef void (*OaProgressCallback) (const OaProgress *progress,
+									void *argument);
+
+typedef enum OaProgressOutcome
+{
+	OA_PROGRESS,
+	OA_PROGRESS_NO_SUCH_KEY,
+	OA_NEVER_ROTATED
+} OaProgressOutcome;
+
+extern OaProgressOutcome oa_rotation_progress(text *org_id, text *key_id,
+											  OaProgressCallback callback,
+											  void *argument);
+
 /* minters.c: the keys that a person has minted */
 extern int64 oa_count_keys_of(text *uid, text *org_id);
+
+/* key_changes.c: changing what restricts a key */
+typedef struct OaKeyChange
+{
+	bool		sets_expiry;
+	bool		has_expiry;		/* else it does not expire */
+	TimestampTz expires_at;
+	bool		sets_scopes;
+	ArrayType  *scopes;			/* text[]; NULL: all */
+	bool		sets_addresses;
+	ArrayType  *allowed_addresses;	/* cidr[]; NULL: all */
+	bool		sets_disabled;
+	bool		disabled;
+	text	   *disabled_reason;	/* or NULL */
+} OaKeyChange;
+
+typedef enum OaKeyChanged
+{
+	OA_KEY_CHANGED,
+	OA_KEY_UNCHANGED,			/* it was so before */
+	OA_KEY_MISSING,
+	OA_KEY_WAS_REVOKED,
+	OA_KEY_NOT_YOURS_TO_ENABLE, /* the application has disabled it */
+	OA_KEY_CHANGE_REFUSED		/* a value breaks a rule */
+} OaKeyChanged;
+
+extern OaKeyChanged oa_change_key(text *org_id, text *key_id, text *uid,
+								  const OaKeyChange *wanted, OaFault *fault);
 
 /* key_list.c: the keys of an org */
 typedef struct OaListedKey

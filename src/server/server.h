@@ -88,6 +88,7 @@ extern uint64 oa_statement_run_under(OaStatement *statement,
 									 Snapshot snapshot);
 extern Datum oa_statement_result(int row, int column, bool *isnull);
 extern text *oa_statement_text(int row, int column);
+extern struct varlena *oa_statement_varlena(int row, int column);
 extern bool oa_statement_bool(int row, int column);
 extern void oa_statement_return_rows(FunctionCallInfo fcinfo);
 extern void oa_statement_return_row(FunctionCallInfo fcinfo, int row);
