@@ -220,13 +220,15 @@ overten_mint_key(PG_FUNCTION_ARGS)
 	static const Oid types[] = {
 		TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID,
 	};
-	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
-	text	   *name = oa_name_argument(fcinfo, 1, "key name",
-										OA_KEY_NAME_MAX);
+	text	   *org_id;
+	text	   *name;
 	OaKeyGrant	grant = {0};
 	OaMintedKey minted;
 	Datum		values[lengthof(types)];
 
+	oa_require_argument_count(fcinfo, 6);
+	org_id = oa_text_argument(fcinfo, 0, "org_id");
+	name = oa_name_argument(fcinfo, 1, "key name", OA_KEY_NAME_MAX);
 	if (!PG_ARGISNULL(2))
 	{
 		grant.has_expiry = true;

@@ -108,6 +108,7 @@ extern void oa_secrecy_end(ErrorContextCallback *callback);
 /* row_type.c: rows of the types that functions are declared with */
 extern Datum oa_result_row(FunctionCallInfo fcinfo, const Oid *types,
 						   int count, const Datum *values, const bool *nulls);
+extern void oa_require_argument_count(FunctionCallInfo fcinfo, int count);
 extern void oa_require_columns(const FmgrInfo *function, TupleDesc declared,
 							   const Oid *types, int count);
 extern void oa_begin_set(FunctionCallInfo fcinfo);
