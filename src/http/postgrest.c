@@ -354,7 +354,7 @@ authenticate(void)
 		return OA_NO_PROBLEM;
 	if (problem != OA_NO_PROBLEM)
 		return problem;
-	if (!oa_is_secret_shaped(request.bearer, request.bearer_length))
+	if (!oa_looks_like_secret(request.bearer, request.bearer_length))
 		return OA_NO_PROBLEM;
 
 	request.client = oa_read_client_addr(&headers);

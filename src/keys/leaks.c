@@ -48,8 +48,8 @@ rotation_argument(FunctionCallInfo fcinfo)
  * Raise 40001 because a key is active that the transaction's snapshot does not
  * see.  The caller has found its id.
  */
-pg_noreturn static void
-key_not_seen(text *key_id)
+void
+oa_key_not_seen(text *key_id)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
@@ -129,7 +129,7 @@ revoke_digest(bytea *digest, text *reason, LeakedKey *key)
 	else if (oa_statement_run(&find, values, NULL) > 0)
 	{
 		if (!oa_statement_bool(0, 2))
-			key_not_seen(oa_statement_text(0, 4));
+			oa_key_not_seen(oa_statement_text(0, 4));
 		key->org_id = oa_statement_text(0, 1);
 		key->exposed = oa_statement_bool(0, 3);
 	}
@@ -160,7 +160,8 @@ overten_revoke_leaked(PG_FUNCTION_ARGS)
 	oa_require_argument(fcinfo, 0, "secret");
 	reason = oa_reason_argument(fcinfo, 1);
 	rotates = rotation_argument(fcinfo);
-	secret = oa_secret_argument(fcinfo, 0);
+	/* A key whose prefix is not accepted now might be accepted again. */
+	secret = oa_any_secret_argument(fcinfo, 0);
 	if (secret != NULL)
 	{
 		bytea	   *digest = oa_secret_digest(secret);
@@ -221,7 +222,7 @@ oa_revoke_all_keys(text *org_id, text *uid, text *reason)
 	uint64		revoked = oa_statement_run(&update, values, nulls);
 
 	if (oa_statement_run(&find_active, values, NULL) > 0)
-		key_not_seen(oa_statement_text(0, 1));
+		oa_key_not_seen(oa_statement_text(0, 1));
 	if (revoked > 0)
 		ForceSyncCommit();
 	return revoked;

@@ -44,6 +44,7 @@ extern int64 oa_monotonic_ms(void);
 #define OA_KEY_NAME_MAX	64		/* characters, after trimming */
 #define OA_ORG_NAME_MAX	100
 #define OA_REASON_MAX	200
+#define OA_DESCRIPTION_MAX	500
 #define OA_UID_MAX		128		/* Firebase's own limit */
 #define OA_NAME_BYTES_MAX	8192	/* of a name in SQL, including spaces */
 
@@ -88,6 +89,7 @@ extern uint64 oa_statement_run_under(OaStatement *statement,
 									 Snapshot snapshot);
 extern Datum oa_statement_result(int row, int column, bool *isnull);
 extern text *oa_statement_text(int row, int column);
+extern struct varlena *oa_statement_varlena(int row, int column);
 extern bool oa_statement_bool(int row, int column);
 extern void oa_statement_return_rows(FunctionCallInfo fcinfo);
 extern void oa_statement_return_row(FunctionCallInfo fcinfo, int row);
@@ -106,6 +108,7 @@ extern void oa_secrecy_end(ErrorContextCallback *callback);
 /* row_type.c: rows of the types that functions are declared with */
 extern Datum oa_result_row(FunctionCallInfo fcinfo, const Oid *types,
 						   int count, const Datum *values, const bool *nulls);
+extern void oa_require_argument_count(FunctionCallInfo fcinfo, int count);
 extern void oa_require_columns(const FmgrInfo *function, TupleDesc declared,
 							   const Oid *types, int count);
 extern void oa_begin_set(FunctionCallInfo fcinfo);

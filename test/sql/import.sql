@@ -60,7 +60,7 @@ SELECT overten_import_key(:'acme', 'x', sha256('2') || '\x00', 'sk_live_0000');
 SELECT overten_import_key(:'acme', 'x', decode(repeat('00', 1000000), 'hex'), 'sk_live_0000');
 SELECT overten_import_key(:'acme', 'x', sha256('2'), '');
 SELECT overten_import_key(:'acme', 'x', sha256('2'), 'sk_live_00000');
-SELECT overten_import_key(:'acme', 'x', sha256('2'), 'sk_test_0000');
+SELECT overten_import_key(:'acme', 'x', sha256('2'), 'pk_live_0000');
 SELECT overten_import_key(:'acme', 'x', sha256('2'), 'sk_live_00-0');
 SELECT overten_import_key(:'acme', 'x', sha256('2'), 'sk_live_00é');
 SELECT overten_import_key(:'acme', 'x', sha256('2'), :'secret');
