@@ -121,7 +121,7 @@ static const OaProblemText problems[] = {
 		403, "api_access_disabled",
 		"The organization has no API access.",
 		.sqlstate = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-		.hint = "Allow it with overten_set_api_access()."
+		.hint = "Allow it with overten_set_api_access(), unless the org is closed."
 	},
 	[OA_KEY_LIMIT_REACHED] = {
 		409, "key_limit_reached",
