@@ -31,17 +31,21 @@
 PG_FUNCTION_INFO_V1(overten_signup);
 
 /*
- * Has this person reached the limit of orgs?  Serializes with concurrent
- * callers for the same person.
+ * Has this person reached the limit of orgs?  Orgs count that the person has
+ * created, wherever they are a member: others cannot use up the limit by
+ * adding them.  A closed org counts for 30 days more, or else creating and
+ * closing could go on forever.  Serializes with concurrent callers for the
+ * same person.
  */
 static bool
 has_all_orgs(text *uid)
 {
 	static OaStatement count = {
-		.table = "members",
+		.table = "orgs",
 		.latest = true,
-		.text = "SELECT count(*) >= $2 "
-		"FROM overten_auth.members WHERE uid = $1",
+		.text = "SELECT count(*) >= $2 FROM overten_auth.orgs "
+		"WHERE created_by = $1 AND (closed_at IS NULL "
+		"OR closed_at > clock_timestamp() - interval '720 hours')",
 		.argtypes = {TEXTOID, INT4OID},
 	};
 	uint32		hash = hash_bytes((unsigned char *) VARDATA_ANY(uid),
