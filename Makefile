@@ -34,7 +34,7 @@ KEYS_OBJS = $(addprefix src/keys/, \
 	key_row.o key_text.o keys.o leaks.o minters.o org_anomalies.o \
 	org_usage.o restrictions.o rotation.o rotation_progress.o verify.o)
 MEMBERS_OBJS = $(addprefix src/members/, \
-	acceptance.o invitations.o locked_org.o members.o own_org.o \
+	acceptance.o invitations.o locked_org.o members.o own_key.o own_org.o \
 	repeated_request.o signup.o)
 SIGNING_KEYS_OBJS = $(addprefix src/signing_keys/, \
 	fetch.o fetch_answer.o fetch_command.o fetch_request.o fetch_schedule.o \
