@@ -34,7 +34,7 @@ KEYS_OBJS = $(addprefix src/keys/, \
 	key_row.o key_text.o keys.o leaks.o minters.o org_anomalies.o \
 	org_usage.o restrictions.o rotation.o rotation_progress.o verify.o)
 MEMBERS_OBJS = $(addprefix src/members/, \
-	acceptance.o invitations.o locked_org.o members.o own_org.o \
+	acceptance.o invitations.o locked_org.o members.o own_key.o own_org.o \
 	repeated_request.o signup.o)
 SIGNING_KEYS_OBJS = $(addprefix src/signing_keys/, \
 	fetch.o fetch_answer.o fetch_command.o fetch_request.o fetch_schedule.o \
@@ -70,7 +70,7 @@ SHLIB_LINK = -lcrypto -ldl
 # in expected/, because it looks in the output directory first.
 REGRESS = key_text prefixes keys key_details rotation orgs restrictions names no_row webhooks usage privileges closing roles check http http_orgs idempotency firebase identity leaks import half_done
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
-ISOLATION = revocation minting leak_response members invitations repeated_requests disabling rotation
+ISOLATION = revocation minting leak_response members invitations repeated_requests rotating
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl

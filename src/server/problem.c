@@ -166,6 +166,14 @@ static const OaProblemText problems[] = {
 		"The organization has as many pending invitations as it can have.",
 		.sqlstate = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
 	},
+	[OA_KEY_NOT_ACTIVE] = {
+		409, "key_not_active",
+		"The API key is revoked, expired or disabled."
+	},
+	[OA_ROTATION_NOT_OVER] = {
+		409, "already_rotated",
+		"The last rotation of the API key is not over."
+	},
 	[OA_SERVICE_UNAVAILABLE] = {
 		503, "service_unavailable",
 		"The service is not available at the moment.",
