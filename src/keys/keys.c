@@ -75,6 +75,7 @@ void
 oa_mint_key(text *org_id, text *name, text *uid, const OaKeyGrant *grant,
 			OaMintedKey *minted)
 {
+	static const OaKeyGrant plain = {0};
 	int			level;
 
 	if (!oa_store_has_org(org_id))
@@ -86,7 +87,7 @@ oa_mint_key(text *org_id, text *name, text *uid, const OaKeyGrant *grant,
 	minted->prefix = cstring_to_text_with_len(VARDATA(minted->secret),
 											  OA_PREFIX_LEN);
 	minted->created_at = GetCurrentTimestamp();
-	minted->grant = grant != NULL ? *grant : (OaKeyGrant) {0};
+	minted->grant = grant != NULL ? *grant : plain;
 	if (!minted->grant.has_expiry)
 		minted->grant.has_expiry =
 			oa_latest_expiry(minted->created_at, &minted->grant.expires_at);
