@@ -82,6 +82,7 @@ void
 oa_mint_key(text *org_id, text *name, text *uid, const OaKeyGrant *grant,
 			OaMintedKey *minted)
 {
+	static const OaKeyGrant plain = {0};
 	int			level;
 
 	if (!oa_store_has_org(org_id))
@@ -90,7 +91,7 @@ oa_mint_key(text *org_id, text *name, text *uid, const OaKeyGrant *grant,
 	minted->name = name;
 	minted->key_id = oa_make_id("key_");
 	minted->created_at = GetCurrentTimestamp();
-	minted->grant = grant != NULL ? *grant : (OaKeyGrant) {0};
+	minted->grant = grant != NULL ? *grant : plain;
 	minted->secret = oa_make_secret(minted->grant.environment);
 	minted->prefix = oa_secret_prefix(minted->secret);
 	if (!minted->grant.has_expiry)
