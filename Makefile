@@ -29,7 +29,7 @@ ORGS_OBJS = $(addprefix src/orgs/, \
 WEBHOOKS_OBJS = $(addprefix src/webhooks/, \
 	reseal.o webhook_secret.o webhook_signature.o)
 KEYS_OBJS = $(addprefix src/keys/, \
-	identity.o import.o key_anomalies.o key_grant.o key_history.o key_list.o \
+	identity.o import.o key_anomalies.o key_grant.o key_history.o key_list.o key_scan.o \
 	key_text.o keys.o leaks.o verify.o)
 MEMBERS_OBJS = $(addprefix src/members/, \
 	members.o signup.o)
@@ -41,7 +41,8 @@ TOKENS_OBJS = $(addprefix src/tokens/, \
 	claims.o firebase_token.o jwt_library.o token_decoder.o token_reader.o \
 	token_rules.o)
 HTTP_OBJS = $(addprefix src/http/, \
-	endpoints.o http_client_addr.o http_request.o postgrest.o query_string.o \
+	endpoints.o http_client_addr.o http_request.o key_json.o \
+	key_list_endpoint.o parameters.o postgrest.o query_string.o \
 	request_body.o request_headers.o response_headers.o response_json.o \
 	usage_endpoint.o)
 WORKERS_OBJS = $(addprefix src/workers/, \
@@ -63,7 +64,7 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text keys names no_row webhooks usage privileges closing roles check http firebase identity leaks import half_done
+REGRESS = key_text keys key_lists names no_row webhooks usage privileges closing roles check http http_keys firebase identity leaks import half_done
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
 ISOLATION = revocation minting leak_response members
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto

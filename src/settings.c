@@ -68,6 +68,26 @@ int			oa_max_orgs_per_uid = 10;
 int			oa_max_key_lifetime = 0;
 
 /*
+ * What customers may set over HTTP when they manage their keys, and what they
+ * see of it.  Restrictions that a key has are enforced in any case, so turning
+ * a feature off does not make a key good again.
+ */
+static char *key_features = NULL;
+int			oa_key_features = 0;
+
+static const struct
+{
+	const char *name;
+	OaKeyFeature feature;
+}			key_feature_names[] = {
+	{"expiry", OA_FEATURE_EXPIRY},
+	{"disable", OA_FEATURE_DISABLE},
+	{"scopes", OA_FEATURE_SCOPES},
+	{"addresses", OA_FEATURE_ADDRESSES},
+	{"people", OA_FEATURE_PEOPLE},
+};
+
+/*
  * The command that fetches signing keys.  Set it if the server can reach the
  * Internet only through a proxy, or with a program other than curl.
  */
@@ -153,6 +173,61 @@ check_databases(char **newval, void **extra, GucSource source)
 	if (problem != NULL)
 		GUC_check_errdetail("%s", problem);
 	return problem == NULL;
+}
+
+/* Return the feature of this name, or 0. */
+static int
+find_key_feature(const char *name)
+{
+	for (int i = 0; i < lengthof(key_feature_names); i++)
+		if (strcmp(key_feature_names[i].name, name) == 0)
+			return key_feature_names[i].feature;
+	return 0;
+}
+
+/* Check a list of features, and pass their bits to assign_key_features(). */
+static bool
+check_key_features(char **newval, void **extra, GucSource source)
+{
+	char	   *copy = pstrdup(*newval);
+	const char *unknown = NULL;
+	int		   *features = malloc(sizeof(int));
+	List	   *list;
+	ListCell   *cell;
+
+	if (features == NULL)
+		return false;
+	*features = 0;
+	if (!SplitIdentifierString(copy, ',', &list))
+	{
+		GUC_check_errdetail("List syntax is invalid.");
+		free(features);
+		return false;
+	}
+	foreach(cell, list)
+	{
+		int			feature = find_key_feature(lfirst(cell));
+
+		if (feature == 0)
+			unknown = lfirst(cell);
+		*features |= feature;
+	}
+	if (unknown != NULL)
+	{
+		GUC_check_errdetail("Unrecognized key feature: \"%s\".", unknown);
+		free(features);
+		return false;
+	}
+	list_free(list);
+	pfree(copy);
+	*extra = features;
+	return true;
+}
+
+static void
+assign_key_features(const char *newval, void *extra)
+{
+	oa_key_features = *(int *) extra;
 }
 
 /*
@@ -262,6 +337,14 @@ oa_define_settings(GucIntAssignHook cache_entries_changed)
 							0, 0, INT_MAX,
 							PGC_SUSET, GUC_UNIT_S,
 							NULL, NULL, NULL);
+
+	DefineCustomStringVariable("overten_auth.key_features",
+							   "Lists what customers can set and see of their keys over HTTP.",
+							   "Restrictions of keys are enforced in any case.",
+							   &key_features,
+							   "",
+							   PGC_SIGHUP, GUC_LIST_INPUT,
+							   check_key_features, assign_key_features, NULL);
 
 	DefineCustomBoolVariable("overten_auth.verify_on_standby",
 							 "Allows keys to be verified on a standby server.",

@@ -13,6 +13,16 @@
 /* Bytes of an id.  Google's have 30, plus a domain in some cases. */
 #define OA_FIREBASE_ID_MAX	100
 
+/* What overten_auth.key_features can name, as bits of oa_key_features. */
+typedef enum OaKeyFeature
+{
+	OA_FEATURE_EXPIRY = 1 << 0,
+	OA_FEATURE_DISABLE = 1 << 1,
+	OA_FEATURE_SCOPES = 1 << 2,
+	OA_FEATURE_ADDRESSES = 1 << 3,
+	OA_FEATURE_PEOPLE = 1 << 4
+} OaKeyFeature;
+
 /* settings.c describes these where it defines them. */
 extern int	oa_cache_entries;
 extern bool oa_record_use_without_preload;
@@ -24,6 +34,7 @@ extern int	oa_max_keys_per_org;
 extern int	oa_max_keys_total_per_org;
 extern int	oa_max_orgs_per_uid;
 extern int	oa_max_key_lifetime;
+extern int	oa_key_features;
 extern char *oa_signing_keys_command;
 extern int	oa_trust_forwarded_for;
 extern int	oa_flush_interval;

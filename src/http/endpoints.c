@@ -151,36 +151,6 @@ oa_check_member(const OaRequest *request, OaResponse *response, text *uid)
 		oa_refuse(response, OA_ORGANIZATION_NOT_FOUND);
 }
 
-/* Append one key to the list. */
-static void
-append_key(const OaListedKey *key, void *json)
-{
-	oa_begin_object(json);
-	oa_write_text(json, "key_id", key->key_id);
-	oa_write_text(json, "name", key->name);
-	oa_write_text(json, "prefix", key->prefix);
-	oa_write_time(json, "created_at", key->created_at, false);
-	oa_write_time(json, "last_used_at", key->last_used_at, key->never_used);
-	oa_write_time(json, "revoked_at", key->revoked_at, key->active);
-	appendStringInfoChar(json, '}');
-}
-
-/* GET /organizations/{org_id}/api-keys */
-void
-oa_endpoint_list_keys(const OaRequest *request, OaResponse *response)
-{
-	text	   *uid;
-
-	if (!oa_identify(request, response, &uid) ||
-		!oa_check_member(request, response, uid))
-		return;
-
-	response->status = 200;
-	appendStringInfoString(&response->body, "{\"items\":[");
-	oa_list_keys(request->org_id, append_key, &response->body);
-	appendStringInfoString(&response->body, "]}");
-}
-
 /* DELETE /organizations/{org_id}/api-keys/{key_id} */
 void
 oa_endpoint_revoke_key(const OaRequest *request, OaResponse *response)

@@ -7,7 +7,9 @@
 
 #include "overten_auth.h"
 #include "lib/stringinfo.h"
+#include "keys/keys.h"
 #include "server/server.h"
+#include "settings.h"
 #include "text/text.h"
 
 /* Requests and responses, as http_request.c and postgrest.c make them. */
@@ -98,6 +100,20 @@ typedef enum OaQueryResult
 extern OaQueryResult oa_query_parameter(const char *query, const char *name,
 										char *value);
 
+/* parameters.c: reading parameters by the rules of the contract */
+#define OA_LIMIT_MAX	1000	/* keys on a page */
+#define OA_TIME_RULE \
+	"must be a date, a time and an offset, as in 2026-04-17T11:20:00Z (RFC 3339)"
+
+extern bool oa_read_parameter(const OaRequest *request, OaResponse *response,
+							  const char *name, const char **value);
+extern bool oa_read_time_parameter(const OaRequest *request,
+								   OaResponse *response, const char *name,
+								   const char *value, bool *given,
+								   TimestampTz *time);
+extern bool oa_read_limit(const OaRequest *request, OaResponse *response,
+						  int *limit);
+
 /* response_headers.c: status, headers and error bodies of responses */
 typedef void (*OaHeaderCallback) (const char *name, const char *value,
 								  void *argument);
@@ -128,13 +144,22 @@ extern bool oa_check_member(const OaRequest *request, OaResponse *response,
 extern void oa_endpoint_signup(const OaRequest *request, OaResponse *response);
 extern void oa_endpoint_create_key(const OaRequest *request,
 								   OaResponse *response);
-extern void oa_endpoint_list_keys(const OaRequest *request,
-								  OaResponse *response);
 extern void oa_endpoint_revoke_key(const OaRequest *request,
 								   OaResponse *response);
 extern OaProblem oa_verify_bearer(const OaRequest *request, Datum *values,
 								  bool *nulls);
 extern void oa_endpoint_verify(const OaRequest *request, OaResponse *response);
+
+/* key_json.c: keys as JSON */
+extern bool oa_has_feature(OaKeyFeature feature);
+extern void oa_write_grant(StringInfo json, TimestampTz expires_at,
+						   bool never_expires, ArrayType *scopes,
+						   ArrayType *allowed_addresses);
+extern void oa_write_key(StringInfo json, const OaListedKey *key);
+
+/* key_list_endpoint.c */
+extern void oa_endpoint_list_keys(const OaRequest *request,
+								  OaResponse *response);
 
 /* usage_endpoint.c */
 extern void oa_endpoint_key_usage(const OaRequest *request,

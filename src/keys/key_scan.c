@@ -22,7 +22,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
@@ -30,7 +29,6 @@
 
 #include "databases/databases.h"
 #include "keys/keys.h"
-#include "orgs/orgs.h"
 #include "server/server.h"
 #include "usage/usage.h"
 
@@ -43,6 +41,7 @@ typedef struct KeyScan
 	const OaKeyFilter *filter;
 	Snapshot	snapshot;
 	uint64		epoch;			/* when the snapshot was taken, or before */
+	TimestampTz now;
 	TimestampTz after_time;		/* the last key that was read */
 	text	   *after_key;
 	int			count;			/* rows of the chunk */
@@ -52,7 +51,7 @@ typedef struct KeyScan
 /* Arguments of the statements. */
 enum
 {
-	ORG_ID, AFTER_TIME, AFTER_KEY, STATUS, UNUSED_SINCE, LIMIT, ARGUMENTS
+	ORG_ID, NOW, AFTER_TIME, AFTER_KEY, STATUS, UNUSED_SINCE, LIMIT, ARGUMENTS
 };
 
 #define LAST_USED \
@@ -62,45 +61,61 @@ enum
 /* A key has exactly one status: the first reason to refuse it. */
 #define KEY_STATUS \
 	"CASE WHEN k.revoked_at IS NOT NULL THEN 'revoked' " \
-	"ELSE 'active' END"
+	"WHEN k.expires_at <= $2 THEN 'expired' " \
+	"WHEN k.disabled_at IS NOT NULL THEN 'disabled' ELSE 'active' END"
 
-#define SELECT_KEYS(more_columns) \
+#define FEW_COLUMNS \
 	"SELECT k.key_id, k.name, k.prefix, k.created_at, " LAST_USED ", " \
-	"k.revoked_at" more_columns " FROM overten_auth.api_keys k " \
-	"WHERE k.org_id = $1 AND (k.created_at, k.key_id) > ($2, $3) " \
-	"AND ($4 IS NULL OR " KEY_STATUS " = $4) " \
-	"AND ($5 IS NULL OR (k.created_at < $5 " \
-	"AND (" LAST_USED " >= $5) IS NOT TRUE)) " \
-	"ORDER BY k.created_at, k.key_id LIMIT $6"
+	"k.revoked_at"
+
+#define ALL_COLUMNS FEW_COLUMNS ", " KEY_STATUS ", k.expires_at, " \
+	"k.disabled_at, k.scopes, k.allowed_addresses, k.created_by, " \
+	"k.revoked_by, k.revoked_reason, k.disabled_by, k.disabled_reason"
+
+#define FROM_ORG \
+	" FROM overten_auth.api_keys k WHERE k.org_id = $1 "
+
+#define SELECTED_KEYS FROM_ORG \
+	"AND (k.created_at, k.key_id) > ($3, $4) " \
+	"AND ($5 IS NULL OR " KEY_STATUS " = $5) " \
+	"AND ($6 IS NULL OR (k.created_at < $6 " \
+	"AND (" LAST_USED " >= $6) IS NOT TRUE)) " \
+	"ORDER BY k.created_at, k.key_id LIMIT $7"
 
 #define ARGUMENT_TYPES \
-	{TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID}
+	{TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, \
+	TIMESTAMPTZOID, INT4OID}
 
-static OaStatement select_keys = {
+static OaStatement select_few_columns = {
 	.table = "api_keys",
-	.text = SELECT_KEYS(""),
+	.text = FEW_COLUMNS SELECTED_KEYS,
 	.argtypes = ARGUMENT_TYPES,
 };
 
-/* Likewise, with all that a list can show. */
 static OaStatement select_all_columns = {
 	.table = "api_keys",
-	.text = SELECT_KEYS(", " KEY_STATUS),
+	.text = ALL_COLUMNS SELECTED_KEYS,
 	.argtypes = ARGUMENT_TYPES,
 };
 
-/* Return the names of the statuses, for a message. */
-const char *
-oa_key_status_rule(void)
-{
-	return "must be active or revoked";
-}
+static OaStatement select_one = {
+	.table = "api_keys",
+	.text = ALL_COLUMNS FROM_ORG "AND k.key_id = $3",
+	.argtypes = {TEXTOID, TIMESTAMPTZOID, TEXTOID},
+};
 
 /* Is this the name of a status? */
 bool
 oa_is_key_status(const char *name)
 {
-	return strcmp(name, "active") == 0 || strcmp(name, "revoked") == 0;
+	static const char *const names[] = {
+		"active", "expired", "revoked", "disabled"
+	};
+
+	for (int i = 0; i < lengthof(names); i++)
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	return false;
 }
 
 /*
@@ -158,11 +173,10 @@ note_uses(KeyScan *scan)
 	for (int row = 0; row < scan->count; row++)
 	{
 		bool		isnull;
+		Datum		key_id = oa_statement_result(row, OA_KEY_ID, &isnull);
 		Datum		used_at = oa_statement_result(row, OA_KEY_LAST_USED_AT,
 												  &isnull);
-		Datum		key_id = oa_statement_result(row, OA_KEY_ID, &isnull);
 
-		oa_statement_result(row, OA_KEY_LAST_USED_AT, &isnull);
 		scan->last_used[row] = isnull ? 0 : DatumGetTimestampTz(used_at);
 		if (hour_count > 0)
 			note_use(scan, row, oa_last_counted_use(DatumGetTextPP(key_id),
@@ -205,7 +219,29 @@ note_flushed_uses(KeyScan *scan)
 	oa_statements_end(level);
 }
 
-/* Read the next chunk, whose rows are then SPI's last result. */
+/* Take the snapshot of a scan.  A chunk has at most "chunk" keys. */
+static void
+begin_scan(KeyScan *scan, int chunk)
+{
+	scan->last_used = palloc(chunk * sizeof(TimestampTz));
+	scan->now = GetCurrentTimestamp();
+	scan->epoch = oa_batch_epoch(oa_my_database());
+	scan->snapshot = RegisterSnapshot(GetLatestSnapshot());
+}
+
+/* Read rows, which are then SPI's last result, and their last uses. */
+static void
+run_select(KeyScan *scan, OaStatement *statement, const Datum *values,
+		   const bool *nulls)
+{
+	scan->count = (int) oa_statement_run_under(statement, values, nulls,
+											   scan->snapshot);
+	note_uses(scan);
+	if (scan->count > 0 && oa_batch_epoch(oa_my_database()) != scan->epoch)
+		note_flushed_uses(scan);
+}
+
+/* Read the next chunk. */
 static void
 read_chunk(KeyScan *scan, OaStatement *statement, int chunk)
 {
@@ -217,26 +253,23 @@ read_chunk(KeyScan *scan, OaStatement *statement, int chunk)
 	Datum		values[ARGUMENTS];
 
 	values[ORG_ID] = PointerGetDatum(scan->org_id);
+	values[NOW] = TimestampTzGetDatum(scan->now);
 	values[AFTER_TIME] = TimestampTzGetDatum(scan->after_time);
 	values[AFTER_KEY] = PointerGetDatum(scan->after_key);
 	values[STATUS] = nulls[STATUS] ? (Datum) 0 :
 		CStringGetTextDatum(filter->status);
 	values[UNUSED_SINCE] = TimestampTzGetDatum(filter->unused_since);
 	values[LIMIT] = Int32GetDatum(chunk);
-	scan->count = (int) oa_statement_run_under(statement, values, nulls,
-											   scan->snapshot);
-	note_uses(scan);
-	if (scan->count > 0 && oa_batch_epoch(oa_my_database()) != scan->epoch)
-		note_flushed_uses(scan);
+	run_select(scan, statement, values, nulls);
 }
 
-/* Remember where the next chunk begins.  The key's id is the caller's to free. */
+/* Remember, in a memory context that lasts, where the next chunk begins. */
 static void
 advance(KeyScan *scan, MemoryContext context)
 {
+	MemoryContext old = MemoryContextSwitchTo(context);
 	int			last = scan->count - 1;
 	bool		isnull;
-	MemoryContext old = MemoryContextSwitchTo(context);
 
 	scan->after_time =
 		DatumGetTimestampTz(oa_statement_result(last, OA_KEY_CREATED_AT,
@@ -256,9 +289,10 @@ was_used(const KeyScan *scan, int row)
 
 /*
  * Call back for each key of an org that a filter selects, in the order of
- * their creation.  The row is one of SPI's last result, with the columns of
- * the enum OaKeyColumn, up to the sixth unless "all_columns" is set.
- * OA_KEYS_MORE says that the filter's limit has left out others.
+ * their creation.  The row is one of SPI's last result; its columns are those
+ * of OaKeyColumn, up to OA_KEY_REVOKED_AT unless "all_columns" is set.  Returns
+ * OA_KEYS_MORE if the filter's limit leaves out others, and OA_KEYS_NO_START if
+ * the org does not have the key that the filter begins after.
  */
 OaKeyScanResult
 oa_scan_keys(text *org_id, const OaKeyFilter *filter, bool all_columns,
@@ -274,15 +308,13 @@ oa_scan_keys(text *org_id, const OaKeyFilter *filter, bool all_columns,
 	if (!find_start(&scan))
 		return OA_KEYS_NO_START;
 
-	scan.last_used = palloc(chunk * sizeof(TimestampTz));
-	scan.epoch = oa_batch_epoch(oa_my_database());
-	scan.snapshot = RegisterSnapshot(GetLatestSnapshot());
+	begin_scan(&scan, chunk);
 	while (!done)
 	{
 		int			level = oa_statements_begin();
 
-		read_chunk(&scan, all_columns ? &select_all_columns : &select_keys,
-				   chunk);
+		read_chunk(&scan, all_columns ? &select_all_columns :
+				   &select_few_columns, chunk);
 		done = (scan.count < chunk);
 		for (int row = 0; row < scan.count && result == OA_KEYS_ALL; row++)
 		{
@@ -302,4 +334,30 @@ oa_scan_keys(text *org_id, const OaKeyFilter *filter, bool all_columns,
 	}
 	UnregisterSnapshot(scan.snapshot);
 	return result;
+}
+
+/*
+ * Call back for one key of an org, with all columns.  Returns false if the org
+ * has no such key.
+ */
+bool
+oa_read_key(text *org_id, text *key_id, OaKeyRowCallback callback,
+			void *argument)
+{
+	KeyScan		scan = {.org_id = org_id};
+	Datum		values[3];
+	int			level;
+
+	begin_scan(&scan, 1);
+	values[0] = PointerGetDatum(org_id);
+	values[1] = TimestampTzGetDatum(scan.now);
+	values[2] = PointerGetDatum(key_id);
+
+	level = oa_statements_begin();
+	run_select(&scan, &select_one, values, NULL);
+	if (scan.count > 0)
+		callback(0, scan.last_used[0], argument);
+	oa_statements_end(level);
+	UnregisterSnapshot(scan.snapshot);
+	return scan.count > 0;
 }

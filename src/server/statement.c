@@ -34,6 +34,7 @@
 #include "access/htup_details.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "jit/jit.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -79,6 +80,13 @@ set_environment(GucAction action)
 	set_meanwhile("search_path", SEARCH_PATH, action);
 	/* Of the statement's own wish, only "auto" takes notice. */
 	set_meanwhile("plan_cache_mode", "auto", action);
+
+	/*
+	 * The planner thinks that a statement reads a part of its table, and would
+	 * have it compiled each time that it runs.
+	 */
+	if (jit_enabled)
+		set_meanwhile("jit", "off", action);
 }
 
 /* Set it again if a trigger has set something else. */
