@@ -5,6 +5,7 @@
 #ifndef OA_SETTINGS_H
 #define OA_SETTINGS_H
 
+#include "text/text.h"
 #include "utils/guc.h"
 
 /* The most databases that overten_auth.databases can name. */
@@ -23,10 +24,21 @@ typedef enum OaKeyFeature
 	OA_FEATURE_PEOPLE = 1 << 4
 } OaKeyFeature;
 
+/* The most networks that overten_auth.trusted_proxies can name. */
+#define OA_TRUSTED_PROXIES_MAX	256
+
+/* The same networks, parsed. */
+typedef struct OaTrustedNetworks
+{
+	int			count;
+	OaNetwork	networks[OA_TRUSTED_PROXIES_MAX];
+} OaTrustedNetworks;
+
 /* settings.c describes these where it defines them. */
 extern int	oa_cache_entries;
 extern bool oa_record_use_without_preload;
 extern bool oa_verify_on_standby;
+extern bool oa_verify_restricted;
 extern char *oa_firebase_project_id;
 extern char *oa_firebase_tenant;
 extern int	oa_clock_skew;
@@ -37,6 +49,8 @@ extern int	oa_max_key_lifetime;
 extern int	oa_key_features;
 extern char *oa_signing_keys_command;
 extern int	oa_trust_forwarded_for;
+extern char *oa_trusted_proxies;
+extern OaTrustedNetworks oa_trusted_networks;
 extern int	oa_flush_interval;
 extern int	oa_usage_retention;
 extern char *oa_databases;

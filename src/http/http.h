@@ -146,8 +146,9 @@ extern void oa_endpoint_create_key(const OaRequest *request,
 								   OaResponse *response);
 extern void oa_endpoint_revoke_key(const OaRequest *request,
 								   OaResponse *response);
-extern OaProblem oa_verify_bearer(const OaRequest *request, Datum *values,
-								  bool *nulls);
+extern OaProblem oa_verify_bearer(const OaRequest *request,
+								  bool knows_restrictions,
+								  OaVerifiedKey *key);
 extern void oa_endpoint_verify(const OaRequest *request, OaResponse *response);
 
 /* key_json.c: keys as JSON */

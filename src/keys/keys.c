@@ -20,6 +20,7 @@
 
 PG_FUNCTION_INFO_V1(overten_mint_key);
 PG_FUNCTION_INFO_V1(overten_describe_key);
+PG_FUNCTION_INFO_V1(overten_key_restrictions);
 PG_FUNCTION_INFO_V1(overten_revoke_key);
 
 /* Insert the row of a new key.  Returns false if the org does not exist. */
@@ -116,8 +117,8 @@ oa_org_has_key(text *org_id, text *key_id)
 }
 
 /* Raise 42704 because the org does not have the key. */
-pg_noreturn static void
-key_missing(text *org_id, text *key_id)
+void
+oa_key_missing(text *org_id, text *key_id)
 {
 	char	   *org = oa_id_for_message(org_id, "org_");
 	char	   *key = oa_id_for_message(key_id, "key_");
@@ -138,7 +139,7 @@ void
 oa_require_key(text *org_id, text *key_id)
 {
 	if (!oa_org_has_key(org_id, key_id))
-		key_missing(org_id, key_id);
+		oa_key_missing(org_id, key_id);
 }
 
 /*
@@ -254,8 +255,50 @@ overten_describe_key(PG_FUNCTION_ARGS)
 	oa_begin_set(fcinfo);
 	level = oa_statements_begin();
 	if (oa_statement_run(&describe, values, NULL) == 0)
-		key_missing(org_id, key_id);
+		oa_key_missing(org_id, key_id);
 	oa_statement_return_rows(fcinfo);
+	oa_statements_end(level);
+	return (Datum) 0;
+}
+
+/*
+ * overten_key_restrictions(org_id text, key_id text)
+ * 		returns setof key_id, name, status, expires_at, disabled_at, disabled_by,
+ * 		disabled_reason, scopes, allowed_addresses
+ *
+ * Returns what restricts each key of an org, or one key, in the order of their
+ * creation.  The key's id may be NULL.  Errors: 22004, 42704.
+ */
+Datum
+overten_key_restrictions(PG_FUNCTION_ARGS)
+{
+	static OaStatement list = {
+		.table = "api_keys",
+		.text = "SELECT key_id, name, CASE "
+		"WHEN revoked_at IS NOT NULL THEN 'revoked' "
+		"WHEN expires_at <= clock_timestamp() THEN 'expired' "
+		"WHEN disabled_at IS NOT NULL THEN 'disabled' "
+		"ELSE 'active' END, expires_at, disabled_at, disabled_by, "
+		"disabled_reason, scopes, allowed_addresses "
+		"FROM overten_auth.api_keys "
+		"WHERE org_id = $1 AND ($2 IS NULL OR key_id = $2) "
+		"ORDER BY created_at, key_id",
+		.argtypes = {TEXTOID, TEXTOID},
+	};
+	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
+	text	   *key_id = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
+	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(key_id)};
+	const bool	nulls[lengthof(values)] = {[1] = (key_id == NULL)};
+	int			level;
+
+	oa_begin_set(fcinfo);
+	level = oa_statements_begin();
+	if (oa_statement_run(&list, values, nulls) > 0)
+		oa_statement_return_rows(fcinfo);
+	else if (key_id != NULL)
+		oa_key_missing(org_id, key_id);
+	else
+		oa_require_org(org_id);
 	oa_statements_end(level);
 	return (Datum) 0;
 }
@@ -276,6 +319,6 @@ overten_revoke_key(PG_FUNCTION_ARGS)
 
 	result = oa_revoke_key(org_id, key_id, NULL, reason);
 	if (result == OA_NO_SUCH_KEY)
-		key_missing(org_id, key_id);
+		oa_key_missing(org_id, key_id);
 	PG_RETURN_BOOL(result == OA_REVOKED);
 }

@@ -4,8 +4,13 @@
  *
  * There are three jobs: flushing the uses that were counted; removing history
  * that is old or whose key is gone; and checking whether to fetch signing
- * keys.  If a job fails, the others still run.  We try the failed job again
- * after a pause that grows with each of its failures.
+ * keys.  The worker writes only to key_usage, key_last_used and usage_batches,
+ * and otherwise only reads api_keys and signing_keys.  Its SQL runs as the
+ * owner of these tables (statement.c).  Another worker (fetch_worker.c) writes
+ * to signing_keys and audit_log.
+ *
+ * If a job fails, the others still run.  We try the failed job again after a
+ * pause that grows with each of its failures.
  */
 #include "postgres.h"
 
@@ -252,7 +257,7 @@ oa_do_usage_jobs(OaDatabase *database, uint64 asked)
 		return;
 	}
 
-	/* The worker of the new name, if it is listed, flushes its uses. */
+	/* If the new name is listed, the worker for that name flushes the uses. */
 	if (found.is_renamed)
 		return;
 
