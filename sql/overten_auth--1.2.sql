@@ -1235,6 +1235,77 @@ REVOKE ALL ON FUNCTION overten_api.key_usage FROM PUBLIC;
 COMMENT ON FUNCTION overten_api.key_usage IS
 'GET /organizations/{org_id}/api-keys/{key_id}/usage; the ids are in the headers x-overten-org-id and x-overten-key-id or arguments; the query string is in the header x-overten-query, or else its parameters are arguments';
 
+CREATE FUNCTION overten_api.list_organizations() RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_list_organizations';
+REVOKE ALL ON FUNCTION overten_api.list_organizations FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.list_organizations IS
+'GET /organizations';
+
+CREATE FUNCTION overten_api.rename_organization(json) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_rename_organization';
+REVOKE ALL ON FUNCTION overten_api.rename_organization FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.rename_organization IS
+'PATCH /organizations/{org_id}; the id is in the header x-overten-org-id or the member org_id';
+
+CREATE FUNCTION overten_api.close_organization(json) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_close_organization';
+REVOKE ALL ON FUNCTION overten_api.close_organization FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.close_organization IS
+'DELETE /organizations/{org_id}; the id is in the header x-overten-org-id or the member org_id. Raises errors like revoke_api_key.';
+
+CREATE FUNCTION overten_api.list_members(org_id text DEFAULT NULL) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_list_members';
+REVOKE ALL ON FUNCTION overten_api.list_members FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.list_members IS
+'GET /organizations/{org_id}/members; the id is in the header x-overten-org-id or an argument';
+
+CREATE FUNCTION overten_api.remove_member(json) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_remove_member';
+REVOKE ALL ON FUNCTION overten_api.remove_member FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.remove_member IS
+'DELETE /organizations/{org_id}/members/{uid}; the ids are in the headers x-overten-org-id and x-overten-item-id or the members org_id and item_id, the uid percent-encoded. Raises errors like revoke_api_key.';
+
+CREATE FUNCTION overten_api.list_invitations(org_id text DEFAULT NULL) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_list_invitations';
+REVOKE ALL ON FUNCTION overten_api.list_invitations FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.list_invitations IS
+'GET /organizations/{org_id}/invitations; the id is in the header x-overten-org-id or an argument';
+
+CREATE FUNCTION overten_api.create_invitation(json) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_create_invitation';
+REVOKE ALL ON FUNCTION overten_api.create_invitation FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.create_invitation IS
+'POST /organizations/{org_id}/invitations; the id is in the header x-overten-org-id or the member org_id';
+
+CREATE FUNCTION overten_api.withdraw_invitation(json) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_withdraw_invitation';
+REVOKE ALL ON FUNCTION overten_api.withdraw_invitation FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.withdraw_invitation IS
+'DELETE /organizations/{org_id}/invitations/{invitation_id}; the ids are in the headers x-overten-org-id and x-overten-item-id or the members org_id and item_id. Raises errors like revoke_api_key.';
+
+CREATE FUNCTION overten_api.accept_invitation(json) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_accept_invitation';
+REVOKE ALL ON FUNCTION overten_api.accept_invitation FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.accept_invitation IS
+'POST /invitations/accept';
+
+CREATE FUNCTION overten_api.audit_log(org_id text DEFAULT NULL) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_audit_log';
+REVOKE ALL ON FUNCTION overten_api.audit_log FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.audit_log IS
+'GET /organizations/{org_id}/audit-log; the id is in the header x-overten-org-id or an argument; the query string is in the header x-overten-query';
+
+CREATE FUNCTION overten_api.organization_usage(org_id text DEFAULT NULL) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_organization_usage';
+REVOKE ALL ON FUNCTION overten_api.organization_usage FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.organization_usage IS
+'GET /organizations/{org_id}/usage; the id is in the header x-overten-org-id or an argument; the query string is in the header x-overten-query';
+
+CREATE FUNCTION overten_api.rotate_webhook_secret(json) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_rotate_webhook_secret';
+REVOKE ALL ON FUNCTION overten_api.rotate_webhook_secret FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.rotate_webhook_secret IS
+'POST /organizations/{org_id}/webhook-secret/rotate; the id is in the header x-overten-org-id or the member org_id';
 
 CREATE FUNCTION overten_api.authenticate_request() RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_authenticate_request';

@@ -17,7 +17,7 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 
-#include "members/members.h"
+#include "members/locked_org.h"
 #include "orgs/orgs.h"
 #include "server/server.h"
 
@@ -121,7 +121,7 @@ oa_accept_invitation(text *uid, bytea *digest, text **org_id)
 
 	level = oa_statements_begin();
 	*org_id = find_org(digest);
-	if (*org_id != NULL && oa_lock_org(*org_id, NULL, &org) && !org.closed)
+	if (*org_id != NULL && oa_lock_members_org(*org_id, NULL, &org) && !org.closed)
 		problem = accept(uid, digest, *org_id);
 	oa_statements_end(level);
 	return problem;

@@ -17,7 +17,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "members/members.h"
+#include "members/locked_org.h"
 #include "orgs/orgs.h"
 #include "server/server.h"
 
@@ -142,7 +142,7 @@ oa_invite(text *uid, text *org_id, text *note, int64 seconds,
 	OaLockedOrg org;
 	int			level = oa_statements_begin();
 
-	if (!oa_lock_org(org_id, uid, &org))
+	if (!oa_lock_members_org(org_id, uid, &org))
 		problem = OA_ORGANIZATION_NOT_FOUND;
 	else if (org.closed)
 		problem = OA_ORGANIZATION_CLOSED;

@@ -11,7 +11,7 @@
 #include "catalog/pg_type.h"
 #include "utils/timestamp.h"
 
-#include "members/members.h"
+#include "members/locked_org.h"
 #include "orgs/orgs.h"
 #include "server/server.h"
 

@@ -9,20 +9,8 @@
 #include "keys/keys.h"
 #include "server/server.h"
 
-/* org_lock.c: an org that the caller has locked */
-typedef struct OaLockedOrg
-{
-	text	   *name;
-	text	   *tier;
-	bytea	   *webhook_secret_sealed;
-	bool		signed_up;
-	bool		suspended;
-	bool		closed;
-} OaLockedOrg;
-
+/* locked_org.c */
 extern bool oa_is_member(text *org_id, text *uid);
-extern bool oa_lock_org(text *org_id, text *uid, OaLockedOrg *org);
-extern bool oa_lock_whole_org(text *org_id, text *uid, OaLockedOrg *org);
 
 /* signup.c: what members of an org may do */
 typedef struct OaSignup

@@ -14,7 +14,7 @@
 #include "utils/timestamp.h"
 
 #include "keys/keys.h"
-#include "members/members.h"
+#include "members/locked_org.h"
 #include "orgs/orgs.h"
 #include "server/server.h"
 #include "webhooks/webhooks.h"
@@ -27,7 +27,7 @@ lock_open_org(text *org_id, text *uid)
 {
 	OaLockedOrg org;
 
-	if (!oa_lock_org(org_id, uid, &org))
+	if (!oa_lock_members_org(org_id, uid, &org))
 		return OA_ORGANIZATION_NOT_FOUND;
 	return org.closed ? OA_ORGANIZATION_CLOSED : OA_NO_PROBLEM;
 }

@@ -28,7 +28,7 @@
 #include "utils/timestamp.h"
 
 #include "keys/keys.h"
-#include "members/members.h"
+#include "members/locked_org.h"
 #include "orgs/orgs.h"
 #include "sealing/sealing.h"
 #include "server/server.h"
@@ -126,7 +126,7 @@ check_existing_org(const OaSignup *signup, OaLockedOrg *org, OaFault *fault)
 
 	if (signup->tier != NULL && !oa_find_tier(signup->tier, &self_service))
 		problem = wrong_tier(fault, "must be one that exists");
-	else if (!oa_lock_org(signup->existing_org_id, signup->uid, org))
+	else if (!oa_lock_members_org(signup->existing_org_id, signup->uid, org))
 		problem = OA_ORGANIZATION_NOT_FOUND;
 	else if (signup->tier != NULL &&
 			 !DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID,
@@ -222,7 +222,7 @@ oa_create_key(text *uid, text *org_id, text *name, OaOrgKey *result)
 	OaLockedOrg	org;
 	int			level = oa_statements_begin();
 
-	if (!oa_lock_org(org_id, uid, &org))
+	if (!oa_lock_members_org(org_id, uid, &org))
 		problem = OA_ORGANIZATION_NOT_FOUND;
 	else if (!org.signed_up || org.suspended)
 		problem = OA_API_ACCESS_DISABLED;

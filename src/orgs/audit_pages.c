@@ -15,13 +15,55 @@
 #include "server/server.h"
 
 /*
- * Call back for at most "count" rows of an org before a position, or for the
- * latest ones.  With key_id, only for those about this key.  Returns how many
- * rows there were.  The callback's argument is valid only during the call.
+ * Find where the page after a row begins.  Returns false if the org has no
+ * such row.  Must be called between oa_statements_begin() and _end().
+ */
+static bool
+find_row(text *org_id, Datum audit_id, Datum *at)
+{
+	static OaStatement find = {
+		.table = "audit_log",
+		.text = "SELECT at FROM overten_auth.audit_log "
+		"WHERE audit_id = $2 AND org_id = $1",
+		.argtypes = {TEXTOID, UUIDOID},
+	};
+	Datum		values[] = {PointerGetDatum(org_id), audit_id};
+	bool		isnull;
+
+	if (oa_statement_run(&find, values, NULL) == 0)
+		return false;
+	*at = oa_statement_result(0, 1, &isnull);
+	return true;
+}
+
+/* Call back for each row of the last statement's result. */
+static void
+call_back(int count, OaAuditCallback callback, void *argument)
+{
+	for (int i = 0; i < count; i++)
+	{
+		OaAuditRow	row;
+		bool		isnull;
+
+		row.at = DatumGetTimestampTz(oa_statement_result(i, 1, &isnull));
+		row.audit_id = *DatumGetUUIDP(oa_statement_result(i, 2, &isnull));
+		row.action = oa_statement_text(i, 3);
+		row.key_id = oa_statement_text(i, 4);
+		row.uid = oa_statement_text(i, 5);
+		row.detail = oa_statement_text(i, 6);
+		callback(&row, argument);
+	}
+}
+
+/*
+ * Call back for at most "limit" rows of an org's audit log, those after the row
+ * "after", or the latest ones if it is NULL.  With key_id, only for rows about
+ * this key.  The callback's argument is valid only during the call.  Returns
+ * the number of rows, or -1 if the org has no row "after".
  */
 int
-oa_read_audit_log(text *org_id, text *key_id, const OaAuditPosition *before,
-				  int count, OaAuditCallback callback, void *argument)
+oa_read_audit_log(text *org_id, text *key_id, const pg_uuid_t *after,
+				  int limit, OaAuditCallback callback, void *argument)
 {
 	static OaStatement read = {
 		.table = "audit_log",
@@ -32,34 +74,23 @@ oa_read_audit_log(text *org_id, text *key_id, const OaAuditPosition *before,
 		"ORDER BY at DESC, audit_id DESC LIMIT $5",
 		.argtypes = {TEXTOID, TIMESTAMPTZOID, UUIDOID, TEXTOID, INT4OID},
 	};
-	const OaAuditPosition latest = {.at = DT_NOEND};
-	const OaAuditPosition *position = before != NULL ? before : &latest;
+	const pg_uuid_t none = {{0}};
 	Datum		values[] = {
 		PointerGetDatum(org_id),
-		TimestampTzGetDatum(position->at),
-		UUIDPGetDatum(&position->audit_id),
+		TimestampTzGetDatum(DT_NOEND),
+		UUIDPGetDatum(after != NULL ? after : &none),
 		PointerGetDatum(key_id),
-		Int32GetDatum(count),
+		Int32GetDatum(limit),
 	};
 	const bool	nulls[lengthof(values)] = {[3] = (key_id == NULL)};
 	int			level = oa_statements_begin();
-	int			found = (int) oa_statement_run(&read, values, nulls);
+	int			count = -1;
 
-	for (int i = 0; i < found; i++)
+	if (after == NULL || find_row(org_id, values[2], &values[1]))
 	{
-		OaAuditRow	row;
-		bool		isnull;
-
-		row.position.at =
-			DatumGetTimestampTz(oa_statement_result(i, 1, &isnull));
-		row.position.audit_id =
-			*DatumGetUUIDP(oa_statement_result(i, 2, &isnull));
-		row.action = oa_statement_text(i, 3);
-		row.key_id = oa_statement_text(i, 4);
-		row.uid = oa_statement_text(i, 5);
-		row.detail = oa_statement_text(i, 6);
-		callback(&row, argument);
+		count = (int) oa_statement_run(&read, values, nulls);
+		call_back(count, callback, argument);
 	}
 	oa_statements_end(level);
-	return found;
+	return count;
 }

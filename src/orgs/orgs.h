@@ -42,15 +42,10 @@ extern void oa_list_orgs(text *uid, OaOrgCallback callback, void *argument);
 extern void oa_read_org(text *org_id, OaOrgCallback callback, void *argument);
 
 /* audit_pages.c: reading the audit log of an org */
-typedef struct OaAuditPosition
+typedef struct OaAuditRow
 {
 	TimestampTz at;
 	pg_uuid_t	audit_id;
-} OaAuditPosition;
-
-typedef struct OaAuditRow
-{
-	OaAuditPosition position;
 	text	   *action;
 	text	   *key_id;			/* these three may be NULL */
 	text	   *uid;
@@ -60,7 +55,7 @@ typedef struct OaAuditRow
 typedef void (*OaAuditCallback) (const OaAuditRow *row, void *argument);
 
 extern int	oa_read_audit_log(text *org_id, text *key_id,
-							  const OaAuditPosition *before, int count,
+							  const pg_uuid_t *after, int limit,
 							  OaAuditCallback callback, void *argument);
 
 #endif							/* OA_ORGS_H */

@@ -1,5 +1,5 @@
 /*
- * org_lock.c
+ * locked_org.c
  *		Who is a member of an org, and locking an org for its members.
  *
  * A member's request locks the org's row before it decides anything, so that
@@ -10,7 +10,7 @@
 
 #include "catalog/pg_type.h"
 
-#include "members/members.h"
+#include "members/locked_org.h"
 #include "server/server.h"
 
 /* Is this person a member of this org? */
@@ -75,7 +75,7 @@ lock_org(OaStatement *lock, text *org_id, text *uid, OaLockedOrg *org)
  * oa_statements_begin() and _end().
  */
 bool
-oa_lock_org(text *org_id, text *uid, OaLockedOrg *org)
+oa_lock_members_org(text *org_id, text *uid, OaLockedOrg *org)
 {
 	static OaStatement lock = {
 		.table = "orgs",
