@@ -56,26 +56,38 @@ CREATE TABLE overten_auth.orgs (
 	tier text COLLATE "C" NOT NULL
 		CONSTRAINT orgs_tier_fkey REFERENCES overten_auth.tiers,
 	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	created_by text COLLATE "C",
 	api_access_since timestamptz,
 	suspended_at timestamptz,
+	closed_at timestamptz,
 	webhook_secret_sealed bytea NOT NULL,
 	previous_webhook_secret_sealed bytea,
 	previous_webhook_secret_until timestamptz,
 	CONSTRAINT orgs_previous_webhook_secret_check CHECK (
 		(previous_webhook_secret_sealed IS NULL)
-		= (previous_webhook_secret_until IS NULL))
+		= (previous_webhook_secret_until IS NULL)),
+	CONSTRAINT orgs_closed_at_check CHECK (
+		closed_at IS NULL
+		OR suspended_at IS NOT NULL)
 ) WITH (vacuum_truncate = off);
+CREATE INDEX orgs_created_at_idx ON overten_auth.orgs (created_at, org_id);
+CREATE INDEX orgs_created_by_idx
+	ON overten_auth.orgs (created_by) WHERE created_by IS NOT NULL;
 REVOKE ALL ON overten_auth.orgs FROM PUBLIC;
 COMMENT ON TABLE overten_auth.orgs IS 'customers; an UPDATE removes the org''s keys from the verification caches of all sessions';
 COMMENT ON COLUMN overten_auth.orgs.org_id IS 'org_ and 20 random characters';
 COMMENT ON COLUMN overten_auth.orgs.name IS 'display name, not unique: 1 to 100 characters, with a visible character and no control characters, line or paragraph separators, bidirectional controls, noncharacters, or tag characters outside of flags';
 COMMENT ON COLUMN overten_auth.orgs.tier IS 'the org''s plan';
 COMMENT ON COLUMN overten_auth.orgs.created_at IS 'when the org was created';
+COMMENT ON COLUMN overten_auth.orgs.created_by IS 'uid of the person who created the org by signing up; NULL if the application did';
 COMMENT ON COLUMN overten_auth.orgs.api_access_since IS 'when the org signed up for API access; NULL if it has not';
 COMMENT ON COLUMN overten_auth.orgs.suspended_at IS 'since when the org''s keys are refused; NULL if the org is not suspended';
+COMMENT ON COLUMN overten_auth.orgs.closed_at IS 'since when the org is closed, which is for good and suspends it, too; NULL while it is open';
 COMMENT ON COLUMN overten_auth.orgs.webhook_secret_sealed IS 'credential, sealed: format byte 1, id of the master key (8 bytes), nonce (12), ciphertext, tag (16) of AES-256-GCM with org_id as associated data';
 COMMENT ON COLUMN overten_auth.orgs.previous_webhook_secret_sealed IS 'credential, sealed in the same way: the webhook secret before the last rotation; NULL if there is no such secret';
 COMMENT ON COLUMN overten_auth.orgs.previous_webhook_secret_until IS 'until when the previous webhook secret also signs';
+COMMENT ON INDEX overten_auth.orgs_created_at_idx IS 'lists all orgs in order';
+COMMENT ON INDEX overten_auth.orgs_created_by_idx IS 'counts the orgs that a person has created';
 COMMENT ON CONSTRAINT orgs_tier_fkey ON overten_auth.orgs IS 'a tier in use cannot be removed';
 
 CREATE TABLE overten_auth.members (
@@ -95,6 +107,43 @@ COMMENT ON COLUMN overten_auth.members.org_id IS 'the org';
 COMMENT ON COLUMN overten_auth.members.uid IS 'the person: the uid of a Firebase user, byte for byte';
 COMMENT ON COLUMN overten_auth.members.added_at IS 'when the person became a member';
 COMMENT ON INDEX overten_auth.members_uid_idx IS 'finds the orgs of a person';
+
+CREATE TABLE overten_auth.invitations (
+	invitation_id text COLLATE "C"
+		CONSTRAINT invitations_pkey PRIMARY KEY,
+	org_id text COLLATE "C" NOT NULL
+		CONSTRAINT invitations_org_id_fkey REFERENCES overten_auth.orgs,
+	digest bytea NOT NULL
+		CONSTRAINT invitations_digest_key UNIQUE
+		CONSTRAINT invitations_digest_check CHECK (
+			octet_length(digest) = 32),
+	note text
+		CONSTRAINT invitations_note_check CHECK (
+			char_length(note) >= 1
+			AND char_length(note) <= 100),
+	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	created_by text COLLATE "C",
+	expires_at timestamptz NOT NULL,
+	accepted_at timestamptz,
+	accepted_by text COLLATE "C",
+	CONSTRAINT invitations_accepted_check CHECK (
+		(accepted_at IS NULL)
+		= (accepted_by IS NULL))
+);
+CREATE INDEX invitations_org_id_idx
+	ON overten_auth.invitations (org_id, created_at, invitation_id);
+REVOKE ALL ON overten_auth.invitations FROM PUBLIC;
+COMMENT ON TABLE overten_auth.invitations IS 'invitations to become a member of an org; rows of no use are removed when the org invites again';
+COMMENT ON COLUMN overten_auth.invitations.invitation_id IS 'inv_ and 20 random characters';
+COMMENT ON COLUMN overten_auth.invitations.org_id IS 'the org';
+COMMENT ON COLUMN overten_auth.invitations.digest IS 'SHA-256 of the code';
+COMMENT ON COLUMN overten_auth.invitations.note IS 'whom the invitation is for, or anything else that the org wants to know: 1 to 100 characters, by the rules of names; NULL if there is none';
+COMMENT ON COLUMN overten_auth.invitations.created_at IS 'when the invitation was made';
+COMMENT ON COLUMN overten_auth.invitations.created_by IS 'uid of the member who invited; NULL if the application did';
+COMMENT ON COLUMN overten_auth.invitations.expires_at IS 'from when on the code is refused';
+COMMENT ON COLUMN overten_auth.invitations.accepted_at IS 'when the code was used; NULL if it was not';
+COMMENT ON COLUMN overten_auth.invitations.accepted_by IS 'uid of the person who used it';
+COMMENT ON INDEX overten_auth.invitations_org_id_idx IS 'lists the invitations of an org in order';
 
 CREATE TABLE overten_auth.api_keys (
 	key_id text COLLATE "C"
@@ -229,17 +278,18 @@ CREATE TABLE overten_auth.audit_log (
 	uid text COLLATE "C",
 	detail text
 );
-CREATE INDEX audit_log_org_id_idx ON overten_auth.audit_log (org_id, at);
+CREATE INDEX audit_log_org_id_idx
+	ON overten_auth.audit_log (org_id, at, audit_id);
 REVOKE ALL ON overten_auth.audit_log FROM PUBLIC;
 COMMENT ON TABLE overten_auth.audit_log IS 'who did what and when; append-only';
 COMMENT ON COLUMN overten_auth.audit_log.audit_id IS 'random';
 COMMENT ON COLUMN overten_auth.audit_log.at IS 'when it happened, by the wall clock';
-COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, mint_key, import_key, revoke_key, revoke_leaked_key, load_signing_keys, rotate_webhook_secret or reseal';
+COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, rename_org, close_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, invite, withdraw_invitation, accept_invitation, mint_key, import_key, revoke_key, revoke_leaked_key, load_signing_keys, rotate_webhook_secret or reseal';
 COMMENT ON COLUMN overten_auth.audit_log.org_id IS 'the affected org; NULL if no org or several orgs are affected';
 COMMENT ON COLUMN overten_auth.audit_log.key_id IS 'the affected key; NULL if no single key is affected';
 COMMENT ON COLUMN overten_auth.audit_log.actor IS 'the database role of the session (session_user)';
 COMMENT ON COLUMN overten_auth.audit_log.uid IS 'the person on whose behalf the session acted; NULL if it acted for itself';
-COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier, the member, the name of the key, the reason, or the number of signing keys or resealed orgs';
+COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier or name, the member, the invitation, the name of the key, the reason, or the number of signing keys or resealed orgs';
 COMMENT ON INDEX overten_auth.audit_log_org_id_idx IS 'shows the history of an org';
 
 /* Not dumped: restoring a backup must not bring back withdrawn keys. */
@@ -321,7 +371,7 @@ CREATE FUNCTION @extschema@.overten_mint_key(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_mint_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_mint_key IS
-'Mints a key for an org. Returns the secret, which is stored nowhere and cannot be read again. The key is refused from expires_at on; NULL means that it does not expire, or after overten_auth.max_key_lifetime if that is set. scopes are what it may be used for: names from overten_auth.scopes; NULL means everything, and an empty array nothing. allowed_addresses are the networks that it can be used from; NULL means everywhere. Call this function in FROM: SELECT (overten_mint_key(...)).* calls it once per column, and so mints six keys. Errors: 42704 the org does not exist; 22023 the name, with spaces trimmed, does not have 1 to 64 characters, or breaks a rule of names (see the column name of overten_auth.api_keys), expires_at is past, infinite, or later than overten_auth.max_key_lifetime allows, there are more than 64 scopes or networks, or NULLs among them, a scope is not in overten_auth.scopes, or allowed_addresses is empty; 22004 org_id or name is NULL.';
+'Mints a key for an org. Returns the secret, which is stored nowhere and cannot be read again. The key is refused from expires_at on; NULL means that it does not expire, or after overten_auth.max_key_lifetime if that is set. scopes are what it may be used for: names from overten_auth.scopes; NULL means everything, and an empty array nothing. allowed_addresses are the networks that it can be used from; NULL means everywhere. Call this function in FROM: SELECT (overten_mint_key(...)).* calls it once per column, and so mints six keys. Errors: 42704 the org does not exist; 55000 the org is closed; 22023 the name, with spaces trimmed, does not have 1 to 64 characters, or breaks a rule of names (see the column name of overten_auth.api_keys), expires_at is past, infinite, or later than overten_auth.max_key_lifetime allows, there are more than 64 scopes or networks, or NULLs among them, a scope is not in overten_auth.scopes, or allowed_addresses is empty; 22004 org_id or name is NULL.';
 
 CREATE TYPE overten_auth.verified_key AS (
 	key_id text,
@@ -521,7 +571,7 @@ CREATE FUNCTION @extschema@.overten_import_key(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_import_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_import_key IS
-'Imports a key that was minted elsewhere, sk_live_ and 28 alphanumeric characters, by its SHA-256 (32 bytes) and its first 12 characters. Returns its new key_id. If created_at is NULL, it is the current time. Errors: 42704 the org does not exist; 23505 a key with this digest exists already, active or revoked; 22023 the name, the digest''s length, the prefix, or a created_at before 1970 or in the future; 22004 another argument is NULL.';
+'Imports a key that was minted elsewhere, sk_live_ and 28 alphanumeric characters, by its SHA-256 (32 bytes) and its first 12 characters. Returns its new key_id. If created_at is NULL, it is the current time. Errors: 42704 the org does not exist; 55000 the org is closed; 23505 a key with this digest exists already, active or revoked; 22023 the name, the digest''s length, the prefix, or a created_at before 1970 or in the future; 22004 another argument is NULL.';
 
 CREATE FUNCTION @extschema@.overten_import_keys(
 	org_ids text[],
@@ -860,6 +910,44 @@ REVOKE ALL ON FUNCTION @extschema@.overten_check_addresses FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_check_addresses IS
 'Returns the client addresses that have used a key in the last 30 days and that overten_set_allowed_addresses would lock out with this list; no rows if there are none, or if the list is NULL. outcome: refused; unknown if the history does not tell, because it has IPv6 addresses as /64 and the list has a smaller network in it, or because it does not have the address. Errors: 42704 the org has no such key; 22023 the list, as for overten_set_allowed_addresses; 22004 an id is NULL.';
 
+CREATE FUNCTION @extschema@.overten_org_anomalies(org_id text)
+	RETURNS TABLE (
+		org_id text,
+		key_id text,
+		name text,
+		prefix text,
+		kind text,
+		client_addr inet,
+		first_at timestamptz,
+		last_at timestamptz,
+		observed int8,
+		expected numeric,
+		reference_at timestamptz,
+		detail text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_org_anomalies FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_org_anomalies IS
+'Returns what overten_key_anomalies returns for each key of an org, revoked ones too, in the order of the keys'' creation. Errors: 42704 the org does not exist; 22004 the argument is NULL.';
+
+CREATE FUNCTION @extschema@.overten_all_anomalies()
+	RETURNS TABLE (
+		org_id text,
+		key_id text,
+		name text,
+		prefix text,
+		kind text,
+		client_addr inet,
+		first_at timestamptz,
+		last_at timestamptz,
+		observed int8,
+		expected numeric,
+		reference_at timestamptz,
+		detail text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_all_anomalies FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_all_anomalies IS
+'Returns what overten_org_anomalies returns, for all orgs, in the order of org_id and then of the keys'' creation. Reads the tables alone: uses that were counted since the last flush (overten_auth.flush_interval) are missing.';
+
 
 /* Identity */
 
@@ -915,7 +1003,7 @@ CREATE FUNCTION @extschema@.overten_set_api_access(org_id text, allowed bool)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_set_api_access FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_set_api_access IS
-'False suspends an org: its keys are refused, but not changed. True resumes the org, and signs it up for API access if it has not signed up. Returns true if that changed anything. Errors: 42704 the org does not exist; 22004 an argument is NULL.';
+'False suspends an org: its keys are refused, but not changed. True resumes the org, and signs it up for API access if it has not signed up. Returns true if that changed anything. Errors: 42704 the org does not exist; 55000 access is allowed to a closed org; 22004 an argument is NULL.';
 
 CREATE FUNCTION @extschema@.overten_add_member(org_id text, uid text)
 	RETURNS bool
@@ -942,7 +1030,94 @@ CREATE FUNCTION @extschema@.overten_list_orgs(uid text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_list_orgs FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_list_orgs IS
-'Returns the orgs that a person is a member of, in the order of their creation. Errors: 22023 the uid; 22004 the argument is NULL.';
+'Returns the orgs that a person is a member of, in the order of their creation. A closed org is suspended. Errors: 22023 the uid; 22004 the argument is NULL.';
+
+CREATE FUNCTION @extschema@.overten_all_orgs(
+	tier text DEFAULT NULL,
+	suspended bool DEFAULT NULL,
+	closed bool DEFAULT NULL,
+	name_part text DEFAULT NULL,
+	after_org_id text DEFAULT NULL,
+	max_orgs int4 DEFAULT 100)
+	RETURNS TABLE (
+		org_id text,
+		name text,
+		tier text,
+		created_at timestamptz,
+		created_by text,
+		api_access_since timestamptz,
+		suspended_at timestamptz,
+		closed_at timestamptz,
+		members int8,
+		active_keys int8)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_all_orgs FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_all_orgs IS
+'Returns all orgs in pages, in the order of their creation: at most max_orgs (1 to 1000) orgs that come after after_org_id, or the first ones. Pass the last org_id of a page to get the next page; a page with fewer than max_orgs rows is the last one. An argument that is NULL filters nothing: tier is the org''s own; suspended and closed say whether it is, and a closed org is suspended, too; name_part is 1 to 100 characters that are in the name, whatever their case. members and active_keys count. Errors: 42704 after_org_id does not exist; 22023 name_part or max_orgs; 22004 max_orgs is NULL.';
+
+CREATE FUNCTION @extschema@.overten_rename_org(org_id text, name text)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_rename_org FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_rename_org IS
+'Renames an org. Returns true if that changed anything. Errors: 42704 the org does not exist; 22023 the name, as for overten_create_org; 22004 an argument is NULL.';
+
+CREATE FUNCTION @extschema@.overten_close_org(
+	org_id text,
+	reason text DEFAULT NULL)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_close_org FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_close_org IS
+'Closes an org for good: suspends it, revokes its keys and withdraws its invitations; all sessions refuse its keys as soon as the transaction has committed. Nothing is deleted, and its members can still read its history. Waits for transactions that are minting keys for the org. Returns true if this call closed the org, and false if it was closed before; in that case the first time stays. Errors: 42704 the org does not exist; 22023 the reason, as for overten_revoke_key; 22004 org_id is NULL; 40001 the transaction is above READ COMMITTED and a key was minted after it began.';
+
+CREATE FUNCTION @extschema@.overten_list_members(org_id text)
+	RETURNS TABLE (uid text, added_at timestamptz, active_keys int8)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_list_members FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_list_members IS
+'Returns the members of an org, in the order of their joining. active_keys: how many keys of the org the person has minted that are not revoked; they stay if the person is removed. Errors: 42704 the org does not exist; 22004 the argument is NULL.';
+
+CREATE FUNCTION @extschema@.overten_invite(
+	org_id text,
+	note text DEFAULT NULL,
+	valid_for interval DEFAULT '7 days',
+	OUT invitation_id text,
+	OUT org_id text,
+	OUT note text,
+	OUT created_at timestamptz,
+	OUT expires_at timestamptz,
+	OUT code text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_invite FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_invite IS
+'Makes an invitation to become a member of an org. Returns the code, invite_ and 32 random characters, which is stored nowhere and cannot be read again; a person who has it can use it once. Call this function in FROM, as overten_mint_key. Errors: 42704 the org does not exist; 55000 the org is closed; 22023 the note, with spaces trimmed, does not have 1 to 100 characters, or breaks a rule of names, or valid_for is not between 1 second and 30 days; 22004 org_id or valid_for is NULL.';
+
+CREATE FUNCTION @extschema@.overten_list_invitations(org_id text)
+	RETURNS TABLE (
+		invitation_id text,
+		note text,
+		created_at timestamptz,
+		created_by text,
+		expires_at timestamptz)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_list_invitations FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_list_invitations IS
+'Returns the invitations of an org that can still be accepted, in the order of their creation. created_by: uid of the member who invited; NULL if the application did. Errors: 42704 the org does not exist; 22004 the argument is NULL.';
+
+CREATE FUNCTION @extschema@.overten_withdraw_invitation(org_id text, invitation_id text)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_withdraw_invitation FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_withdraw_invitation IS
+'Withdraws an invitation. Returns true if that changed anything, and false if the org has no such invitation that can still be accepted. Errors: 42704 the org does not exist; 22004 an argument is NULL.';
+
+CREATE FUNCTION @extschema@.overten_accept_invitation(code text, uid text)
+	RETURNS text
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_accept_invitation FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_accept_invitation IS
+'Makes a person a member of the org that the code invites to, and returns its org_id; uses the code up. The same person may repeat the call, and gets the same result. It does not check who has the uid: never grant it to a role that speaks for customers. Errors: 42704 the code is unknown, expired, used or withdrawn, or its org is closed; 42710 the person is a member already; 22023 the uid; 22004 an argument is NULL.';
 
 
 /* Webhooks */
@@ -1214,6 +1389,77 @@ REVOKE ALL ON FUNCTION overten_api.key_usage FROM PUBLIC;
 COMMENT ON FUNCTION overten_api.key_usage IS
 'GET /organizations/{org_id}/api-keys/{key_id}/usage; the ids are in the headers x-overten-org-id and x-overten-key-id or arguments; the query string is in the header x-overten-query, or else its parameters are arguments';
 
+CREATE FUNCTION overten_api.list_organizations() RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_list_organizations';
+REVOKE ALL ON FUNCTION overten_api.list_organizations FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.list_organizations IS
+'GET /organizations';
+
+CREATE FUNCTION overten_api.rename_organization(json) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_rename_organization';
+REVOKE ALL ON FUNCTION overten_api.rename_organization FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.rename_organization IS
+'PATCH /organizations/{org_id}; the id is in the header x-overten-org-id or the member org_id';
+
+CREATE FUNCTION overten_api.close_organization(json) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_close_organization';
+REVOKE ALL ON FUNCTION overten_api.close_organization FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.close_organization IS
+'DELETE /organizations/{org_id}; the id is in the header x-overten-org-id or the member org_id. Raises errors like revoke_api_key.';
+
+CREATE FUNCTION overten_api.list_members(org_id text DEFAULT NULL) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_list_members';
+REVOKE ALL ON FUNCTION overten_api.list_members FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.list_members IS
+'GET /organizations/{org_id}/members; the id is in the header x-overten-org-id or an argument';
+
+CREATE FUNCTION overten_api.remove_member(json) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_remove_member';
+REVOKE ALL ON FUNCTION overten_api.remove_member FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.remove_member IS
+'DELETE /organizations/{org_id}/members/{uid}; the ids are in the headers x-overten-org-id and x-overten-item-id or the members org_id and item_id, the uid percent-encoded. Raises errors like revoke_api_key.';
+
+CREATE FUNCTION overten_api.list_invitations(org_id text DEFAULT NULL) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_list_invitations';
+REVOKE ALL ON FUNCTION overten_api.list_invitations FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.list_invitations IS
+'GET /organizations/{org_id}/invitations; the id is in the header x-overten-org-id or an argument';
+
+CREATE FUNCTION overten_api.create_invitation(json) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_create_invitation';
+REVOKE ALL ON FUNCTION overten_api.create_invitation FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.create_invitation IS
+'POST /organizations/{org_id}/invitations; the id is in the header x-overten-org-id or the member org_id';
+
+CREATE FUNCTION overten_api.withdraw_invitation(json) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_withdraw_invitation';
+REVOKE ALL ON FUNCTION overten_api.withdraw_invitation FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.withdraw_invitation IS
+'DELETE /organizations/{org_id}/invitations/{invitation_id}; the ids are in the headers x-overten-org-id and x-overten-item-id or the members org_id and item_id. Raises errors like revoke_api_key.';
+
+CREATE FUNCTION overten_api.accept_invitation(json) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_accept_invitation';
+REVOKE ALL ON FUNCTION overten_api.accept_invitation FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.accept_invitation IS
+'POST /invitations/accept';
+
+CREATE FUNCTION overten_api.audit_log(org_id text DEFAULT NULL) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_audit_log';
+REVOKE ALL ON FUNCTION overten_api.audit_log FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.audit_log IS
+'GET /organizations/{org_id}/audit-log; the id is in the header x-overten-org-id or an argument; the query string is in the header x-overten-query';
+
+CREATE FUNCTION overten_api.organization_usage(org_id text DEFAULT NULL) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_organization_usage';
+REVOKE ALL ON FUNCTION overten_api.organization_usage FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.organization_usage IS
+'GET /organizations/{org_id}/usage; the id is in the header x-overten-org-id or an argument; the query string is in the header x-overten-query';
+
+CREATE FUNCTION overten_api.rotate_webhook_secret(json) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_rotate_webhook_secret';
+REVOKE ALL ON FUNCTION overten_api.rotate_webhook_secret FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.rotate_webhook_secret IS
+'POST /organizations/{org_id}/webhook-secret/rotate; the id is in the header x-overten-org-id or the member org_id';
 
 CREATE FUNCTION overten_api.authenticate_request() RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_authenticate_request';
@@ -1224,8 +1470,9 @@ COMMENT ON FUNCTION overten_api.authenticate_request IS
 
 /* By default, PUBLIC may use the row types of tables and views. */
 REVOKE ALL ON TYPE overten_auth.tiers, overten_auth.scopes,
-	overten_auth.orgs, overten_auth.members, overten_auth.api_keys,
-	overten_auth.key_last_used, overten_auth.key_usage, overten_auth.usage_batches,
+	overten_auth.orgs, overten_auth.members, overten_auth.invitations,
+	overten_auth.api_keys, overten_auth.key_last_used,
+	overten_auth.key_usage, overten_auth.usage_batches,
 	overten_auth.audit_log, overten_auth.signing_keys,
 	@extschema@.overten_stat FROM PUBLIC;
 
@@ -1235,6 +1482,7 @@ SELECT pg_extension_config_dump('overten_auth.tiers', $$WHERE name OPERATOR(pg_c
 SELECT pg_extension_config_dump('overten_auth.scopes', '');
 SELECT pg_extension_config_dump('overten_auth.orgs', '');
 SELECT pg_extension_config_dump('overten_auth.members', '');
+SELECT pg_extension_config_dump('overten_auth.invitations', '');
 SELECT pg_extension_config_dump('overten_auth.api_keys', '');
 SELECT pg_extension_config_dump('overten_auth.key_last_used', '');
 SELECT pg_extension_config_dump('overten_auth.key_usage', '');
@@ -1607,7 +1855,8 @@ CREATE FUNCTION overten_auth.check_privileges()
 				OR r.nspname = 'overten_api' AND r.proname <> 'authenticate_request') AS for_customers,
 			array_agg(DISTINCT r.proname::text) FILTER (
 				WHERE r.proname IN ('overten_signup', 'overten_list_orgs',
-					'overten_add_member', 'overten_remove_member')) AS trusting,
+					'overten_add_member', 'overten_remove_member',
+					'overten_accept_invitation')) AS trusting,
 			array_agg(DISTINCT r.proname::text) FILTER (
 				WHERE r.proname NOT IN ('overten_load_signing_keys', 'overten_refresh_signing_keys',
 					'overten_status', 'overten_check', 'stat')) AS other_work,
@@ -1866,7 +2115,7 @@ CREATE FUNCTION @extschema@.overten_check()
 $$;
 REVOKE ALL ON FUNCTION @extschema@.overten_check FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_check IS
-'Returns the problems of the extension in this database, the worst first, or no rows. severity: danger (somebody can do what nobody should, or a promise does not hold), warning (something fails, or will fail) or notice (something is not configured, or good to know). subject: a role, an object or a setting. problem and remedy: what is wrong with it, and what to do. Returns these privileges, unless a superuser has them: all privileges of PUBLIC; all privileges with grant option; INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES or TRIGGER on a table or column, except rows of tiers and scopes, and REFERENCES (org_id) on orgs; CREATE on a schema; EXECUTE on overten_import_key, overten_import_keys or an internal function; USAGE on a type; SELECT on digests or sealed secrets. Also returns combinations, including those by membership: EXECUTE on functions that answer customers (overten_handle_request, overten_api) and on overten_signup, overten_list_orgs, overten_add_member or overten_remove_member; EXECUTE on overten_load_signing_keys and on anything else except overten_refresh_signing_keys, overten_status, overten_check and overten_auth.stat; EXECUTE on overten_verify_key_digest and SELECT on digests; and membership in pg_write_all_data. The roles in README and gateway/roles.sql do not cause any rows.';
+'Returns the problems of the extension in this database, the worst first, or no rows. severity: danger (somebody can do what nobody should, or a promise does not hold), warning (something fails, or will fail) or notice (something is not configured, or good to know). subject: a role, an object or a setting. problem and remedy: what is wrong with it, and what to do. Returns these privileges, unless a superuser has them: all privileges of PUBLIC; all privileges with grant option; INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES or TRIGGER on a table or column, except rows of tiers and scopes, and REFERENCES (org_id) on orgs; CREATE on a schema; EXECUTE on overten_import_key, overten_import_keys or an internal function; USAGE on a type; SELECT on digests or sealed secrets. Also returns combinations, including those by membership: EXECUTE on functions that answer customers (overten_handle_request, overten_api) and on overten_signup, overten_list_orgs, overten_add_member, overten_remove_member or overten_accept_invitation; EXECUTE on overten_load_signing_keys and on anything else except overten_refresh_signing_keys, overten_status, overten_check and overten_auth.stat; EXECUTE on overten_verify_key_digest and SELECT on digests; and membership in pg_write_all_data. The roles in README and gateway/roles.sql do not cause any rows.';
 
 
 /* The last statements; see above overten_auth.objects. */

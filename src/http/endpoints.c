@@ -55,8 +55,8 @@ oa_identify(const OaRequest *request, OaResponse *response, text **uid)
 }
 
 /* Is this the primary?  Only the primary can write. */
-static bool
-can_write(OaResponse *response)
+bool
+oa_can_write(OaResponse *response)
 {
 	return !RecoveryInProgress() ||
 		oa_refuse(response, OA_SERVICE_UNAVAILABLE);
@@ -116,7 +116,7 @@ oa_endpoint_signup(const OaRequest *request, OaResponse *response)
 						   &signup.existing_org_id) ||
 		!oa_read_reference(request, response, "tier", &signup.tier) ||
 		!read_key_name(request, response, "key_name", &signup.key_name) ||
-		!can_write(response))
+		!oa_can_write(response))
 		return;
 
 	response->problem = oa_signup(&signup, &result, &response->fault);
@@ -135,7 +135,7 @@ oa_endpoint_create_key(const OaRequest *request, OaResponse *response)
 	if (!oa_identify(request, response, &uid) ||
 		!oa_require_object(request, response) ||
 		!read_key_name(request, response, "name", &name) ||
-		!can_write(response))
+		!oa_can_write(response))
 		return;
 
 	response->problem = oa_create_key(uid, request->org_id, name, &result);
@@ -159,7 +159,7 @@ oa_endpoint_revoke_key(const OaRequest *request, OaResponse *response)
 
 	if (!oa_identify(request, response, &uid) ||
 		!oa_check_member(request, response, uid) ||
-		!can_write(response))
+		!oa_can_write(response))
 		return;
 
 	response->status = 204;

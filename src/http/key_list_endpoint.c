@@ -19,6 +19,8 @@
 #include "settings.h"
 #include "text/text.h"
 
+#define LIMIT_MAX	1000		/* keys on a page */
+
 /* The list that is being written. */
 typedef struct KeyPage
 {
@@ -56,15 +58,14 @@ read_filter(const OaRequest *request, OaResponse *response,
 {
 	const char *cursor;
 
-	if (!oa_read_parameter(request, response, "status", &filter->status))
+	if (!oa_find_parameter(request, response, "status", &filter->status))
 		return false;
 	if (filter->status != NULL && !is_shown_status(filter->status))
 		return oa_refuse_parameter(response, "status", status_rule());
-	if (!oa_read_time_parameter(request, response, "unused_since", NULL,
-								&filter->has_unused_since,
-								&filter->unused_since) ||
-		!oa_read_limit(request, response, &filter->limit) ||
-		!oa_read_parameter(request, response, "cursor", &cursor))
+	if (!oa_read_time(request, response, "unused_since", NULL,
+					  &filter->has_unused_since, &filter->unused_since) ||
+		!oa_read_limit(request, response, LIMIT_MAX, &filter->limit) ||
+		!oa_find_parameter(request, response, "cursor", &cursor))
 		return false;
 
 	/* What the database's encoding cannot hold is the id of nothing. */

@@ -1,20 +1,22 @@
 /*
  * parameters.c
- *		Reads the parameters of a query string as endpoints need them.
+ *		Reads the parameters that endpoints take in the query string.
  *
- * If a parameter breaks a rule, the readers refuse the request and name the
- * parameter.
+ * A reader refuses the request if a parameter breaks a rule, and names it.
  */
 #include "postgres.h"
 
+#include "utils/timestamp.h"
+
 #include "http/http.h"
+#include "text/text.h"
 
 /*
- * Find a parameter and decode its value. *value is NULL if it is missing, and
- * if the request has no query string.
+ * Find a parameter of the query. *value is NULL if it is missing, or if there
+ * is no query.
  */
 bool
-oa_read_parameter(const OaRequest *request, OaResponse *response,
+oa_find_parameter(const OaRequest *request, OaResponse *response,
 				  const char *name, const char **value)
 {
 	char	   *decoded;
@@ -44,47 +46,66 @@ oa_read_parameter(const OaRequest *request, OaResponse *response,
 }
 
 /*
- * Read a time.  If the request has no query string, because another layer has
- * parsed it, the parameter's value is "value". *given says whether there is
- * one.
+ * Read a time.  It is a parameter of the query or, if another layer has
+ * already parsed the query, "value". *given says whether there is one.
  */
 bool
-oa_read_time_parameter(const OaRequest *request, OaResponse *response,
-					   const char *name, const char *value, bool *given,
-					   TimestampTz *time)
+oa_read_time(const OaRequest *request, OaResponse *response, const char *name,
+			 const char *value, bool *given, TimestampTz *time)
 {
 	if (request->query != NULL &&
-		!oa_read_parameter(request, response, name, &value))
+		!oa_find_parameter(request, response, name, &value))
 		return false;
 
 	*given = value != NULL;
 	return !*given || oa_parse_time(value, time) ||
-		oa_refuse_parameter(response, name, OA_TIME_RULE);
+		oa_refuse_parameter(response, name,
+							"must be a date, a time and an offset, as in 2026-04-17T11:20:00Z (RFC 3339)");
 }
 
-/* Read the size of a page. *limit is 0 if it is missing. */
+/*
+ * Read the period that the request asks about.  It ends now, unless said
+ * otherwise. *has_since says whether its beginning is given; if it is not, the
+ * period has 24 hours.
+ */
 bool
-oa_read_limit(const OaRequest *request, OaResponse *response, int *limit)
+oa_read_period(const OaRequest *request, OaResponse *response,
+			   bool *has_since, OaPeriod *period)
+{
+	bool		has_until;
+
+	if (!oa_read_time(request, response, "since", request->since, has_since,
+					  &period->since) ||
+		!oa_read_time(request, response, "until", request->until, &has_until,
+					  &period->until))
+		return false;
+
+	oa_complete_period(period, *has_since, has_until);
+	return period->since <= period->until ||
+		oa_refuse_parameter(response, "since",
+							"must not be later than until, which is now unless given");
+}
+
+/* Read the size of a page.  If it is missing, *limit stays as it is. */
+bool
+oa_read_limit(const OaRequest *request, OaResponse *response, int max,
+			  int *limit)
 {
 	const char *value;
 	int			number = 0;
 
-	*limit = 0;
-	if (!oa_read_parameter(request, response, "limit", &value))
+	if (!oa_find_parameter(request, response, "limit", &value))
 		return false;
 	if (value == NULL)
 		return true;
 
-	for (const char *at = value; *at >= '0' && *at <= '9'; at++)
-	{
-		number = number * 10 + *at - '0';
-		if (number > OA_LIMIT_MAX)
-			break;
-	}
-	if (strspn(value, "0123456789") != strlen(value) || number < 1 ||
-		number > OA_LIMIT_MAX)
+	/* Digits alone, and not so many that the number could overflow. */
+	if (strlen(value) <= 6 && strspn(value, "0123456789") == strlen(value))
+		number = atoi(value);
+	if (number < 1 || number > max)
 		return oa_refuse_parameter(response, "limit",
-								   "must be a number from 1 to 1000");
+								   psprintf("must be a whole number between 1 and %d",
+											max));
 	*limit = number;
 	return true;
 }

@@ -22,18 +22,9 @@ static bool
 read_period(const OaRequest *request, OaResponse *response, OaPeriod *period)
 {
 	bool		has_since;
-	bool		has_until;
 
-	if (!oa_read_time_parameter(request, response, "since", request->since,
-								&has_since, &period->since) ||
-		!oa_read_time_parameter(request, response, "until", request->until,
-								&has_until, &period->until))
+	if (!oa_read_period(request, response, &has_since, period))
 		return false;
-
-	oa_complete_period(period, has_since, has_until);
-	if (period->since > period->until)
-		return oa_refuse_parameter(response, "since",
-								   "must not be later than until, which is now unless given");
 	return period->until - period->since <= PERIOD_MAX ||
 		oa_refuse_parameter(response, "since",
 							"must not be more than 31 days before until, which is now unless given");

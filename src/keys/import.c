@@ -130,7 +130,8 @@ report_conflict(Import *import, int first, const Datum *arrays)
 {
 	static OaStatement find = {
 		.table = "api_keys",
-		.text = "SELECT i.position::int4, o.org_id IS NULL "
+		.text = "SELECT i.position::int4, o.org_id IS NULL, "
+		"o.closed_at IS NOT NULL "
 		"FROM unnest($6, $1) "
 		"WITH ORDINALITY AS i (key_id, org_id, position) "
 		"LEFT JOIN overten_auth.orgs o ON o.org_id = i.org_id "
@@ -145,6 +146,8 @@ report_conflict(Import *import, int first, const Datum *arrays)
 	import->row = first + DatumGetInt32(oa_statement_result(0, 1, &isnull)) - 1;
 	if (oa_statement_bool(0, 2))
 		oa_org_missing(DatumGetTextPP(import->values[ORG_ID][import->row]));
+	if (oa_statement_bool(0, 3))
+		oa_org_closed();
 	ereport(ERROR,
 			(errcode(ERRCODE_UNIQUE_VIOLATION),
 			 errmsg("a key with this digest exists already"),
@@ -162,7 +165,8 @@ write_rows(Import *import, int first, int count)
 		"SELECT o.org_id, i.name, i.digest, i.prefix, i.created_at, i.key_id "
 		"FROM unnest($1, $2, $3, $4, $5, $6) "
 		"AS i (org_id, name, digest, prefix, created_at, key_id) "
-		"JOIN overten_auth.orgs o ON o.org_id = i.org_id "
+		"JOIN overten_auth.orgs o "
+		"ON o.org_id = i.org_id AND o.closed_at IS NULL FOR KEY SHARE OF o "
 		"ON CONFLICT (digest) DO NOTHING",
 		.argtypes = COLUMN_ARRAY_TYPES,
 	};

@@ -178,6 +178,53 @@ overten_revoke_leaked(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Revoke the active keys of an org, which the caller has locked with FOR
+ * UPDATE, and return how many there were. "uid" is the person who does it, or
+ * NULL, and the reason may be NULL.  Raises 40001 if the transaction's snapshot
+ * does not see a key that is active.  Must be called between
+ * oa_statements_begin() and _end().
+ */
+uint64
+oa_revoke_all_keys(text *org_id, text *uid, text *reason)
+{
+	static OaStatement update = {
+		.table = "api_keys",
+		.text = "WITH revoked AS ("
+		"UPDATE overten_auth.api_keys "
+		"SET revoked_at = clock_timestamp(), "
+		"revoked_by = $2, revoked_reason = $3 "
+		"WHERE org_id = $1 AND revoked_at IS NULL RETURNING key_id) "
+		"INSERT INTO overten_auth.audit_log "
+		"(action, org_id, key_id, actor, uid, detail) "
+		"SELECT 'revoke_key', $1, key_id, SESSION_USER, $2, $3 FROM revoked",
+		.argtypes = {TEXTOID, TEXTOID, TEXTOID},
+	};
+	static OaStatement find_active = {
+		.table = "api_keys",
+		.text = "SELECT 1 FROM overten_auth.api_keys "
+		"WHERE org_id = $1 AND revoked_at IS NULL LIMIT 1",
+		.latest = true,
+		.argtypes = {TEXTOID},
+	};
+	Datum		values[] = {
+		PointerGetDatum(org_id),
+		PointerGetDatum(uid),
+		PointerGetDatum(reason),
+	};
+	const bool	nulls[lengthof(values)] = {
+		[1] = (uid == NULL),
+		[2] = (reason == NULL),
+	};
+	uint64		revoked = oa_statement_run(&update, values, nulls);
+
+	if (oa_statement_run(&find_active, values, NULL) > 0)
+		key_not_seen();
+	if (revoked > 0)
+		ForceSyncCommit();
+	return revoked;
+}
+
+/*
  * overten_revoke_all(org_id text, reason text,
  * 					  rotate_webhook_secret boolean) returns bigint
  *
@@ -190,47 +237,16 @@ overten_revoke_leaked(PG_FUNCTION_ARGS)
 Datum
 overten_revoke_all(PG_FUNCTION_ARGS)
 {
-	static OaStatement lock_org = {
-		.table = "orgs",
-		.text = "SELECT 1 FROM overten_auth.orgs "
-		"WHERE org_id = $1 FOR UPDATE",
-		.argtypes = {TEXTOID},
-	};
-	static OaStatement update = {
-		.table = "api_keys",
-		.text = "WITH revoked AS ("
-		"UPDATE overten_auth.api_keys "
-		"SET revoked_at = clock_timestamp(), revoked_reason = $2 "
-		"WHERE org_id = $1 AND revoked_at IS NULL RETURNING key_id) "
-		"INSERT INTO overten_auth.audit_log "
-		"(action, org_id, key_id, actor, detail) "
-		"SELECT 'revoke_key', $1, key_id, SESSION_USER, $2 FROM revoked",
-		.argtypes = {TEXTOID, TEXTOID},
-	};
-	static OaStatement find_active = {
-		.table = "api_keys",
-		.text = "SELECT 1 FROM overten_auth.api_keys "
-		"WHERE org_id = $1 AND revoked_at IS NULL LIMIT 1",
-		.latest = true,
-		.argtypes = {TEXTOID},
-	};
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
 	text	   *reason = oa_reason_argument(fcinfo, 1);
 	bool		rotates = rotation_argument(fcinfo);
-	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(reason)};
-	const bool	nulls[lengthof(values)] = {[1] = (reason == NULL)};
 	uint64		revoked;
 	int			level;
 
 	level = oa_statements_begin();
-	if (oa_statement_run(&lock_org, values, NULL) == 0)
-		oa_org_missing(org_id);
-	revoked = oa_statement_run(&update, values, nulls);
-	if (oa_statement_run(&find_active, values, NULL) > 0)
-		key_not_seen();
+	oa_lock_org_row(org_id);
+	revoked = oa_revoke_all_keys(org_id, NULL, reason);
 	oa_statements_end(level);
-	if (revoked > 0)
-		ForceSyncCommit();
 	if (rotates)
 		oa_replace_leaked_webhook_secret(org_id, reason);
 	PG_RETURN_INT64((int64) revoked);

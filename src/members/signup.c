@@ -28,81 +28,13 @@
 #include "utils/timestamp.h"
 
 #include "keys/keys.h"
-#include "members/members.h"
+#include "members/locked_org.h"
 #include "orgs/orgs.h"
 #include "sealing/sealing.h"
 #include "server/server.h"
 #include "settings.h"
 
 PG_FUNCTION_INFO_V1(overten_signup);
-
-/* An org that the caller has locked. */
-typedef struct LockedOrg
-{
-	text	   *name;
-	text	   *tier;
-	bytea	   *webhook_secret_sealed;
-	bool		signed_up;
-	bool		suspended;
-} LockedOrg;
-
-/* Is this person a member of this org? */
-static bool
-is_member(text *org_id, text *uid)
-{
-	static OaStatement find = {
-		.table = "members",
-		.text = "SELECT 1 FROM overten_auth.members "
-		"WHERE org_id = $1 AND uid = $2",
-		.argtypes = {TEXTOID, TEXTOID},
-	};
-	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(uid)};
-
-	return oa_statement_run(&find, values, NULL) > 0;
-}
-
-/* Likewise, for callers outside of oa_statements_begin() and _end(). */
-bool
-oa_is_member(text *org_id, text *uid)
-{
-	int			level = oa_statements_begin();
-	bool		found = is_member(org_id, uid);
-
-	oa_statements_end(level);
-	return found;
-}
-
-/*
- * Lock an org of a person.  Returns false if the org does not exist, or the
- * person is not a member.  In both cases we do not look at orgs, so that the
- * time does not tell them apart.  We check membership again after the lock,
- * because the person may have been removed while we waited.
- */
-static bool
-lock_org(text *org_id, text *uid, LockedOrg *org)
-{
-	static OaStatement lock = {
-		.table = "orgs",
-		.text = "SELECT name, tier, webhook_secret_sealed, "
-		"api_access_since IS NOT NULL, suspended_at IS NOT NULL "
-		"FROM overten_auth.orgs "
-		"WHERE org_id = $1 FOR NO KEY UPDATE",
-		.argtypes = {TEXTOID},
-	};
-	Datum		values[] = {PointerGetDatum(org_id)};
-
-	if (!is_member(org_id, uid))
-		return false;
-	if (oa_statement_run(&lock, values, NULL) == 0)
-		return false;
-
-	org->name = oa_statement_text(0, 1);
-	org->tier = oa_statement_text(0, 2);
-	org->webhook_secret_sealed = (bytea *) oa_statement_text(0, 3);
-	org->signed_up = oa_statement_bool(0, 4);
-	org->suspended = oa_statement_bool(0, 5);
-	return is_member(org_id, uid);
-}
 
 /* Has this org, which is locked, reached a limit of keys? */
 static bool
@@ -127,17 +59,21 @@ has_all_keys(text *org_id)
 }
 
 /*
- * Has this person reached the limit of orgs?  Serializes with concurrent
- * callers for the same person.
+ * Has this person reached the limit of orgs?  Orgs count that the person has
+ * created, wherever they are a member: others cannot use up the limit by
+ * adding them.  A closed org counts for 30 days more, or else creating and
+ * closing could go on forever.  Serializes with concurrent callers for the
+ * same person.
  */
 static bool
 has_all_orgs(text *uid)
 {
 	static OaStatement count = {
-		.table = "members",
+		.table = "orgs",
 		.latest = true,
-		.text = "SELECT count(*) >= $2 "
-		"FROM overten_auth.members WHERE uid = $1",
+		.text = "SELECT count(*) >= $2 FROM overten_auth.orgs "
+		"WHERE created_by = $1 AND (closed_at IS NULL "
+		"OR closed_at > clock_timestamp() - interval '720 hours')",
 		.argtypes = {TEXTOID, INT4OID},
 	};
 	uint32		hash = hash_bytes((unsigned char *) VARDATA_ANY(uid),
@@ -182,7 +118,7 @@ check_new_org(const OaSignup *signup, OaFault *fault)
 
 /* Lock an org of the person's.  Can it be signed up? */
 static OaProblem
-check_existing_org(const OaSignup *signup, LockedOrg *org, OaFault *fault)
+check_existing_org(const OaSignup *signup, OaLockedOrg *org, OaFault *fault)
 {
 	OaProblem	problem = OA_NO_PROBLEM;
 	bool		self_service;
@@ -190,7 +126,7 @@ check_existing_org(const OaSignup *signup, LockedOrg *org, OaFault *fault)
 
 	if (signup->tier != NULL && !oa_find_tier(signup->tier, &self_service))
 		problem = wrong_tier(fault, "must be one that exists");
-	else if (!lock_org(signup->existing_org_id, signup->uid, org))
+	else if (!oa_lock_members_org(signup->existing_org_id, signup->uid, org))
 		problem = OA_ORGANIZATION_NOT_FOUND;
 	else if (signup->tier != NULL &&
 			 !DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID,
@@ -226,7 +162,7 @@ add_first_member(text *org_id, text *uid)
 
 /* Fill in the result from a locked org. */
 static void
-describe_org(text *org_id, const LockedOrg *org, OaOrgKey *result)
+describe_org(text *org_id, const OaLockedOrg *org, OaOrgKey *result)
 {
 	result->org_id = org_id;
 	result->org_name = org->name;
@@ -244,7 +180,7 @@ OaProblem
 oa_signup(const OaSignup *signup, OaOrgKey *result, OaFault *fault)
 {
 	OaProblem	problem;
-	LockedOrg	org;
+	OaLockedOrg	org;
 	TimestampTz created_at;
 
 	if ((signup->org_name == NULL) == (signup->existing_org_id == NULL))
@@ -284,10 +220,10 @@ OaProblem
 oa_create_key(text *uid, text *org_id, text *name, OaOrgKey *result)
 {
 	OaProblem	problem = OA_NO_PROBLEM;
-	LockedOrg	org;
+	OaLockedOrg	org;
 	int			level = oa_statements_begin();
 
-	if (!lock_org(org_id, uid, &org))
+	if (!oa_lock_members_org(org_id, uid, &org))
 		problem = OA_ORGANIZATION_NOT_FOUND;
 	else if (!org.signed_up || org.suspended)
 		problem = OA_API_ACCESS_DISABLED;

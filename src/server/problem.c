@@ -118,6 +118,35 @@ static const OaProblemText problems[] = {
 		"The organization has as many API keys as it can have.",
 		.sqlstate = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
 	},
+	[OA_ORGANIZATION_CLOSED] = {
+		409, "organization_closed",
+		"The organization is closed.",
+		.sqlstate = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+	},
+	[OA_MEMBER_NOT_FOUND] = {
+		404, "member_not_found",
+		"There is no such member."
+	},
+	[OA_LAST_MEMBER] = {
+		409, "last_member",
+		"The last member of an organization with active API keys cannot be removed.",
+		.sqlstate = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+	},
+	[OA_INVITATION_NOT_FOUND] = {
+		404, "invitation_not_found",
+		"There is no such invitation, or it has expired, or it has been used or withdrawn.",
+		.sqlstate = ERRCODE_UNDEFINED_OBJECT
+	},
+	[OA_ALREADY_MEMBER] = {
+		409, "already_member",
+		"You are a member of the organization already.",
+		.sqlstate = ERRCODE_DUPLICATE_OBJECT
+	},
+	[OA_INVITATION_LIMIT_REACHED] = {
+		409, "invitation_limit_reached",
+		"The organization has as many pending invitations as it can have.",
+		.sqlstate = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
+	},
 	[OA_SERVICE_UNAVAILABLE] = {
 		503, "service_unavailable",
 		"The service is not available at the moment.",

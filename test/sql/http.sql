@@ -8,7 +8,7 @@ CREATE EXTENSION overten_auth;
 \i :tokens
 \set ECHO all
 INSERT INTO overten_auth.tiers (name, self_service) VALUES ('pro', false), ('team', true);
-SELECT set_config('overten_auth.max_orgs_per_uid', '3', false),
+SELECT set_config('overten_auth.max_orgs_per_uid', '2', false),
 	   set_config('overten_auth.max_keys_per_org', '3', false),
 	   set_config('overten_auth.max_keys_total_per_org', '5', false) \gset
 
@@ -189,7 +189,7 @@ SELECT what, status, code
 FROM (VALUES ('unknown', 'org_00000000000000000000'), ('malformed', ''';--'), ('empty', ''), ('huge', repeat('x', 10000))) v (what, id),
 	LATERAL pg_temp.ask('POST', '/signup', :'ada_token', json_build_object('existing_org_id', id)::text);
 
--- A person can have so many orgs.
+-- A person can create so many orgs; the existing one was created by nobody.
 SELECT status FROM pg_temp.ask('POST', '/signup', :'ada_token', '{"org_name": "third", "tier": "team"}');
 SELECT status, code FROM pg_temp.ask('POST', '/signup', :'ada_token', '{"org_name": "fourth"}');
 SELECT status, body::json ->> 'org_id' AS bobs FROM pg_temp.ask('POST', '/signup', :'bob_token', '{"org_name": "Bob"}') \gset
