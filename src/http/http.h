@@ -130,6 +130,7 @@ extern void oa_each_response_header(const OaResponse *response,
 
 /* response_json.c: writing the JSON of responses */
 extern void oa_begin_object(StringInfo json);
+extern void oa_write_quoted(StringInfo json, const char *value, int length);
 extern void oa_write_name(StringInfo json, const char *name);
 extern void oa_write_string(StringInfo json, const char *name,
 							const char *value);

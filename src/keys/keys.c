@@ -15,6 +15,7 @@
 #include "utils/timestamp.h"
 
 #include "keys/keys.h"
+#include "lookup/lookup.h"
 #include "orgs/orgs.h"
 #include "server/server.h"
 
@@ -23,8 +24,8 @@ PG_FUNCTION_INFO_V1(overten_describe_key);
 PG_FUNCTION_INFO_V1(overten_key_restrictions);
 PG_FUNCTION_INFO_V1(overten_revoke_key);
 
-/* Insert the row of a new key.  Returns false if the org does not exist. */
-static bool
+/* Insert the row of a new key. */
+static void
 insert_key(text *org_id, const OaMintedKey *minted, text *uid)
 {
 	static OaStatement insert = {
@@ -32,8 +33,7 @@ insert_key(text *org_id, const OaMintedKey *minted, text *uid)
 		.text = "INSERT INTO overten_auth.api_keys "
 		"(key_id, org_id, name, prefix, digest, created_at, created_by, "
 		"expires_at, scopes, allowed_addresses) "
-		"SELECT $1, org_id, $3, $4, $5, $6, $7, $8, $9, $10 "
-		"FROM overten_auth.orgs WHERE org_id = $2",
+		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
 		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, BYTEAOID,
 		TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID, CIDRARRAYOID},
 	};
@@ -61,10 +61,8 @@ insert_key(text *org_id, const OaMintedKey *minted, text *uid)
 		[9] = (minted->grant.allowed_addresses == NULL),
 	};
 
-	if (oa_statement_run(&insert, values, nulls) == 0)
-		return false;
+	oa_statement_run(&insert, values, nulls);
 	oa_statement_run(&insert_last_used, values, NULL);
-	return true;
 }
 
 /*
@@ -79,6 +77,9 @@ oa_mint_key(text *org_id, text *name, text *uid, const OaKeyGrant *grant,
 {
 	int			level;
 
+	if (!oa_store_has_org(org_id))
+		oa_org_missing(org_id);
+
 	minted->name = name;
 	minted->key_id = oa_make_id("key_");
 	minted->secret = oa_make_secret();
@@ -92,8 +93,7 @@ oa_mint_key(text *org_id, text *name, text *uid, const OaKeyGrant *grant,
 
 	level = oa_statements_begin();
 	oa_require_open_org(org_id);
-	if (!insert_key(org_id, minted, uid))
-		oa_org_missing(org_id);
+	insert_key(org_id, minted, uid);
 	oa_audit("mint_key", org_id, minted->key_id, uid, minted->name);
 	oa_statements_end(level);
 	ForceSyncCommit();

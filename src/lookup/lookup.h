@@ -111,6 +111,7 @@ extern void oa_store_end_read(OaRead *read);
 extern bool oa_store_find_key(OaRead *read, const uint8 *digest,
 							  OaKeyRow *row);
 extern bool oa_store_find_org(OaRead *read, text *org_id, OaOrgRow *row);
+extern bool oa_store_has_org(text *org_id);
 extern List *oa_store_read_signing_keys(OaRead *read);
 extern FullTransactionId oa_full_xid(TransactionId xid);
 

@@ -205,6 +205,26 @@ oa_store_find_org(OaRead *read, text *org_id, OaOrgRow *row)
 }
 
 /*
+ * Is there an org with this id, as the transaction's next statement would see
+ * it?  For who is about to write: it costs less than a join in the statement.
+ */
+bool
+oa_store_has_org(text *org_id)
+{
+	const OaTableInfo *table;
+	Relation	orgs = oa_table_open(OA_ORGS, &table);
+	OaRead		read = {0};
+	RowScan		scan;
+	bool		found;
+
+	read.snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	found = start_scan(&scan, &read, orgs, table, PointerGetDatum(org_id));
+	finish_scan(&scan);
+	UnregisterSnapshot(read.snapshot);
+	return found;
+}
+
+/*
  * Read all signing keys, in a read whose first table is theirs.  Returns a
  * list of palloc'd OaSigningKeyRow.
  */
