@@ -44,7 +44,8 @@ TOKENS_OBJS = $(addprefix src/tokens/, \
 	token_rules.o)
 HTTP_OBJS = $(addprefix src/http/, \
 	audit_endpoint.o endpoints.o http_client_addr.o http_request.o \
-	invitation_endpoints.o key_json.o key_list_endpoint.o \
+	invitation_endpoints.o key_endpoints.o key_json.o \
+	key_list_endpoint.o key_members.o \
 	member_endpoints.o org_endpoints.o org_usage_endpoint.o parameters.o \
 	postgrest.o postgrest_orgs.o query_string.o request_body.o \
 	request_headers.o response_headers.o response_json.o usage_endpoint.o)

@@ -24,6 +24,8 @@ typedef enum OaKeyFeature
 	OA_FEATURE_PEOPLE = 1 << 4
 } OaKeyFeature;
 
+#define OA_ALL_FEATURES		(~0)
+
 /* The most networks that overten_auth.trusted_proxies can name. */
 #define OA_TRUSTED_PROXIES_MAX	256
 

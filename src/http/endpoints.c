@@ -91,6 +91,9 @@ write_org_key(OaResponse *response, const OaOrgKey *result)
 	oa_write_time(json, "created_at", result->key.created_at, false);
 	oa_write_text(json, "secret", result->key.secret);
 	oa_write_text(json, "webhook_secret", result->webhook_secret);
+	oa_write_grant(json, result->key.grant.expires_at,
+				   !result->key.grant.has_expiry, result->key.grant.scopes,
+				   result->key.grant.allowed_addresses);
 	appendStringInfoChar(json, '}');
 }
 
@@ -128,6 +131,7 @@ oa_endpoint_signup(const OaRequest *request, OaResponse *response)
 void
 oa_endpoint_create_key(const OaRequest *request, OaResponse *response)
 {
+	OaKeyGrant	grant;
 	OaOrgKey	result;
 	text	   *uid;
 	text	   *name;
@@ -135,10 +139,12 @@ oa_endpoint_create_key(const OaRequest *request, OaResponse *response)
 	if (!oa_identify(request, response, &uid) ||
 		!oa_require_object(request, response) ||
 		!read_key_name(request, response, "name", &name) ||
+		!oa_read_grant(request, response, &grant) ||
 		!oa_can_write(response))
 		return;
 
-	response->problem = oa_create_key(uid, request->org_id, name, &result);
+	response->problem = oa_create_key(uid, request->org_id, name, &grant,
+									  &result);
 	if (response->problem == OA_NO_PROBLEM)
 		write_org_key(response, &result);
 }

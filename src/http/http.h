@@ -159,11 +159,23 @@ extern OaProblem oa_verify_bearer(const OaRequest *request,
 extern void oa_endpoint_verify(const OaRequest *request, OaResponse *response);
 
 /* key_json.c: keys as JSON */
-extern bool oa_has_feature(OaKeyFeature feature);
+extern bool oa_has_feature(int features);
 extern void oa_write_grant(StringInfo json, TimestampTz expires_at,
 						   bool never_expires, ArrayType *scopes,
 						   ArrayType *allowed_addresses);
 extern void oa_write_key(StringInfo json, const OaListedKey *key);
+
+/* key_members.c: what requests give keys */
+extern bool oa_read_grant(const OaRequest *request, OaResponse *response,
+						  OaKeyGrant *grant);
+extern bool oa_read_key_change(const OaRequest *request, OaResponse *response,
+							   OaKeyChange *change);
+
+/* key_endpoints.c */
+extern void oa_endpoint_show_key(const OaRequest *request,
+								 OaResponse *response);
+extern void oa_endpoint_change_key(const OaRequest *request,
+								   OaResponse *response);
 
 /* key_list_endpoint.c */
 extern void oa_endpoint_list_keys(const OaRequest *request,

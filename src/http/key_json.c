@@ -15,11 +15,11 @@
 #include "keys/keys.h"
 #include "settings.h"
 
-/* Is a feature on? */
+/* Is one of these features on? */
 bool
-oa_has_feature(OaKeyFeature feature)
+oa_has_feature(int features)
 {
-	return (oa_key_features & feature) != 0;
+	return (oa_key_features & features) != 0;
 }
 
 /* Write an array of text or of networks, or null for NULL. */

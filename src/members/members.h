@@ -34,7 +34,7 @@ typedef struct OaOrgKey
 extern OaProblem oa_signup(const OaSignup *signup, OaOrgKey *result,
 						   OaFault *fault);
 extern OaProblem oa_create_key(text *uid, text *org_id, text *name,
-							   OaOrgKey *result);
+							   const OaKeyGrant *grant, OaOrgKey *result);
 
 /* own_org.c: what members may change about their org */
 extern OaProblem oa_rename_own_org(text *uid, text *org_id, text *name);

@@ -217,7 +217,8 @@ oa_signup(const OaSignup *signup, OaOrgKey *result, OaFault *fault)
 
 /* Mint a key for an org on behalf of one of its members. */
 OaProblem
-oa_create_key(text *uid, text *org_id, text *name, OaOrgKey *result)
+oa_create_key(text *uid, text *org_id, text *name, const OaKeyGrant *grant,
+			  OaOrgKey *result)
 {
 	OaProblem	problem = OA_NO_PROBLEM;
 	OaLockedOrg	org;
@@ -234,7 +235,7 @@ oa_create_key(text *uid, text *org_id, text *name, OaOrgKey *result)
 		return problem;
 
 	describe_org(org_id, &org, result);
-	oa_mint_key(org_id, name, uid, NULL, &result->key);
+	oa_mint_key(org_id, name, uid, grant, &result->key);
 	return OA_NO_PROBLEM;
 }
 

@@ -96,4 +96,20 @@ $$;
 SELECT query, string_agg(DISTINCT pg_temp.pages(:'keys', query, :'ada_token', size), ' | ')
 FROM unnest('{?,?status=active,?status=revoked,?unused_since=2020-06-01T00:00:00Z}'::text[]) query, generate_series(1, 9) size GROUP BY query ORDER BY query;
 
+-- Without overten_auth.key_features, a member that says what a key may do is
+-- refused, even if it is null, and nothing is minted; members that nobody knows are
+-- ignored.
+INSERT INTO overten_auth.scopes (name, self_service) VALUES ('jobs.read', true);
+SELECT request, status, body::json #>> '{error,message}' AS message, (SELECT count(*) FROM overten_auth.api_keys WHERE org_id = :'org') AS keys
+FROM (VALUES ('{"name": "n", "expires_at": "2100-01-01T00:00:00Z"}'), ('{"expires_at": null}'), ('{"expires_at": 1}'), ('{"scopes": ["jobs.read"]}'), ('{"scopes": null}'), ('{"scopes": []}'),
+	('{"allowed_addresses": ["192.0.2.0/24"]}'), ('{"allowed_addresses": null}'), ('{"name": "", "scopes": null}')) v (request),
+	LATERAL pg_temp.ask('POST', :'keys', :'ada_token', request);
+SELECT status, array_to_string(ARRAY(SELECT json_object_keys(body::json)), ' ') FROM pg_temp.ask('POST', :'keys', :'ada_token', '{"name": "plain", "Expires_at": 1, "expiry": 1, "disabled": true}');
+-- A key has no requests of its own but DELETE.
+SELECT method, path, a.status, a.headers, a.body::json #>> '{error,code}' AS code
+FROM (VALUES ('GET', '/key_00000000000000000000'), ('HEAD', '/key_00000000000000000000'), ('PATCH', '/key_00000000000000000000'), ('PUT', '/key_00000000000000000000')) v (method, path),
+	LATERAL pg_temp.ask(method, :'keys' || path, :'ada_token', CASE method WHEN 'PATCH' THEN '{"disabled": true}' END) a;
+\set VERBOSITY terse
+SET overten_auth.key_features = 'expiry';
+
 DROP EXTENSION overten_auth CASCADE;
