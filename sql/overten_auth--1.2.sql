@@ -1367,6 +1367,21 @@ REVOKE ALL ON FUNCTION overten_api.list_api_keys FROM PUBLIC;
 COMMENT ON FUNCTION overten_api.list_api_keys IS
 'GET /organizations/{org_id}/api-keys; the id is in the header x-overten-org-id or an argument';
 
+CREATE FUNCTION overten_api.show_api_key(
+	org_id text DEFAULT NULL,
+	key_id text DEFAULT NULL)
+	RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_show_api_key';
+REVOKE ALL ON FUNCTION overten_api.show_api_key FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.show_api_key IS
+'GET /organizations/{org_id}/api-keys/{key_id}; the ids are in the headers x-overten-org-id and x-overten-key-id, or the arguments. 405 while overten_auth.key_features is empty.';
+
+CREATE FUNCTION overten_api.change_api_key(json) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_change_api_key';
+REVOKE ALL ON FUNCTION overten_api.change_api_key FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.change_api_key IS
+'PATCH /organizations/{org_id}/api-keys/{key_id}; the ids are in the headers x-overten-org-id and x-overten-key-id, or the members org_id and key_id. 405 while overten_auth.key_features is empty.';
+
 CREATE FUNCTION overten_api.revoke_api_key(json) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_revoke_api_key';
 REVOKE ALL ON FUNCTION overten_api.revoke_api_key FROM PUBLIC;

@@ -26,6 +26,8 @@ typedef struct OaRequest
 	text	   *org_id;			/* from the path, or NULL */
 	text	   *key_id;
 	text	   *item_id;		/* of a member or an invitation, as it came */
+	bool		needs_feature;	/* is it one of the requests that only
+								 * overten_auth.key_features allows? */
 	const char *query;			/* after the path's "?"; if NULL, see below */
 	const char *since;			/* decoded parameters, if query is NULL */
 	const char *until;
