@@ -896,20 +896,6 @@ REVOKE ALL ON FUNCTION @extschema@.overten_key_anomalies FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_key_anomalies IS
 'Returns the anomalies in a key''s history that a person should look at, or no rows. Kinds, in this order: used_after_revocation (in the whole history, by address), woke (used in the last 24 hours after 30 days or more without a use), rise (one of the last 24 hours had at least 100 uses, 10 times the mean and twice the maximum of the hours with uses in the 28 days before, of which there must be 3), new_address (first seen in the last 24 hours, when there were other addresses before). observed and expected are numbers of requests; reference_at is the revocation, the previous use (or the minting), or the beginning of the history that is compared. Errors: 42704 the org has no such key; 22004 an argument is NULL.';
 
-CREATE FUNCTION @extschema@.overten_check_addresses(
-	org_id text,
-	key_id text,
-	allowed_addresses cidr[])
-	RETURNS TABLE (
-		client_addr inet,
-		accepted int8,
-		last_used_at timestamptz,
-		outcome text)
-	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-REVOKE ALL ON FUNCTION @extschema@.overten_check_addresses FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.overten_check_addresses IS
-'Returns the client addresses that have used a key in the last 30 days and that overten_set_allowed_addresses would lock out with this list; no rows if there are none, or if the list is NULL. outcome: refused; unknown if the history does not tell, because it has IPv6 addresses as /64 and the list has a smaller network in it, or because it does not have the address. Errors: 42704 the org has no such key; 22023 the list, as for overten_set_allowed_addresses; 22004 an id is NULL.';
-
 CREATE FUNCTION @extschema@.overten_org_anomalies(org_id text)
 	RETURNS TABLE (
 		org_id text,
@@ -947,6 +933,20 @@ CREATE FUNCTION @extschema@.overten_all_anomalies()
 REVOKE ALL ON FUNCTION @extschema@.overten_all_anomalies FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_all_anomalies IS
 'Returns what overten_org_anomalies returns, for all orgs, in the order of org_id and then of the keys'' creation. Reads the tables alone: uses that were counted since the last flush (overten_auth.flush_interval) are missing.';
+
+CREATE FUNCTION @extschema@.overten_check_addresses(
+	org_id text,
+	key_id text,
+	allowed_addresses cidr[])
+	RETURNS TABLE (
+		client_addr inet,
+		accepted int8,
+		last_used_at timestamptz,
+		outcome text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_check_addresses FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_check_addresses IS
+'Returns the client addresses that have used a key in the last 30 days and that overten_set_allowed_addresses would lock out with this list; no rows if there are none, or if the list is NULL. outcome: refused; unknown if the history does not tell, because it has IPv6 addresses as /64 and the list has a smaller network in it, or because it does not have the address. Errors: 42704 the org has no such key; 22023 the list, as for overten_set_allowed_addresses; 22004 an id is NULL.';
 
 
 /* Identity */
@@ -1486,8 +1486,8 @@ COMMENT ON FUNCTION overten_api.authenticate_request IS
 /* By default, PUBLIC may use the row types of tables and views. */
 REVOKE ALL ON TYPE overten_auth.tiers, overten_auth.scopes,
 	overten_auth.orgs, overten_auth.members, overten_auth.invitations,
-	overten_auth.api_keys, overten_auth.key_last_used,
-	overten_auth.key_usage, overten_auth.usage_batches,
+	overten_auth.api_keys,
+	overten_auth.key_last_used, overten_auth.key_usage, overten_auth.usage_batches,
 	overten_auth.audit_log, overten_auth.signing_keys,
 	@extschema@.overten_stat FROM PUBLIC;
 

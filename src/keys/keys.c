@@ -193,7 +193,8 @@ oa_revoke_key(text *org_id, text *key_id, text *uid, text *reason)
  *
  * Nobody can read the secret again after this call.  The last three arguments
  * may be NULL: the key does not expire, has all scopes, and can be used from
- * everywhere.  Errors: 22004, 22023, 42704, 55000 the org is closed.
+ * everywhere.  Errors: 22004, 22023, 42704, 55000 the org is
+ * closed.
  */
 Datum
 overten_mint_key(PG_FUNCTION_ARGS)

@@ -44,10 +44,10 @@ FROM (VALUES ('GET', '/' || repeat('x', 8185), ''), ('GET', '/verify', '?' || re
 	LATERAL overten_handle_request(method, '/api/v1' || path || query, '{}', NULL) r;
 SELECT path, status, code, headers
 FROM (VALUES (''), ('/'), ('/verify/'), ('/Verify'), ('/verify/x'), ('//verify'),
-	('/organizations'), ('/organizations//api-keys'), ('/organizations/x'),
+	('/organizations/'), ('/organizations//api-keys'), ('/organizations/x/'), ('/organizations/x/y'), ('/organizations/x/members/y/z'), ('/invitations'),
 	('/organizations/x/api-keys/'), ('/organizations/x/api-keys/y/z'),
 	('/organizations/x/api-keys//usage'), ('/organizations/x/api-keys/y/usage/'), ('/organizations/x/api-keys/y/usage/z'),
-	('/organizations/x%2Fapi-keys'), ('/../v1/verify'), ('/verify#x'),
+	('/organizations%2Fx/api-keys'), ('/../v1/verify'), ('/verify#x'),
 	('/signup;x'), ('/' || repeat('x', 8184))) v (path),
 	LATERAL pg_temp.ask('GET', path, NULL)
 WHERE status <> 404 OR code <> 'not_found' OR headers IS NOT NULL;

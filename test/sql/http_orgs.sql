@@ -63,7 +63,7 @@ SELECT status, pg_temp.shown(body) AS body FROM pg_temp.ask('POST', '/invitation
 SELECT status, pg_temp.shown(body) AS body FROM pg_temp.ask('POST', '/invitations/accept', :'bob_token', json_build_object('code', :'invited_code')::text);
 SELECT status, pg_temp.shown(body) AS body FROM pg_temp.ask('GET', '/organizations/' || :'acme' || '/members', :'bob_token');
 SELECT status, body FROM pg_temp.ask('GET', '/organizations/' || :'acme' || '/invitations', :'bob_token');
--- Used, unknown, of a closed org, expired and withdrawn codes have one answer.
+-- Unknown codes, expired and withdrawn ones, and those of a closed org have one answer.
 SELECT code AS expired FROM overten_invite(:'acme', valid_for => '1 second') \gset
 UPDATE overten_auth.invitations SET expires_at = now() - interval '1 second' WHERE digest = sha256(:'expired');
 SELECT code AS withdrawn, invitation_id AS withdrawn_id FROM overten_invite(:'acme') \gset
@@ -73,9 +73,8 @@ SELECT o.org_id AS doomed FROM overten_create_org('Doomed') o \gset
 INSERT INTO overten_auth.invitations (invitation_id, org_id, digest, expires_at) VALUES ('inv_doomed', :'doomed', sha256('invite_' || repeat('d', 32)::bytea), 'infinity');
 UPDATE overten_auth.orgs SET suspended_at = now(), closed_at = now() WHERE org_id = :'doomed';
 SELECT array_agg(DISTINCT concat(status, ' ', body)) AS answers, count(*)
-FROM unnest(ARRAY[:'invited_code', 'invite_' || repeat('0', 32), 'invite_' || repeat('d', 32), :'expired', :'withdrawn', '', 'x', repeat('é', 7000)]) given,
-	LATERAL pg_temp.ask('POST', '/invitations/accept', :'ada_token', json_build_object('code', given)::text)
-WHERE given <> :'invited_code';
+FROM unnest(ARRAY['invite_' || repeat('0', 32), 'invite_' || repeat('d', 32), :'expired', :'withdrawn', '', 'x', repeat('é', 7000)]) given,
+	LATERAL pg_temp.ask('POST', '/invitations/accept', :'ada_token', json_build_object('code', given)::text);
 SELECT status, code FROM pg_temp.ask('POST', '/invitations/accept', :'ada_token', json_build_object('code', :'invited_code')::text);
 SELECT request, status, code, body::json #>> '{error,message}' AS message
 FROM (VALUES ('{}'), ('{"code": null}'), ('{"code": 1}'), ('[]'), ('x')) v (request), LATERAL pg_temp.ask('POST', '/invitations/accept', :'bob_token', request);
@@ -90,7 +89,7 @@ SELECT count(overten_invite(:'acme'));
 
 -- Members leave and are removed, but not the last one while there are keys.
 SELECT key, status, code
-FROM unnest(ARRAY['nobody', '', '%', '%zz', '%00', '%ff', 'ADA', 'ada%20', repeat('x', 8000)]) key, LATERAL pg_temp.ask('DELETE', '/organizations/' || :'acme' || '/members/' || key, :'bob_token')
+FROM unnest(ARRAY['nobody', '%', '%zz', '%00', '%ff', 'ADA', 'ada%20', repeat('x', 8000)]) key, LATERAL pg_temp.ask('DELETE', '/organizations/' || :'acme' || '/members/' || key, :'bob_token')
 WHERE (status, code) IS DISTINCT FROM (404, 'member_not_found');
 SELECT overten_add_member(:'acme', 'Ünal/x?');
 SELECT status FROM pg_temp.ask('DELETE', '/organizations/' || :'acme' || '/members/%C3%9Cnal%2fx%3F', :'bob_token');
@@ -134,11 +133,11 @@ SELECT key_id AS key FROM overten_list_keys(:'acme') LIMIT 1 \gset
 SELECT status, pg_temp.shown(body) AS body FROM pg_temp.ask('GET', '/organizations/' || :'acme' || '/audit-log?key_id=' || :'key', :'ada_token');
 -- A cursor is that of this org's log.
 SELECT audit_id AS foreign_row FROM overten_auth.audit_log WHERE org_id = :'bobs' LIMIT 1 \gset
-SELECT query, status, code, body::json #>> '{error,message}' AS message
+SELECT pg_temp.shown(lower(query)) AS query, status, code, body::json #>> '{error,message}' AS message
 FROM (VALUES ('limit=0'), ('limit=201'), ('limit=1.0'), ('limit=%2b1'), ('limit='), ('limit=9999999'), ('limit=1&limit=2'),
-	('cursor='), ('cursor=x'), ('cursor=' || upper(:'foreign_row')), ('cursor={' || :'foreign_row' || '}'), ('cursor=' || :'foreign_row'), ('key_id=%zz')) v (query),
+	('cursor='), ('cursor=x'), ('cursor=%41' || upper(substr(:'foreign_row', 2))), ('cursor={' || :'foreign_row' || '}'), ('cursor=' || :'foreign_row'), ('key_id=%zz')) v (query),
 	LATERAL pg_temp.ask('GET', '/organizations/' || :'acme' || '/audit-log?' || query, :'ada_token')
-ORDER BY length(query), query COLLATE "C";
+ORDER BY 1 COLLATE "C";
 SELECT count(*) AS secrets FROM overten_auth.audit_log WHERE audit_log::text ~ 'whsec_|invite_|sk_live_';
 
 -- The usage of an org: by key, by day, by hour, or in all; what is not flushed, too.
