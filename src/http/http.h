@@ -6,8 +6,9 @@
 #define OA_HTTP_H
 
 #include "overten_auth.h"
-#include "keys/keys.h"
 #include "lib/stringinfo.h"
+#include "keys/keys.h"
+#include "members/members.h"
 #include "orgs/orgs.h"
 #include "server/server.h"
 #include "settings.h"
@@ -18,8 +19,16 @@
 #define OA_HEADERS_MAX	(256 * 1024)	/* more than HTTP layers accept */
 #define OA_BODY_MAX		(16 * 1024)
 
+/* The headers of a request, as request_headers.c reads them. */
+typedef struct OaHeaders
+{
+	char	   *json;			/* an object, in UTF-8 */
+	OaJsonNode *nodes;
+} OaHeaders;
+
 typedef struct OaRequest
 {
+	const OaHeaders *headers;
 	const char *bearer;			/* from the Authorization header */
 	int			bearer_length;
 	const OaClientAddr *client; /* NULL if no header tells */
@@ -41,6 +50,8 @@ typedef struct OaResponse
 	OaProblem	problem;
 	OaFault		fault;			/* for OA_INVALID_PARAMETER */
 	const char *allow;			/* allowed methods, for OA_METHOD_NOT_ALLOWED */
+	text	   *org_id;			/* ids that belong to the problem, or NULL */
+	text	   *key_id;
 	int			status;
 	StringInfoData body;		/* JSON in the server's encoding, or empty */
 } OaResponse;
@@ -66,12 +77,6 @@ oa_refuse_parameter(OaResponse *response, const char *param, const char *rule)
 }
 
 /* request_headers.c: the headers of a request */
-typedef struct OaHeaders
-{
-	char	   *json;			/* an object, in UTF-8 */
-	OaJsonNode *nodes;
-} OaHeaders;
-
 extern bool oa_read_headers(const char *json, int length, OaHeaders *headers);
 extern bool oa_read_header(const OaHeaders *headers, const char *name,
 						   char **value);
@@ -182,6 +187,12 @@ extern void oa_endpoint_change_key(const OaRequest *request,
 /* key_list_endpoint.c */
 extern void oa_endpoint_list_keys(const OaRequest *request,
 								  OaResponse *response);
+
+/* idempotency_key.c: how a client names a request that it may repeat */
+extern bool oa_read_request_key(const OaRequest *request,
+								OaResponse *response, const char *endpoint,
+								const text *org_id, OaRequestKey *storage,
+								const OaRequestKey **key);
 
 /* usage_endpoint.c, org_usage_endpoint.c */
 extern void oa_endpoint_key_usage(const OaRequest *request,
