@@ -63,7 +63,7 @@ sub more
 	return $json->encode(\%more);
 }
 
-sub refused
+sub refusal
 {
 	my ($method, $path, $content) = @_;
 	my $answer = exchange($method, $path, $content);
@@ -91,7 +91,7 @@ my %param = (expiry => 'expires_at', scopes => 'scopes', addresses => 'allowed_a
 # Off: the contract as it is.
 my $plain = exchange('POST', '', '{"name":"plain"}');
 is(more($plain), '{"status":"201"}', 'without features, a new key has the members of the contract');
-is(refused($_, "/$plain->{key_id}", $_ eq 'PATCH' ? '{}' : undef), '405 method_not_allowed', "$_ on a key without features") foreach qw(GET PATCH);
+is(refusal($_, "/$plain->{key_id}", $_ eq 'PATCH' ? '{}' : undef), '405 method_not_allowed', "$_ on a key without features") foreach qw(GET PATCH);
 
 # One feature at a time: its member is taken and shown, all others are refused.
 foreach my $feature (sort keys %members)
@@ -107,11 +107,11 @@ foreach my $feature (sort keys %members)
 	is(more($listed), "{$shown{$feature},\"status\":\"active\"}", "$feature: a list shows it");
 	foreach my $other (grep { $_ ne $feature } sort keys %members)
 	{
-		is(refused('POST', '', "{$members{$other}}"), "400 invalid_parameter $param{$other}", "$feature: POST has no $other");
-		is(refused('PATCH', "/$plain->{key_id}", "{$members{$other}}"), "400 invalid_parameter $param{$other}", "$feature: PATCH has no $other");
-		is(refused('PATCH', "/$plain->{key_id}", "{\"$param{$other}\":null}"), "400 invalid_parameter $param{$other}", "$feature: nor null");
+		is(refusal('POST', '', "{$members{$other}}"), "400 invalid_parameter $param{$other}", "$feature: POST has no $other");
+		is(refusal('PATCH', "/$plain->{key_id}", "{$members{$other}}"), "400 invalid_parameter $param{$other}", "$feature: PATCH has no $other");
+		is(refusal('PATCH', "/$plain->{key_id}", "{\"$param{$other}\":null}"), "400 invalid_parameter $param{$other}", "$feature: nor null");
 	}
-	is(refused('PATCH', "/$plain->{key_id}", '{"disabled":true}'), '400 invalid_parameter disabled', "$feature: PATCH disables nothing");
+	is(refusal('PATCH', "/$plain->{key_id}", '{"disabled":true}'), '400 invalid_parameter disabled', "$feature: PATCH disables nothing");
 }
 
 turn_on('disable, people');
@@ -125,7 +125,7 @@ is(exchange('PATCH', "/$plain->{key_id}", '{"disabled":true}')->{disabled_at}, $
 is(exchange('PATCH', "/$plain->{key_id}", '{"disabled":false}')->{status}, 'active', 'PATCH enables it');
 is(verify_from($plain->{secret}, '192.0.2.9'), '200', 'at once');
 ask($node, "SELECT overten_disable_key('$org', '$plain->{key_id}', 'unpaid')");
-is(refused('PATCH', "/$plain->{key_id}", '{"disabled":false}'), '403 disabled_by_operator', 'what the operator has disabled stays so');
+is(refusal('PATCH', "/$plain->{key_id}", '{"disabled":false}'), '403 disabled_by_operator', 'what the operator has disabled stays so');
 is(exchange('GET', "/$plain->{key_id}")->{disabled_reason}, 'unpaid', 'and why');
 is(verify_from($plain->{secret}, '192.0.2.9'), '401 invalid_api_key', 'and refused');
 ask($node, "SELECT overten_enable_key('$org', '$plain->{key_id}')");
@@ -168,16 +168,16 @@ foreach my $case (
 {
 	my ($name, $content, $expected) = @$case;
 
-	is(refused('PATCH', "/$bound->{key_id}", $content), $expected, "PATCH: $name");
-	is(refused('POST', '', $content), $expected, "POST: $name") if $content =~ /^\{"(expires_at|scopes|allowed_addresses)/;
+	is(refusal('PATCH', "/$bound->{key_id}", $content), $expected, "PATCH: $name");
+	is(refusal('POST', '', $content), $expected, "POST: $name") if $content =~ /^\{"(expires_at|scopes|allowed_addresses)/;
 }
 is($json->encode(exchange('GET', "/$bound->{key_id}")), $before, 'nothing of that has changed the key');
-is(refused('POST', '', '{"expires_at":"2000-01-01T00:00:00Z"}'), '400 invalid_parameter expires_at', 'a new key cannot have expired');
+is(refusal('POST', '', '{"expires_at":"2000-01-01T00:00:00Z"}'), '400 invalid_parameter expires_at', 'a new key cannot have expired');
 
 # The order of the contract, and keys that are not there.
-is(refused('PATCH', "/$foreign", '{"disabled":true}'), '404 key_not_found', "another org's key");
-is(refused('PATCH', '/x', '{"disabled":1}'), '400 invalid_parameter disabled', 'the body before the key');
-is(refused('GET', "/$foreign"), '404 key_not_found', "another org's key is not shown");
+is(refusal('PATCH', "/$foreign", '{"disabled":true}'), '404 key_not_found', "another org's key");
+is(refusal('PATCH', '/x', '{"disabled":1}'), '400 invalid_parameter disabled', 'the body before the key');
+is(refusal('GET', "/$foreign"), '404 key_not_found', "another org's key is not shown");
 is(summary(request($gateway->{url}, 'GET', "/api/v1/organizations/$other/api-keys/$foreign", [$ada])), '404 organization_not_found', 'nor in its org');
 is(summary(request($gateway->{url}, 'PATCH', "$keys/$bound->{key_id}", [ $ada, 'Content-Type: text/plain' ], '{}')), '415 unsupported_media_type', 'another media type');
 is(summary(request($gateway->{url}, 'PATCH', "$keys/$bound->{key_id}", ['Content-Type: application/json'], '{}')), '401 missing_credentials', 'no credential');
@@ -188,9 +188,9 @@ is_deeply(request($gateway->{url}, 'PUT', "$keys/$bound->{key_id}", [$ada])->{he
 is(exchange('PATCH', "/$bound->{key_id}", '{"expires_at":"2020-01-01T00:00:00Z"}')->{status}, 'expired', 'a key can expire at once');
 is(verify_from($bound->{secret}, '192.0.2.8'), '401 invalid_api_key', 'and is refused');
 is(join(' ', map { $_->{name} } @{ exchange('GET', '?status=expired')->{items} }), 'bound', 'it is found by its status');
-is(refused('GET', '?status=gone'), '400 invalid_parameter status', 'an unknown status');
+is(refusal('GET', '?status=gone'), '400 invalid_parameter status', 'an unknown status');
 is(request($gateway->{url}, 'DELETE', "$keys/$bound->{key_id}", [$ada])->{status}, '204', 'it can be revoked');
-is(refused('PATCH', "/$bound->{key_id}", '{"expires_at":null}'), '409 key_revoked', 'and then does not change any more');
+is(refusal('PATCH', "/$bound->{key_id}", '{"expires_at":null}'), '409 key_revoked', 'and then does not change any more');
 my $gone = exchange('GET', "/$bound->{key_id}");
 is("$gone->{status} $gone->{revoked_by}", 'revoked ada', 'it is shown with who revoked it');
 
