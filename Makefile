@@ -31,7 +31,7 @@ WEBHOOKS_OBJS = $(addprefix src/webhooks/, \
 KEYS_OBJS = $(addprefix src/keys/, \
 	allowed_addresses.o decision.o identity.o import.o key_anomalies.o \
 	key_changes.o key_details.o key_grant.o key_history.o key_list.o \
-	key_row.o key_text.o keys.o leaks.o minters.o org_anomalies.o \
+	key_row.o key_scan.o key_text.o keys.o leaks.o minters.o org_anomalies.o \
 	org_usage.o restrictions.o rotation.o rotation_progress.o verify.o)
 MEMBERS_OBJS = $(addprefix src/members/, \
 	acceptance.o invitations.o locked_org.o members.o own_key.o own_org.o \
@@ -45,8 +45,9 @@ TOKENS_OBJS = $(addprefix src/tokens/, \
 	token_rules.o)
 HTTP_OBJS = $(addprefix src/http/, \
 	audit_endpoint.o endpoints.o http_client_addr.o http_request.o \
-	idempotency_key.o invitation_endpoints.o member_endpoints.o \
-	org_endpoints.o org_usage_endpoint.o parameters.o postgrest.o \
+	idempotency_key.o invitation_endpoints.o key_endpoints.o key_json.o \
+	key_list_endpoint.o key_members.o member_endpoints.o org_endpoints.o \
+	org_usage_endpoint.o parameters.o postgrest.o postgrest_keys.o \
 	postgrest_orgs.o query_string.o request_body.o request_headers.o \
 	response_headers.o response_json.o usage_endpoint.o)
 WORKERS_OBJS = $(addprefix src/workers/, \
@@ -68,7 +69,7 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text prefixes keys key_details rotation orgs restrictions names no_row webhooks usage privileges closing roles check http http_orgs idempotency firebase identity leaks import half_done
+REGRESS = key_text prefixes keys key_lists key_details rotation orgs restrictions names no_row webhooks usage privileges closing roles check http http_keys http_orgs idempotency firebase identity leaks import half_done
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
 ISOLATION = revocation minting leak_response members invitations repeated_requests rotating
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto

@@ -34,8 +34,8 @@ export class Exchanges {
   }
 
   // If node cannot parse what comes on a connection, call "answer" when its turn has
-  // come.  If it is the rest of a request that is being answered already, close the
-  // connection instead.  Further calls for the connection do nothing.
+  // come, with the request if it is the rest of one.  If that is being answered
+  // already, close the connection instead.  Further calls for the connection do nothing.
   refuse(socket, answer) {
     if (this.#refused.has(socket)) {
       return;
@@ -49,7 +49,7 @@ export class Exchanges {
       if (!socket.writable || broken?.response.headersSent) {
         socket.destroy();
       } else {
-        answer();
+        answer(broken?.request);
       }
     };
 

@@ -18,6 +18,7 @@ import { openAccessLog, loggablePath } from './access_log.mjs';
 import {
   authorized, healthy, internalError, malformed, unavailable, unreadableRequest,
 } from './answers.mjs';
+import { openCors } from './cors.mjs';
 import { isPassing, nameOf, openDatabase } from './database.mjs';
 import { Exchanges } from './exchanges.mjs';
 import { addressOf, bodyOf, headersOf, isWellFormed, pathOf } from './request.mjs';
@@ -64,6 +65,7 @@ try {
 }
 const database = openDatabase(settings, report);
 const log = openAccessLog(settings.accessLog);
+const cors = openCors(settings.corsOrigins);
 const exchanges = new Exchanges();
 let stopping = false;
 
@@ -84,6 +86,10 @@ async function answerTo(request, path) {
   if (request.method === 'GET' && Object.hasOwn(own, path)) {
     return own[path](request);
   }
+  const preflight = cors.preflight(request);
+  if (preflight !== undefined) {
+    return preflight;
+  }
   const headers = headersOf(request);
   const body = await bodyOf(request);
   return inTurn(request, headers,
@@ -94,7 +100,7 @@ async function answerTo(request, path) {
 // the database does not make the body whose length it would be.  A 204 has neither.
 function send(request, response, { status, headers, body }) {
   const bare = request.method === 'HEAD' || status === 204;
-  const all = { ...headers };
+  const all = { ...headers, ...cors.headers(request) };
 
   if (!bare) {
     all['Content-Length'] = Buffer.byteLength(body ?? '');
@@ -176,10 +182,11 @@ server.on('checkExpectation', handle);
 // Answer by hand, when its turn has come, a request without a response; then close
 // the connection.
 function refuse(socket, answer, reason) {
-  exchanges.refuse(socket, () => {
+  exchanges.refuse(socket, (request) => {
     const { status, headers, body } = answer;
     const lines = Object.entries({
       ...headers,
+      ...cors.headers(request),
       'Content-Length': Buffer.byteLength(body),
       Connection: 'close',
     }).map(([name, value]) => `${name}: ${value}\r\n`);

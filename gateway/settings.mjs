@@ -19,7 +19,11 @@
 // REQUEST_TIMEOUT_MS    how long a client may take to send a whole request (15000)
 // KEEP_ALIVE_MS         how long an idle connection of a client stays open (60000)
 // SHUTDOWN_TIMEOUT_MS   how long SIGTERM waits for running requests (10000)
+// CORS_ORIGINS          origins of web pages that may read the answers, separated by
+//                       commas, such as https://app.example.com (none)
 // ACCESS_LOG            on or off: one line of JSON per request on standard output (on)
+
+import { readOrigins } from './cors.mjs';
 
 const limits = {
   PORT: [8080, 0, 65535],
@@ -71,6 +75,7 @@ export function readSettings(environment) {
     requestTimeout: integer(environment, 'REQUEST_TIMEOUT_MS'),
     keepAlive: integer(environment, 'KEEP_ALIVE_MS'),
     shutdownTimeout: integer(environment, 'SHUTDOWN_TIMEOUT_MS'),
+    corsOrigins: readOrigins(environment.CORS_ORIGINS ?? ''),
     accessLog: onOrOff(environment, 'ACCESS_LOG'),
   };
 }

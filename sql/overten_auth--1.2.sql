@@ -480,6 +480,34 @@ REVOKE ALL ON FUNCTION @extschema@.overten_list_keys FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_list_keys IS
 'Returns the keys of an org, including revoked ones, in the order of their creation. Errors: 42704 the org does not exist; 22004 the argument is NULL.';
 
+CREATE FUNCTION @extschema@.overten_find_keys(
+	org_id text,
+	status text DEFAULT NULL,
+	unused_since timestamptz DEFAULT NULL,
+	"limit" int4 DEFAULT NULL,
+	after text DEFAULT NULL)
+	RETURNS TABLE (
+		key_id text,
+		name text,
+		prefix text,
+		created_at timestamptz,
+		last_used_at timestamptz,
+		revoked_at timestamptz,
+		status text,
+		expires_at timestamptz,
+		disabled_at timestamptz,
+		scopes text[],
+		allowed_addresses cidr[],
+		created_by text,
+		revoked_by text,
+		revoked_reason text,
+		disabled_by text,
+		disabled_reason text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_find_keys FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_find_keys IS
+'Returns the keys of an org that fulfill all the conditions that are not NULL, in the order of their creation. status is active, or the first reason to refuse the key: revoked, expired or disabled. unused_since selects the keys that were created before that time, and were not used since; uses that are only counted in shared memory count, too. limit is the greatest number of rows. after is the key_id of a key of the org, of any status: the rows begin after that key, so the last key_id of a page leads to the next page. Errors: 42704 the org does not exist, or it has no such key as after; 22023 status is another text, or limit is less than 1; 22004 org_id is NULL.';
+
 CREATE FUNCTION @extschema@.overten_describe_key(org_id text, key_id text)
 	RETURNS TABLE (
 		name text,
@@ -1482,6 +1510,21 @@ CREATE FUNCTION overten_api.list_api_keys(org_id text DEFAULT NULL) RETURNS json
 REVOKE ALL ON FUNCTION overten_api.list_api_keys FROM PUBLIC;
 COMMENT ON FUNCTION overten_api.list_api_keys IS
 'GET /organizations/{org_id}/api-keys; the id is in the header x-overten-org-id or an argument';
+
+CREATE FUNCTION overten_api.show_api_key(
+	org_id text DEFAULT NULL,
+	key_id text DEFAULT NULL)
+	RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_show_api_key';
+REVOKE ALL ON FUNCTION overten_api.show_api_key FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.show_api_key IS
+'GET /organizations/{org_id}/api-keys/{key_id}; the ids are in the headers x-overten-org-id and x-overten-key-id, or the arguments. 405 while overten_auth.key_features is empty.';
+
+CREATE FUNCTION overten_api.change_api_key(json) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_change_api_key';
+REVOKE ALL ON FUNCTION overten_api.change_api_key FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.change_api_key IS
+'PATCH /organizations/{org_id}/api-keys/{key_id}; the ids are in the headers x-overten-org-id and x-overten-key-id, or the members org_id and key_id. 405 while overten_auth.key_features is empty.';
 
 CREATE FUNCTION overten_api.revoke_api_key(json) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_revoke_api_key';

@@ -91,6 +91,26 @@ const OaKeyPrefixes *oa_key_prefixes = NULL;	/* the same, parsed */
 bool		oa_accept_test_keys = false;
 
 /*
+ * What customers may set over HTTP when they manage their keys, and what they
+ * see of it.  Restrictions that a key has are enforced in any case, so turning
+ * a feature off does not make a key good again.
+ */
+static char *key_features = NULL;
+int			oa_key_features = 0;
+
+static const struct
+{
+	const char *name;
+	OaKeyFeature feature;
+}			key_feature_names[] = {
+	{"expiry", OA_FEATURE_EXPIRY},
+	{"disable", OA_FEATURE_DISABLE},
+	{"scopes", OA_FEATURE_SCOPES},
+	{"addresses", OA_FEATURE_ADDRESSES},
+	{"people", OA_FEATURE_PEOPLE},
+};
+
+/*
  * The command that fetches signing keys.  Set it if the server can reach the
  * Internet only through a proxy, or with a program other than curl.
  */
@@ -194,6 +214,27 @@ check_databases(char **newval, void **extra, GucSource source)
 	return check_problem("overten_auth.databases", *newval, problem);
 }
 
+/* Allocate what a check hook passes to its assign hook; NULL if it cannot. */
+static void *
+allocate_extra(size_t size)
+{
+#if PG_VERSION_NUM >= 160000
+	return guc_malloc(LOG, size);
+#else
+	return malloc(size);
+#endif
+}
+
+static void
+free_extra(void *extra)
+{
+#if PG_VERSION_NUM >= 160000
+	guc_free(extra);
+#else
+	free(extra);
+#endif
+}
+
 /* Check a list of prefixes, and parse it once for all uses. */
 static bool
 check_key_prefixes(char **newval, void **extra, GucSource source)
@@ -204,11 +245,7 @@ check_key_prefixes(char **newval, void **extra, GucSource source)
 	if (!check_problem("overten_auth.key_prefixes", *newval, problem))
 		return false;
 
-#if PG_VERSION_NUM >= 160000
-	*extra = guc_malloc(LOG, sizeof(prefixes));
-#else
-	*extra = malloc(sizeof(prefixes));
-#endif
+	*extra = allocate_extra(sizeof(prefixes));
 	if (*extra == NULL)
 		return false;
 	memcpy(*extra, &prefixes, sizeof(prefixes));
@@ -219,6 +256,61 @@ static void
 assign_key_prefixes(const char *newval, void *extra)
 {
 	oa_key_prefixes = extra;
+}
+
+/* Return the feature of this name, or 0. */
+static int
+find_key_feature(const char *name)
+{
+	for (int i = 0; i < lengthof(key_feature_names); i++)
+		if (strcmp(key_feature_names[i].name, name) == 0)
+			return key_feature_names[i].feature;
+	return 0;
+}
+
+/* Check a list of features, and pass their bits to assign_key_features(). */
+static bool
+check_key_features(char **newval, void **extra, GucSource source)
+{
+	char	   *copy = pstrdup(*newval);
+	const char *unknown = NULL;
+	int		   *features = allocate_extra(sizeof(int));
+	List	   *list;
+	ListCell   *cell;
+
+	if (features == NULL)
+		return false;
+	*features = 0;
+	if (!SplitIdentifierString(copy, ',', &list))
+	{
+		GUC_check_errdetail("List syntax is invalid.");
+		free_extra(features);
+		return false;
+	}
+	foreach(cell, list)
+	{
+		int			feature = find_key_feature(lfirst(cell));
+
+		if (feature == 0)
+			unknown = lfirst(cell);
+		*features |= feature;
+	}
+	if (unknown != NULL)
+	{
+		GUC_check_errdetail("Unrecognized key feature: \"%s\".", unknown);
+		free_extra(features);
+		return false;
+	}
+	list_free(list);
+	pfree(copy);
+	*extra = features;
+	return true;
+}
+
+static void
+assign_key_features(const char *newval, void *extra)
+{
+	oa_key_features = *(int *) extra;
 }
 
 /*
@@ -389,6 +481,13 @@ oa_define_settings(GucIntAssignHook cache_entries_changed)
 							 false,
 							 PGC_SUSET, 0,
 							 NULL, NULL, NULL);
+	DefineCustomStringVariable("overten_auth.key_features",
+							   "Lists what customers can set and see of their keys over HTTP.",
+							   "Restrictions of keys are enforced in any case.",
+							   &key_features,
+							   "",
+							   PGC_SIGHUP, GUC_LIST_INPUT,
+							   check_key_features, assign_key_features, NULL);
 
 	DefineCustomBoolVariable("overten_auth.verify_on_standby",
 							 "Allows keys to be verified on a standby server.",

@@ -14,6 +14,18 @@
 /* Bytes of an id.  Google's have 30, plus a domain in some cases. */
 #define OA_FIREBASE_ID_MAX	100
 
+/* What overten_auth.key_features can name, as bits of oa_key_features. */
+typedef enum OaKeyFeature
+{
+	OA_FEATURE_EXPIRY = 1 << 0,
+	OA_FEATURE_DISABLE = 1 << 1,
+	OA_FEATURE_SCOPES = 1 << 2,
+	OA_FEATURE_ADDRESSES = 1 << 3,
+	OA_FEATURE_PEOPLE = 1 << 4
+} OaKeyFeature;
+
+#define OA_ALL_FEATURES		(~0)
+
 /* The most networks that overten_auth.trusted_proxies can name. */
 #define OA_TRUSTED_PROXIES_MAX	256
 
@@ -38,6 +50,7 @@ extern int	oa_max_orgs_per_uid;
 extern int	oa_max_key_lifetime;
 extern const OaKeyPrefixes *oa_key_prefixes;
 extern bool oa_accept_test_keys;
+extern int	oa_key_features;
 extern char *oa_signing_keys_command;
 extern int	oa_trust_forwarded_for;
 extern char *oa_trusted_proxies;

@@ -91,6 +91,9 @@ write_org_key(OaResponse *response, const OaOrgKey *result)
 	oa_write_time(json, "created_at", result->key.created_at, false);
 	oa_write_text(json, "secret", result->key.secret);
 	oa_write_text(json, "webhook_secret", result->webhook_secret);
+	oa_write_grant(json, result->key.grant.expires_at,
+				   !result->key.grant.has_expiry, result->key.grant.scopes,
+				   result->key.grant.allowed_addresses);
 	appendStringInfoChar(json, '}');
 }
 
@@ -147,6 +150,7 @@ oa_endpoint_create_key(const OaRequest *request, OaResponse *response)
 {
 	const OaRequestKey *key;
 	OaRequestKey storage;
+	OaKeyGrant	grant;
 	OaOrgKey	result;
 	text	   *uid;
 	text	   *name;
@@ -156,11 +160,12 @@ oa_endpoint_create_key(const OaRequest *request, OaResponse *response)
 							 request->org_id, &storage, &key) ||
 		!oa_require_object(request, response) ||
 		!read_key_name(request, response, "name", &name) ||
+		!oa_read_grant(request, response, &grant) ||
 		!oa_can_write(response))
 		return;
 
-	answer_with_key(response, oa_create_key(uid, request->org_id, name, key,
-											&result), &result);
+	answer_with_key(response, oa_create_key(uid, request->org_id, name,
+											&grant, key, &result), &result);
 }
 
 /* Is the person a member of the org that the request names? */
@@ -169,36 +174,6 @@ oa_check_member(const OaRequest *request, OaResponse *response, text *uid)
 {
 	return oa_is_member(request->org_id, uid) ||
 		oa_refuse(response, OA_ORGANIZATION_NOT_FOUND);
-}
-
-/* Append one key to the list. */
-static void
-append_key(const OaListedKey *key, void *json)
-{
-	oa_begin_object(json);
-	oa_write_text(json, "key_id", key->key_id);
-	oa_write_text(json, "name", key->name);
-	oa_write_text(json, "prefix", key->prefix);
-	oa_write_time(json, "created_at", key->created_at, false);
-	oa_write_time(json, "last_used_at", key->last_used_at, key->never_used);
-	oa_write_time(json, "revoked_at", key->revoked_at, key->active);
-	appendStringInfoChar(json, '}');
-}
-
-/* GET /organizations/{org_id}/api-keys */
-void
-oa_endpoint_list_keys(const OaRequest *request, OaResponse *response)
-{
-	text	   *uid;
-
-	if (!oa_identify(request, response, &uid) ||
-		!oa_check_member(request, response, uid))
-		return;
-
-	response->status = 200;
-	appendStringInfoString(&response->body, "{\"items\":[");
-	oa_list_keys(request->org_id, append_key, &response->body);
-	appendStringInfoString(&response->body, "]}");
 }
 
 /* DELETE /organizations/{org_id}/api-keys/{key_id} */

@@ -11,6 +11,7 @@
 #include "members/members.h"
 #include "orgs/orgs.h"
 #include "server/server.h"
+#include "settings.h"
 #include "text/text.h"
 
 /* Requests and responses, as http_request.c and postgrest.c make them. */
@@ -34,6 +35,8 @@ typedef struct OaRequest
 	text	   *org_id;			/* from the path, or NULL */
 	text	   *key_id;
 	text	   *item_id;		/* of a member or an invitation, as it came */
+	bool		needs_feature;	/* is it one of the requests that only
+								 * overten_auth.key_features allows? */
 	const char *query;			/* after the path's "?"; if NULL, see below */
 	const char *since;			/* decoded parameters, if query is NULL */
 	const char *until;
@@ -117,6 +120,9 @@ extern bool oa_find_parameter(const OaRequest *request, OaResponse *response,
 							  const char *name, const char **value);
 extern bool oa_read_period(const OaRequest *request, OaResponse *response,
 						   bool *has_since, OaPeriod *period);
+extern bool oa_read_time(const OaRequest *request, OaResponse *response,
+						 const char *name, const char *value, bool *given,
+						 TimestampTz *time);
 extern bool oa_read_limit(const OaRequest *request, OaResponse *response,
 						  int max, int *limit);
 
@@ -152,14 +158,35 @@ extern bool oa_check_member(const OaRequest *request, OaResponse *response,
 extern void oa_endpoint_signup(const OaRequest *request, OaResponse *response);
 extern void oa_endpoint_create_key(const OaRequest *request,
 								   OaResponse *response);
-extern void oa_endpoint_list_keys(const OaRequest *request,
-								  OaResponse *response);
 extern void oa_endpoint_revoke_key(const OaRequest *request,
 								   OaResponse *response);
 extern OaProblem oa_verify_bearer(const OaRequest *request,
 								  bool knows_restrictions,
 								  OaVerifiedKey *key);
 extern void oa_endpoint_verify(const OaRequest *request, OaResponse *response);
+
+/* key_json.c: keys as JSON */
+extern bool oa_has_feature(int features);
+extern void oa_write_grant(StringInfo json, TimestampTz expires_at,
+						   bool never_expires, ArrayType *scopes,
+						   ArrayType *allowed_addresses);
+extern void oa_write_key(StringInfo json, const OaListedKey *key);
+
+/* key_members.c: what requests give keys */
+extern bool oa_read_grant(const OaRequest *request, OaResponse *response,
+						  OaKeyGrant *grant);
+extern bool oa_read_key_change(const OaRequest *request, OaResponse *response,
+							   OaKeyChange *change);
+
+/* key_endpoints.c */
+extern void oa_endpoint_show_key(const OaRequest *request,
+								 OaResponse *response);
+extern void oa_endpoint_change_key(const OaRequest *request,
+								   OaResponse *response);
+
+/* key_list_endpoint.c */
+extern void oa_endpoint_list_keys(const OaRequest *request,
+								  OaResponse *response);
 
 /* idempotency_key.c: how a client names a request that it may repeat */
 extern bool oa_read_request_key(const OaRequest *request,

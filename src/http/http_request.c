@@ -39,7 +39,9 @@ typedef struct Route
 {
 	const char *segments[SEGMENTS_MAX]; /* "" stands for an id */
 	const char *allow;
-	Method		methods[3];
+	Method		methods[4];
+	int			features;		/* the route is there if one of them is on; 0
+								 * for always */
 } Route;
 
 /*
@@ -125,6 +127,17 @@ static const Route routes[] = {
 	},
 	{
 		{"organizations", "", "api-keys", ""},
+		"DELETE, GET, HEAD, PATCH",
+		{
+			{"DELETE", oa_endpoint_revoke_key},
+			{"GET", oa_endpoint_show_key},
+			{"HEAD", oa_endpoint_show_key},
+			{"PATCH", oa_endpoint_change_key, true}
+		},
+		OA_ALL_FEATURES
+	},
+	{
+		{"organizations", "", "api-keys", ""},
 		"DELETE",
 		{{"DELETE", oa_endpoint_revoke_key}}
 	},
@@ -206,8 +219,11 @@ find_route(const char *path, OaRequest *request)
 
 	for (int i = 0; i < lengthof(routes); i++)
 	{
-		if (route_matches(path + strlen(BASE_PATH), &routes[i], request))
-			return &routes[i];
+		const Route *route = &routes[i];
+
+		if ((route->features == 0 || oa_has_feature(route->features)) &&
+			route_matches(path + strlen(BASE_PATH), route, request))
+			return route;
 	}
 	return NULL;
 }

@@ -49,9 +49,9 @@ oa_find_parameter(const OaRequest *request, OaResponse *response,
  * Read a time.  It is a parameter of the query or, if another layer has
  * already parsed the query, "value". *given says whether there is one.
  */
-static bool
-read_time(const OaRequest *request, OaResponse *response, const char *name,
-		  const char *value, bool *given, TimestampTz *time)
+bool
+oa_read_time(const OaRequest *request, OaResponse *response, const char *name,
+			 const char *value, bool *given, TimestampTz *time)
 {
 	if (request->query != NULL &&
 		!oa_find_parameter(request, response, name, &value))
@@ -74,10 +74,10 @@ oa_read_period(const OaRequest *request, OaResponse *response,
 {
 	bool		has_until;
 
-	if (!read_time(request, response, "since", request->since, has_since,
-				   &period->since) ||
-		!read_time(request, response, "until", request->until, &has_until,
-				   &period->until))
+	if (!oa_read_time(request, response, "since", request->since, has_since,
+					  &period->since) ||
+		!oa_read_time(request, response, "until", request->until, &has_until,
+					  &period->until))
 		return false;
 
 	oa_complete_period(period, *has_since, has_until);

@@ -102,6 +102,12 @@ handle_call(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
 	int			length = 0;
 
 	oa_response_init(response);
+	if (request->needs_feature && !oa_has_feature(OA_ALL_FEATURES))
+	{
+		response->problem = OA_METHOD_NOT_ALLOWED;
+		response->allow = "DELETE";
+		return;
+	}
 	if (!read_headers(&headers) ||
 		!oa_read_header(&headers, "x-overten-query", &query))
 	{

@@ -1,193 +1,153 @@
 /*
  * key_list.c
- *		Lists the keys of an org, with the time of their last use.
- *
- * That time is the later one of the time in key_last_used and the time that is
- * counted in shared memory, so it does not matter if a flush leaves a use in
- * both places.  But we must not miss a use in both: a flush might write it
- * after our snapshot, and remove it from memory before we look there.  The
- * epoch tells us when this may have happened.  We then read the table again
- * under a later snapshot, which sees what had left memory before, and join
- * what we found in memory.
- *
- * The snapshot is always the latest one, even in a REPEATABLE READ
- * transaction.
+ *		Lists the keys of an org, or those that a filter selects.
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 #include "utils/timestamp.h"
 
-#include "databases/databases.h"
 #include "keys/keys.h"
 #include "orgs/orgs.h"
 #include "server/server.h"
-#include "usage/usage.h"
 
 PG_FUNCTION_INFO_V1(overten_list_keys);
+PG_FUNCTION_INFO_V1(overten_find_keys);
 
-/* Columns of the statements. */
+/* Arguments of overten_find_keys(). */
 enum
 {
-	KEY_ID = 1, NAME, PREFIX, CREATED_AT, LAST_USED_AT, REVOKED_AT
+	ARGUMENT_ORG_ID, ARGUMENT_STATUS, ARGUMENT_UNUSED_SINCE, ARGUMENT_LIMIT,
+	ARGUMENT_AFTER
 };
 
-#define LIST(last_used_at, joins) \
-	"SELECT k.key_id, k.name, k.prefix, k.created_at, " \
-	last_used_at ", k.revoked_at FROM overten_auth.api_keys k " \
-	"LEFT JOIN overten_auth.key_last_used u ON u.key_id = k.key_id " joins \
-	"WHERE k.org_id = $1 " \
-	"ORDER BY k.created_at, k.key_id"
-
-static OaStatement list_keys = {
-	.table = "api_keys",
-	.latest = true,
-	.text = LIST("u.last_used_at", ""),
-	.argtypes = {TEXTOID},
-};
-
-/*
- * Likewise, joined with what we found in memory: keys, and when they were
- * used.
- */
-static OaStatement list_with_counts = {
-	.table = "api_keys",
-	.latest = true,
-	.text = LIST("GREATEST(u.last_used_at, c.last_used_at)",
-				 "LEFT JOIN unnest($2, $3) c (key_id, last_used_at) "
-				 "ON c.key_id = k.key_id "),
-	.argtypes = {TEXTOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID},
-};
-
-/* The rows of a list.  They are SPI's last result. */
-typedef struct KeyList
+/* Who is called back for each key, through call_back(). */
+typedef struct Listing
 {
-	int			count;
-	TimestampTz *counted;		/* last uses in memory, 0 unless later than
-								 * the row's; or NULL */
-} KeyList;
+	OaKeyCallback callback;
+	void	   *argument;
+} Listing;
 
-/* Look in memory for uses later than those in the rows. */
-static bool
-find_counted(KeyList *list)
+/* Return a time of a row, and whether it is NULL. */
+static TimestampTz
+row_time(int row, OaKeyColumn column, bool *isnull)
 {
-	int32	   *hours;
-	int			hour_count = oa_counted_hours(&hours);
-	bool		found = false;
-
-	if (hour_count == 0)
-		return false;
-
-	list->counted = palloc0(Max(list->count, 1) * sizeof(TimestampTz));
-	for (int row = 0; row < list->count; row++)
-	{
-		bool		isnull;
-		Datum		key_id = oa_statement_result(row, KEY_ID, &isnull);
-		Datum		used_at = oa_statement_result(row, LAST_USED_AT, &isnull);
-		TimestampTz counted = oa_last_counted_use(DatumGetTextPP(key_id),
-												  hours, hour_count);
-
-		if (counted != 0 && (isnull || counted > DatumGetTimestampTz(used_at)))
-		{
-			list->counted[row] = counted;
-			found = true;
-		}
-	}
-	return found;
+	return DatumGetTimestampTz(oa_statement_result(row, column, isnull));
 }
 
-/* Read the list again, joined with what we found in memory. */
+/* Return a text of a row, which lasts as long as the row. */
+static text *
+row_text(int row, OaKeyColumn column)
+{
+	bool		isnull;
+	Datum		value = oa_statement_result(row, column, &isnull);
+
+	return isnull ? NULL : DatumGetTextPP(value);
+}
+
+/* Likewise, an array. */
+static ArrayType *
+row_array(int row, OaKeyColumn column)
+{
+	bool		isnull;
+	Datum		value = oa_statement_result(row, column, &isnull);
+
+	return isnull ? NULL : DatumGetArrayTypeP(value);
+}
+
+/* Pass a row on. */
 static void
-list_again(KeyList *list, Datum org_id)
+call_back(int row, TimestampTz last_used_at, void *argument)
 {
-	Datum	   *key_ids = palloc(Max(list->count, 1) * sizeof(Datum));
-	Datum	   *times = palloc(Max(list->count, 1) * sizeof(Datum));
-	Datum		values[3];
-	int			count = 0;
+	Listing    *listing = argument;
+	OaListedKey key;
+	bool		isnull;
 
-	for (int row = 0; list->counted != NULL && row < list->count; row++)
-	{
-		bool		isnull;
-
-		if (list->counted[row] == 0)
-			continue;
-		key_ids[count] = oa_statement_result(row, KEY_ID, &isnull);
-		times[count++] = TimestampTzGetDatum(list->counted[row]);
-	}
-	values[0] = org_id;
-	values[1] = oa_make_array(key_ids, NULL, count, TEXTOID);
-	values[2] = oa_make_array(times, NULL, count, TIMESTAMPTZOID);
-	list->count = (int) oa_statement_run(&list_with_counts, values, NULL);
-	list->counted = NULL;
+	key.key_id = row_text(row, OA_KEY_ID);
+	key.name = row_text(row, OA_KEY_NAME);
+	key.prefix = row_text(row, OA_KEY_PREFIX);
+	key.created_at = row_time(row, OA_KEY_CREATED_AT, &isnull);
+	key.last_used_at = last_used_at;
+	key.never_used = (last_used_at == 0);
+	key.revoked_at = row_time(row, OA_KEY_REVOKED_AT, &key.not_revoked);
+	key.expires_at = row_time(row, OA_KEY_EXPIRES_AT, &key.never_expires);
+	key.disabled_at = row_time(row, OA_KEY_DISABLED_AT, &key.not_disabled);
+	key.status = row_text(row, OA_KEY_STATUS);
+	key.scopes = row_array(row, OA_KEY_SCOPES);
+	key.allowed_addresses = row_array(row, OA_KEY_ALLOWED_ADDRESSES);
+	key.created_by = row_text(row, OA_KEY_CREATED_BY);
+	key.revoked_by = row_text(row, OA_KEY_REVOKED_BY);
+	key.revoked_reason = row_text(row, OA_KEY_REVOKED_REASON);
+	key.disabled_by = row_text(row, OA_KEY_DISABLED_BY);
+	key.disabled_reason = row_text(row, OA_KEY_DISABLED_REASON);
+	listing->callback(&key, listing->argument);
 }
 
 /*
- * List the keys of an org.  Must be called between oa_statements_begin() and
- * _end().
- */
-static void
-run_list(KeyList *list, Datum org_id)
-{
-	OaDatabase *database = oa_my_database();
-	uint64		epoch = oa_batch_epoch(database);
-
-	list->counted = NULL;
-	list->count = (int) oa_statement_run(&list_keys, &org_id, NULL);
-	if (!find_counted(list))
-		list->counted = NULL;
-	if (oa_batch_epoch(database) != epoch)
-		list_again(list, org_id);
-}
-
-/*
- * Call back for each key of an org, including revoked ones, in the order of
+ * Call back for each key of an org that a filter selects, in the order of
  * their creation.  The callback's argument is valid only during the call.
  */
-void
-oa_list_keys(text *org_id, OaKeyCallback callback, void *argument)
+OaKeyScanResult
+oa_list_keys(text *org_id, const OaKeyFilter *filter, OaKeyCallback callback,
+			 void *argument)
 {
-	int			level = oa_statements_begin();
-	KeyList		list;
+	Listing		listing = {callback, argument};
 
-	run_list(&list, PointerGetDatum(org_id));
-	for (int row = 0; row < list.count; row++)
-	{
-		OaListedKey key;
-		bool		isnull;
-
-		key.key_id = DatumGetTextPP(oa_statement_result(row, KEY_ID, &isnull));
-		key.name = DatumGetTextPP(oa_statement_result(row, NAME, &isnull));
-		key.prefix = DatumGetTextPP(oa_statement_result(row, PREFIX, &isnull));
-		key.created_at =
-			DatumGetTimestampTz(oa_statement_result(row, CREATED_AT, &isnull));
-		key.last_used_at =
-			DatumGetTimestampTz(oa_statement_result(row, LAST_USED_AT,
-													&key.never_used));
-		key.revoked_at =
-			DatumGetTimestampTz(oa_statement_result(row, REVOKED_AT,
-													&key.active));
-		if (list.counted != NULL && list.counted[row] != 0)
-		{
-			key.last_used_at = list.counted[row];
-			key.never_used = false;
-		}
-		callback(&key, argument);
-	}
-	oa_statements_end(level);
+	return oa_scan_keys(org_id, filter, true, call_back, &listing);
 }
 
-/* Return the rows, with the later of the two times. */
-static void
-return_with_counts(FunctionCallInfo fcinfo, const KeyList *list)
+/* Likewise for one key of an org.  Returns false if the org has no such key. */
+bool
+oa_show_key(text *org_id, text *key_id, OaKeyCallback callback, void *argument)
 {
-	for (int row = 0; row < list->count; row++)
+	Listing		listing = {callback, argument};
+
+	return oa_read_key(org_id, key_id, call_back, &listing);
+}
+
+/* The set that is being returned. */
+typedef struct KeySet
+{
+	FunctionCallInfo fcinfo;
+	int			count;
+} KeySet;
+
+/* Return a row, with the time of the last use. */
+static void
+return_row(int row, TimestampTz last_used_at, void *argument)
+{
+	KeySet	   *set = argument;
+	bool		isnull;
+	TimestampTz stored = row_time(row, OA_KEY_LAST_USED_AT, &isnull);
+
+	if (last_used_at == 0 || (!isnull && stored == last_used_at))
+		oa_statement_return_row(set->fcinfo, row);
+	else
+		oa_statement_return_changed(set->fcinfo, row, OA_KEY_LAST_USED_AT,
+									TimestampTzGetDatum(last_used_at));
+	set->count++;
+}
+
+/* Return the keys of an org that a filter selects. */
+static Datum
+return_keys(FunctionCallInfo fcinfo, const OaKeyFilter *filter,
+			bool all_columns)
+{
+	text	   *org_id = oa_text_argument(fcinfo, ARGUMENT_ORG_ID, "org_id");
+	KeySet		set = {fcinfo};
+	OaKeyScanResult result;
+
+	oa_begin_set(fcinfo);
+	result = oa_scan_keys(org_id, filter, all_columns, return_row, &set);
+	if (set.count == 0)
 	{
-		if (list->counted[row] == 0)
-			oa_statement_return_row(fcinfo, row);
-		else
-			oa_statement_return_changed(fcinfo, row, LAST_USED_AT,
-										TimestampTzGetDatum(list->counted[row]));
+		int			level = oa_statements_begin();
+
+		oa_require_org(org_id);
+		if (result == OA_KEYS_NO_START)
+			oa_require_key(org_id, filter->after);
+		oa_statements_end(level);
 	}
+	return (Datum) 0;
 }
 
 /*
@@ -200,19 +160,71 @@ return_with_counts(FunctionCallInfo fcinfo, const KeyList *list)
 Datum
 overten_list_keys(PG_FUNCTION_ARGS)
 {
-	Datum		org_id = PointerGetDatum(oa_text_argument(fcinfo, 0, "org_id"));
-	KeyList		list;
-	int			level;
+	const OaKeyFilter all = {0};
 
-	oa_begin_set(fcinfo);
-	level = oa_statements_begin();
-	run_list(&list, org_id);
-	if (list.count == 0)
-		oa_require_org(DatumGetTextPP(org_id));
-	else if (list.counted == NULL)
-		oa_statement_return_rows(fcinfo);
-	else
-		return_with_counts(fcinfo, &list);
-	oa_statements_end(level);
-	return (Datum) 0;
+	return return_keys(fcinfo, &all, false);
+}
+
+/* Return the status to filter by, or NULL. */
+static const char *
+status_argument(FunctionCallInfo fcinfo)
+{
+	const char *bytes;
+	char	   *status;
+	int			length;
+
+	if (PG_ARGISNULL(ARGUMENT_STATUS))
+		return NULL;
+	if (oa_bounded_argument(fcinfo, ARGUMENT_STATUS, NAMEDATALEN, &bytes,
+							&length))
+	{
+		status = pnstrdup(bytes, length);
+		if (oa_is_key_status(status))
+			return status;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("status must be active, expired, revoked or disabled")));
+}
+
+/* Return the greatest number of rows, or 0 if there is no limit. */
+static int
+limit_argument(FunctionCallInfo fcinfo)
+{
+	int			limit;
+
+	if (PG_ARGISNULL(ARGUMENT_LIMIT))
+		return 0;
+	limit = PG_GETARG_INT32(ARGUMENT_LIMIT);
+	if (limit < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("limit must be at least 1")));
+	return limit;
+}
+
+/*
+ * overten_find_keys(org_id text, status text, unused_since timestamptz,
+ * 		"limit" int, after text)
+ * 		returns setof the columns of overten_list_keys(), status, expires_at,
+ * 		disabled_at, scopes, allowed_addresses, created_by, revoked_by,
+ * 		revoked_reason, disabled_by, disabled_reason
+ *
+ * All arguments but the first may be NULL.  Errors: 22004, 22023, 42704.
+ */
+Datum
+overten_find_keys(PG_FUNCTION_ARGS)
+{
+	OaKeyFilter filter = {0};
+
+	filter.status = status_argument(fcinfo);
+	if (!PG_ARGISNULL(ARGUMENT_UNUSED_SINCE))
+	{
+		filter.has_unused_since = true;
+		filter.unused_since = PG_GETARG_TIMESTAMPTZ(ARGUMENT_UNUSED_SINCE);
+	}
+	filter.limit = limit_argument(fcinfo);
+	if (!PG_ARGISNULL(ARGUMENT_AFTER))
+		filter.after = PG_GETARG_TEXT_PP(ARGUMENT_AFTER);
+	return return_keys(fcinfo, &filter, true);
 }

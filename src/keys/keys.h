@@ -235,6 +235,41 @@ extern OaProgressOutcome oa_rotation_progress(text *org_id, text *key_id,
 /* minters.c: the keys that a person has minted */
 extern int64 oa_count_keys_of(text *uid, text *org_id);
 
+/* key_scan.c: reading the keys of an org */
+typedef enum OaKeyColumn
+{
+	OA_KEY_ID = 1, OA_KEY_NAME, OA_KEY_PREFIX, OA_KEY_CREATED_AT,
+	OA_KEY_LAST_USED_AT, OA_KEY_REVOKED_AT,
+	OA_KEY_STATUS, OA_KEY_EXPIRES_AT, OA_KEY_DISABLED_AT, OA_KEY_SCOPES,
+	OA_KEY_ALLOWED_ADDRESSES, OA_KEY_CREATED_BY, OA_KEY_REVOKED_BY,
+	OA_KEY_REVOKED_REASON, OA_KEY_DISABLED_BY, OA_KEY_DISABLED_REASON
+} OaKeyColumn;
+
+typedef struct OaKeyFilter
+{
+	const char *status;			/* NULL: any */
+	bool		has_unused_since;
+	TimestampTz unused_since;	/* created before, and not used since */
+	text	   *after;			/* a key's id; NULL: from the first key on */
+	int			limit;			/* 0: all */
+} OaKeyFilter;
+
+typedef enum OaKeyScanResult
+{
+	OA_KEYS_ALL, OA_KEYS_MORE, OA_KEYS_NO_START
+} OaKeyScanResult;
+
+/* last_used_at is 0 if the key was never used; the row's own may be older. */
+typedef void (*OaKeyRowCallback) (int row, TimestampTz last_used_at,
+								  void *argument);
+
+extern bool oa_is_key_status(const char *name);
+extern bool oa_read_key(text *org_id, text *key_id, OaKeyRowCallback callback,
+						void *argument);
+extern OaKeyScanResult oa_scan_keys(text *org_id, const OaKeyFilter *filter,
+									bool all_columns,
+									OaKeyRowCallback callback, void *argument);
+
 /* key_changes.c: changing what restricts a key */
 typedef struct OaKeyChange
 {
@@ -272,14 +307,28 @@ typedef struct OaListedKey
 	TimestampTz created_at;
 	TimestampTz last_used_at;
 	TimestampTz revoked_at;
+	TimestampTz expires_at;
+	TimestampTz disabled_at;
 	bool		never_used;		/* last_used_at is not set */
-	bool		active;			/* revoked_at is not set */
+	bool		not_revoked;	/* likewise for the other times */
+	bool		never_expires;
+	bool		not_disabled;
+	text	   *status;
+	ArrayType  *scopes;			/* text[]; NULL: all scopes */
+	ArrayType  *allowed_addresses;	/* cidr[]; NULL: all addresses */
+	text	   *created_by;		/* uids and reasons, or NULL */
+	text	   *revoked_by;
+	text	   *revoked_reason;
+	text	   *disabled_by;
+	text	   *disabled_reason;
 } OaListedKey;
 
 typedef void (*OaKeyCallback) (const OaListedKey *key, void *argument);
 
-extern void oa_list_keys(text *org_id, OaKeyCallback callback,
-						 void *argument);
+extern OaKeyScanResult oa_list_keys(text *org_id, const OaKeyFilter *filter,
+									OaKeyCallback callback, void *argument);
+extern bool oa_show_key(text *org_id, text *key_id, OaKeyCallback callback,
+						void *argument);
 
 /* leaks.c */
 extern uint64 oa_revoke_all_keys(text *org_id, text *uid, text *reason);

@@ -44,6 +44,7 @@ typedef struct OaOrgKey
 extern OaProblem oa_signup(const OaSignup *signup, OaOrgKey *result,
 						   OaFault *fault);
 extern OaProblem oa_create_key(text *uid, text *org_id, text *name,
+							   const OaKeyGrant *grant,
 							   const OaRequestKey *request, OaOrgKey *result);
 
 /* own_key.c: what members may do with a key of their org */

@@ -219,7 +219,7 @@ check_access(text *org_id, text *uid, OaLockedOrg *org)
 /* Mint a key for a locked org. */
 static OaProblem
 mint_key(text *uid, text *org_id, const OaLockedOrg *org, text *name,
-		 OaOrgKey *result)
+		 const OaKeyGrant *grant, OaOrgKey *result)
 {
 	int			level = oa_statements_begin();
 	bool		full = oa_has_all_keys(org_id, 0);
@@ -228,7 +228,7 @@ mint_key(text *uid, text *org_id, const OaLockedOrg *org, text *name,
 	if (full)
 		return OA_KEY_LIMIT_REACHED;
 	oa_describe_org(org_id, org, result);
-	oa_mint_key(org_id, name, uid, NULL, &result->key);
+	oa_mint_key(org_id, name, uid, grant, &result->key);
 	return OA_NO_PROBLEM;
 }
 
@@ -237,7 +237,7 @@ mint_key(text *uid, text *org_id, const OaLockedOrg *org, text *name,
  * the request has no name.  For OA_ALREADY_DONE, the result has the ids.
  */
 OaProblem
-oa_create_key(text *uid, text *org_id, text *name,
+oa_create_key(text *uid, text *org_id, text *name, const OaKeyGrant *grant,
 			  const OaRequestKey *request, OaOrgKey *result)
 {
 	OaRepetition repetition = OA_FIRST_REQUEST;
@@ -256,9 +256,9 @@ oa_create_key(text *uid, text *org_id, text *name,
 	if (repetition == OA_ANOTHER_REQUEST)
 		return OA_IDEMPOTENCY_KEY_REUSED;
 	if (repetition == OA_REPEATED)
-		return oa_repeat(request, uid, &done, name, NULL, result);
+		return oa_repeat(request, uid, &done, name, grant, result);
 
-	problem = mint_key(uid, org_id, &org, name, result);
+	problem = mint_key(uid, org_id, &org, name, grant, result);
 	if (problem == OA_NO_PROBLEM && request != NULL)
 		oa_note_done(request, uid, result);
 	return problem;

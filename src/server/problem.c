@@ -105,6 +105,14 @@ static const OaProblemText problems[] = {
 		404, "key_not_found",
 		"There is no such API key."
 	},
+	[OA_KEY_REVOKED] = {
+		409, "key_revoked",
+		"The API key is revoked."
+	},
+	[OA_DISABLED_BY_OPERATOR] = {
+		403, "disabled_by_operator",
+		"The API key was not disabled by a member of the organization."
+	},
 	[OA_ALREADY_SIGNED_UP] = {
 		409, "already_signed_up",
 		"The organization has API access already.",

@@ -35,6 +35,7 @@
 #include "access/htup_details.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "jit/jit.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -80,6 +81,13 @@ set_environment(GucAction action)
 	set_meanwhile("search_path", SEARCH_PATH, action);
 	/* Only "auto" respects CURSOR_OPT_GENERIC_PLAN of a statement. */
 	set_meanwhile("plan_cache_mode", "auto", action);
+
+	/*
+	 * The planner thinks that a statement reads a part of its table, and would
+	 * have it compiled each time that it runs.
+	 */
+	if (jit_enabled)
+		set_meanwhile("jit", "off", action);
 }
 
 /* Set these settings again if a trigger has changed one. */

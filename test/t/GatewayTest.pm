@@ -305,7 +305,8 @@ my %foreign;
 my $codes = join '|', qw(not_found method_not_allowed unsupported_media_type
   payload_too_large missing_credentials invalid_request invalid_api_key
   invalid_token expired_token auth_unavailable invalid_json invalid_parameter
-  organization_not_found key_not_found already_signed_up org_limit_reached
+  organization_not_found key_not_found key_revoked disabled_by_operator
+  already_signed_up org_limit_reached
   api_access_disabled key_limit_reached already_done idempotency_key_reused
   organization_closed member_not_found last_member invitation_not_found
   already_member invitation_limit_reached
