@@ -33,7 +33,8 @@ KEYS_OBJS = $(addprefix src/keys/, \
 	key_changes.o key_grant.o key_history.o key_list.o key_row.o key_text.o \
 	keys.o leaks.o org_anomalies.o org_usage.o restrictions.o verify.o)
 MEMBERS_OBJS = $(addprefix src/members/, \
-	acceptance.o invitations.o locked_org.o members.o own_org.o signup.o)
+	acceptance.o invitations.o locked_org.o members.o own_org.o \
+	repeated_request.o signup.o)
 SIGNING_KEYS_OBJS = $(addprefix src/signing_keys/, \
 	fetch.o fetch_answer.o fetch_command.o fetch_request.o fetch_schedule.o \
 	fetch_state.o fetch_worker.o key_document.o key_flaws.o key_ring.o \
@@ -43,7 +44,7 @@ TOKENS_OBJS = $(addprefix src/tokens/, \
 	token_rules.o)
 HTTP_OBJS = $(addprefix src/http/, \
 	audit_endpoint.o endpoints.o http_client_addr.o http_request.o \
-	invitation_endpoints.o member_endpoints.o org_endpoints.o \
+	idempotency_key.o invitation_endpoints.o member_endpoints.o org_endpoints.o \
 	org_usage_endpoint.o parameters.o postgrest.o postgrest_orgs.o \
 	query_string.o request_body.o request_headers.o response_headers.o \
 	response_json.o usage_endpoint.o)
@@ -66,9 +67,9 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text keys orgs restrictions names no_row webhooks usage privileges closing roles check http http_orgs firebase identity leaks import half_done
+REGRESS = key_text keys orgs restrictions names no_row webhooks usage privileges closing roles check http http_orgs firebase identity leaks import half_done idempotency
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
-ISOLATION = revocation minting leak_response members invitations
+ISOLATION = revocation minting leak_response members invitations repeated_requests
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl

@@ -11,6 +11,7 @@ export const BODY_LIMIT = 16 * 1024;
 const PASSED = new Set([
   'authorization',
   'content-type',
+  'idempotency-key',
   'x-forwarded-for',
   'x-overten-authorization',
 ]);

@@ -22,6 +22,7 @@ import { isPassing, nameOf, openDatabase } from './database.mjs';
 import { Exchanges } from './exchanges.mjs';
 import { addressOf, bodyOf, headersOf, isWellFormed, pathOf } from './request.mjs';
 import { readSettings } from './settings.mjs';
+import { inTurn } from './turns.mjs';
 
 const MAX_HEADER_SIZE = 32 * 1024;
 const LINGER_MS = 2000;
@@ -83,8 +84,10 @@ async function answerTo(request, path) {
   if (request.method === 'GET' && Object.hasOwn(own, path)) {
     return own[path](request);
   }
-  return database.exchange(
-    request.method, path, headersOf(request), await bodyOf(request));
+  const headers = headersOf(request);
+  const body = await bodyOf(request);
+  return inTurn(request, headers,
+    () => database.exchange(request.method, path, headers, body));
 }
 
 // Send an answer.  A HEAD gets only the headers, without a Content-Length, because

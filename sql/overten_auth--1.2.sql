@@ -292,6 +292,38 @@ COMMENT ON COLUMN overten_auth.audit_log.uid IS 'the person on whose behalf the 
 COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier or name, the member, the invitation, the name of the key, the reason, or the number of signing keys or resealed orgs';
 COMMENT ON INDEX overten_auth.audit_log_org_id_idx IS 'shows the history of an org';
 
+CREATE TABLE overten_auth.idempotency_keys (
+	uid text COLLATE "C" NOT NULL,
+	name_digest bytea NOT NULL
+		CONSTRAINT idempotency_keys_name_digest_check CHECK (
+			octet_length(name_digest) = 32),
+	fingerprint bytea NOT NULL
+		CONSTRAINT idempotency_keys_fingerprint_check CHECK (
+			octet_length(fingerprint) = 32),
+	first_at timestamptz NOT NULL,
+	last_at timestamptz NOT NULL,
+	org_id text COLLATE "C" NOT NULL,
+	key_id text COLLATE "C" NOT NULL,
+	repeats int4 NOT NULL DEFAULT 0,
+	CONSTRAINT idempotency_keys_pkey PRIMARY KEY (uid, name_digest)
+);
+CREATE INDEX idempotency_keys_first_at_idx
+	ON overten_auth.idempotency_keys (first_at);
+CREATE INDEX idempotency_keys_org_id_idx
+	ON overten_auth.idempotency_keys (org_id);
+REVOKE ALL ON overten_auth.idempotency_keys FROM PUBLIC;
+COMMENT ON TABLE overten_auth.idempotency_keys IS 'requests over HTTP that had an Idempotency-Key and have created an API key; a client can repeat them, and the rows mean nothing after 24 hours';
+COMMENT ON COLUMN overten_auth.idempotency_keys.uid IS 'the person who made the request';
+COMMENT ON COLUMN overten_auth.idempotency_keys.name_digest IS 'SHA-256 of the Idempotency-Key';
+COMMENT ON COLUMN overten_auth.idempotency_keys.fingerprint IS 'SHA-256 of method, path and body: a repeated request must have the same';
+COMMENT ON COLUMN overten_auth.idempotency_keys.first_at IS 'when the first of these requests was answered';
+COMMENT ON COLUMN overten_auth.idempotency_keys.last_at IS 'when the request came that has created the API key; one that came before it does not replace the key';
+COMMENT ON COLUMN overten_auth.idempotency_keys.org_id IS 'the org of the API key, which the request may have created, too';
+COMMENT ON COLUMN overten_auth.idempotency_keys.key_id IS 'the API key that the last of these requests has created; those before it are revoked';
+COMMENT ON COLUMN overten_auth.idempotency_keys.repeats IS 'how often the API key was replaced, because the request was repeated; at most 5';
+COMMENT ON INDEX overten_auth.idempotency_keys_first_at_idx IS 'finds rows that are older than 24 hours';
+COMMENT ON INDEX overten_auth.idempotency_keys_org_id_idx IS 'finds the rows of an org that is erased';
+
 /* Not dumped: restoring a backup must not bring back withdrawn keys. */
 CREATE TABLE overten_auth.signing_keys (
 	kid text COLLATE "C"
@@ -1445,7 +1477,8 @@ REVOKE ALL ON TYPE overten_auth.tiers, overten_auth.scopes,
 	overten_auth.orgs, overten_auth.members, overten_auth.invitations,
 	overten_auth.api_keys,
 	overten_auth.key_last_used, overten_auth.key_usage, overten_auth.usage_batches,
-	overten_auth.audit_log, overten_auth.signing_keys,
+	overten_auth.audit_log, overten_auth.idempotency_keys,
+	overten_auth.signing_keys,
 	@extschema@.overten_stat FROM PUBLIC;
 
 
@@ -1459,6 +1492,7 @@ SELECT pg_extension_config_dump('overten_auth.api_keys', '');
 SELECT pg_extension_config_dump('overten_auth.key_last_used', '');
 SELECT pg_extension_config_dump('overten_auth.key_usage', '');
 SELECT pg_extension_config_dump('overten_auth.audit_log', '');
+SELECT pg_extension_config_dump('overten_auth.idempotency_keys', '');
 
 
 /*

@@ -94,14 +94,32 @@ write_org_key(OaResponse *response, const OaOrgKey *result)
 	appendStringInfoChar(json, '}');
 }
 
+/* Respond with a new key, or with the problem. */
+static void
+answer_with_key(OaResponse *response, OaProblem problem,
+				const OaOrgKey *result)
+{
+	response->problem = problem;
+	if (problem == OA_NO_PROBLEM)
+		write_org_key(response, result);
+	else if (problem == OA_ALREADY_DONE)
+	{
+		response->org_id = result->org_id;
+		response->key_id = result->key.key_id;
+	}
+}
+
 /* POST /signup */
 void
 oa_endpoint_signup(const OaRequest *request, OaResponse *response)
 {
+	OaRequestKey storage;
 	OaSignup	signup;
 	OaOrgKey	result;
 
 	if (!oa_identify(request, response, &signup.uid) ||
+		!oa_read_request_key(request, response, "POST /signup", NULL,
+							 &storage, &signup.request) ||
 		!oa_require_object(request, response))
 		return;
 	if ((oa_find_member(request, "org_name") == NULL) ==
@@ -119,28 +137,30 @@ oa_endpoint_signup(const OaRequest *request, OaResponse *response)
 		!oa_can_write(response))
 		return;
 
-	response->problem = oa_signup(&signup, &result, &response->fault);
-	if (response->problem == OA_NO_PROBLEM)
-		write_org_key(response, &result);
+	answer_with_key(response,
+					oa_signup(&signup, &result, &response->fault), &result);
 }
 
 /* POST /organizations/{org_id}/api-keys */
 void
 oa_endpoint_create_key(const OaRequest *request, OaResponse *response)
 {
+	const OaRequestKey *key;
+	OaRequestKey storage;
 	OaOrgKey	result;
 	text	   *uid;
 	text	   *name;
 
 	if (!oa_identify(request, response, &uid) ||
+		!oa_read_request_key(request, response, "POST api-keys",
+							 request->org_id, &storage, &key) ||
 		!oa_require_object(request, response) ||
 		!read_key_name(request, response, "name", &name) ||
 		!oa_can_write(response))
 		return;
 
-	response->problem = oa_create_key(uid, request->org_id, name, &result);
-	if (response->problem == OA_NO_PROBLEM)
-		write_org_key(response, &result);
+	answer_with_key(response, oa_create_key(uid, request->org_id, name, key,
+											&result), &result);
 }
 
 /* Is the person a member of the org that the request names? */

@@ -8,6 +8,7 @@
 #include "overten_auth.h"
 #include "keys/keys.h"
 #include "lib/stringinfo.h"
+#include "members/members.h"
 #include "orgs/orgs.h"
 #include "server/server.h"
 #include "text/text.h"
@@ -17,8 +18,16 @@
 #define OA_HEADERS_MAX	(256 * 1024)	/* more than HTTP layers accept */
 #define OA_BODY_MAX		(16 * 1024)
 
+/* The headers of a request, as request_headers.c reads them. */
+typedef struct OaHeaders
+{
+	char	   *json;			/* an object, in UTF-8 */
+	OaJsonNode *nodes;
+} OaHeaders;
+
 typedef struct OaRequest
 {
+	const OaHeaders *headers;
 	const char *bearer;			/* from the Authorization header */
 	int			bearer_length;
 	const OaClientAddr *client; /* NULL if no header tells */
@@ -38,6 +47,8 @@ typedef struct OaResponse
 	OaProblem	problem;
 	OaFault		fault;			/* for OA_INVALID_PARAMETER */
 	const char *allow;			/* allowed methods, for OA_METHOD_NOT_ALLOWED */
+	text	   *org_id;			/* ids that belong to the problem, or NULL */
+	text	   *key_id;
 	int			status;
 	StringInfoData body;		/* JSON in the server's encoding, or empty */
 } OaResponse;
@@ -63,12 +74,6 @@ oa_refuse_parameter(OaResponse *response, const char *param, const char *rule)
 }
 
 /* request_headers.c: the headers of a request */
-typedef struct OaHeaders
-{
-	char	   *json;			/* an object, in UTF-8 */
-	OaJsonNode *nodes;
-} OaHeaders;
-
 extern bool oa_read_headers(const char *json, int length, OaHeaders *headers);
 extern bool oa_read_header(const OaHeaders *headers, const char *name,
 						   char **value);
@@ -155,6 +160,12 @@ extern OaProblem oa_verify_bearer(const OaRequest *request,
 								  bool knows_restrictions,
 								  OaVerifiedKey *key);
 extern void oa_endpoint_verify(const OaRequest *request, OaResponse *response);
+
+/* idempotency_key.c: how a client names a request that it may repeat */
+extern bool oa_read_request_key(const OaRequest *request,
+								OaResponse *response, const char *endpoint,
+								const text *org_id, OaRequestKey *storage,
+								const OaRequestKey **key);
 
 /* usage_endpoint.c, org_usage_endpoint.c */
 extern void oa_endpoint_key_usage(const OaRequest *request,

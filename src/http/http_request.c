@@ -296,6 +296,7 @@ handle_request(FunctionCallInfo fcinfo, bool body_is_utf8,
 	}
 	oa_read_body(bytes, length, body_is_utf8, &request);
 
+	request.headers = &headers;
 	request.client = oa_read_client_addr(&headers);
 	response->problem = oa_read_bearer(&headers, &request);
 	if (response->problem == OA_NO_PROBLEM)

@@ -128,6 +128,7 @@ handle_call(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
 							   "item_id", request->item_id);
 	request->query = query;
 
+	request->headers = &headers;
 	request->client = oa_read_client_addr(&headers);
 	response->problem = oa_read_bearer(&headers, request);
 	if (response->problem == OA_NO_PROBLEM)

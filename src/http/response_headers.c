@@ -20,6 +20,14 @@ oa_response_init(OaResponse *response)
 	initStringInfo(&response->body);
 }
 
+/* Write an id that belongs to a problem, unless it is NULL. */
+static void
+write_id(StringInfo json, const char *name, text *id)
+{
+	if (id != NULL)
+		oa_write_text(json, name, id);
+}
+
 /* If there is a problem, write it as the response. */
 void
 oa_write_problem(OaResponse *response)
@@ -40,6 +48,8 @@ oa_write_problem(OaResponse *response)
 	if (response->problem == OA_INVALID_PARAMETER)
 		appendStringInfo(&response->body, ",\"param\":\"%s\"",
 						 response->fault.param);
+	write_id(&response->body, "org_id", response->org_id);
+	write_id(&response->body, "key_id", response->key_id);
 	appendStringInfoString(&response->body, "}}");
 }
 

@@ -1,17 +1,22 @@
 /*
  * locked_org.c
- *		Who is a member of an org, and locking an org for its members.
+ *		Locks an org for one of its members, and checks its limits.
  *
- * A member's request locks the org's row before it decides anything, so that
- * requests about one org come one after the other.  The locks do not block
- * verification, and do not write in a way that empties caches.
+ * The lock on the org's row is FOR NO KEY UPDATE.  It does not block
+ * verification, and does not write in a way that empties caches.  We count
+ * keys under the latest snapshot, whatever the isolation level is.
+ *
+ * The answer is the same if an org does not exist and if it is not the
+ * caller's.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
 
 #include "members/locked_org.h"
+#include "sealing/sealing.h"
 #include "server/server.h"
+#include "settings.h"
 
 /* Is this person a member of this org? */
 static bool
@@ -100,4 +105,41 @@ oa_lock_whole_org(text *org_id, text *uid, OaLockedOrg *org)
 	};
 
 	return lock_org(&lock, org_id, uid, org);
+}
+
+/*
+ * Has this org, which is locked, reached a limit of keys, if "replaced" of its
+ * active keys are revoked before another one is minted?  Must be called
+ * between oa_statements_begin() and _end().
+ */
+bool
+oa_has_all_keys(text *org_id, int replaced)
+{
+	static OaStatement count = {
+		.table = "api_keys",
+		.latest = true,
+		.text = "SELECT count(*) FILTER (WHERE revoked_at IS NULL) - $4 >= $2 "
+		"OR count(*) >= $3 "
+		"FROM overten_auth.api_keys WHERE org_id = $1",
+		.argtypes = {TEXTOID, INT4OID, INT4OID, INT4OID},
+	};
+	Datum		values[] = {
+		PointerGetDatum(org_id),
+		Int32GetDatum(oa_max_keys_per_org),
+		Int32GetDatum(oa_max_keys_total_per_org),
+		Int32GetDatum(replaced),
+	};
+
+	oa_statement_run(&count, values, NULL);
+	return oa_statement_bool(0, 1);
+}
+
+/* Fill in the result from a locked org. */
+void
+oa_describe_org(text *org_id, const OaLockedOrg *org, OaOrgKey *result)
+{
+	result->org_id = org_id;
+	result->org_name = org->name;
+	result->tier = org->tier;
+	result->webhook_secret = oa_unseal(org_id, org->webhook_secret_sealed);
 }

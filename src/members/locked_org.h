@@ -1,14 +1,14 @@
 /*
  * locked_org.h
- *		An org that is locked for one of its members, for the files of this
- *		directory.
+ *		An org that is locked for one of its members, and requests that are
+ *		repeated, for the files of this directory.
  */
 #ifndef OA_LOCKED_ORG_H
 #define OA_LOCKED_ORG_H
 
 #include "members/members.h"
 
-/* locked_org.c */
+/* locked_org.c: locking an org for one of its members, and its limits */
 typedef struct OaLockedOrg
 {
 	text	   *name;
@@ -21,5 +21,33 @@ typedef struct OaLockedOrg
 
 extern bool oa_lock_members_org(text *org_id, text *uid, OaLockedOrg *org);
 extern bool oa_lock_whole_org(text *org_id, text *uid, OaLockedOrg *org);
+extern bool oa_has_all_keys(text *org_id, int replaced);
+extern void oa_describe_org(text *org_id, const OaLockedOrg *org,
+							OaOrgKey *result);
+
+/* repeated_request.c: answering a request that was answered before */
+typedef enum OaRepetition
+{
+	OA_FIRST_REQUEST,			/* do it, and then call oa_note_done() */
+	OA_REPEATED,				/* call oa_repeat() */
+	OA_ANOTHER_REQUEST			/* refuse it: the key was for another one */
+} OaRepetition;
+
+/* What the first request has done, and the repetitions since. */
+typedef struct OaDone
+{
+	text	   *org_id;
+	text	   *key_id;			/* the key that was minted last */
+	bool		is_late;		/* not to be replaced any more */
+} OaDone;
+
+extern void oa_lock_request(const OaRequestKey *request, text *uid);
+extern OaRepetition oa_find_done(const OaRequestKey *request, text *uid,
+								 OaDone *done);
+extern void oa_note_done(const OaRequestKey *request, text *uid,
+						 const OaOrgKey *result);
+extern OaProblem oa_repeat(const OaRequestKey *request, text *uid,
+						   const OaDone *done, text *key_name,
+						   const OaKeyGrant *grant, OaOrgKey *result);
 
 #endif							/* OA_LOCKED_ORG_H */

@@ -9,8 +9,15 @@
 #include "keys/keys.h"
 #include "server/server.h"
 
-/* locked_org.c */
-extern bool oa_is_member(text *org_id, text *uid);
+/*
+ * How a client names a request that it may repeat: the Idempotency-Key, and a
+ * fingerprint of the request, both as digests.
+ */
+typedef struct OaRequestKey
+{
+	uint8		name[OA_DIGEST_LEN];
+	uint8		fingerprint[OA_DIGEST_LEN];
+} OaRequestKey;
 
 /* signup.c: what members of an org may do */
 typedef struct OaSignup
@@ -20,6 +27,7 @@ typedef struct OaSignup
 	text	   *existing_org_id;	/* the org to sign up, or NULL */
 	text	   *tier;			/* NULL: "free", or the org's own tier */
 	text	   *key_name;
+	const OaRequestKey *request;	/* NULL if the request has no name */
 } OaSignup;
 
 typedef struct OaOrgKey
@@ -34,7 +42,7 @@ typedef struct OaOrgKey
 extern OaProblem oa_signup(const OaSignup *signup, OaOrgKey *result,
 						   OaFault *fault);
 extern OaProblem oa_create_key(text *uid, text *org_id, text *name,
-							   OaOrgKey *result);
+							   const OaRequestKey *request, OaOrgKey *result);
 
 /* own_org.c: what members may change about their org */
 extern OaProblem oa_rename_own_org(text *uid, text *org_id, text *name);
@@ -85,5 +93,13 @@ extern void oa_list_invitations(text *org_id, OaInvitationCallback callback,
 extern bool oa_withdraw_invitation(text *uid, text *org_id,
 								   text *invitation_id);
 extern OaProblem oa_accept_invitation(text *uid, bytea *digest, text **org_id);
+
+/* locked_org.c */
+extern bool oa_is_member(text *org_id, text *uid);
+
+/* repeated_request.c: the requests that clients may repeat */
+#define OA_REQUESTS_KEPT	USECS_PER_DAY
+
+extern void oa_remove_old_requests(void);
 
 #endif							/* OA_MEMBERS_H */

@@ -5,14 +5,9 @@
  *
  * We check every condition before we write the first row, and return a problem
  * instead of raising, because an error would put the request into the log.  We
- * count an org's keys under a lock on its row, FOR NO KEY UPDATE.  That lock
- * does not block verification, and does not write in a way that empties
- * caches.  We count a person's orgs under a lock that stands for the person,
- * and that no SQL function can take.  We count under the latest snapshot,
- * whatever the isolation level is.
- *
- * The answer is the same if an org does not exist and if it is not the
- * caller's.
+ * count an org's keys under a lock on its row (locked_org.c), and a person's
+ * orgs under a lock that stands for the person, and that no SQL function can
+ * take.  We count under the latest snapshot, whatever the isolation level is.
  */
 #include "postgres.h"
 
@@ -30,33 +25,10 @@
 #include "keys/keys.h"
 #include "members/locked_org.h"
 #include "orgs/orgs.h"
-#include "sealing/sealing.h"
 #include "server/server.h"
 #include "settings.h"
 
 PG_FUNCTION_INFO_V1(overten_signup);
-
-/* Has this org, which is locked, reached a limit of keys? */
-static bool
-has_all_keys(text *org_id)
-{
-	static OaStatement count = {
-		.table = "api_keys",
-		.latest = true,
-		.text = "SELECT count(*) FILTER (WHERE revoked_at IS NULL) >= $2 "
-		"OR count(*) >= $3 "
-		"FROM overten_auth.api_keys WHERE org_id = $1",
-		.argtypes = {TEXTOID, INT4OID, INT4OID},
-	};
-	Datum		values[] = {
-		PointerGetDatum(org_id),
-		Int32GetDatum(oa_max_keys_per_org),
-		Int32GetDatum(oa_max_keys_total_per_org),
-	};
-
-	oa_statement_run(&count, values, NULL);
-	return oa_statement_bool(0, 1);
-}
 
 /*
  * Has this person reached the limit of orgs?  Orgs count that the person has
@@ -137,7 +109,7 @@ check_existing_org(const OaSignup *signup, OaLockedOrg *org, OaFault *fault)
 		problem = OA_ALREADY_SIGNED_UP;
 	else if (org->suspended)
 		problem = OA_API_ACCESS_DISABLED;
-	else if (has_all_keys(signup->existing_org_id))
+	else if (oa_has_all_keys(signup->existing_org_id, 0))
 		problem = OA_KEY_LIMIT_REACHED;
 	oa_statements_end(level);
 	return problem;
@@ -160,31 +132,13 @@ add_first_member(text *org_id, text *uid)
 	oa_statements_end(level);
 }
 
-/* Fill in the result from a locked org. */
-static void
-describe_org(text *org_id, const OaLockedOrg *org, OaOrgKey *result)
-{
-	result->org_id = org_id;
-	result->org_name = org->name;
-	result->tier = org->tier;
-	result->webhook_secret = oa_unseal(org_id, org->webhook_secret_sealed);
-}
-
-/*
- * Sign a person up: create an org, or switch on API access for an org of the
- * person's, and mint its first key.  The caller has checked the names.
- * Returns a problem and, for OA_INVALID_PARAMETER, the fault; in that case
- * nothing was written.
- */
-OaProblem
-oa_signup(const OaSignup *signup, OaOrgKey *result, OaFault *fault)
+/* Do what a sign-up asks for.  The parameters are those of oa_signup(). */
+static OaProblem
+sign_up(const OaSignup *signup, OaOrgKey *result, OaFault *fault)
 {
 	OaProblem	problem;
-	OaLockedOrg	org;
+	OaLockedOrg org;
 	TimestampTz created_at;
-
-	if ((signup->org_name == NULL) == (signup->existing_org_id == NULL))
-		return OA_NOT_ONE_ORG;
 
 	if (signup->org_name != NULL)
 	{
@@ -207,7 +161,7 @@ oa_signup(const OaSignup *signup, OaOrgKey *result, OaFault *fault)
 		if (problem != OA_NO_PROBLEM)
 			return problem;
 
-		describe_org(signup->existing_org_id, &org, result);
+		oa_describe_org(signup->existing_org_id, &org, result);
 		oa_sign_up_org(signup->existing_org_id, signup->uid);
 	}
 	oa_mint_key(result->org_id, signup->key_name, signup->uid, NULL,
@@ -215,27 +169,99 @@ oa_signup(const OaSignup *signup, OaOrgKey *result, OaFault *fault)
 	return OA_NO_PROBLEM;
 }
 
-/* Mint a key for an org on behalf of one of its members. */
+/*
+ * Sign a person up: create an org, or switch on API access for an org of the
+ * person's, and mint its first key.  The caller has checked the names.
+ * Returns a problem and, for OA_INVALID_PARAMETER, the fault; in that case
+ * nothing was written.  For OA_ALREADY_DONE, the result has the ids.
+ */
 OaProblem
-oa_create_key(text *uid, text *org_id, text *name, OaOrgKey *result)
+oa_signup(const OaSignup *signup, OaOrgKey *result, OaFault *fault)
+{
+	OaRepetition repetition;
+	OaProblem	problem;
+	OaDone		done;
+
+	if ((signup->org_name == NULL) == (signup->existing_org_id == NULL))
+		return OA_NOT_ONE_ORG;
+	if (signup->request == NULL)
+		return sign_up(signup, result, fault);
+
+	oa_lock_request(signup->request, signup->uid);
+	repetition = oa_find_done(signup->request, signup->uid, &done);
+	if (repetition == OA_ANOTHER_REQUEST)
+		return OA_IDEMPOTENCY_KEY_REUSED;
+	if (repetition == OA_REPEATED)
+		return oa_repeat(signup->request, signup->uid, &done,
+						 signup->key_name, NULL, result);
+
+	problem = sign_up(signup, result, fault);
+	if (problem == OA_NO_PROBLEM)
+		oa_note_done(signup->request, signup->uid, result);
+	return problem;
+}
+
+/* Lock an org of a person's.  Can the person mint a key for it? */
+static OaProblem
+check_access(text *org_id, text *uid, OaLockedOrg *org)
 {
 	OaProblem	problem = OA_NO_PROBLEM;
-	OaLockedOrg	org;
 	int			level = oa_statements_begin();
 
-	if (!oa_lock_members_org(org_id, uid, &org))
+	if (!oa_lock_members_org(org_id, uid, org))
 		problem = OA_ORGANIZATION_NOT_FOUND;
-	else if (!org.signed_up || org.suspended)
+	else if (!org->signed_up || org->suspended)
 		problem = OA_API_ACCESS_DISABLED;
-	else if (has_all_keys(org_id))
-		problem = OA_KEY_LIMIT_REACHED;
 	oa_statements_end(level);
+	return problem;
+}
+
+/* Mint a key for a locked org. */
+static OaProblem
+mint_key(text *uid, text *org_id, const OaLockedOrg *org, text *name,
+		 OaOrgKey *result)
+{
+	int			level = oa_statements_begin();
+	bool		full = oa_has_all_keys(org_id, 0);
+
+	oa_statements_end(level);
+	if (full)
+		return OA_KEY_LIMIT_REACHED;
+	oa_describe_org(org_id, org, result);
+	oa_mint_key(org_id, name, uid, NULL, &result->key);
+	return OA_NO_PROBLEM;
+}
+
+/*
+ * Mint a key for an org on behalf of one of its members. "request" is NULL if
+ * the request has no name.  For OA_ALREADY_DONE, the result has the ids.
+ */
+OaProblem
+oa_create_key(text *uid, text *org_id, text *name,
+			  const OaRequestKey *request, OaOrgKey *result)
+{
+	OaRepetition repetition = OA_FIRST_REQUEST;
+	OaProblem	problem;
+	OaLockedOrg org;
+	OaDone		done;
+
+	if (request != NULL)
+		oa_lock_request(request, uid);
+	problem = check_access(org_id, uid, &org);
 	if (problem != OA_NO_PROBLEM)
 		return problem;
 
-	describe_org(org_id, &org, result);
-	oa_mint_key(org_id, name, uid, NULL, &result->key);
-	return OA_NO_PROBLEM;
+	if (request != NULL)
+		repetition = oa_find_done(request, uid, &done);
+	if (repetition == OA_ANOTHER_REQUEST)
+		return OA_IDEMPOTENCY_KEY_REUSED;
+	if (repetition == OA_REPEATED)
+		return oa_repeat(request, uid, &done, name, NULL, result);
+
+	problem = mint_key(uid, org_id, &org, name, result);
+	if (problem == OA_NO_PROBLEM && request != NULL)
+		oa_note_done(request, uid, result);
+	return problem;
 }
 
 /* Return a text argument that may be NULL. */
@@ -275,6 +301,7 @@ overten_signup(PG_FUNCTION_ARGS)
 	signup.existing_org_id = optional_argument(fcinfo, 2);
 	signup.tier = optional_argument(fcinfo, 3);
 	signup.key_name = oa_name_argument(fcinfo, 4, "key name", OA_KEY_NAME_MAX);
+	signup.request = NULL;
 
 	problem = oa_signup(&signup, &org_key, &fault);
 	if (problem != OA_NO_PROBLEM)

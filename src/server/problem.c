@@ -71,6 +71,10 @@ static const OaProblemText problems[] = {
 		"Firebase ID tokens cannot be verified at the moment.",
 		NULL, "30"
 	},
+	[OA_BAD_IDEMPOTENCY_KEY] = {
+		400, "invalid_request",
+		"The Idempotency-Key must have 1 to 255 visible ASCII characters."
+	},
 	[OA_INVALID_JSON] = {
 		400, "invalid_json",
 		"The body is not valid JSON."
@@ -117,6 +121,14 @@ static const OaProblemText problems[] = {
 		409, "key_limit_reached",
 		"The organization has as many API keys as it can have.",
 		.sqlstate = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
+	},
+	[OA_ALREADY_DONE] = {
+		409, "already_done",
+		"A request with this Idempotency-Key has created the API key already."
+	},
+	[OA_IDEMPOTENCY_KEY_REUSED] = {
+		422, "idempotency_key_reused",
+		"This Idempotency-Key belongs to a request with another path or body."
 	},
 	[OA_ORGANIZATION_CLOSED] = {
 		409, "organization_closed",

@@ -248,9 +248,9 @@ oa_find_signing_key(const char *kid, TimestampTz now, OaSigningKey **key)
 			memcmp(held->kid, kid, kid_length) != 0 || held->context == NULL)
 			continue;
 		*key = held;
-		return is_current(held, now) ? OA_KEY_FOUND : OA_KEY_EXPIRED;
+		return is_current(held, now) ? OA_SIGNING_KEY_FOUND : OA_SIGNING_KEY_EXPIRED;
 	}
-	return OA_KEY_UNKNOWN;
+	return OA_SIGNING_KEY_UNKNOWN;
 }
 
 /*

@@ -229,14 +229,14 @@ bool
 oa_check_signature(OaToken *token)
 {
 	const char *kid = token->kid;
-	OaSigningKeyLookup lookup = OA_KEY_UNKNOWN;
+	OaSigningKeyLookup lookup = OA_SIGNING_KEY_UNKNOWN;
 
 	/* Firebase: kid names a published key.  RFC 7515 4.1.4: case-sensitive. */
 	if (kid != NULL)
 		lookup = oa_find_signing_key(kid, token->now, &token->key);
-	if (lookup == OA_KEY_EXPIRED)
+	if (lookup == OA_SIGNING_KEY_EXPIRED)
 		return oa_refuse_token(token, "Its kid names a signing key that has expired.");
-	if (lookup != OA_KEY_FOUND)
+	if (lookup != OA_SIGNING_KEY_FOUND)
 		return oa_refuse_token(token, "Its kid does not name a signing key.");
 
 	/* RFC 7515 5.2: the signature covers the bytes as we received them. */

@@ -126,6 +126,29 @@ oa_last_counted_use(text *key_id, const int32 *hours, int count)
 }
 
 /*
+ * Was this key ever accepted, as far as uses are recorded?  We look in memory
+ * before we look in the table: a flush writes a use before it removes it from
+ * memory, so we cannot miss it in both.
+ */
+bool
+oa_was_used(text *key_id)
+{
+	static OaStatement find = {
+		.table = "key_last_used",
+		.latest = true,
+		.text = "SELECT 1 FROM overten_auth.key_last_used "
+		"WHERE key_id = $1 AND last_used_at IS NOT NULL",
+		.argtypes = {TEXTOID},
+	};
+	Datum		values[] = {PointerGetDatum(key_id)};
+	int32	   *hours;
+	int			count = oa_counted_hours(&hours);
+
+	return (count > 0 && oa_last_counted_use(key_id, hours, count) != 0) ||
+		oa_statement_run(&find, values, NULL) > 0;
+}
+
+/*
  * Copy the counts of a key in an hour, and how much of them a batch has taken.
  */
 static void

@@ -118,6 +118,7 @@ typedef struct OaExactRead
 extern int	oa_counted_hours(int32 **hours);
 extern TimestampTz oa_last_counted_use(text *key_id, const int32 *hours,
 									   int count);
+extern bool oa_was_used(text *key_id);
 extern void oa_exact_read_begin(OaExactRead *read, const Datum *key_ids,
 								int keys, TimestampTz since,
 								TimestampTz until);

@@ -23,6 +23,7 @@
 #include "utils/timestamp.h"
 
 #include "databases/databases.h"
+#include "members/members.h"
 #include "server/server.h"
 #include "settings.h"
 #include "signing_keys/signing_keys.h"
@@ -162,7 +163,9 @@ flush(void *argument)
 	}
 }
 
-/* Remove history that is too old, then history whose key is gone. */
+/*
+ * Remove history and notes that are too old, then history whose key is gone.
+ */
 static void
 clean(void *argument)
 {
@@ -170,6 +173,7 @@ clean(void *argument)
 
 	while (!ShutdownRequestPending && oa_remove_old_usage())
 		CHECK_FOR_INTERRUPTS();
+	oa_remove_old_requests();
 	oa_sweep_usage(database);
 }
 

@@ -118,18 +118,19 @@ my $prepared = 0;
 sub prepare_matrix
 {
 	my ($node) = @_;
-	my ($ada, $rich) = map { $_ . $prepared } qw(ada rich);
+	my ($ada, $rich, $eve) = map { $_ . $prepared } qw(ada rich eve);
 	my %state = (
 		ada_uid => $ada,
 		ada => sign($ada),
 		rich => sign($rich),
+		eve => sign($eve),
 		expired => sign($ada, 'exp=1000000000'),
 		elsewhere => sign($ada, 'aud="elsewhere"'));
 	$prepared++;
 
-	foreach my $org (qw(own foreign suspended full worn))
+	foreach my $org (qw(own foreign suspended full worn repeated))
 	{
-		my $uid = $org eq 'foreign' ? 'bob' : $ada;
+		my $uid = $org eq 'foreign' ? 'bob' : $org eq 'repeated' ? $eve : $ada;
 
 		$state{$org} = create_org($node, $org);
 		ask($node, "SELECT overten_set_api_access('$state{$org}', true), overten_add_member('$state{$org}', '$uid')");
@@ -154,6 +155,13 @@ FROM generate_series(60, 160) ago, LATERAL (SELECT date_trunc('hour', now()) - a
 UNION ALL
 SELECT '$state{own_key}', at, address::inet, 300, 0, at, at + interval '30 min'
 FROM unnest('{203.0.113.7, 2001:db8:1:2::/64, NULL}'::text[]) address, LATERAL (SELECT date_trunc('hour', now()) - interval '5 h') t (at);
+EOS
+	# Requests of Eve's that have been repeated too often.
+	ask($node, <<"EOS");
+INSERT INTO overten_auth.idempotency_keys
+SELECT '$eve', sha256(name::bytea), sha256(of::bytea || '\\000'::bytea || path::bytea || '\\000'::bytea || '{"name":"x","org_name":"x"}'::bytea),
+	now(), now(), '$state{repeated}', '$state{repeated_key}', 5
+FROM (VALUES ('done-1', 'POST /signup', ''), ('done-2', 'POST api-keys', '$state{repeated}')) v (name, of, path);
 EOS
 	($state{revoked_secret}, my $key) = mint($node, $state{foreign});
 	ask($node, "SELECT overten_revoke_key('$state{foreign}', '$key')");
@@ -328,6 +336,26 @@ sub matrix
 		[ 'a suspended org', '403 api_access_disabled', 'POST', $on->($s{suspended}), [ $ada, $json ], '{"name":"x"}' ],
 		[ 'enough keys', '409 key_limit_reached', 'POST', $on->($s{full}), [ $ada, $json ], '{"name":"x"}' ],
 		[ 'enough keys ever', '409 key_limit_reached', 'POST', $on->($s{worn}), [ $ada, $json ], '{"name":"x"}' ],
+
+		# requests that are repeated; the database has got each of them before
+		(
+			map {
+				my ($what, $path) = @$_;
+				my $post = sub {
+					my ($name, $expected, $key, $body) = @_;
+					return [ "$what: $name", $expected, 'POST', $path, [ "Authorization: Bearer $s{eve}", $json, "Idempotency-Key: $key" ],
+						$body // '{"name":"x","org_name":"x"}' ];
+				};
+				(
+					$post->('a name with a space', '400 invalid_request', 'a b'),
+					$post->('a name that is not ASCII', '400 invalid_request', "\xc3\xa9"),
+					$post->('a name of 256 characters', '400 invalid_request', 'x' x 256),
+					$post->('a bad name and no JSON', '400 invalid_request', 'a b', 'not JSON'),
+					$post->('a name and no JSON', '400 invalid_json', 'x', 'not JSON'),
+					$post->('repeated', '201', "\"$what\""),
+					$post->('repeated with another body', '422 idempotency_key_reused', "\"$what\"", '{"org_name":"y"}'),
+					$post->('repeated too often', '409 already_done', $what eq 'signup' ? 'done-1' : 'done-2'));
+			} ([ 'signup', "$api/signup" ], [ 'mint', $on->($s{repeated}) ])),
 
 		# what a client's own headers must not do
 		[ "a client's org id", '200', 'GET', $keys, [ $ada, "X-Overten-Org-Id: $s{foreign}" ] ],

@@ -306,7 +306,8 @@ my $codes = join '|', qw(not_found method_not_allowed unsupported_media_type
   payload_too_large missing_credentials invalid_request invalid_api_key
   invalid_token expired_token auth_unavailable invalid_json invalid_parameter
   organization_not_found key_not_found already_signed_up org_limit_reached
-  api_access_disabled key_limit_reached organization_closed member_not_found
+  api_access_disabled key_limit_reached already_done idempotency_key_reused
+  organization_closed member_not_found
   last_member invitation_not_found already_member invitation_limit_reached
   service_unavailable internal_error);
 
@@ -317,7 +318,7 @@ sub note_error
 	my %headers = %{ $response->{headers} };
 	my $is_own = join(' ', @{ $headers{'cache-control'} // [] }) eq 'no-store'
 	  && ($method eq 'HEAD' || $response->{body} =~
-		/^\{"error":\{"code":"(?:$codes)","message":"[^"]+"(?:,"param":"\w+")?\}\}$/)
+		/^\{"error":\{"code":"(?:$codes)","message":"[^"]+"(?:,"(?:param|org_id|key_id)":"\w+")*\}\}$/)
 	  && join(' ', @{ $headers{'content-type'} // [] }) =~ /^(?:application\/json)?$/;
 
 	push @{ $foreign{$base} }, "$method $path: $status " . substr($response->{body}, 0, 200)
