@@ -103,7 +103,7 @@ CREATE TABLE overten_auth.members (
 CREATE INDEX members_uid_idx ON overten_auth.members (uid);
 REVOKE ALL ON overten_auth.members FROM PUBLIC;
 COMMENT ON TABLE overten_auth.members IS 'who may manage the keys of an org';
-COMMENT ON COLUMN overten_auth.members.org_id IS 'the org';
+COMMENT ON COLUMN overten_auth.members.org_id IS 'the org whose keys the person may manage';
 COMMENT ON COLUMN overten_auth.members.uid IS 'the person: the uid of a Firebase user, byte for byte';
 COMMENT ON COLUMN overten_auth.members.added_at IS 'when the person became a member';
 COMMENT ON INDEX overten_auth.members_uid_idx IS 'finds the orgs of a person';
@@ -217,7 +217,7 @@ CREATE TABLE overten_auth.key_last_used (
 ) WITH (fillfactor = 70);
 REVOKE ALL ON overten_auth.key_last_used FROM PUBLIC;
 COMMENT ON TABLE overten_auth.key_last_used IS 'when each key was last used; a separate table because it is written often';
-COMMENT ON COLUMN overten_auth.key_last_used.key_id IS 'the key';
+COMMENT ON COLUMN overten_auth.key_last_used.key_id IS 'the key in api_keys; the row is made when the key is minted or imported';
 COMMENT ON COLUMN overten_auth.key_last_used.last_used_at IS 'time of the last recorded use, precise to about a minute; NULL if no use was recorded';
 
 /*
@@ -282,14 +282,14 @@ CREATE INDEX audit_log_org_id_idx
 	ON overten_auth.audit_log (org_id, at, audit_id);
 REVOKE ALL ON overten_auth.audit_log FROM PUBLIC;
 COMMENT ON TABLE overten_auth.audit_log IS 'who did what and when; append-only';
-COMMENT ON COLUMN overten_auth.audit_log.audit_id IS 'random';
+COMMENT ON COLUMN overten_auth.audit_log.audit_id IS 'a random id of the entry; it says nothing of the order, which is that of the column at';
 COMMENT ON COLUMN overten_auth.audit_log.at IS 'when it happened, by the wall clock';
-COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, rename_org, close_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, invite, withdraw_invitation, accept_invitation, mint_key, import_key, revoke_key, revoke_leaked_key, load_signing_keys, rotate_webhook_secret or reseal';
+COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, rename_org, close_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, invite, withdraw_invitation, accept_invitation, mint_key, import_key, revoke_key, revoke_leaked_key, load_signing_keys, rotate_webhook_secret, set_expiry, set_scopes, set_allowed_addresses, disable_key, enable_key or reseal';
 COMMENT ON COLUMN overten_auth.audit_log.org_id IS 'the affected org; NULL if no org or several orgs are affected';
 COMMENT ON COLUMN overten_auth.audit_log.key_id IS 'the affected key; NULL if no single key is affected';
 COMMENT ON COLUMN overten_auth.audit_log.actor IS 'the database role of the session (session_user)';
 COMMENT ON COLUMN overten_auth.audit_log.uid IS 'the person on whose behalf the session acted; NULL if it acted for itself';
-COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier or name, the member, the invitation, the name of the key, the reason, or the number of signing keys or resealed orgs';
+COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier or name, the member, the invitation, the name of the key, the new expiry, scopes or addresses, the reason, or the number of signing keys or resealed orgs';
 COMMENT ON INDEX overten_auth.audit_log_org_id_idx IS 'shows the history of an org';
 
 CREATE TABLE overten_auth.idempotency_keys (
@@ -336,7 +336,7 @@ CREATE TABLE overten_auth.signing_keys (
 	loaded_at timestamptz NOT NULL DEFAULT clock_timestamp()
 ) WITH (vacuum_truncate = off);
 REVOKE ALL ON overten_auth.signing_keys FROM PUBLIC;
-COMMENT ON TABLE overten_auth.signing_keys IS 'keys that check the signatures of Firebase ID tokens; anybody who can write to this table can log in as any user; not dumped, load them again after a restore';
+COMMENT ON TABLE overten_auth.signing_keys IS 'keys that check the signatures of Firebase ID tokens; anybody who can write to this table can log in as any user; not dumped: after a restore, load them again with overten_load_signing_keys, or have them fetched with overten_refresh_signing_keys';
 COMMENT ON COLUMN overten_auth.signing_keys.kid IS 'key id, compared byte for byte';
 COMMENT ON COLUMN overten_auth.signing_keys.public_key IS 'RSA key as SubjectPublicKeyInfo in DER';
 COMMENT ON COLUMN overten_auth.signing_keys.expires_at IS 'from when on the key is not used; NULL if it does not expire';
@@ -360,19 +360,19 @@ CREATE TRIGGER "0_invalidate_caches"
 	AFTER UPDATE OR DELETE ON overten_auth.orgs
 	FOR EACH ROW EXECUTE FUNCTION overten_auth.invalidate_caches();
 ALTER TABLE overten_auth.orgs ENABLE ALWAYS TRIGGER "0_invalidate_caches";
-COMMENT ON TRIGGER "0_invalidate_caches" ON overten_auth.orgs IS 'makes a change take effect at once; never disable it';
+COMMENT ON TRIGGER "0_invalidate_caches" ON overten_auth.orgs IS 'makes a change take effect at once; never disable it, or other sessions would go on accepting the keys of a suspended org from their caches';
 
 CREATE TRIGGER "0_invalidate_caches"
 	AFTER UPDATE OR DELETE ON overten_auth.api_keys
 	FOR EACH ROW EXECUTE FUNCTION overten_auth.invalidate_caches();
 ALTER TABLE overten_auth.api_keys ENABLE ALWAYS TRIGGER "0_invalidate_caches";
-COMMENT ON TRIGGER "0_invalidate_caches" ON overten_auth.api_keys IS 'makes a change take effect at once; never disable it';
+COMMENT ON TRIGGER "0_invalidate_caches" ON overten_auth.api_keys IS 'makes a change take effect at once; never disable it, or other sessions would go on accepting a revoked key from their caches';
 
 CREATE TRIGGER "0_invalidate_caches"
 	AFTER INSERT OR UPDATE OR DELETE ON overten_auth.signing_keys
 	FOR EACH ROW EXECUTE FUNCTION overten_auth.invalidate_caches();
 ALTER TABLE overten_auth.signing_keys ENABLE ALWAYS TRIGGER "0_invalidate_caches";
-COMMENT ON TRIGGER "0_invalidate_caches" ON overten_auth.signing_keys IS 'makes a change take effect at once; never disable it';
+COMMENT ON TRIGGER "0_invalidate_caches" ON overten_auth.signing_keys IS 'makes a change take effect at once; never disable it, or other sessions would go on accepting tokens of a withdrawn key from their caches';
 
 CREATE FUNCTION overten_auth.refuse_change() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'overten_refuse_change';
@@ -415,7 +415,7 @@ CREATE TYPE overten_auth.verified_key AS (
 );
 REVOKE ALL ON TYPE overten_auth.verified_key FROM PUBLIC;
 COMMENT ON TYPE overten_auth.verified_key IS 'what verification returns for an accepted key';
-COMMENT ON COLUMN overten_auth.verified_key.key_id IS 'the key';
+COMMENT ON COLUMN overten_auth.verified_key.key_id IS 'the accepted key: its key_id in api_keys, which may be logged';
 COMMENT ON COLUMN overten_auth.verified_key.org_id IS 'the org that is billed for the key';
 COMMENT ON COLUMN overten_auth.verified_key.org_name IS 'display name of the org';
 COMMENT ON COLUMN overten_auth.verified_key.tier IS 'the org''s plan';
@@ -1162,7 +1162,7 @@ CREATE FUNCTION @extschema@.overten_reseal(max_orgs int4 DEFAULT 1000)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_reseal FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_reseal IS
-'Reseals the webhook secrets of at most max_orgs orgs with the first master key in the file, if they are sealed with another one. Returns how many orgs are left: call it until that is 0. Orgs that other transactions have locked are left for the next call; a WARNING counts orgs whose secrets do not open. Errors: 22023 max_orgs is less than 1; 22004 max_orgs is NULL; 55000 there is no master key.';
+'Reseals the webhook secrets of at most max_orgs orgs with the first master key in the file, if they are sealed with another one. Returns how many orgs are left: call it until that is 0. Orgs that other transactions have locked are left for the next call; a WARNING counts orgs whose secrets do not open, and names a few. Errors: 22023 max_orgs is less than 1; 22004 max_orgs is NULL; 55000 there is no master key.';
 
 CREATE FUNCTION overten_auth.master_key_ids(
 	OUT needed text[],
@@ -1196,9 +1196,9 @@ COMMENT ON COLUMN overten_auth.verified_token.name IS 'the claim of that name; N
 COMMENT ON COLUMN overten_auth.verified_token.sign_in_provider IS 'how the person signed in, such as password, google.com or phone';
 COMMENT ON COLUMN overten_auth.verified_token.tenant IS 'tenant of Identity Platform; NULL without a tenant';
 COMMENT ON COLUMN overten_auth.verified_token.auth_time IS 'when the person signed in';
-COMMENT ON COLUMN overten_auth.verified_token.issued_at IS 'iat';
-COMMENT ON COLUMN overten_auth.verified_token.expires_at IS 'exp';
-COMMENT ON COLUMN overten_auth.verified_token.claims IS 'all claims';
+COMMENT ON COLUMN overten_auth.verified_token.issued_at IS 'when Firebase issued the token: the claim iat';
+COMMENT ON COLUMN overten_auth.verified_token.expires_at IS 'from when on the token is refused, but for overten_auth.clock_skew: the claim exp';
+COMMENT ON COLUMN overten_auth.verified_token.claims IS 'all claims of the token''s payload, checked or not, as a JSON object; custom claims of the user are among them';
 
 CREATE FUNCTION @extschema@.overten_verify_firebase_jwt(token text)
 	RETURNS overten_auth.verified_token
@@ -1281,14 +1281,14 @@ COMMENT ON COLUMN @extschema@.overten_stat.cache_hits IS 'keys accepted from a c
 COMMENT ON COLUMN @extschema@.overten_stat.cache_misses IS 'keys looked up in the tables';
 COMMENT ON COLUMN @extschema@.overten_stat.not_attributed IS 'uses missing in the history because there was no memory left to count them: raise overten_auth.max_tracked_keys';
 COMMENT ON COLUMN @extschema@.overten_stat.flushes IS 'how often uses were written to the tables';
-COMMENT ON COLUMN @extschema@.overten_stat.flush_failures IS 'how often that, or removing old history, failed';
+COMMENT ON COLUMN @extschema@.overten_stat.flush_failures IS 'how often a worker failed to write uses to the tables, or to remove old history; no use is lost, and the worker tries again: flush_failure in overten_status() says why';
 COMMENT ON COLUMN @extschema@.overten_stat.entries_used IS 'pairs of a key and a client address that are counted now';
 COMMENT ON COLUMN @extschema@.overten_stat.entries_free IS 'how many more pairs can be counted';
-COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_entries IS 'how many keys the cache of all sessions can hold; NULL if there is none';
-COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_stores IS 'keys stored there; if it grows about as fast as cache_misses while few keys change, there are more keys in use than it can hold: raise overten_auth.shared_cache_entries';
-COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_stale IS 'keys found there that had changed, or whose org had';
-COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_busy IS 'keys not read or not stored there, because another process was writing in the same place';
-COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_too_long IS 'keys not stored there, because their row is too long, as with a long name of the org: they are cached in each session';
+COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_entries IS 'how many keys the shared cache, which is one for all sessions, can hold; NULL if overten_auth.shared_cache_entries is 0';
+COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_stores IS 'keys stored in the shared cache; if it grows about as fast as cache_misses while few keys change, there are more keys in use than it can hold: raise overten_auth.shared_cache_entries';
+COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_stale IS 'keys found in the shared cache that had changed, or whose org had; they were looked up in the tables again';
+COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_busy IS 'keys not read from or not stored in the shared cache, because another process was writing in the same place; that only costs a lookup in the tables';
+COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_too_long IS 'keys not stored in the shared cache, because their row is too long, as with a long name of the org: they are cached in each session';
 COMMENT ON COLUMN @extschema@.overten_stat.last_fetch_at IS 'when the last fetch of signing keys began, in any database';
 COMMENT ON COLUMN @extschema@.overten_stat.last_fetch_outcome IS 'the result of that fetch';
 COMMENT ON COLUMN @extschema@.overten_stat.since IS 'when counting began';
@@ -2099,6 +2099,16 @@ CREATE FUNCTION overten_auth.check_configuration()
 		'Copy the file that overten_auth.master_key_file names from the server or the backup that has it.'
 	FROM state, unnest(master_keys_needed) id
 	WHERE id <> ALL (master_keys_present)
+	UNION ALL
+	SELECT 'danger', 'overten_auth.trusted_proxies',
+		format('%s contains every client, so that each can choose its address with X-Forwarded-For.', trim(network)),
+		'Name only your proxies.'
+	FROM (
+		SELECT current_setting('overten_auth.trusted_proxies', true)
+		FROM state WHERE usage_mode IS NOT NULL) setting (list),
+		string_to_table(list, ',') network
+	WHERE list <> ''
+		AND trim(network)::cidr >>= ANY ('{0.0.0.0/0,::/0,::ffff:0:0/96}'::cidr[])
 $$;
 REVOKE ALL ON FUNCTION overten_auth.check_configuration FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.check_configuration IS

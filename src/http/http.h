@@ -6,8 +6,8 @@
 #define OA_HTTP_H
 
 #include "overten_auth.h"
-#include "keys/keys.h"
 #include "lib/stringinfo.h"
+#include "keys/keys.h"
 #include "members/members.h"
 #include "orgs/orgs.h"
 #include "server/server.h"

@@ -150,8 +150,10 @@ report_conflict(Import *import, int first, const Datum *arrays)
 		oa_org_closed();
 	ereport(ERROR,
 			(errcode(ERRCODE_UNIQUE_VIOLATION),
-			 errmsg("a key with this digest exists already"),
-			 errdetail("It was minted or imported before, or this import contains it twice.")));
+			 errmsg("a key with the digest given for \"%s\" exists already",
+					text_to_cstring(DatumGetTextPP(import->values[PREFIX][import->row]))),
+			 errdetail("It was minted or imported before, or this import contains it twice."),
+			 errhint("Leave the key out of the import.")));
 }
 
 /* Write rows that have been checked. */

@@ -2,9 +2,10 @@
  * locked_org.c
  *		Locks an org for one of its members, and checks its limits.
  *
- * The lock on the org's row is FOR NO KEY UPDATE.  It does not block
- * verification, and does not write in a way that empties caches.  We count
- * keys under the latest snapshot, whatever the isolation level is.
+ * A member's request locks the org's row before it decides anything, so that
+ * requests about one org come one after the other.  The locks do not block
+ * verification, and do not write in a way that empties caches.  We count keys
+ * under the latest snapshot, whatever the isolation level is.
  *
  * The answer is the same if an org does not exist and if it is not the
  * caller's.

@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "members/locked_org.h"
@@ -173,8 +174,9 @@ overten_remove_member(PG_FUNCTION_ARGS)
 	if (problem == OA_LAST_MEMBER)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the last member of an org with active keys cannot be removed"),
-				 errdetail("Nobody could list or revoke the keys over HTTP."),
+				 errmsg("the last member of org \"%s\" cannot be removed",
+						text_to_cstring(org_id)),
+				 errdetail("The org has active keys, and nobody could list or revoke them over HTTP."),
 				 errhint("Add another member first, revoke the keys with overten_revoke_all(), or suspend the org with overten_set_api_access().")));
 	PG_RETURN_BOOL(problem == OA_NO_PROBLEM);
 }

@@ -9,6 +9,8 @@
 #include "keys/keys.h"
 #include "server/server.h"
 
+/* locked_org.c */
+extern bool oa_is_member(text *org_id, text *uid);
 /*
  * How a client names a request that it may repeat: the Idempotency-Key, and a
  * fingerprint of the request, both as digests.
@@ -93,9 +95,6 @@ extern void oa_list_invitations(text *org_id, OaInvitationCallback callback,
 extern bool oa_withdraw_invitation(text *uid, text *org_id,
 								   text *invitation_id);
 extern OaProblem oa_accept_invitation(text *uid, bytea *digest, text **org_id);
-
-/* locked_org.c */
-extern bool oa_is_member(text *org_id, text *uid);
 
 /* repeated_request.c: the requests that clients may repeat */
 #define OA_REQUESTS_KEPT	USECS_PER_DAY

@@ -133,10 +133,9 @@ typedef enum OaProblem
 	OA_NOT_AN_OBJECT, OA_NOT_ONE_ORG, OA_INVALID_PARAMETER,
 	OA_ORGANIZATION_NOT_FOUND, OA_KEY_NOT_FOUND, OA_ALREADY_SIGNED_UP,
 	OA_ORG_LIMIT_REACHED, OA_API_ACCESS_DISABLED, OA_KEY_LIMIT_REACHED,
-	OA_ALREADY_DONE, OA_IDEMPOTENCY_KEY_REUSED,
-	OA_ORGANIZATION_CLOSED, OA_MEMBER_NOT_FOUND, OA_LAST_MEMBER,
-	OA_INVITATION_NOT_FOUND, OA_ALREADY_MEMBER, OA_INVITATION_LIMIT_REACHED,
-	OA_SERVICE_UNAVAILABLE
+	OA_ALREADY_DONE, OA_IDEMPOTENCY_KEY_REUSED, OA_ORGANIZATION_CLOSED,
+	OA_MEMBER_NOT_FOUND, OA_LAST_MEMBER, OA_INVITATION_NOT_FOUND,
+	OA_ALREADY_MEMBER, OA_INVITATION_LIMIT_REACHED, OA_SERVICE_UNAVAILABLE
 } OaProblem;
 
 typedef struct OaProblemText
@@ -147,6 +146,7 @@ typedef struct OaProblemText
 	const char *challenge;		/* WWW-Authenticate, or NULL */
 	const char *retry_after;	/* seconds, or NULL */
 	int			sqlstate;		/* if a SQL function can have the problem, too */
+	const char *hint;			/* likewise: what its caller can do */
 } OaProblemText;
 
 /* What is wrong with a parameter, for OA_INVALID_PARAMETER. */

@@ -307,8 +307,8 @@ my $codes = join '|', qw(not_found method_not_allowed unsupported_media_type
   invalid_token expired_token auth_unavailable invalid_json invalid_parameter
   organization_not_found key_not_found already_signed_up org_limit_reached
   api_access_disabled key_limit_reached already_done idempotency_key_reused
-  organization_closed member_not_found
-  last_member invitation_not_found already_member invitation_limit_reached
+  organization_closed member_not_found last_member invitation_not_found
+  already_member invitation_limit_reached
   service_unavailable internal_error);
 
 sub note_error

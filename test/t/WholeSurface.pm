@@ -141,8 +141,23 @@ sub surface
 	  check('public.overten_key_checksum_ok(:secret)'),
 	  check(equal('prefix', 'pg_catalog.left(:secret, 12)'), 'public.overten_list_keys(:org_id)'),
 
+	  "INSERT INTO overten_auth.scopes (name) VALUES ('read') ON CONFLICT DO NOTHING;\n",
+	  check('public.overten_set_expiry(:org_id, :key_id, \'2101-01-01\')'),
+	  check('public.overten_disable_key(:org_id, :key_id, \'odd\')'),
+	  check(equal('pg_catalog.count(*)', 0), 'public.overten_verify_key(:secret)'),
+	  check('public.overten_enable_key(:org_id, :key_id)'),
+	  check('public.overten_set_scopes(:org_id, :key_id, \'{read}\')'),
+	  check(equal('pg_catalog.count(*)', 0), 'public.overten_verify_key(:secret)'),
+	  check('public.overten_set_scopes(:org_id, :key_id, NULL)'),
+	  check(equal('outcome', "'unknown'"), 'public.overten_check_addresses(:org_id, :key_id, \'{192.0.2.1}\')'),
+	  check('public.overten_set_allowed_addresses(:org_id, :key_id, \'{192.0.2.1}\')'),
+	  check(equal('pg_catalog.count(*)', 0), 'public.overten_verify_key(:secret)'),
+	  check('public.overten_set_allowed_addresses(:org_id, :key_id, NULL)'),
+	  check(equal('status', "'active'"), 'public.overten_key_restrictions(:org_id, :key_id)'),
+
 	  "BEGIN;\n",
 	  check(equal('key_id', ':key_id'), 'public.overten_authenticate(:secret)'),
+	  check('public.overten_has_scope(\'read\')'),
 	  check(equal('public.overten_current_key()', ':key_id')),
 	  check(equal('public.overten_current_org()', ':org_id')),
 	  "COMMIT;\n",
@@ -220,7 +235,7 @@ sub surface
 	  check(equal('pg_catalog.count(*)', 0), 'public.overten_verify_key(:imported2)'),
 	  check(equal('public.overten_revoke_all(:org_id)', 3)),
 	  check(equal('pg_catalog.count(*)', 0), 'public.overten_verify_key(:api_secret)'),
-	  check(equal('pg_catalog.count(*)', 16), 'overten_auth.audit_log WHERE org_id OPERATOR(pg_catalog.=) :org_id');
+	  check(equal('pg_catalog.count(*)', 23), 'overten_auth.audit_log WHERE org_id OPERATOR(pg_catalog.=) :org_id');
 }
 
 # A key such as another system may have minted.
