@@ -30,9 +30,9 @@ WEBHOOKS_OBJS = $(addprefix src/webhooks/, \
 	reseal.o webhook_secret.o webhook_signature.o)
 KEYS_OBJS = $(addprefix src/keys/, \
 	identity.o import.o key_anomalies.o key_grant.o key_history.o key_list.o \
-	key_text.o keys.o leaks.o verify.o)
+	key_text.o keys.o leaks.o purge.o verify.o)
 MEMBERS_OBJS = $(addprefix src/members/, \
-	locked_org.o members.o repeated_request.o signup.o)
+	erasure.o locked_org.o members.o repeated_request.o signup.o)
 SIGNING_KEYS_OBJS = $(addprefix src/signing_keys/, \
 	fetch.o fetch_answer.o fetch_command.o fetch_request.o fetch_schedule.o \
 	fetch_state.o fetch_worker.o key_document.o key_flaws.o key_ring.o \
@@ -45,7 +45,7 @@ HTTP_OBJS = $(addprefix src/http/, \
 	query_string.o request_body.o request_headers.o response_headers.o response_json.o \
 	usage_endpoint.o)
 WORKERS_OBJS = $(addprefix src/workers/, \
-	database_jobs.o database_names.o database_worker.o launcher.o)
+	audit_cleaning.o database_jobs.o database_names.o database_worker.o launcher.o)
 ROOT_OBJS = $(addprefix src/, \
 	check.o finish_script.o overten_auth.o settings.o status.o)
 
@@ -63,7 +63,7 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text keys names no_row webhooks usage privileges closing roles check http firebase identity leaks import half_done idempotency
+REGRESS = key_text keys names no_row webhooks usage privileges closing roles check http firebase identity leaks import half_done idempotency erasure
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
 ISOLATION = revocation minting leak_response members repeated_requests
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto

@@ -58,6 +58,7 @@ CREATE TABLE overten_auth.orgs (
 	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	api_access_since timestamptz,
 	suspended_at timestamptz,
+	erased_at timestamptz,
 	webhook_secret_sealed bytea NOT NULL,
 	previous_webhook_secret_sealed bytea,
 	previous_webhook_secret_until timestamptz,
@@ -73,7 +74,8 @@ COMMENT ON COLUMN overten_auth.orgs.tier IS 'the org''s plan';
 COMMENT ON COLUMN overten_auth.orgs.created_at IS 'when the org was created';
 COMMENT ON COLUMN overten_auth.orgs.api_access_since IS 'when the org signed up for API access; NULL if it has not';
 COMMENT ON COLUMN overten_auth.orgs.suspended_at IS 'since when the org''s keys are refused; NULL if the org is not suspended';
-COMMENT ON COLUMN overten_auth.orgs.webhook_secret_sealed IS 'credential, sealed: format byte 1, id of the master key (8 bytes), nonce (12), ciphertext, tag (16) of AES-256-GCM with org_id as associated data';
+COMMENT ON COLUMN overten_auth.orgs.erased_at IS 'when the org was erased; NULL unless it was: functions treat it like an org that does not exist';
+COMMENT ON COLUMN overten_auth.orgs.webhook_secret_sealed IS 'credential, sealed: format byte 1, id of the master key (8 bytes), nonce (12), ciphertext, tag (16) of AES-256-GCM with org_id as associated data; empty if the org was erased';
 COMMENT ON COLUMN overten_auth.orgs.previous_webhook_secret_sealed IS 'credential, sealed in the same way: the webhook secret before the last rotation; NULL if there is no such secret';
 COMMENT ON COLUMN overten_auth.orgs.previous_webhook_secret_until IS 'until when the previous webhook secret also signs';
 COMMENT ON CONSTRAINT orgs_tier_fkey ON overten_auth.orgs IS 'a tier in use cannot be removed';
@@ -86,14 +88,16 @@ CREATE TABLE overten_auth.members (
 			char_length(uid) >= 1
 			AND char_length(uid) <= 128),
 	added_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	erased_at timestamptz,
 	CONSTRAINT members_pkey PRIMARY KEY (org_id, uid)
 );
 CREATE INDEX members_uid_idx ON overten_auth.members (uid);
 REVOKE ALL ON overten_auth.members FROM PUBLIC;
 COMMENT ON TABLE overten_auth.members IS 'who may manage the keys of an org';
 COMMENT ON COLUMN overten_auth.members.org_id IS 'the org';
-COMMENT ON COLUMN overten_auth.members.uid IS 'the person: the uid of a Firebase user, byte for byte';
+COMMENT ON COLUMN overten_auth.members.uid IS 'the person: the uid of a Firebase user, byte for byte; a pseudonym if the person was erased';
 COMMENT ON COLUMN overten_auth.members.added_at IS 'when the person became a member';
+COMMENT ON COLUMN overten_auth.members.erased_at IS 'when the person was erased; NULL unless that happened: such a membership lets nobody in, and does not count';
 COMMENT ON INDEX overten_auth.members_uid_idx IS 'finds the orgs of a person';
 
 CREATE TABLE overten_auth.api_keys (
@@ -109,6 +113,7 @@ CREATE TABLE overten_auth.api_keys (
 		CONSTRAINT api_keys_expires_at_check CHECK (
 			isfinite(expires_at)),
 	disabled_at timestamptz,
+	erased_at timestamptz,
 	scopes text[] COLLATE "C"
 		CONSTRAINT api_keys_scopes_check CHECK (
 			cardinality(scopes) <= 64
@@ -135,7 +140,10 @@ CREATE TABLE overten_auth.api_keys (
 	CONSTRAINT api_keys_disabled_check CHECK (
 		disabled_at IS NOT NULL
 		OR (disabled_by IS NULL
-			AND disabled_reason IS NULL))
+			AND disabled_reason IS NULL)),
+	CONSTRAINT api_keys_erased_check CHECK (
+		erased_at IS NULL
+		OR revoked_at IS NOT NULL)
 ) WITH (vacuum_truncate = off);
 CREATE INDEX api_keys_org_id_idx
 	ON overten_auth.api_keys (org_id, created_at, key_id);
@@ -147,6 +155,7 @@ COMMENT ON COLUMN overten_auth.api_keys.prefix IS 'first 12 characters of the se
 COMMENT ON COLUMN overten_auth.api_keys.revoked_at IS 'since when the key is refused for good; NULL unless it is revoked';
 COMMENT ON COLUMN overten_auth.api_keys.expires_at IS 'from when on the key is refused, this moment included; NULL if it does not expire';
 COMMENT ON COLUMN overten_auth.api_keys.disabled_at IS 'since when the key is refused until it is enabled; NULL unless it is disabled';
+COMMENT ON COLUMN overten_auth.api_keys.erased_at IS 'when the key was purged, or its org erased; NULL unless that happened: the row only keeps the digest from being imported again, and says why the key is refused';
 COMMENT ON COLUMN overten_auth.api_keys.scopes IS 'what the key may be used for: at most 64 scopes, sorted; NULL for everything';
 COMMENT ON COLUMN overten_auth.api_keys.allowed_addresses IS 'the client addresses that the key can be used from: 1 to 64 networks; NULL for all';
 COMMENT ON COLUMN overten_auth.api_keys.digest IS 'SHA-256 of the secret';
@@ -230,17 +239,19 @@ CREATE TABLE overten_auth.audit_log (
 	detail text
 );
 CREATE INDEX audit_log_org_id_idx ON overten_auth.audit_log (org_id, at);
+CREATE INDEX audit_log_at_idx ON overten_auth.audit_log (at);
 REVOKE ALL ON overten_auth.audit_log FROM PUBLIC;
-COMMENT ON TABLE overten_auth.audit_log IS 'who did what and when; append-only';
+COMMENT ON TABLE overten_auth.audit_log IS 'who did what and when; append-only, except that orgs and persons can be erased, and that the worker removes rows older than overten_auth.audit_retention';
 COMMENT ON COLUMN overten_auth.audit_log.audit_id IS 'random';
 COMMENT ON COLUMN overten_auth.audit_log.at IS 'when it happened, by the wall clock';
-COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, mint_key, import_key, revoke_key, revoke_leaked_key, load_signing_keys, rotate_webhook_secret or reseal';
+COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, mint_key, import_key, revoke_key, revoke_leaked_key, load_signing_keys, rotate_webhook_secret, reseal, purge_keys, erase_org or erase_person';
 COMMENT ON COLUMN overten_auth.audit_log.org_id IS 'the affected org; NULL if no org or several orgs are affected';
 COMMENT ON COLUMN overten_auth.audit_log.key_id IS 'the affected key; NULL if no single key is affected';
 COMMENT ON COLUMN overten_auth.audit_log.actor IS 'the database role of the session (session_user)';
 COMMENT ON COLUMN overten_auth.audit_log.uid IS 'the person on whose behalf the session acted; NULL if it acted for itself';
-COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier, the member, the name of the key, the reason, or the number of signing keys or resealed orgs';
+COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier, the member, the name of the key, the reason, or the number of signing keys, purged keys or resealed orgs; NULL if the org was erased';
 COMMENT ON INDEX overten_auth.audit_log_org_id_idx IS 'shows the history of an org';
+COMMENT ON INDEX overten_auth.audit_log_at_idx IS 'finds rows older than overten_auth.audit_retention';
 
 CREATE TABLE overten_auth.idempotency_keys (
 	uid text COLLATE "C" NOT NULL,
@@ -327,7 +338,7 @@ COMMENT ON TRIGGER "0_invalidate_caches" ON overten_auth.signing_keys IS 'makes 
 CREATE FUNCTION overten_auth.refuse_change() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'overten_refuse_change';
 REVOKE ALL ON FUNCTION overten_auth.refuse_change FROM PUBLIC;
-COMMENT ON FUNCTION overten_auth.refuse_change IS 'refuses UPDATE, DELETE and TRUNCATE of an append-only table';
+COMMENT ON FUNCTION overten_auth.refuse_change IS 'refuses UPDATE, DELETE and TRUNCATE of an append-only table, unless overten_erase_org, overten_erase_person or the worker does it';
 
 CREATE TRIGGER refuse_change
 	BEFORE UPDATE OR DELETE OR TRUNCATE ON overten_auth.audit_log
@@ -473,6 +484,13 @@ CREATE FUNCTION @extschema@.overten_import_keys(
 REVOKE ALL ON FUNCTION @extschema@.overten_import_keys FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_import_keys IS
 'Like overten_import_key, for many keys: imports all of them or none. The arrays have one value per key, as array_agg() makes them from a staging table. Returns how many keys were imported. Errors: those of overten_import_key, with the row, counted from 1, in the context; 22023 the arrays differ in length, or have more than 10 million values; 22004 an argument other than created_at is NULL.';
+
+CREATE FUNCTION @extschema@.overten_purge_keys(org_id text, before timestamptz)
+	RETURNS int8
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_purge_keys FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_purge_keys IS
+'Purges the keys of an org that were revoked or have expired before a time: removes their names, persons, reasons and history, and leaves them out of lists and limits. Ids, prefixes, times and digests stay, so the keys are refused for good and cannot be imported again. Returns how many keys were purged by this call. Errors: 42704 the org does not exist; 22023 before is infinite or in the future; 22004 an argument is NULL; 25000 the transaction is above READ COMMITTED.';
 
 
 /* The history of keys */
@@ -861,6 +879,20 @@ CREATE FUNCTION @extschema@.overten_list_orgs(uid text)
 REVOKE ALL ON FUNCTION @extschema@.overten_list_orgs FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_list_orgs IS
 'Returns the orgs that a person is a member of, in the order of their creation. Errors: 22023 the uid; 22004 the argument is NULL.';
+
+CREATE FUNCTION @extschema@.overten_erase_org(org_id text)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_erase_org FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_erase_org IS
+'Erases an org: removes its name, its members, its webhook secrets, and the history of its keys; purges the keys as overten_purge_keys does; removes persons and details from its rows in the audit log. For all functions the org does not exist after that. Its row stays, because other tables can refer to it. Returns true if this call erased the org, and false if it was erased before. Cannot be undone. Errors: 42704 the org does not exist; 55000 the org has a key that is neither revoked nor expired; 22004 the argument is NULL; 25000 the transaction is above READ COMMITTED.';
+
+CREATE FUNCTION @extschema@.overten_erase_person(uid text)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_erase_person FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_erase_person IS
+'Erases a person, identified by Firebase uid: replaces the uid by one random pseudonym in members, keys and the audit log, and removes the Idempotency-Keys of the person. The person is no longer a member of any org. Does not look into names that people have chosen. Returns true if the uid was found anywhere. Cannot be undone. Errors: 55000 the person is the last member of an org that has active keys and is not suspended; 22023 the uid; 22004 the argument is NULL; 25000 the transaction is above READ COMMITTED.';
 
 
 /* Webhooks */
@@ -1527,7 +1559,8 @@ CREATE FUNCTION overten_auth.check_privileges()
 				OR r.nspname = 'overten_api' AND r.proname <> 'authenticate_request') AS for_customers,
 			array_agg(DISTINCT r.proname::text) FILTER (
 				WHERE r.proname IN ('overten_signup', 'overten_list_orgs',
-					'overten_add_member', 'overten_remove_member')) AS trusting,
+					'overten_add_member', 'overten_remove_member',
+					'overten_erase_person')) AS trusting,
 			array_agg(DISTINCT r.proname::text) FILTER (
 				WHERE r.proname NOT IN ('overten_load_signing_keys', 'overten_refresh_signing_keys',
 					'overten_status', 'overten_check', 'stat')) AS other_work,
@@ -1786,7 +1819,7 @@ CREATE FUNCTION @extschema@.overten_check()
 $$;
 REVOKE ALL ON FUNCTION @extschema@.overten_check FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_check IS
-'Returns the problems of the extension in this database, the worst first, or no rows. severity: danger (somebody can do what nobody should, or a promise does not hold), warning (something fails, or will fail) or notice (something is not configured, or good to know). subject: a role, an object or a setting. problem and remedy: what is wrong with it, and what to do. Returns these privileges, unless a superuser has them: all privileges of PUBLIC; all privileges with grant option; INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES or TRIGGER on a table or column, except rows of tiers and scopes, and REFERENCES (org_id) on orgs; CREATE on a schema; EXECUTE on overten_import_key, overten_import_keys or an internal function; USAGE on a type; SELECT on digests or sealed secrets. Also returns combinations, including those by membership: EXECUTE on functions that answer customers (overten_handle_request, overten_api) and on overten_signup, overten_list_orgs, overten_add_member or overten_remove_member; EXECUTE on overten_load_signing_keys and on anything else except overten_refresh_signing_keys, overten_status, overten_check and overten_auth.stat; EXECUTE on overten_verify_key_digest and SELECT on digests; and membership in pg_write_all_data. The roles in README and gateway/roles.sql do not cause any rows.';
+'Returns the problems of the extension in this database, the worst first, or no rows. severity: danger (somebody can do what nobody should, or a promise does not hold), warning (something fails, or will fail) or notice (something is not configured, or good to know). subject: a role, an object or a setting. problem and remedy: what is wrong with it, and what to do. Returns these privileges, unless a superuser has them: all privileges of PUBLIC; all privileges with grant option; INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES or TRIGGER on a table or column, except rows of tiers and scopes, and REFERENCES (org_id) on orgs; CREATE on a schema; EXECUTE on overten_import_key, overten_import_keys or an internal function; USAGE on a type; SELECT on digests or sealed secrets. Also returns combinations, including those by membership: EXECUTE on functions that answer customers (overten_handle_request, overten_api) and on overten_signup, overten_list_orgs, overten_add_member, overten_remove_member or overten_erase_person; EXECUTE on overten_load_signing_keys and on anything else except overten_refresh_signing_keys, overten_status, overten_check and overten_auth.stat; EXECUTE on overten_verify_key_digest and SELECT on digests; and membership in pg_write_all_data. The roles in README and gateway/roles.sql do not cause any rows.';
 
 
 /* The last statements; see above overten_auth.objects. */

@@ -28,6 +28,7 @@ extern char *oa_signing_keys_command;
 extern int	oa_trust_forwarded_for;
 extern int	oa_flush_interval;
 extern int	oa_usage_retention;
+extern int	oa_audit_retention;
 extern char *oa_databases;
 extern int	oa_max_tracked_keys;
 extern int	oa_shared_cache_entries;

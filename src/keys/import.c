@@ -134,6 +134,7 @@ report_conflict(Import *import, int first, const Datum *arrays)
 		"FROM unnest($6, $1) "
 		"WITH ORDINALITY AS i (key_id, org_id, position) "
 		"LEFT JOIN overten_auth.orgs o ON o.org_id = i.org_id "
+		"AND o.erased_at IS NULL "
 		"LEFT JOIN overten_auth.api_keys k ON k.key_id = i.key_id "
 		"WHERE k.key_id IS NULL ORDER BY i.position LIMIT 1",
 		.argtypes = COLUMN_ARRAY_TYPES,
@@ -163,6 +164,7 @@ write_rows(Import *import, int first, int count)
 		"FROM unnest($1, $2, $3, $4, $5, $6) "
 		"AS i (org_id, name, digest, prefix, created_at, key_id) "
 		"JOIN overten_auth.orgs o ON o.org_id = i.org_id "
+		"AND o.erased_at IS NULL "
 		"ON CONFLICT (digest) DO NOTHING",
 		.argtypes = COLUMN_ARRAY_TYPES,
 	};

@@ -221,7 +221,7 @@ static OaStatement find_keys = {
 	.table = "api_keys",
 	.latest = true,
 	.text = "SELECT key_id FROM overten_auth.api_keys "
-	"WHERE org_id = $1",
+	"WHERE org_id = $1 AND erased_at IS NULL",
 	.argtypes = {TEXTOID},
 };
 
@@ -242,7 +242,7 @@ static OaStatement sum_usage = {
 	"SELECT * FROM unnest($4, $5, $6, $7) c) "
 	"u (key_id, hour, accepted, refused) GROUP BY u.key_id, u.hour) s "
 	"JOIN overten_auth.api_keys k ON k.key_id = s.key_id "
-	"WHERE k.org_id = $1 "
+	"WHERE k.org_id = $1 AND k.erased_at IS NULL "
 	"ORDER BY k.created_at, k.key_id, s.hour",
 	.argtypes = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTARRAYOID,
 	TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID},

@@ -36,7 +36,7 @@ enum
 	"SELECT k.key_id, k.name, k.prefix, k.created_at, " \
 	last_used_at ", k.revoked_at FROM overten_auth.api_keys k " \
 	"LEFT JOIN overten_auth.key_last_used u ON u.key_id = k.key_id " joins \
-	"WHERE k.org_id = $1 " \
+	"WHERE k.org_id = $1 AND k.erased_at IS NULL " \
 	"ORDER BY k.created_at, k.key_id"
 
 static OaStatement list_keys = {

@@ -32,7 +32,8 @@ insert_key(text *org_id, const OaMintedKey *minted, text *uid)
 		"(key_id, org_id, name, prefix, digest, created_at, created_by, "
 		"expires_at, scopes, allowed_addresses) "
 		"SELECT $1, org_id, $3, $4, $5, $6, $7, $8, $9, $10 "
-		"FROM overten_auth.orgs WHERE org_id = $2",
+		"FROM overten_auth.orgs "
+		"WHERE org_id = $2 AND erased_at IS NULL",
 		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, BYTEAOID,
 		TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID, CIDRARRAYOID},
 	};
@@ -98,7 +99,7 @@ oa_mint_key(text *org_id, text *name, text *uid, const OaKeyGrant *grant,
 }
 
 /*
- * Does the org have this key, revoked or not?  Must be called between
+ * Does the org have this key, revoked or not, but not erased?  Must be called between
  * oa_statements_begin() and _end().
  */
 bool
@@ -107,7 +108,7 @@ oa_org_has_key(text *org_id, text *key_id)
 	static OaStatement find = {
 		.table = "api_keys",
 		.text = "SELECT 1 FROM overten_auth.api_keys "
-		"WHERE key_id = $2 AND org_id = $1",
+		"WHERE key_id = $2 AND org_id = $1 AND erased_at IS NULL",
 		.argtypes = {TEXTOID, TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(key_id)};

@@ -101,10 +101,10 @@ revoke_digest(bytea *digest, text *reason, LeakedKey *key)
 	static OaStatement find = {
 		.table = "api_keys",
 		.text = "SELECT k.org_id, k.revoked_at IS NOT NULL, "
-		"(" OA_PREVIOUS_STILL_SIGNS ") IS TRUE OR NOT EXISTS ("
+		"o.erased_at IS NULL AND ((" OA_PREVIOUS_STILL_SIGNS ") IS TRUE OR NOT EXISTS ("
 		"SELECT FROM overten_auth.audit_log a "
 		"WHERE a.org_id = k.org_id AND a.action = 'rotate_webhook_secret' "
-		"AND a.at >= k.revoked_at) "
+		"AND a.at >= k.revoked_at)) "
 		"FROM overten_auth.api_keys k JOIN overten_auth.orgs o "
 		"ON o.org_id = k.org_id "
 		"WHERE k.digest = $1",
@@ -193,7 +193,7 @@ overten_revoke_all(PG_FUNCTION_ARGS)
 	static OaStatement lock_org = {
 		.table = "orgs",
 		.text = "SELECT 1 FROM overten_auth.orgs "
-		"WHERE org_id = $1 FOR UPDATE",
+		"WHERE org_id = $1 AND erased_at IS NULL FOR UPDATE",
 		.argtypes = {TEXTOID},
 	};
 	static OaStatement update = {

@@ -10,6 +10,7 @@
 
 #include "catalog/pg_type.h"
 
+#include "keys/keys.h"
 #include "orgs/orgs.h"
 #include "server/server.h"
 
@@ -39,7 +40,7 @@ lock_org(text *org_id)
 	static OaStatement lock = {
 		.table = "orgs",
 		.text = "SELECT 1 FROM overten_auth.orgs "
-		"WHERE org_id = $1 FOR UPDATE",
+		"WHERE org_id = $1 AND erased_at IS NULL FOR UPDATE",
 		.argtypes = {TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id)};
@@ -61,8 +62,8 @@ require_member_for_keys(text *org_id)
 		.text = "SELECT 1 FROM overten_auth.orgs o "
 		"WHERE o.org_id = $1 AND o.suspended_at IS NULL "
 		"AND NOT EXISTS (SELECT FROM overten_auth.members m "
-		"WHERE m.org_id = $1) AND EXISTS (SELECT FROM overten_auth.api_keys k "
-		"WHERE k.org_id = $1 AND k.revoked_at IS NULL)",
+		"WHERE m.org_id = $1 AND m.erased_at IS NULL) AND EXISTS (SELECT FROM overten_auth.api_keys k "
+		"WHERE k.org_id = $1 AND " OA_KEY_IS_ACTIVE("k") ")",
 		.argtypes = {TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id)};

@@ -42,7 +42,7 @@ oa_require_org(text *org_id)
 	static OaStatement find = {
 		.table = "orgs",
 		.text = "SELECT 1 FROM overten_auth.orgs "
-		"WHERE org_id = $1",
+		"WHERE org_id = $1 AND erased_at IS NULL",
 		.argtypes = {TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id)};
@@ -189,7 +189,7 @@ overten_set_tier(PG_FUNCTION_ARGS)
 	static OaStatement update = {
 		.table = "orgs",
 		.text = "UPDATE overten_auth.orgs SET tier = $2 "
-		"WHERE org_id = $1 AND tier <> $2",
+		"WHERE org_id = $1 AND tier <> $2 AND erased_at IS NULL",
 		.argtypes = {TEXTOID, TEXTOID},
 	};
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
@@ -224,7 +224,7 @@ overten_set_api_access(PG_FUNCTION_ARGS)
 		.table = "orgs",
 		.text = "UPDATE overten_auth.orgs SET suspended_at = NULL, "
 		"api_access_since = COALESCE(api_access_since, clock_timestamp()) "
-		"WHERE org_id = $1 "
+		"WHERE org_id = $1 AND erased_at IS NULL "
 		"AND (suspended_at IS NOT NULL OR api_access_since IS NULL)",
 		.argtypes = {TEXTOID},
 	};
@@ -232,7 +232,7 @@ overten_set_api_access(PG_FUNCTION_ARGS)
 		.table = "orgs",
 		.text = "UPDATE overten_auth.orgs "
 		"SET suspended_at = clock_timestamp() "
-		"WHERE org_id = $1 AND suspended_at IS NULL",
+		"WHERE org_id = $1 AND suspended_at IS NULL AND erased_at IS NULL",
 		.argtypes = {TEXTOID},
 	};
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");

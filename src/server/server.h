@@ -97,6 +97,8 @@ extern void oa_statements_end(int guc_level);
 /* audit.c: the audit log */
 extern void oa_audit(const char *action, text *org_id, text *key_id,
 					 text *uid, text *detail);
+extern uint64 oa_change_audit_log(OaStatement *statement, const Datum *values,
+								  const bool *nulls);
 
 /* secrecy.c: keeping statements out of the log */
 extern void oa_secrecy_begin(ErrorContextCallback *callback);

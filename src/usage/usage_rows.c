@@ -4,7 +4,7 @@
  *
  * We sort a batch of uses, and pass it to the statements as one array per
  * column.  First we probe the tables.  We leave out keys that are not
- * committed.  If a key has more than 64 client addresses in an hour, we count
+ * committed, and those that were erased.  If a key has more than 64 client addresses in an hour, we count
  * the uses from the others without an address.  Only one process at a time
  * writes the history of a database, so the result of the probe stays valid.
  */
@@ -31,7 +31,7 @@ typedef struct Rows
 static OaStatement probe = {
 	.table = "key_usage",
 	.text = "SELECT (SELECT true FROM overten_auth.api_keys k "
-	"WHERE k.key_id = u.key_id) IS NOT NULL, r.addresses, r.is_there "
+	"WHERE k.key_id = u.key_id AND k.erased_at IS NULL) IS NOT NULL, r.addresses, r.is_there "
 	"FROM unnest($1, $2, $3) WITH ORDINALITY u (key_id, hour, client_addr, n) "
 	"CROSS JOIN LATERAL (SELECT count(x.client_addr) AS addresses, "
 	"count(*) FILTER (WHERE x.client_addr = u.client_addr) > 0 AS is_there "

@@ -174,7 +174,7 @@ reseal_some(Progress *progress, int count)
 		.text = "SELECT org_id, webhook_secret_sealed, "
 		"CASE WHEN " OA_PREVIOUS_STILL_SIGNS " THEN previous_webhook_secret_sealed END "
 		"FROM overten_auth.orgs "
-		"WHERE org_id > $3 AND (" IS_OLD("webhook_secret_sealed")
+		"WHERE org_id > $3 AND erased_at IS NULL AND (" IS_OLD("webhook_secret_sealed")
 		" OR " IS_OLD("previous_webhook_secret_sealed") ") "
 		"ORDER BY org_id LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED",
 		.argtypes = {KEY_PARAMETER_TYPES, TEXTOID, INT4OID},
@@ -225,7 +225,7 @@ count_rest(const Progress *progress, int64 *to_do, int64 *lost)
 		"org_id = ANY ($3) OR "
 		IS_LOST("webhook_secret_sealed") " OR " OA_PREVIOUS_STILL_SIGNS " AND "
 		IS_LOST("previous_webhook_secret_sealed") ") "
-		"FROM overten_auth.orgs",
+		"FROM overten_auth.orgs WHERE erased_at IS NULL",
 		.argtypes = {KEY_PARAMETER_TYPES, TEXTARRAYOID},
 	};
 	Datum		values[KEY_PARAMETERS + 1];

@@ -2,8 +2,8 @@
  * database_jobs.c
  *		The jobs of a usage worker in the database that it is connected to.
  *
- * There are three jobs: flushing the uses that were counted; removing history
- * that is old or whose key is gone; and checking whether to fetch signing
+ * There are three jobs: flushing the uses that were counted; removing what is
+ * old, and history whose key is gone; and checking whether to fetch signing
  * keys.  If a job fails, the others still run.  We try the failed job again
  * after a pause that grows with each of its failures.
  */
@@ -159,7 +159,8 @@ flush(void *argument)
 }
 
 /*
- * Remove history and notes that are too old, then history whose key is gone.
+ * Remove history, rows of the audit log and requests that are too old, then
+ * history whose key is gone.
  */
 static void
 clean(void *argument)
@@ -167,6 +168,8 @@ clean(void *argument)
 	OaDatabase *database = argument;
 
 	while (!ShutdownRequestPending && oa_remove_old_usage())
+		CHECK_FOR_INTERRUPTS();
+	while (!ShutdownRequestPending && oa_remove_old_audit())
 		CHECK_FOR_INTERRUPTS();
 	oa_remove_old_requests();
 	oa_sweep_usage(database);
