@@ -45,6 +45,14 @@ char	   *oa_firebase_project_id = NULL;
 char	   *oa_firebase_tenant = NULL;
 
 /*
+ * Who can sign up over HTTP: people whose email address Firebase has not
+ * verified, and anonymous accounts?  Anybody can make as many of these as they
+ * like, so limits per person mean little to them.
+ */
+bool		oa_signup_requires_verified_email = false;
+bool		oa_allow_anonymous_signup = false;
+
+/*
  * How far the clocks of this machine and of a signer may differ.  Raise it if
  * tokens are refused because they seem to come from the future.  A token is
  * then also accepted that long after it has expired.
@@ -293,6 +301,22 @@ oa_define_settings(GucIntAssignHook cache_entries_changed)
 							   "",
 							   PGC_SUSET, 0,
 							   check_firebase_id, NULL, NULL);
+
+	DefineCustomBoolVariable("overten_auth.signup_requires_verified_email",
+							 "Requires a verified email address for signing up over HTTP.",
+							 NULL,
+							 &oa_signup_requires_verified_email,
+							 false,
+							 PGC_SUSET, 0,
+							 NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("overten_auth.allow_anonymous_signup",
+							 "Allows anonymous accounts of Firebase to sign up over HTTP.",
+							 NULL,
+							 &oa_allow_anonymous_signup,
+							 false,
+							 PGC_SUSET, 0,
+							 NULL, NULL, NULL);
 
 	DefineCustomIntVariable("overten_auth.clock_skew",
 							"Sets by how much the clocks of token issuers may differ from this one.",

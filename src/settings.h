@@ -19,6 +19,8 @@ extern bool oa_record_use_without_preload;
 extern bool oa_verify_on_standby;
 extern char *oa_firebase_project_id;
 extern char *oa_firebase_tenant;
+extern bool oa_signup_requires_verified_email;
+extern bool oa_allow_anonymous_signup;
 extern int	oa_clock_skew;
 extern int	oa_max_keys_per_org;
 extern int	oa_max_keys_total_per_org;

@@ -307,6 +307,7 @@ my $codes = join '|', qw(not_found method_not_allowed unsupported_media_type
   invalid_token expired_token auth_unavailable invalid_json invalid_parameter
   organization_not_found key_not_found already_signed_up org_limit_reached
   api_access_disabled key_limit_reached already_done idempotency_key_reused
+  anonymous_not_allowed email_not_verified
   service_unavailable internal_error);
 
 sub note_error
