@@ -7,8 +7,8 @@ PGFILEDESC = "overten_auth - API keys and Firebase ID tokens"
 
 # The directories of src/, each using only those above it (src/README.md).
 TEXT_OBJS = $(addprefix src/text/, \
-	base64url.o client_addr_text.o encoding.o json_string.o rfc3339.o \
-	strict_json.o text_rules.o)
+	base64url.o client_addr_text.o encoding.o json_string.o networks.o \
+	rfc3339.o strict_json.o text_rules.o)
 SERVER_OBJS = $(addprefix src/server/, \
 	arguments.o audit.o clock.o digest.o pgcrypto.o problem.o random.o \
 	row_type.o secrecy.o single_row.o statement.o \
@@ -29,8 +29,9 @@ ORGS_OBJS = $(addprefix src/orgs/, \
 WEBHOOKS_OBJS = $(addprefix src/webhooks/, \
 	reseal.o webhook_secret.o webhook_signature.o)
 KEYS_OBJS = $(addprefix src/keys/, \
-	identity.o import.o key_anomalies.o key_grant.o key_history.o key_list.o \
-	key_text.o keys.o leaks.o purge.o verify.o)
+	allowed_addresses.o decision.o identity.o import.o key_anomalies.o \
+	key_changes.o key_grant.o key_history.o key_list.o key_row.o key_text.o \
+	keys.o leaks.o purge.o restrictions.o verify.o)
 MEMBERS_OBJS = $(addprefix src/members/, \
 	erasure.o locked_org.o members.o repeated_request.o signup.o)
 SIGNING_KEYS_OBJS = $(addprefix src/signing_keys/, \
@@ -63,7 +64,7 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text keys names no_row webhooks usage privileges closing roles check http firebase identity leaks import half_done idempotency erasure
+REGRESS = key_text keys restrictions names no_row webhooks usage privileges closing roles check http firebase identity leaks import half_done idempotency erasure
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
 ISOLATION = revocation minting leak_response members repeated_requests
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto

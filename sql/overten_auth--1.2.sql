@@ -206,7 +206,7 @@ COMMENT ON COLUMN overten_auth.key_usage.key_id IS 'the key';
 COMMENT ON COLUMN overten_auth.key_usage.hour IS 'the beginning of the hour, in UTC';
 COMMENT ON COLUMN overten_auth.key_usage.client_addr IS 'client address of the requests, an IPv6 address cut to /64; NULL if it is unknown, and for all addresses of a key after the first 64 in the hour, or after the first one while memory for counting is short';
 COMMENT ON COLUMN overten_auth.key_usage.accepted IS 'number of uses';
-COMMENT ON COLUMN overten_auth.key_usage.refused IS 'number of attempts to use the key after it was revoked';
+COMMENT ON COLUMN overten_auth.key_usage.refused IS 'number of attempts to use the key while it was revoked, expired or disabled, or from an address or for a purpose that it does not allow';
 COMMENT ON COLUMN overten_auth.key_usage.first_used_at IS 'time of the first use or attempt';
 COMMENT ON COLUMN overten_auth.key_usage.last_used_at IS 'time of the last use or attempt';
 COMMENT ON INDEX overten_auth.key_usage_hour_idx IS 'finds rows older than overten_auth.usage_retention, and how far back the history goes; includes the key, so that it is also good if the planner uses it to find a key and hour';
@@ -434,6 +434,71 @@ REVOKE ALL ON FUNCTION @extschema@.overten_revoke_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_revoke_key IS
 'Revokes a key for good; all sessions refuse it as soon as the transaction has committed. Returns true if this call revoked the key, and false if it was revoked before; in that case the first time and reason stay. Errors: 42704 the org has no such key; 22023 the reason, with spaces trimmed, does not have 1 to 200 characters, or breaks a rule of names (see the column name of overten_auth.api_keys); 22004 an id is NULL.';
 
+CREATE FUNCTION @extschema@.overten_set_expiry(
+	org_id text,
+	key_id text,
+	at timestamptz)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_set_expiry FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_set_expiry IS
+'Sets from when on a key is refused, this moment included; NULL means never. A time that is past ends the key at once, and a later time makes it valid again. All sessions follow as soon as the transaction has committed. Returns true if that changed anything. Errors: 42704 the org has no such key; 55000 the key is revoked; 22023 the time is infinite, or later than overten_auth.max_key_lifetime after the key was created, and not sooner than the expiry that the key has; 22004 an id is NULL.';
+
+CREATE FUNCTION @extschema@.overten_disable_key(
+	org_id text,
+	key_id text,
+	reason text DEFAULT NULL)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_disable_key FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_disable_key IS
+'Disables a key until it is enabled; all sessions refuse it as soon as the transaction has committed. A key that the application has disabled is not enabled over HTTP. Returns true if that changed anything, and false if the application has disabled the key before; in that case the first time and reason stay. Errors: 42704 the org has no such key; 55000 the key is revoked; 22023 the reason, as for overten_revoke_key; 22004 an id is NULL.';
+
+CREATE FUNCTION @extschema@.overten_enable_key(org_id text, key_id text)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_enable_key FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_enable_key IS
+'Undoes overten_disable_key, whoever has disabled the key. Returns true if that changed anything. Errors: 42704 the org has no such key; 55000 the key is revoked; 22004 an id is NULL.';
+
+CREATE FUNCTION @extschema@.overten_set_scopes(
+	org_id text,
+	key_id text,
+	scopes text[])
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_set_scopes FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_set_scopes IS
+'Sets what a key may be used for: names from overten_auth.scopes; an empty array for nothing, NULL for everything. All sessions follow as soon as the transaction has committed. Returns true if that changed anything. Errors: 42704 the org has no such key; 55000 the key is revoked; 22023 there are more than 64 scopes, or NULLs among them, or one is not in overten_auth.scopes; 22004 an id is NULL.';
+
+CREATE FUNCTION @extschema@.overten_set_allowed_addresses(
+	org_id text,
+	key_id text,
+	allowed_addresses cidr[])
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_set_allowed_addresses FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_set_allowed_addresses IS
+'Sets the networks that a key can be used from; NULL for everywhere. overten_check_addresses says whom that would lock out. A request whose client address is unknown is refused. All sessions follow as soon as the transaction has committed. Returns true if that changed anything. Errors: 42704 the org has no such key; 55000 the key is revoked; 22023 there is no network, there are more than 64, or NULLs among them; 22004 an id is NULL.';
+
+CREATE FUNCTION @extschema@.overten_key_restrictions(
+	org_id text,
+	key_id text DEFAULT NULL)
+	RETURNS TABLE (
+		key_id text,
+		name text,
+		status text,
+		expires_at timestamptz,
+		disabled_at timestamptz,
+		disabled_by text,
+		disabled_reason text,
+		scopes text[],
+		allowed_addresses cidr[])
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_key_restrictions FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_key_restrictions IS
+'Returns what restricts the keys of an org, or one key of it, in the order of their creation. status is revoked, expired, disabled or active, the first of these that holds. disabled_by is a uid; NULL if the application did it. NULL in expires_at, scopes or allowed_addresses means that the key is not restricted in this way. Errors: 42704 the org does not exist, or has no such key; 22004 org_id is NULL.';
+
 CREATE FUNCTION @extschema@.overten_key_checksum_ok(key text)
 	RETURNS bool
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
@@ -599,6 +664,7 @@ BEGIN ATOMIC
 			max(u.last_used_at) AS last_at, sum(u.refused) AS refused
 		FROM overten_auth.key_history(key, hours, client_addrs,
 			accepted_counts, refused_counts, first_uses, last_uses) u
+		JOIN overten_auth.api_keys k ON k.key_id = key AND u.last_used_at >= k.revoked_at
 		WHERE u.refused > 0
 		GROUP BY u.client_addr)
 	SELECT 'used_after_revocation'::text, a.client_addr,
@@ -802,6 +868,20 @@ REVOKE ALL ON FUNCTION @extschema@.overten_key_anomalies FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_key_anomalies IS
 'Returns the anomalies in a key''s history that a person should look at, or no rows. Kinds, in this order: used_after_revocation (in the whole history, by address), woke (used in the last 24 hours after 30 days or more without a use), rise (one of the last 24 hours had at least 100 uses, 10 times the mean and twice the maximum of the hours with uses in the 28 days before, of which there must be 3), new_address (first seen in the last 24 hours, when there were other addresses before). observed and expected are numbers of requests; reference_at is the revocation, the previous use (or the minting), or the beginning of the history that is compared. Errors: 42704 the org has no such key; 22004 an argument is NULL.';
 
+CREATE FUNCTION @extschema@.overten_check_addresses(
+	org_id text,
+	key_id text,
+	allowed_addresses cidr[])
+	RETURNS TABLE (
+		client_addr inet,
+		accepted int8,
+		last_used_at timestamptz,
+		outcome text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_check_addresses FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_check_addresses IS
+'Returns the client addresses that have used a key in the last 30 days and that overten_set_allowed_addresses would lock out with this list; no rows if there are none, or if the list is NULL. outcome: refused; unknown if the history does not tell, because it has IPv6 addresses as /64 and the list has a smaller network in it, or because it does not have the address. Errors: 42704 the org has no such key; 22023 the list, as for overten_set_allowed_addresses; 22004 an id is NULL.';
+
 
 /* Identity */
 
@@ -823,6 +903,12 @@ CREATE FUNCTION @extschema@.overten_current_key() RETURNS text
 REVOKE ALL ON FUNCTION @extschema@.overten_current_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_current_key IS
 'Returns the key_id of the identity, like overten_current_org.';
+
+CREATE FUNCTION @extschema@.overten_has_scope(scope text) RETURNS bool
+	LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_has_scope FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_has_scope IS
+'Returns whether the key of the identity has a scope. A key without scopes of its own has all. Returns false without an identity, and for NULL. In a policy, write (SELECT overten_has_scope(...)), which calls it once per statement. Keys with scopes become the identity only if overten_auth.verify_restricted is on. Errors: as overten_current_org.';
 
 
 /* Orgs */

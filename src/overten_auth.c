@@ -13,6 +13,7 @@
 
 #include "databases/databases.h"
 #include "lookup/lookup.h"
+#include "server/server.h"
 #include "settings.h"
 #include "usage/usage.h"
 #include "workers/workers.h"
@@ -60,6 +61,7 @@ shmem_startup(void)
 static void
 preload(void)
 {
+	oa_digest_prepare();
 	oa_read_databases();
 	prev_shmem_request_hook = shmem_request_hook;
 	shmem_request_hook = shmem_request;

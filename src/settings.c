@@ -32,6 +32,14 @@ bool		oa_record_use_without_preload = true;
 bool		oa_verify_on_standby = false;
 
 /*
+ * Do the functions that only verify a key, and so cannot know what a request
+ * needs, return a row for a key that has scopes or allowed addresses?  Turn it
+ * on if the callers look after scopes, such as with policies that call
+ * overten_has_scope().
+ */
+bool		oa_verify_restricted = false;
+
+/*
  * The Firebase project whose ID tokens we accept.  A role that may set it can
  * log in as anybody, with a token of another project.
  */
@@ -100,6 +108,14 @@ char	   *oa_signing_keys_command = NULL;
  * their address.
  */
 int			oa_trust_forwarded_for = 0;
+
+/*
+ * The networks of the proxies that we believe X-Forwarded-For of.  Set it in
+ * place of the number if some clients come through the proxies and others do
+ * not: with a number, those who come directly can choose their address.
+ */
+char	   *oa_trusted_proxies = NULL;
+OaTrustedNetworks oa_trusted_networks;
 
 /*
  * How often we write uses from shared memory to the tables, in seconds.  A
@@ -194,6 +210,51 @@ check_firebase_id(char **newval, void **extra, GucSource source)
 	return true;
 }
 
+/*
+ * Go through a list of networks, and set "networks" to them unless that is
+ * NULL.  Returns how many there are, or -1 if the list is not valid.
+ */
+static int
+read_networks(const char *list, OaNetwork *networks)
+{
+	int			count = 0;
+
+	if (list[strspn(list, " ")] == '\0')
+		return 0;
+	for (;;)
+	{
+		int			length = (int) strcspn(list, ",");
+		OaNetwork	network;
+
+		if (count == OA_TRUSTED_PROXIES_MAX ||
+			!oa_parse_network(list, length, &network))
+			return -1;
+		if (networks != NULL)
+			networks[count] = network;
+		count++;
+		if (list[length] == '\0')
+			return count;
+		list += length + 1;
+	}
+}
+
+static bool
+check_trusted_proxies(char **newval, void **extra, GucSource source)
+{
+	if (read_networks(*newval, NULL) >= 0)
+		return true;
+	GUC_check_errdetail("It is a list of at most %d addresses or networks, such as \"10.0.0.0/8, 2001:db8::1\", with no bits set to the right of the mask.",
+						OA_TRUSTED_PROXIES_MAX);
+	return false;
+}
+
+static void
+set_trusted_proxies(const char *newval, void *extra)
+{
+	oa_trusted_networks.count = read_networks(newval,
+											  oa_trusted_networks.networks);
+}
+
 /* Define the settings that exist only if the library is preloaded. */
 static void
 define_preload_settings(void)
@@ -286,6 +347,14 @@ oa_define_settings(GucIntAssignHook cache_entries_changed)
 							 PGC_SIGHUP, 0,
 							 NULL, NULL, NULL);
 
+	DefineCustomBoolVariable("overten_auth.verify_restricted",
+							 "Returns a row for keys with scopes or allowed addresses where keys are only verified.",
+							 "Turn it on if the callers look after scopes.",
+							 &oa_verify_restricted,
+							 false,
+							 PGC_SUSET, 0,
+							 NULL, NULL, NULL);
+
 	DefineCustomStringVariable("overten_auth.firebase_project_id",
 							   "Sets the Firebase project whose ID tokens are accepted.",
 							   "If it is empty, all tokens are refused.",
@@ -349,6 +418,14 @@ oa_define_settings(GucIntAssignHook cache_entries_changed)
 							0, 0, 100,
 							PGC_SIGHUP, 0,
 							NULL, NULL, NULL);
+
+	DefineCustomStringVariable("overten_auth.trusted_proxies",
+							   "Lists the networks of the proxies whose X-Forwarded-For is believed.",
+							   "If it is not empty, overten_auth.trust_forwarded_for has no effect.",
+							   &oa_trusted_proxies,
+							   "",
+							   PGC_SIGHUP, GUC_LIST_INPUT,
+							   check_trusted_proxies, set_trusted_proxies, NULL);
 
 	DefineCustomIntVariable("overten_auth.flush_interval",
 							"Sets how often counted uses are written into tables.",

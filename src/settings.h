@@ -5,6 +5,7 @@
 #ifndef OA_SETTINGS_H
 #define OA_SETTINGS_H
 
+#include "text/text.h"
 #include "utils/guc.h"
 
 /* The most databases that overten_auth.databases can name. */
@@ -13,10 +14,21 @@
 /* Bytes of an id.  Google's have 30, plus a domain in some cases. */
 #define OA_FIREBASE_ID_MAX	100
 
+/* The most networks that overten_auth.trusted_proxies can name. */
+#define OA_TRUSTED_PROXIES_MAX	256
+
+/* The same networks, parsed. */
+typedef struct OaTrustedNetworks
+{
+	int			count;
+	OaNetwork	networks[OA_TRUSTED_PROXIES_MAX];
+} OaTrustedNetworks;
+
 /* settings.c describes these where it defines them. */
 extern int	oa_cache_entries;
 extern bool oa_record_use_without_preload;
 extern bool oa_verify_on_standby;
+extern bool oa_verify_restricted;
 extern char *oa_firebase_project_id;
 extern char *oa_firebase_tenant;
 extern bool oa_signup_requires_verified_email;
@@ -28,6 +40,8 @@ extern int	oa_max_orgs_per_uid;
 extern int	oa_max_key_lifetime;
 extern char *oa_signing_keys_command;
 extern int	oa_trust_forwarded_for;
+extern char *oa_trusted_proxies;
+extern OaTrustedNetworks oa_trusted_networks;
 extern int	oa_flush_interval;
 extern int	oa_usage_retention;
 extern int	oa_audit_retention;

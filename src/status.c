@@ -292,7 +292,7 @@ overten_stat(PG_FUNCTION_ARGS)
 	values[ACCEPTED] = Int64GetDatum(counts[OA_CACHE_HIT] +
 									 counts[OA_ACCEPTED]);
 	values[REFUSED] = Int64GetDatum(counts[OA_REFUSED] +
-									counts[OA_MALFORMED]);
+									counts[OA_REFUSED_UNREAD]);
 	values[CACHE_HITS] = Int64GetDatum(counts[OA_CACHE_HIT]);
 	values[CACHE_MISSES] = Int64GetDatum(counts[OA_ACCEPTED] +
 										 counts[OA_REFUSED]);

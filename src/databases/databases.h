@@ -113,7 +113,7 @@ extern void oa_set_launcher(PGPROC *process);
 extern void oa_wake_launcher(void);
 extern void oa_announce_database(OaDatabase *database);
 
-/* worker_session.c: what the workers do in a database */
+/* worker_session.c: the sessions and transactions of workers */
 extern void oa_prepare_worker_session(void);
 extern void oa_worker_begin(void);
 extern void oa_worker_commit(void);

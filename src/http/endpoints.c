@@ -242,17 +242,18 @@ oa_endpoint_revoke_key(const OaRequest *request, OaResponse *response)
 }
 
 /*
- * Verify a request's bearer as an API key.  Sets the columns of
- * overten_auth.verified_key, or returns what is wrong.
+ * Verify a request's bearer as an API key, or return what is wrong.
+ * "knows_restrictions" says that the caller looks after scopes.
  */
 OaProblem
-oa_verify_bearer(const OaRequest *request, Datum *values, bool *nulls)
+oa_verify_bearer(const OaRequest *request, bool knows_restrictions,
+				 OaVerifiedKey *key)
 {
 	if (!oa_may_verify() &&
 		oa_is_secret_shaped(request->bearer, request->bearer_length))
 		return OA_SERVICE_UNAVAILABLE;
 	if (!oa_verify_secret(request->bearer, request->bearer_length,
-						  request->client, values, nulls))
+						  request->client, knows_restrictions, key))
 		return OA_INVALID_API_KEY;
 	return OA_NO_PROBLEM;
 }
@@ -272,10 +273,9 @@ oa_endpoint_verify(const OaRequest *request, OaResponse *response)
 		{"webhook_secret", OA_VERIFIED_WEBHOOK_SECRET},
 		{"key_prefix", OA_VERIFIED_KEY_PREFIX},
 	};
-	Datum		values[OA_VERIFIED_COLUMNS];
-	bool		nulls[OA_VERIFIED_COLUMNS];
+	OaVerifiedKey key;
 
-	response->problem = oa_verify_bearer(request, values, nulls);
+	response->problem = oa_verify_bearer(request, true, &key);
 	if (response->problem != OA_NO_PROBLEM)
 		return;
 
@@ -285,8 +285,9 @@ oa_endpoint_verify(const OaRequest *request, OaResponse *response)
 	{
 		int			column = members[i].column;
 
-		oa_write_text(&response->body, members[i].name, nulls[column] ? NULL :
-					  DatumGetTextPP(values[column]));
+		oa_write_text(&response->body, members[i].name,
+					  key.nulls[column] ? NULL :
+					  DatumGetTextPP(key.values[column]));
 	}
 	appendStringInfoChar(&response->body, '}');
 }

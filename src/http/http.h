@@ -7,6 +7,7 @@
 
 #include "overten_auth.h"
 #include "lib/stringinfo.h"
+#include "keys/keys.h"
 #include "members/members.h"
 #include "server/server.h"
 #include "text/text.h"
@@ -114,6 +115,7 @@ extern void oa_each_response_header(const OaResponse *response,
 
 /* response_json.c: writing the JSON of responses */
 extern void oa_begin_object(StringInfo json);
+extern void oa_write_quoted(StringInfo json, const char *value, int length);
 extern void oa_write_name(StringInfo json, const char *name);
 extern void oa_write_string(StringInfo json, const char *name,
 							const char *value);
@@ -137,8 +139,9 @@ extern void oa_endpoint_list_keys(const OaRequest *request,
 								  OaResponse *response);
 extern void oa_endpoint_revoke_key(const OaRequest *request,
 								   OaResponse *response);
-extern OaProblem oa_verify_bearer(const OaRequest *request, Datum *values,
-								  bool *nulls);
+extern OaProblem oa_verify_bearer(const OaRequest *request,
+								  bool knows_restrictions,
+								  OaVerifiedKey *key);
 extern void oa_endpoint_verify(const OaRequest *request, OaResponse *response);
 
 /* idempotency_key.c: how a client names a request that it may repeat */

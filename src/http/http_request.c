@@ -14,7 +14,6 @@
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
-#include "utils/json.h"
 #include "utils/memutils.h"
 
 #include "http/http.h"
@@ -252,8 +251,9 @@ append_header(const char *name, const char *value, void *argument)
 {
 	StringInfo	json = argument;
 
-	appendStringInfo(json, "%c\"%s\":", json->len == 0 ? '{' : ',', name);
-	escape_json(json, value);
+	if (json->len == 0)
+		appendStringInfoChar(json, '{');
+	oa_write_string(json, name, value);
 }
 
 /*

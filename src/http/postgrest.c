@@ -331,8 +331,7 @@ authenticate(void)
 	OaRequest	request = {0};
 	OaHeaders	headers;
 	OaProblem	problem;
-	Datum		values[OA_VERIFIED_COLUMNS];
-	bool		nulls[OA_VERIFIED_COLUMNS];
+	OaVerifiedKey key;
 
 	oa_forget_identity();
 	if (!read_headers(&headers))
@@ -347,10 +346,11 @@ authenticate(void)
 		return OA_NO_PROBLEM;
 
 	request.client = oa_read_client_addr(&headers);
-	problem = oa_verify_bearer(&request, values, nulls);
+	problem = oa_verify_bearer(&request, false, &key);
 	if (problem == OA_NO_PROBLEM)
-		oa_remember_identity(DatumGetTextPP(values[OA_VERIFIED_KEY_ID]),
-							 DatumGetTextPP(values[OA_VERIFIED_ORG_ID]));
+		oa_remember_identity(DatumGetTextPP(key.values[OA_VERIFIED_KEY_ID]),
+							 DatumGetTextPP(key.values[OA_VERIFIED_ORG_ID]),
+							 key.restrictions);
 	return problem;
 }
 

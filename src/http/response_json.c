@@ -9,8 +9,6 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "utils/builtins.h"
-#include "utils/json.h"
 #include "utils/timestamp.h"
 
 #include "http/http.h"
@@ -28,13 +26,55 @@ oa_begin_object(StringInfo json)
 	appendStringInfoChar(json, '{');
 }
 
+/* Write a character that may not stand in a string as it is. */
+static void
+write_escaped(StringInfo json, char c)
+{
+	static const char characters[] = "\"\\\b\f\n\r\t";
+	static const char letters[] = "\"\\bfnrt";
+	const char *found = c != '\0' ? strchr(characters, c) : NULL;
+
+	appendStringInfoChar(json, '\\');
+	if (found != NULL)
+		appendStringInfoChar(json, letters[found - characters]);
+	else
+		appendStringInfo(json, "u%04x", (unsigned char) c);
+}
+
+/*
+ * Write a string in quotation marks, in the same way as escape_json().  Few
+ * characters need an escape sequence, so we copy what is between them at once.
+ */
+void
+oa_write_quoted(StringInfo json, const char *value, int length)
+{
+	const char *end = value + length;
+
+	enlargeStringInfo(json, length + 2);
+	appendStringInfoCharMacro(json, '"');
+	while (value < end)
+	{
+		const char *start = value;
+
+		while (value < end && (unsigned char) *value >= ' ' &&
+			   *value != '"' && *value != '\\')
+			value++;
+		appendBinaryStringInfo(json, start, (int) (value - start));
+		if (value < end)
+			write_escaped(json, *value++);
+	}
+	appendStringInfoCharMacro(json, '"');
+}
+
 /* Write the name of a member.  The caller writes its value next. */
 void
 oa_write_name(StringInfo json, const char *name)
 {
 	if (json->data[json->len - 1] != '{')
-		appendStringInfoChar(json, ',');
-	appendStringInfo(json, "\"%s\":", name);
+		appendStringInfoCharMacro(json, ',');
+	appendStringInfoCharMacro(json, '"');
+	appendBinaryStringInfo(json, name, (int) strlen(name));
+	appendBinaryStringInfo(json, "\":", 2);
 }
 
 /* Write a string, or null for NULL. */
@@ -43,7 +83,7 @@ oa_write_string(StringInfo json, const char *name, const char *value)
 {
 	oa_write_name(json, name);
 	if (value != NULL)
-		escape_json(json, value);
+		oa_write_quoted(json, value, (int) strlen(value));
 	else
 		appendStringInfoString(json, "null");
 }
@@ -51,7 +91,11 @@ oa_write_string(StringInfo json, const char *name, const char *value)
 void
 oa_write_text(StringInfo json, const char *name, text *value)
 {
-	oa_write_string(json, name, value != NULL ? text_to_cstring(value) : NULL);
+	oa_write_name(json, name);
+	if (value != NULL)
+		oa_write_quoted(json, VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
+	else
+		appendStringInfoString(json, "null");
 }
 
 void

@@ -25,6 +25,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "access/parallel.h"
 #include "access/xact.h"
 #include "funcapi.h"
@@ -39,6 +40,7 @@ typedef struct Identity
 	int			level;			/* nesting level of its (sub)transaction */
 	text	   *key_id;			/* both are NULL if there is no identity */
 	text	   *org_id;
+	OaRestrictions *restrictions;	/* of the key; NULL if it has none */
 } Identity;
 
 static Identity *current = NULL;
@@ -46,6 +48,7 @@ static Identity *current = NULL;
 PG_FUNCTION_INFO_V1(overten_authenticate);
 PG_FUNCTION_INFO_V1(overten_current_key);
 PG_FUNCTION_INFO_V1(overten_current_org);
+PG_FUNCTION_INFO_V1(overten_has_scope);
 
 /* Free an entry that is no longer on the stack. */
 static void
@@ -55,6 +58,8 @@ discard(Identity *identity)
 		pfree(identity->key_id);
 	if (identity->org_id != NULL)
 		pfree(identity->org_id);
+	if (identity->restrictions != NULL)
+		pfree(identity->restrictions);
 	pfree(identity);
 }
 
@@ -118,21 +123,26 @@ end_subtransaction(SubXactEvent event, SubTransactionId subxact,
 }
 
 /* Copy a value for the rest of the transaction.  NULL stays NULL. */
-static text *
-copy_for_transaction(text *value)
+static void *
+copy_for_transaction(const void *value, Size size)
 {
-	Size		size;
-
-	if (value == NULL)
-		return NULL;
-	size = VARSIZE_ANY(value);
-	return memcpy(MemoryContextAlloc(TopTransactionContext, size), value,
-				  size);
+	return value == NULL ? NULL :
+		memcpy(MemoryContextAlloc(TopTransactionContext, size), value, size);
 }
 
-/* Set the identity for the rest of the (sub)transaction. */
+static text *
+copy_text(text *value)
+{
+	return copy_for_transaction(value, value == NULL ? 0 : VARSIZE_ANY(value));
+}
+
+/*
+ * Set the identity for the rest of the (sub)transaction: a key, its org, and
+ * what restricts the key, or NULL.
+ */
 void
-oa_remember_identity(text *key_id, text *org_id)
+oa_remember_identity(text *key_id, text *org_id,
+					 const OaRestrictions *restrictions)
 {
 	static bool registered = false;
 	Identity   *identity;
@@ -146,8 +156,11 @@ oa_remember_identity(text *key_id, text *org_id)
 
 	identity = MemoryContextAllocZero(TopTransactionContext,
 									  sizeof(Identity));
-	identity->key_id = copy_for_transaction(key_id);
-	identity->org_id = copy_for_transaction(org_id);
+	identity->key_id = copy_text(key_id);
+	identity->org_id = copy_text(org_id);
+	identity->restrictions =
+		copy_for_transaction(restrictions, restrictions == NULL ? 0 :
+							 restrictions->length);
 	identity->level = GetCurrentTransactionNestLevel();
 	identity->before = current;
 	current = identity;
@@ -159,7 +172,7 @@ void
 oa_forget_identity(void)
 {
 	if (current != NULL)
-		oa_remember_identity(NULL, NULL);
+		oa_remember_identity(NULL, NULL, NULL);
 }
 
 /*
@@ -175,16 +188,18 @@ overten_authenticate(PG_FUNCTION_ARGS)
 {
 	ErrorContextCallback secrecy;
 	HeapTupleHeader row;
+	const OaRestrictions *restrictions;
 
 	if (oa_single_row_was_returned(fcinfo))
 		return (Datum) 0;
 
 	oa_secrecy_begin(&secrecy);
 	oa_forget_identity();
-	row = oa_verify_argument(fcinfo);
+	row = oa_verify_argument(fcinfo, &restrictions);
 	if (row != NULL)
 		oa_remember_identity(oa_verified_column(row, OA_VERIFIED_KEY_ID),
-							 oa_verified_column(row, OA_VERIFIED_ORG_ID));
+							 oa_verified_column(row, OA_VERIFIED_ORG_ID),
+							 restrictions);
 	oa_secrecy_end(&secrecy);
 	return oa_return_single_row(fcinfo, row);
 }
@@ -231,4 +246,24 @@ overten_current_org(PG_FUNCTION_ARGS)
 	const Identity *identity = get_identity();
 
 	return return_text(fcinfo, identity == NULL ? NULL : identity->org_id);
+}
+
+/*
+ * overten_has_scope(scope text) returns boolean: whether the key of the
+ * identity may do this; false without an identity, or for NULL
+ */
+Datum
+overten_has_scope(PG_FUNCTION_ARGS)
+{
+	const Identity *identity = get_identity();
+	text	   *scope;
+
+	if (identity == NULL || identity->key_id == NULL || PG_ARGISNULL(0) ||
+		toast_raw_datum_size(PG_GETARG_DATUM(0)) > VARHDRSZ + OA_SCOPE_MAX)
+		PG_RETURN_BOOL(false);
+
+	scope = PG_GETARG_TEXT_PP(0);
+	PG_RETURN_BOOL(oa_is_scope(VARDATA_ANY(scope), VARSIZE_ANY_EXHDR(scope)) &&
+				   oa_has_scope(identity->restrictions, VARDATA_ANY(scope),
+								VARSIZE_ANY_EXHDR(scope)));
 }

@@ -152,6 +152,27 @@ report_conflict(Import *import, int first, const Datum *arrays)
 			 errdetail("It was minted or imported before, or this import contains it twice.")));
 }
 
+/* Raise 42704 if an org was erased before its key's foreign key locked it. */
+static void
+require_orgs(Import *import, int first, const Datum *arrays)
+{
+	static OaStatement find = {
+		.table = "orgs",
+		.latest = true,
+		.text = "SELECT i.position::int4 "
+		"FROM unnest($1) WITH ORDINALITY AS i (org_id, position) "
+		"JOIN overten_auth.orgs o ON o.org_id = i.org_id "
+		"WHERE o.erased_at IS NOT NULL ORDER BY i.position LIMIT 1",
+		.argtypes = COLUMN_ARRAY_TYPES,
+	};
+	bool		isnull;
+
+	if (oa_statement_run(&find, arrays, NULL) == 0)
+		return;
+	import->row = first + DatumGetInt32(oa_statement_result(0, 1, &isnull)) - 1;
+	oa_org_missing(DatumGetTextPP(import->values[ORG_ID][import->row]));
+}
+
 /* Write rows that have been checked. */
 static void
 write_rows(Import *import, int first, int count)
@@ -196,6 +217,7 @@ write_rows(Import *import, int first, int count)
 	level = oa_statements_begin();
 	if (oa_statement_run(&insert_keys, arrays, NULL) != count)
 		report_conflict(import, first, arrays);
+	require_orgs(import, first, arrays);
 	oa_statement_run(&insert_last_used, arrays, NULL);
 	oa_statement_run(&audit, arrays, NULL);
 	oa_statements_end(level);

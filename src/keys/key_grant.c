@@ -70,6 +70,16 @@ compare_scopes(const void *a, const void *b)
 	return order != 0 ? order : left_length - right_length;
 }
 
+/* Write an IPv4-mapped network as an IPv4 network. */
+static Datum
+prepare_network(Datum value)
+{
+	OaNetwork	network;
+
+	oa_network_from_cidr(value, &network);
+	return oa_network_to_cidr(&network);
+}
+
 static int
 compare_networks(const void *a, const void *b)
 {
@@ -78,11 +88,12 @@ compare_networks(const void *a, const void *b)
 }
 
 /*
- * Sort the values of a one-dimensional array and remove duplicates.  Returns
- * false if the array has another form, too many values, or NULLs.
+ * Sort the values of a one-dimensional array and remove duplicates.  "prepare"
+ * is called for each value before, unless it is NULL.  Returns false if the array has another form, too many values, or NULLs.
  */
 static bool
 normalize(ArrayType **array, const char *param, int max,
+		  Datum (*prepare) (Datum value),
 		  int (*compare) (const void *a, const void *b), OaFault *fault)
 {
 	Oid			type = ARR_ELEMTYPE(*array);
@@ -103,6 +114,9 @@ normalize(ArrayType **array, const char *param, int max,
 		if (nulls[i])
 			return set_fault(fault, param, "must not contain nulls");
 
+	if (prepare != NULL)
+		for (int i = 0; i < count; i++)
+			values[i] = prepare(values[i]);
 	qsort(values, count, sizeof(Datum), compare);
 	for (int i = 0; i < count; i++)
 		if (i == 0 || compare(&values[i], &values[kept - 1]) != 0)
@@ -158,7 +172,8 @@ oa_check_scopes(ArrayType **scopes, bool self_service, OaFault *fault)
 	Datum	   *values;
 	int			count;
 
-	if (!normalize(scopes, "scopes", OA_SCOPES_MAX, compare_scopes, fault))
+	if (!normalize(scopes, "scopes", OA_SCOPES_MAX, NULL, compare_scopes,
+				   fault))
 		return false;
 
 	deconstruct_array(*scopes, TEXTOID, -1, false, TYPALIGN_INT, &values, NULL,
@@ -187,7 +202,7 @@ oa_check_allowed_addresses(ArrayType **addresses, OaFault *fault)
 		return set_fault(fault, "allowed_addresses",
 						 "must not be empty; null allows all addresses");
 	return normalize(addresses, "allowed_addresses", OA_ALLOWED_ADDRESSES_MAX,
-					 compare_networks, fault);
+					 prepare_network, compare_networks, fault);
 }
 
 /*

@@ -15,15 +15,17 @@
 #include "utils/timestamp.h"
 
 #include "keys/keys.h"
+#include "lookup/lookup.h"
 #include "orgs/orgs.h"
 #include "server/server.h"
 
 PG_FUNCTION_INFO_V1(overten_mint_key);
 PG_FUNCTION_INFO_V1(overten_describe_key);
+PG_FUNCTION_INFO_V1(overten_key_restrictions);
 PG_FUNCTION_INFO_V1(overten_revoke_key);
 
-/* Insert the row of a new key.  Returns false if the org does not exist. */
-static bool
+/* Insert the row of a new key. */
+static void
 insert_key(text *org_id, const OaMintedKey *minted, text *uid)
 {
 	static OaStatement insert = {
@@ -31,9 +33,7 @@ insert_key(text *org_id, const OaMintedKey *minted, text *uid)
 		.text = "INSERT INTO overten_auth.api_keys "
 		"(key_id, org_id, name, prefix, digest, created_at, created_by, "
 		"expires_at, scopes, allowed_addresses) "
-		"SELECT $1, org_id, $3, $4, $5, $6, $7, $8, $9, $10 "
-		"FROM overten_auth.orgs "
-		"WHERE org_id = $2 AND erased_at IS NULL",
+		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
 		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, BYTEAOID,
 		TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID, CIDRARRAYOID},
 	};
@@ -61,10 +61,8 @@ insert_key(text *org_id, const OaMintedKey *minted, text *uid)
 		[9] = (minted->grant.allowed_addresses == NULL),
 	};
 
-	if (oa_statement_run(&insert, values, nulls) == 0)
-		return false;
+	oa_statement_run(&insert, values, nulls);
 	oa_statement_run(&insert_last_used, values, NULL);
-	return true;
 }
 
 /*
@@ -79,6 +77,9 @@ oa_mint_key(text *org_id, text *name, text *uid, const OaKeyGrant *grant,
 {
 	int			level;
 
+	if (!oa_store_has_org(org_id))
+		oa_org_missing(org_id);
+
 	minted->name = name;
 	minted->key_id = oa_make_id("key_");
 	minted->secret = oa_make_secret();
@@ -91,16 +92,16 @@ oa_mint_key(text *org_id, text *name, text *uid, const OaKeyGrant *grant,
 			oa_latest_expiry(minted->created_at, &minted->grant.expires_at);
 
 	level = oa_statements_begin();
-	if (!insert_key(org_id, minted, uid))
-		oa_org_missing(org_id);
+	insert_key(org_id, minted, uid);
+	oa_require_org(org_id);
 	oa_audit("mint_key", org_id, minted->key_id, uid, minted->name);
 	oa_statements_end(level);
 	ForceSyncCommit();
 }
 
 /*
- * Does the org have this key, revoked or not, but not erased?  Must be called between
- * oa_statements_begin() and _end().
+ * Does the org have this key, revoked or not, but not erased?  Must be called
+ * between oa_statements_begin() and _end().
  */
 bool
 oa_org_has_key(text *org_id, text *key_id)
@@ -117,8 +118,8 @@ oa_org_has_key(text *org_id, text *key_id)
 }
 
 /* Raise 42704 because the org does not have the key. */
-pg_noreturn static void
-key_missing(text *org_id, text *key_id)
+void
+oa_key_missing(text *org_id, text *key_id)
 {
 	char	   *org = oa_id_for_message(org_id, "org_");
 	char	   *key = oa_id_for_message(key_id, "key_");
@@ -139,7 +140,7 @@ void
 oa_require_key(text *org_id, text *key_id)
 {
 	if (!oa_org_has_key(org_id, key_id))
-		key_missing(org_id, key_id);
+		oa_key_missing(org_id, key_id);
 }
 
 /*
@@ -255,8 +256,50 @@ overten_describe_key(PG_FUNCTION_ARGS)
 	oa_begin_set(fcinfo);
 	level = oa_statements_begin();
 	if (oa_statement_run(&describe, values, NULL) == 0)
-		key_missing(org_id, key_id);
+		oa_key_missing(org_id, key_id);
 	oa_statement_return_rows(fcinfo);
+	oa_statements_end(level);
+	return (Datum) 0;
+}
+
+/*
+ * overten_key_restrictions(org_id text, key_id text)
+ * 		returns setof key_id, name, status, expires_at, disabled_at, disabled_by,
+ * 		disabled_reason, scopes, allowed_addresses
+ *
+ * Returns what restricts each key of an org, or one key, in the order of their
+ * creation.  The key's id may be NULL.  Errors: 22004, 42704.
+ */
+Datum
+overten_key_restrictions(PG_FUNCTION_ARGS)
+{
+	static OaStatement list = {
+		.table = "api_keys",
+		.text = "SELECT key_id, name, CASE "
+		"WHEN revoked_at IS NOT NULL THEN 'revoked' "
+		"WHEN expires_at <= clock_timestamp() THEN 'expired' "
+		"WHEN disabled_at IS NOT NULL THEN 'disabled' "
+		"ELSE 'active' END, expires_at, disabled_at, disabled_by, "
+		"disabled_reason, scopes, allowed_addresses "
+		"FROM overten_auth.api_keys "
+		"WHERE org_id = $1 AND ($2 IS NULL OR key_id = $2) "
+		"ORDER BY created_at, key_id",
+		.argtypes = {TEXTOID, TEXTOID},
+	};
+	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
+	text	   *key_id = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
+	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(key_id)};
+	const bool	nulls[lengthof(values)] = {[1] = (key_id == NULL)};
+	int			level;
+
+	oa_begin_set(fcinfo);
+	level = oa_statements_begin();
+	if (oa_statement_run(&list, values, nulls) > 0)
+		oa_statement_return_rows(fcinfo);
+	else if (key_id != NULL)
+		oa_key_missing(org_id, key_id);
+	else
+		oa_require_org(org_id);
 	oa_statements_end(level);
 	return (Datum) 0;
 }
@@ -277,6 +320,6 @@ overten_revoke_key(PG_FUNCTION_ARGS)
 
 	result = oa_revoke_key(org_id, key_id, NULL, reason);
 	if (result == OA_NO_SUCH_KEY)
-		key_missing(org_id, key_id);
+		oa_key_missing(org_id, key_id);
 	PG_RETURN_BOOL(result == OA_REVOKED);
 }

@@ -9,6 +9,7 @@
 #include "overten_auth.h"
 #include "access/htup.h"
 #include "datatype/timestamp.h"
+#include "lookup/lookup.h"
 #include "server/server.h"
 #include "text/text.h"
 #include "utils/array.h"
@@ -23,7 +24,7 @@ extern text *oa_make_secret(void);
 extern bytea *oa_secret_digest(text *secret);
 extern text *oa_secret_argument(FunctionCallInfo fcinfo, int n);
 
-/* verify.c: from bearer text to row */
+/* key_row.c: the row of a key */
 enum							/* the columns of overten_auth.verified_key */
 {
 	OA_VERIFIED_KEY_ID, OA_VERIFIED_ORG_ID, OA_VERIFIED_ORG_NAME,
@@ -31,15 +32,66 @@ enum							/* the columns of overten_auth.verified_key */
 	OA_VERIFIED_COLUMNS
 };
 
-extern bool oa_may_verify(void);
-extern bool oa_verify_secret(const char *bytes, int length,
-							 const OaClientAddr *client, Datum *values,
-							 bool *nulls);
-extern HeapTupleHeader oa_verify_argument(FunctionCallInfo fcinfo);
 extern text *oa_verified_column(HeapTupleHeader row, int column);
 
+/* decision.c: whether a key is admitted */
+typedef enum OaOutcome
+{
+	OA_ADMITTED,
+	OA_KEY_INVALID,				/* unknown, revoked, or of a suspended org */
+	OA_KEY_EXPIRED,
+	OA_KEY_DISABLED,
+	OA_ADDRESS_NOT_ALLOWED,
+	OA_INSUFFICIENT_SCOPE
+} OaOutcome;
+
+typedef struct OaQuestion
+{
+	const uint8 *digest;		/* of the secret */
+	const OaClientAddr *client; /* for the history; NULL: the session's */
+	const OaClientAddr *address;	/* that decides; NULL: unknown */
+	ArrayType  *scopes;			/* text[] that the request needs, or NULL */
+	bool		knows_restrictions; /* else a key that has scopes or allowed
+									 * addresses is invalid */
+} OaQuestion;
+
+typedef struct OaDecision
+{
+	OaOutcome	outcome;
+	HeapTupleHeader row;		/* of overten_auth.verified_key, anonymous;
+								 * there is one for each outcome except, in
+								 * most cases, OA_KEY_INVALID */
+	const OaRestrictions *restrictions; /* of that key; NULL if it has none */
+	OaCachedKey cached;			/* for oa_record_use() */
+} OaDecision;
+
+extern void oa_decide(const OaQuestion *question, OaDecision *decision);
+extern void oa_record_use(const OaQuestion *question, OaDecision *decision);
+
+/* restrictions.c: what restricts the use of a key */
+extern void oa_network_from_cidr(Datum cidr, OaNetwork *network);
+extern Datum oa_network_to_cidr(const OaNetwork *network);
+extern bool oa_has_scope(const OaRestrictions *restrictions,
+						 const char *scope, int length);
+
+/* verify.c: from bearer text to row */
+typedef struct OaVerifiedKey
+{
+	Datum		values[OA_VERIFIED_COLUMNS];
+	bool		nulls[OA_VERIFIED_COLUMNS];
+	const OaRestrictions *restrictions;
+} OaVerifiedKey;
+
+extern bool oa_may_verify(void);
+extern bool oa_verify_secret(const char *bytes, int length,
+							 const OaClientAddr *client,
+							 bool knows_restrictions, OaVerifiedKey *key);
+extern HeapTupleHeader oa_verify_argument(FunctionCallInfo fcinfo,
+										  const OaRestrictions **restrictions);
+
 /* identity.c: the identity that a transaction acts for */
-extern void oa_remember_identity(text *key_id, text *org_id);
+extern void oa_remember_identity(text *key_id, text *org_id,
+								 const OaRestrictions *restrictions);
 extern void oa_forget_identity(void);
 
 /* key_grant.c: what a new key is given beside its org and name */
@@ -88,8 +140,37 @@ typedef enum OaRevocation
 
 extern bool oa_org_has_key(text *org_id, text *key_id);
 extern void oa_require_key(text *org_id, text *key_id);
+pg_noreturn extern void oa_key_missing(text *org_id, text *key_id);
 extern OaRevocation oa_revoke_key(text *org_id, text *key_id, text *uid,
 								  text *reason);
+
+/* key_changes.c: changing what restricts a key */
+typedef struct OaKeyChange
+{
+	bool		sets_expiry;
+	bool		has_expiry;		/* else it does not expire */
+	TimestampTz expires_at;
+	bool		sets_scopes;
+	ArrayType  *scopes;			/* text[]; NULL: all */
+	bool		sets_addresses;
+	ArrayType  *allowed_addresses;	/* cidr[]; NULL: all */
+	bool		sets_disabled;
+	bool		disabled;
+	text	   *disabled_reason;	/* or NULL */
+} OaKeyChange;
+
+typedef enum OaKeyChanged
+{
+	OA_KEY_CHANGED,
+	OA_KEY_UNCHANGED,			/* it was so before */
+	OA_KEY_MISSING,
+	OA_KEY_WAS_REVOKED,
+	OA_KEY_NOT_YOURS_TO_ENABLE, /* the application has disabled it */
+	OA_KEY_CHANGE_REFUSED		/* a value breaks a rule */
+} OaKeyChanged;
+
+extern OaKeyChanged oa_change_key(text *org_id, text *key_id, text *uid,
+								  const OaKeyChange *wanted, OaFault *fault);
 
 /* In SQL: is a key neither revoked nor expired? */
 #define OA_KEY_IS_ACTIVE(key) \

@@ -1,49 +1,53 @@
 /*
  * cache.c
- *		Bounded caches of a backend, which changes of the tables reach.
+ *		The caches of a backend, which have a limit and follow changes of the
+ *		tables.
  *
  * What is cached here decides who gets in, so a revocation has to reach every
  * backend before its COMMIT returns.  PostgreSQL's relcache invalidation does
  * exactly that, and the protocol below relies on nothing else:
  *
  * 1.	Each change of a row of a watched table sends a relcache message with
- *		the commit: a row trigger does it (invalidation.c) for UPDATE and DELETE,
- *		and for INSERT of signing keys.  PostgreSQL itself sends one for TRUNCATE
- *		and DROP.  xact.c makes the change visible first, then sends the
- *		messages, then answers the client.  COMMIT PREPARED, the logical apply
- *		worker and replay on a standby keep that order.
+ *		the commit.  A row trigger (invalidation.c) sends it for UPDATE and
+ *		DELETE, and for INSERT of signing keys.  PostgreSQL itself sends one
+ *		for TRUNCATE and DROP.  xact.c makes the change visible first, then
+ *		sends the messages, then answers the client.  COMMIT PREPARED, the
+ *		logical apply worker and replay on a standby keep that order.
  *
- * 2.	A callback (invalidation.c) receives the messages.  It may run wherever a
- *		lock is taken, in the middle of a use of an entry too, so it only
- *		advances a clock, and notes it for the bucket of the key or org, or for
- *		everything: after a message for a watched table or for InvalidOid (the
- *		queue overflowed), and after any message while we do not know the
- *		tables' OIDs.
+ * 2.	A callback (invalidation.c) receives the messages.  It may run wherever
+ *		a lock is taken, even while we are using an entry.  So it only advances
+ *		a clock, and notes the new time for the bucket of the key or org, or
+ *		for everything.  It notes the time for everything after a message for a
+ *		watched table or for InvalidOid (the queue overflowed), and after any
+ *		message while we do not know the tables' OIDs.
  *
- * 3.	A look-up (oa_cache_find) first accepts the messages that wait.  Taking a
- *		lock would do that too, but not a lock that is held already: a long
- *		transaction would go on with what it knew.  Whether messages wait is
- *		read without a lock, hence the barrier before it.  Then the entry is
- *		good if neither its buckets nor everything has changed since the clock
- *		that it was read as of.
+ * 3.	A look-up (oa_cache_find) first accepts the messages that are waiting.
+ *		Taking a lock would do that too, but not if we hold the lock already: a
+ *		long transaction would go on with what it knew.
+ *		AcceptInvalidationMessages() checks without a lock whether messages are
+ *		waiting, so we need a memory barrier before it.  An entry stores the
+ *		clock from before its rows were read.  It is good if neither its
+ *		buckets nor everything has changed since then.
  *
  * 4.	A fill (store.c) looks up the OIDs, reads the clock, takes the snapshot
- *		and reads the rows, in this order.  Opening a table in the last step may
- *		accept the message of a revocation that the snapshot does not see yet.
- *		The entry would then seem newer than the revocation, whose only message
- *		is spent, if the clock were read later.  oa_cache_store refuses what has
- *		changed already.  A message that still waits at that moment needs no
- *		second look: the next look-up accepts it first.
+ *		and reads the rows, in this order.  Opening a table in the last step
+ *		may accept the message of a revocation that the snapshot does not see
+ *		yet.  If we read the clock after that, the entry would seem newer than
+ *		the revocation, and the message would not come again.  oa_cache_store
+ *		refuses to store what has changed already.  It need not look for
+ *		messages that are still waiting at that moment, because the next
+ *		look-up accepts them first.
  *
- * 5.	Rows that the own, still open transaction has written are not stored: a
- *		rollback sends no message for an INSERT.  The callers take care of that.
- *		A transaction that has changed such rows neither looks up nor stores
- *		anything until it ends.
+ * 5.	Rows that our own open transaction has written are not stored, because
+ *		a rollback sends no message for an INSERT.  The callers take care of
+ *		that.  A transaction that has changed rows of a watched table neither
+ *		searches nor fills a cache until it ends.
  *
- * Refusals are not cached: a key is refused by reading the table, always.
+ * We do not cache refusals: before we refuse a key, we always read the table.
  *
- * Keys are 32 bytes: a digest, or an id padded with zeros.  Values are flat
- * structs that the cache copies; they are cleared before they are freed.
+ * Cache keys are 32 bytes: a digest, or an id padded with zeros.  Values are
+ * flat structs.  The cache copies them, and clears its copies before it frees
+ * them.
  */
 #include "postgres.h"
 
@@ -58,18 +62,18 @@
 #include "server/server.h"
 #include "settings.h"
 
-/* Bits of a cache's memory of what it did not have; see is_worth_a_place(). */
+/* Bits for the keys that had no place; see is_worth_a_place(). */
 #define SEEN_BITS 65536
 
 struct OaCache
 {
-	OaCache    *next;			/* of all caches */
+	OaCache    *next;			/* in the list of all caches */
 	const char *name;			/* of its memory context */
 	uint64		all_changed;	/* its value when the cache was set up */
 	MemoryContext context;		/* holds table and values; NULL when empty */
 	HTAB	   *table;
 	dlist_head	recent;			/* entries, the most recently used first */
-	int			seen_count;		/* of the bits that are set */
+	int			seen_count;		/* number of bits that are set */
 	uint8		seen[SEEN_BITS / BITS_PER_BYTE];
 };
 
@@ -86,7 +90,7 @@ typedef struct OaCacheEntry
 /* All caches of this backend. */
 static OaCache *caches = NULL;
 
-/* Make an empty cache.  Lives as long as the backend. */
+/* Create an empty cache.  It lives as long as the backend. */
 OaCache    *
 oa_cache_create(const char *name)
 {
@@ -100,7 +104,7 @@ oa_cache_create(const char *name)
 	return cache;
 }
 
-/* Clear all values and give the memory back. */
+/* Clear all values, and free the memory. */
 static void
 empty(OaCache *cache)
 {
@@ -121,7 +125,7 @@ empty(OaCache *cache)
 	cache->table = NULL;
 }
 
-/* Set up the memory of an empty cache, for the current generation. */
+/* Set up the memory of an empty cache, and note all_changed. */
 static void
 prepare(OaCache *cache)
 {
@@ -139,7 +143,7 @@ prepare(OaCache *cache)
 	cache->all_changed = oa_all_changed();
 }
 
-/* Clear one entry and take it out. */
+/* Clear one entry, and remove it. */
 static void
 discard(OaCache *cache, OaCacheEntry *entry)
 {
@@ -150,9 +154,10 @@ discard(OaCache *cache, OaCacheEntry *entry)
 }
 
 /*
- * The assign hook of overten_auth.cache_entries: what has no place any more
- * goes at once, for it may be a secret that should not stay.  Nothing here can
- * fail, and nobody holds on to an entry while a setting is set.
+ * The assign hook of overten_auth.cache_entries.  We remove at once the
+ * entries that have no place any more, because they may hold secrets that
+ * should not stay in memory.  Nothing here can fail, and nobody uses an entry
+ * while a setting is being set.
  */
 void
 oa_cache_entries_changed(int entries, void *extra)
@@ -168,7 +173,10 @@ oa_cache_entries_changed(int entries, void *extra)
 	}
 }
 
-/* The entry of a key, if the cache is not to be emptied first; or NULL. */
+/*
+ * Find the entry of a key.  If everything has changed, this empties the cache
+ * first.  Returns NULL if there is no entry, or if we must not use the cache.
+ */
 static OaCacheEntry *
 find_entry(OaCache *cache, const uint8 *key)
 {
@@ -180,8 +188,8 @@ find_entry(OaCache *cache, const uint8 *key)
 }
 
 /*
- * The value stored under a key, or NULL.  It is valid until the next call
- * that can reach this file: copy it before calling anything.
+ * Return the value that is stored under a key, or NULL.  It is valid until the
+ * next call that can reach this file, so copy it before calling anything.
  */
 void	   *
 oa_cache_find(OaCache *cache, const uint8 *key)
@@ -201,7 +209,10 @@ oa_cache_find(OaCache *cache, const uint8 *key)
 	return entry->value;
 }
 
-/* The same, to change it: whatever has changed since it was read. */
+/*
+ * Likewise, for a caller that changes the value.  This does not check whether
+ * the key or org has changed since the value was read.
+ */
 void	   *
 oa_cache_peek(OaCache *cache, const uint8 *key)
 {
@@ -211,9 +222,10 @@ oa_cache_peek(OaCache *cache, const uint8 *key)
 }
 
 /*
- * Is a key to have a place in a full cache?  Only if it was asked for not long
- * ago: where far more keys are in use than there are places, putting each in
- * and another out would cost a good part of reading it from the table.
+ * Should a key get a place in a full cache?  It should if it was asked for not
+ * long ago.  If far more keys are in use than there are places, and each of
+ * them replaced another one, that would cost a good part of what it costs to
+ * read a key from the table.
  */
 static bool
 is_worth_a_place(OaCache *cache, const uint8 *key)
@@ -235,9 +247,10 @@ is_worth_a_place(OaCache *cache, const uint8 *key)
 }
 
 /*
- * Store a copy of a value that was read as of this clock, unless something that
- * it depends on has changed since, or it is not worth a place.  Returns the copy,
- * as oa_cache_find() would, or NULL if it was not stored.
+ * Store a copy of a value that was read as of this clock.  Does not store it
+ * if something that it depends on has changed since, or if it is not worth a
+ * place.  Returns the copy, with the same rules as oa_cache_find(), or NULL if
+ * it was not stored.
  */
 void	   *
 oa_cache_store(OaCache *cache, const uint8 *key, const void *value, Size size,

@@ -1,7 +1,7 @@
 /*
  * changes.h
- *		What has changed since something was read, and the tables that it was
- *		read from: for the files of this directory.
+ *		The private header of lookup/: what has changed since something was
+ *		read, and the tables that it was read from.
  */
 #ifndef OA_CHANGES_H
 #define OA_CHANGES_H
@@ -39,6 +39,7 @@ typedef struct OaSharedPlace
 	int			slot;
 	uint64		recorded;		/* when the use was recorded, and in which
 								 * entry */
+	uint32		length;			/* of what was found */
 } OaSharedPlace;
 
 extern HeapTupleHeader oa_shared_cache_find(const uint8 *digest,
@@ -50,13 +51,15 @@ extern bool oa_shared_cache_store(const uint8 *digest, uint64 as_of,
 extern void oa_shared_cache_record(const OaSharedPlace *place,
 								   TimestampTz recorded_at);
 
-/* cache.c, for what changes in an entry that is still there */
+/* cache.c: changing an entry in place */
 extern void *oa_cache_peek(OaCache *cache, const uint8 *key);
 
-/* tables.c: the tables that are read directly, with the columns that are */
+/* tables.c: the tables and columns that we read without SQL */
 enum
 {
-	OA_KEY_DIGEST, OA_KEY_ID, OA_KEY_ORG_ID, OA_KEY_PREFIX, OA_KEY_REVOKED_AT
+	OA_KEY_DIGEST, OA_KEY_ID, OA_KEY_ORG_ID, OA_KEY_PREFIX, OA_KEY_REVOKED_AT,
+	OA_KEY_EXPIRES_AT, OA_KEY_DISABLED_AT, OA_KEY_SCOPES,
+	OA_KEY_ALLOWED_ADDRESSES
 };
 
 enum
@@ -71,13 +74,13 @@ enum
 	OA_SIGNING_CERTIFICATE_EXPIRES_AT
 };
 
-#define OA_TABLE_COLUMNS_MAX 5
+#define OA_TABLE_COLUMNS_MAX 9
 
 typedef struct OaTableInfo
 {
 	Oid			equality;		/* function that compares the first column */
 	Oid			relid;
-	Oid			index;			/* unique, on the first column; may be none */
+	Oid			index;			/* unique, on the first column; 0 if none */
 	int			ncolumns;
 	AttrNumber	attnums[OA_TABLE_COLUMNS_MAX];	/* by the enums above */
 } OaTableInfo;

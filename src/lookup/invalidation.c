@@ -1,33 +1,38 @@
 /*
  * invalidation.c
- *		Tells every backend which keys and orgs have changed: both ends.
+ *		Tells every backend which keys and orgs have changed: sends the
+ *		messages, and receives them.
  *
- * The sender is a row trigger on each table whose rows are cached.  It is
- * ENABLE ALWAYS, so it fires for the extension's functions, for a plain UPDATE,
- * and in the logical apply worker, which fires no statement triggers.  It sends
- * PostgreSQL's own relcache message, which goes out with the commit, of a
- * prepared transaction too; cache.c says why that is enough.
+ * A row trigger on each table whose rows are cached sends the messages.  The
+ * trigger is ENABLE ALWAYS, so it fires for the extension's functions, for a
+ * plain UPDATE, and in the logical apply worker, which fires no statement
+ * triggers.  It sends PostgreSQL's own relcache message.  PostgreSQL delivers
+ * that with the commit, or with the COMMIT PREPARED of a prepared transaction;
+ * cache.c says why that is enough.
  *
- * The message is not about the table, or every session would rebuild its
- * relcache entry and plans and forget all keys.  It is about an OID that the
- * trigger makes up: 0x80000000 plus 31 bits of the hash of the key's digest or
- * the org's id.  No relation that anybody has open has it, as a rule; if one
- * does, it is rebuilt once more than it needs to be.  Each cache keeps a clock,
- * and for each of OA_BUCKETS buckets the time of the last change.
+ * If the message were about the table, every session would rebuild its
+ * relcache entry and plans, and forget all keys.  So the message is about an
+ * OID that the trigger makes up: 0x80000000 plus 31 bits of the hash of the
+ * key's digest or of the org's id.  Usually no session has a relation with
+ * that OID open; a session that has one rebuilds its relcache entry once more
+ * than necessary.  The receiver keeps a clock, and for each of OA_BUCKETS
+ * buckets the time of the last change.  shared_clock.c does the same for the
+ * shared cache.
  *
- * PostgreSQL searches the messages of a command for duplicates, so they must
- * stay few: after ROWS_MAX rows a transaction sends the OIDs of the keys' orgs,
- * after ROWS_MAX changes of the org the table's own OID.  The counts only choose
- * the message.  Each row sends one, because ROLLBACK TO SAVEPOINT throws away
- * those that were sent before.
+ * PostgreSQL searches the messages of a command for duplicates, so there must
+ * not be many different ones.  After ROWS_MAX rows, a transaction sends the
+ * OIDs of the keys' orgs instead; after ROWS_MAX changes from one org to
+ * another, it sends the table's own OID.  These counts only choose the
+ * message.  We still send one for each row, because ROLLBACK TO SAVEPOINT
+ * throws away those that were sent before.
  *
- * The commit waits for its WAL, whatever synchronous_commit says: a revocation
- * that has been acknowledged must not come undone in a crash.
+ * The commit waits for its WAL, whatever synchronous_commit says, because a
+ * crash must not undo a revocation that was acknowledged.
  *
- * A transaction that has changed keys or orgs itself neither asks nor fills any
- * cache until it ends: what it sees is not what others may see.  Its trigger
- * has a name that sorts before others, so that another trigger that verifies a
- * key finds that out.
+ * After a transaction has changed keys or orgs, it neither searches nor fills
+ * any cache until it ends, because it sees what others may not see.  The name
+ * of our trigger sorts before other names, so it fires before other triggers,
+ * and this rule already holds when another trigger verifies a key.
  */
 #include "postgres.h"
 
@@ -48,18 +53,21 @@
 
 #define ROWS_MAX	32
 
-/* Counts the changes that this backend has heard of. */
+/* The clock: counts the changes that this backend has been told of. */
 static uint64 local_clock = 1;
 
-/* When something changed that may concern everything, and each bucket. */
+/*
+ * The time of the last change that may concern everything, and of the last
+ * change in each bucket.
+ */
 static uint64 all_changed = 1;
 static uint64 changed[OA_BUCKETS];
 
-/* The tables' OIDs, and the value of all_changed that they were found under. */
+/* The OIDs of the tables, and what all_changed was when we looked them up. */
 static Oid	watched[OA_TABLES];
 static uint64 watched_under = 0;
 
-/* The messages that had been received when we last accepted all of them. */
+/* The value of SharedInvalidMessageCounter when we last accepted messages. */
 static uint64 messages_received = 0;
 
 /* What the current transaction has changed. */
@@ -70,7 +78,7 @@ static Oid	last_org = InvalidOid;
 
 PG_FUNCTION_INFO_V1(overten_invalidate_caches);
 
-/* The OID that stands for a digest or an org's id. */
+/* Return the OID that stands for a digest or an org's id. */
 static Oid
 make_up_oid(const void *bytes, int length)
 {
@@ -78,8 +86,9 @@ make_up_oid(const void *bytes, int length)
 }
 
 /*
- * The bucket of such an OID.  Databases that have the same ids, because one is
- * a copy of the other, have them in different buckets of the shared cache.
+ * Return the bucket of a made-up OID.  If one database is a copy of another,
+ * both have the same ids.  In the shared cache these ids are in different
+ * buckets.
  */
 static uint32
 bucket_of_oid(Oid oid)
@@ -87,7 +96,7 @@ bucket_of_oid(Oid oid)
 	return ((oid & ~MADE_UP) ^ (MyDatabaseId * 0x9E3779B1U)) % OA_BUCKETS;
 }
 
-/* The bucket of a digest or an org's id. */
+/* Return the bucket of a digest or an org's id. */
 uint32
 oa_bucket(const void *bytes, int length)
 {
@@ -107,8 +116,8 @@ is_watched(Oid relid)
 }
 
 /*
- * May the message say that the open transaction has itself changed a table as a
- * whole, by TRUNCATE or ALTER TABLE?  Then no row trigger has fired.
+ * Can this message mean that the open transaction itself has changed a whole
+ * table, by TRUNCATE or ALTER TABLE?  No row trigger fires for those.
  */
 static bool
 may_be_own_table(Oid relid)
@@ -120,9 +129,10 @@ may_be_own_table(Oid relid)
 
 /*
  * The relcache callback.  It may run wherever a lock is taken, so it only does
- * arithmetic.  InvalidOid means that the queue of messages overflowed: anything
- * may have changed.  So may a table whose OID we do not know.  Real OIDs may be
- * as large as made-up ones, so ask for them first.
+ * arithmetic.  InvalidOid means that the queue of messages overflowed, so
+ * anything may have changed.  While we do not know the OIDs of our tables, any
+ * message may be about one of them.  A real OID may be as large as a made-up
+ * one, so we compare with the real ones first.
  */
 static void
 relation_changed(Datum arg, Oid relid)
@@ -142,21 +152,21 @@ relation_changed(Datum arg, Oid relid)
 		oa_shared_count(bucket_of_oid(relid));
 }
 
-/* The clock of this backend: what is read from now on is as of this. */
+/* Return the clock of this backend, for what the caller is about to read. */
 uint64
 oa_clock(void)
 {
 	return local_clock;
 }
 
-/* When everything changed the last time. */
+/* Return the time of the last change that may concern everything. */
 uint64
 oa_all_changed(void)
 {
 	return all_changed;
 }
 
-/* The same, after the messages that wait. */
+/* Likewise, after accepting the messages that are waiting. */
 uint64
 oa_latest_all_changed(void)
 {
@@ -164,7 +174,7 @@ oa_latest_all_changed(void)
 	return all_changed;
 }
 
-/* Has anything changed since "as_of" that these buckets stand for? */
+/* Has anything in these buckets, or everything, changed since "as_of"? */
 bool
 oa_has_changed(uint64 as_of, OaBuckets buckets)
 {
@@ -173,7 +183,7 @@ oa_has_changed(uint64 as_of, OaBuckets buckets)
 		(buckets.org < OA_BUCKETS && changed[buckets.org] > as_of);
 }
 
-/* Receive the messages that wait: see 3. in cache.c. */
+/* Accept the messages that are waiting; see rule 3 in cache.c. */
 void
 oa_accept_changes(void)
 {
@@ -182,7 +192,7 @@ oa_accept_changes(void)
 	messages_received = SharedInvalidMessageCounter;
 }
 
-/* Forget everything that is cached here. */
+/* Invalidate everything that this backend has cached. */
 void
 oa_forget_all(void)
 {
@@ -196,14 +206,14 @@ oa_has_own_change(void)
 	return own_change;
 }
 
-/* Watch this OID of a table. */
+/* Set the OID of a table that we watch. */
 void
 oa_watch_table(OaTable table, Oid relid)
 {
 	watched[table] = relid;
 }
 
-/* Are all OIDs known? */
+/* Do we know the OIDs of all tables? */
 bool
 oa_are_tables_watched(void)
 {
@@ -218,10 +228,10 @@ oa_tables_are_watched(uint64 under)
 }
 
 /*
- * If an error ends a transaction or a subtransaction, it may have come out of
- * the receipt of a message, from another module's callback that runs before
- * ours.  Then the message is gone, and we have not heard of it.  True if that
- * may be so.
+ * Called when an error has ended a transaction or a subtransaction.  The error
+ * may come from another module's callback, which received a message before our
+ * callback could.  Then that message is lost to us, so we forget everything.
+ * Returns true if that may have happened.
  */
 static bool
 at_error(void)
@@ -242,10 +252,12 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId my_subid,
 }
 
 /*
- * The end of a transaction, after PostgreSQL has made its changes visible and
- * sent its messages, before it answers the client.  Called for each resource
- * owner of the transaction: for the one of announce_change() before the locks
- * are released.  The question about errors comes before messages are accepted.
+ * Called at the end of a transaction, after PostgreSQL has made its changes
+ * visible and sent its messages, and before it answers the client.  It is
+ * called once for each resource owner of the transaction.  The call for the
+ * owner that announce_change() creates comes before the locks are released.
+ * We call at_error() before we accept messages, because accepting them resets
+ * what at_error() compares.
  */
 static void
 at_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
@@ -264,7 +276,10 @@ at_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
 	last_org = InvalidOid;
 }
 
-/* Start to listen.  Called once per process, when the library is loaded. */
+/*
+ * Register the callbacks.  Called once per process, when the library is
+ * loaded.
+ */
 void
 oa_invalidation_init(void)
 {
@@ -274,9 +289,11 @@ oa_invalidation_init(void)
 }
 
 /*
- * The current transaction changes something that is cached.  Locks are released
- * with the transaction's own resource owner, after those below it.  So one below
- * it has us count the change before anybody who waits for a row may see it.
+ * Note that the current transaction changes something that is cached.
+ * PostgreSQL releases locks with the transaction's own resource owner, after
+ * the owners below it.  So we create an owner below it: when PostgreSQL
+ * releases that owner, we count the change, and only then can a session that
+ * waits for a row see it.
  */
 static void
 announce_change(void)
@@ -300,7 +317,10 @@ send(Oid oid)
 	CacheInvalidateRelcache(&relation);
 }
 
-/* The made-up OID for a column of a row; InvalidOid if there is none. */
+/*
+ * Return the made-up OID for a column of a row, or InvalidOid if there is no
+ * such column or it is NULL.
+ */
 static Oid
 column_oid(Relation relation, HeapTuple row, const char *column)
 {
@@ -358,7 +378,7 @@ send_row(Relation relation, HeapTuple row)
 		CacheInvalidateRelcache(relation);
 }
 
-/* The function of the triggers "0_invalidate_caches". */
+/* The function of the triggers named "0_invalidate_caches". */
 Datum
 overten_invalidate_caches(PG_FUNCTION_ARGS)
 {

@@ -9,21 +9,22 @@
 #include "overten_auth.h"
 #include "server/server.h"
 #include "access/transam.h"
+#include "utils/array.h"
 #include "utils/guc.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 
-/* The tables that are read directly. */
+/* The tables that we read without SQL. */
 typedef enum OaTable
 {
 	OA_API_KEYS, OA_ORGS, OA_SIGNING_KEYS,
 	OA_TABLES
 } OaTable;
 
-/* invalidation.c: hearing of changes of these tables */
-typedef struct OaBuckets		/* what something depends on */
+/* invalidation.c: learning about changes of these tables */
+typedef struct OaBuckets		/* what a cached value depends on */
 {
-	uint32		key;			/* as oa_bucket() gives it, or OA_NO_BUCKET */
+	uint32		key;			/* from oa_bucket(), or OA_NO_BUCKET */
 	uint32		org;
 } OaBuckets;
 
@@ -39,7 +40,7 @@ typedef struct OaSharedCacheStats
 {
 	int64		slots;
 	int64		stores;
-	int64		stale;			/* look-ups that found an entry too old */
+	int64		stale;			/* look-ups that found an outdated entry */
 	int64		busy;			/* entries that another process was writing */
 	int64		too_long;		/* rows that do not fit a slot */
 } OaSharedCacheStats;
@@ -61,16 +62,16 @@ extern void *oa_cache_store(OaCache *cache, const uint8 *key,
 							const void *value, Size size,
 							uint64 as_of, OaBuckets buckets);
 
-/* store.c: direct reads of the tables, under the latest snapshot */
+/* store.c: reading the tables without SQL, under the latest snapshot */
 typedef struct OaRead
 {
-	Relation	first;			/* open until it has been looked at */
-	const struct OaTableInfo *table;	/* that it is */
-	Oid			orgs;			/* that table, as it was published */
+	Relation	first;			/* open until we have searched it */
+	const struct OaTableInfo *table;	/* describes "first" */
+	Oid			orgs;			/* the OID of orgs that was published */
 	uint64		as_of;			/* the backend's clock, before the snapshot */
-	uint64		shared_as_of;	/* the server's */
-	bool		shared;			/* may what is read be stored for all? */
-	Snapshot	snapshot;		/* registered; sees all that has committed */
+	uint64		shared_as_of;	/* the server's clock, likewise */
+	bool		shared;			/* may we store rows in the shared cache? */
+	Snapshot	snapshot;		/* registered; sees all that was committed */
 } OaRead;
 
 typedef struct OaKeyRow
@@ -79,6 +80,10 @@ typedef struct OaKeyRow
 	text	   *org_id;
 	text	   *prefix;
 	bool		revoked;
+	bool		disabled;
+	TimestampTz expires_at;		/* DT_NOEND if it does not expire */
+	ArrayType  *scopes;			/* text[]; NULL: all */
+	ArrayType  *allowed_addresses;	/* cidr[]; NULL: all */
 	bool		own;			/* written by the transaction that reads it */
 	TransactionId xmin;			/* the transaction that wrote this version */
 } OaKeyRow;
@@ -106,12 +111,31 @@ extern void oa_store_end_read(OaRead *read);
 extern bool oa_store_find_key(OaRead *read, const uint8 *digest,
 							  OaKeyRow *row);
 extern bool oa_store_find_org(OaRead *read, text *org_id, OaOrgRow *row);
+extern bool oa_store_has_org(text *org_id);
 extern List *oa_store_read_signing_keys(OaRead *read);
 extern FullTransactionId oa_full_xid(TransactionId xid);
 
-/* key_cache.c: the rows of accepted keys, in whichever cache there is */
+/*
+ * key_cache.c: rows of keys that are not revoked, and what restricts these
+ * keys, in the shared cache or in the backend's
+ */
+
+/* What restricts the use of a key: one piece of memory. */
+typedef struct OaRestrictions
+{
+	TimestampTz expires_at;		/* DT_NOEND if it does not expire */
+	uint32		length;			/* of all of this */
+	uint16		scopes_length;	/* of the scopes in "data" */
+	bool		disabled;
+	bool		has_scopes;		/* else it may be used for everything */
+	bool		has_addresses;	/* else it may be used from everywhere */
+	uint8		data[FLEXIBLE_ARRAY_MEMBER];	/* scopes, then networks; see
+												 * keys/restrictions.c */
+} OaRestrictions;
+
 typedef struct OaCachedKey
 {
+	const OaRestrictions *restrictions; /* of the row; NULL if there are none */
 	const uint8 *digest;
 	TimestampTz recorded_at;	/* when its use was last recorded; 0 if never */
 	bool		is_shared;
@@ -124,6 +148,7 @@ extern HeapTupleHeader oa_key_cache_find(const uint8 *digest,
 										 OaCachedKey *cached);
 extern void oa_key_cache_store(const OaRead *read, const uint8 *digest,
 							   text *org_id, HeapTuple row,
+							   const OaRestrictions *restrictions,
 							   OaCachedKey *cached);
 extern void oa_key_cache_record(const OaCachedKey *cached);
 

@@ -159,7 +159,7 @@ never_recorded(uint64 sequence)
 
 /* A palloc'd copy of the row in a slot, if it is the digest's and good. */
 static HeapTupleHeader
-copy_row(Slot *slot, const uint8 *digest, uint64 *recorded)
+copy_row(Slot *slot, const uint8 *digest, OaSharedPlace *place)
 {
 	uint64		sequence = pg_atomic_read_u64(&slot->sequence);
 	HeapTupleHeader row;
@@ -177,7 +177,8 @@ copy_row(Slot *slot, const uint8 *digest, uint64 *recorded)
 
 	as_of = slot->as_of;
 	buckets = slot->buckets;
-	*recorded = pg_atomic_read_u64(&slot->recorded);
+	place->recorded = pg_atomic_read_u64(&slot->recorded);
+	place->length = length;
 	row = palloc(length);
 	memcpy(row, slot->row, length);
 	pg_read_barrier();
@@ -187,8 +188,8 @@ copy_row(Slot *slot, const uint8 *digest, uint64 *recorded)
 		pg_atomic_fetch_add_u64(&shared->stale, 1);
 	else
 	{
-		if (*recorded >> 32 != (uint32) sequence)
-			*recorded = never_recorded(sequence);
+		if (place->recorded >> 32 != (uint32) sequence)
+			place->recorded = never_recorded(sequence);
 		return row;
 	}
 
@@ -217,7 +218,7 @@ oa_shared_cache_find(const uint8 *digest, OaSharedPlace *place,
 		if (set->tags[way] != tag)
 			continue;
 		place->slot = (int) (number * WAYS + way);
-		row = copy_row(&slots[place->slot], digest, &place->recorded);
+		row = copy_row(&slots[place->slot], digest, place);
 		if (row == NULL)
 			continue;
 		if ((pg_atomic_read_u32(&set->used) & (1U << way)) == 0)

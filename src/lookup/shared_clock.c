@@ -1,64 +1,73 @@
 /*
  * shared_clock.c
- *		Which keys and orgs have changed, for all sessions of the server.
+ *		Tells all sessions of the server which keys and orgs have changed.
  *
  * This is the protocol of the shared cache (shared_cache.c).  cache.c says in
- * which order PostgreSQL makes a change visible, sends its messages and answers
- * the client.  test/model checks the rules, and what happens without each.
+ * which order PostgreSQL makes a change visible, sends its messages and
+ * answers the client.  test/model checks the rules, and shows what goes wrong
+ * without each of them.
  *
- * 1.	There is a clock T, and for each bucket of digests and org ids, and for
- *		everything, the time of its last change.  To count a change is:
- *		t = ++T; changed = max(changed, t).  An entry stores one T.
+ * 1.	There is a clock T.  Each bucket of digests and org ids has the time of
+ *		its last change, and there is such a time for everything.  To count a
+ *		change means: t = ++T; changed = max(changed, t).  An entry stores one
+ *		T.
  *
  * 2.	The relcache callback of a backend that has committed something counts
- *		what it receives: a made-up OID (invalidation.c) its bucket; the OID of a
- *		table that was published here, everything.  OIDs are only added: what is
- *		published once always counts, until the list is full and every
- *		relation's OID does.
+ *		what it receives.  A made-up OID (invalidation.c) counts its bucket.
+ *		The OID of a table that was published here counts everything.  We never
+ *		remove an OID: once published, it always counts.  When the list is
+ *		full, the OID of every relation counts everything.
  *
- * 3.	The writer counts before its commit is answered: when its locks are
- *		released, which is after its messages were sent, it accepts them.  So
- *		nobody else needs to be awake, and the promise holds for sessions that
- *		begin later, which never receive the messages.  If a row trigger has sent
- *		them, that is before the row locks are released (invalidation.c), so that
- *		it holds, too, for who waited for them and is told of the change.
+ * 3.	The writer counts before its commit is answered.  It accepts its
+ *		messages when its locks are released, which is after they were sent.
+ *		So it does not depend on any other process.  The promise also holds for
+ *		sessions that begin later, which never receive the messages.  If a row
+ *		trigger has sent the messages, the writer accepts them before its row
+ *		locks are released (invalidation.c).  So the promise also holds for a
+ *		session that waits for such a lock and then learns of the change.
  *
  * 4.	A backend counts only while a message that it receives may be its own:
- *		from the moment that this may have been sent until the accept of rule 3
- *		has ended.  That is from the commit of a transaction with an xid on, from
- *		the beginning of COMMIT PREPARED on, and always in a logical apply worker.
- *		There InvalidOid (the queue overflowed) may stand for it, and counts
- *		everything.  Others have nothing to tell: they may have slept for hours,
- *		and what they receive then was counted long ago.
+ *		from the moment when it may have sent one, until the accept of rule 3
+ *		has ended.  That moment is the commit of a transaction that has an xid,
+ *		or the beginning of COMMIT PREPARED; in a logical apply worker it is
+ *		always so.  During that time InvalidOid (the queue overflowed) may
+ *		stand for the backend's own message, and counts everything.  Other
+ *		backends need not count: they may have slept for hours, and what they
+ *		receive then was counted long ago.
  *
- * 5.	If that accept raises an error, because another module's callback does,
- *		everything is counted, and the session ends.  To raise the error would
- *		be a PANIC, for the transaction has committed.  A process that exits
- *		does not accept, for there any error is FATAL.  If another accept has
- *		raised one after COMMIT PREPARED or in a logical apply worker, the
- *		message may be spent, and everything is counted.
+ * 5.	If another module's callback raises an error in that accept, we count
+ *		everything, and end the session.  We cannot raise the error, because
+ *		that would be a PANIC after the transaction has committed.  A process
+ *		that exits does not accept, because any error would be FATAL there; if
+ *		it may have sent a message, it counts everything instead.  If another
+ *		accept has raised an error, after COMMIT PREPARED or in a logical apply
+ *		worker, the message may be lost, and we count everything.
  *
- * 6.	A fill locks the table, looks up the OIDs, publishes them, reads T, asks
- *		whether the server is in recovery, takes the snapshot, reads the rows,
- *		and stores them as of T; unless the tables that it read are not those
- *		that it published, a row is its own, or the server was in recovery,
- *		where the process that replays changes counts nothing.
+ * 6.	A fill does these steps in this order: it locks the table, looks up the
+ *		OIDs, publishes them, reads T, asks whether the server is in recovery,
+ *		takes the snapshot, reads the rows, and stores them as of T.  It does
+ *		not store them if it has read other tables than those that it
+ *		published, or if its own transaction has written one of the rows.  It
+ *		does not store them in recovery either, because the process that
+ *		replays changes counts nothing.
  *
- * 7.	An entry is good while neither its key's bucket nor its org's nor
- *		everything has changed since its T.
+ * 7.	An entry is good if its key's bucket, its org's bucket, and everything
+ *		have not changed since its T.
  *
- * 8.	CREATE DATABASE counts everything, after the database is there and before
- *		its commit: its OID may be that of one that was dropped.
+ * 8.	CREATE DATABASE counts everything, after it has created the database
+ *		and before it commits, because the new database may have the OID of one
+ *		that was dropped.
  *
- * Why that is enough: a revocation became visible at p, and was counted with t
- * after p and before its answer.  An entry with T < t is refused.  For an entry
- * with T >= t the clock was read after the count began, so after p, and the
- * snapshot was taken later still: it saw the revocation.  Counting too often
- * costs misses and nothing else.
+ * Why that is enough: say that a revocation became visible at p.  It was
+ * counted with t, after p and before the revocation was answered.  We refuse
+ * an entry with T < t.  For an entry with T >= t, the fill read the clock
+ * after the count began, so after p, and took its snapshot later still, so it
+ * saw the revocation.  If we count too often, that only costs misses.
  *
- * Memory barriers: ++T is a fetch-and-add, which is a full barrier, so T moves
- * after the commit is visible.  A fill has a full barrier between T and the
- * snapshot; a look-up has one before it looks at the counts.
+ * Memory barriers: ++T is a fetch-and-add, which is a full barrier, so T
+ * advances after the commit is visible.  A fill has a full barrier between
+ * reading T and taking the snapshot.  A look-up has one before it reads the
+ * counts.
  */
 #include "postgres.h"
 
@@ -94,7 +103,7 @@ typedef struct SharedClock
 	char		pad1[PG_CACHE_LINE_SIZE - sizeof(pg_atomic_uint64)];
 	pg_atomic_uint64 all_changed;
 	char		pad2[PG_CACHE_LINE_SIZE - sizeof(pg_atomic_uint64)];
-	slock_t		mutex;			/* of those who add to the list */
+	slock_t		mutex;			/* protects additions to the list */
 	pg_atomic_uint32 published_count;
 	Published	published[PUBLISHED_MAX];
 	pg_atomic_uint64 changed[OA_BUCKETS];
@@ -102,18 +111,20 @@ typedef struct SharedClock
 
 static SharedClock *shared = NULL;
 
-/* What of the list is about this database, as far as we have read it. */
+/*
+ * The part of the list that is about this database, as far as we have read it.
+ */
 static Oid	published_here[PUBLISHED_HERE_MAX];
 static int	published_here_count = 0;
 static uint32 published_read = 0;
 
-/* Has this backend begun a COMMIT PREPARED, and has that come to its end? */
+/* Has this backend begun a COMMIT PREPARED, and has that command ended? */
 static bool finishes_prepared = false;
 static bool finished_prepared = false;
 
 static ProcessUtility_hook_type prev_process_utility_hook = NULL;
 
-/* Reserve the memory.  Called by the postmaster's shmem_request_hook. */
+/* Reserve shared memory.  Called by the postmaster's shmem_request_hook. */
 void
 oa_shared_clock_shmem_request(void)
 {
@@ -122,8 +133,8 @@ oa_shared_clock_shmem_request(void)
 }
 
 /*
- * Attach to the memory, and fill it in if this process is the first.  Called by
- * each process's shmem_startup_hook, with AddinShmemInitLock held.
+ * Attach to shared memory, and initialize it if this process is the first.
+ * Called by each process's shmem_startup_hook, with AddinShmemInitLock held.
  */
 void
 oa_shared_clock_shmem_init(void)
@@ -155,14 +166,14 @@ count_change(pg_atomic_uint64 *cell)
 		;
 }
 
-/* Does this backend take part?  Auxiliary processes are sent no messages. */
+/* Does this process take part?  Auxiliary processes receive no messages. */
 static bool
 takes_part(void)
 {
 	return shared != NULL && OidIsValid(MyDatabaseId);
 }
 
-/* Count a change of a bucket. */
+/* Count a change in a bucket. */
 void
 oa_shared_count(uint32 bucket)
 {
@@ -178,7 +189,7 @@ oa_shared_count_all(void)
 		count_change(&shared->all_changed);
 }
 
-/* Read what was added to the list.  Does nothing but arithmetic. */
+/* Read what was added to the list.  Only does arithmetic. */
 static void
 read_published(void)
 {
@@ -197,7 +208,7 @@ read_published(void)
 	}
 }
 
-/* Is the list, or our part of it, too long to be complete? */
+/* Was there no room for some OID, in the list or in our part of it? */
 static bool
 is_overfull(void)
 {
@@ -221,7 +232,7 @@ oa_shared_is_published(Oid relid)
 	return is_overfull();
 }
 
-/* Publish a relation: its messages count everything from now on. */
+/* Publish a relation: from now on, its messages count everything. */
 void
 oa_shared_publish(Oid relid)
 {
@@ -243,7 +254,7 @@ oa_shared_publish(Oid relid)
 	SpinLockRelease(&shared->mutex);
 }
 
-/* May this backend commit what others have prepared? */
+/* May this backend commit what other sessions have prepared? */
 static bool
 commits_for_others(void)
 {
@@ -251,8 +262,9 @@ commits_for_others(void)
 }
 
 /*
- * May a message of this backend be on its way?  See rule 4.  The state of a
- * transaction that commits is not that of one in progress any more.
+ * May this backend receive a message of its own?  See rule 4.  While a
+ * transaction commits, it is no longer in progress, so IsTransactionState() is
+ * false.
  */
 bool
 oa_shared_owes_message(void)
@@ -264,8 +276,8 @@ oa_shared_owes_message(void)
 }
 
 /*
- * End this session after an error in the accept of rule 3.  While a transaction
- * aborts, another error is being handled, which is not ours to flush.
+ * End this session after an error in the accept of rule 3.  If the transaction
+ * aborts, another error is being handled, and we must not flush that one.
  */
 static void
 give_up(bool is_commit)
@@ -281,7 +293,7 @@ give_up(bool is_commit)
 	kill(MyProcPid, SIGTERM);
 }
 
-/* Accept what this backend has sent.  Raises no error. */
+/* Accept the messages that this backend has sent.  Does not raise. */
 static void
 accept_own(bool is_commit)
 {
@@ -294,7 +306,7 @@ accept_own(bool is_commit)
 	}
 	PG_CATCH();
 	{
-		/* An error sets this back; whoever commits counts on it. */
+		/* An error resets this, but the code that commits relies on it. */
 		InterruptHoldoffCount = holdoff;
 		MemoryContextSwitchTo(caller);
 		give_up(is_commit);
@@ -303,9 +315,9 @@ accept_own(bool is_commit)
 }
 
 /*
- * Count the own changes before the commit is answered: rule 3.  A transaction
- * that aborts has sent nothing of its own.  "lost_messages": one that came may
- * not have reached us.
+ * Count our own changes before the commit is answered: rule 3.  A transaction
+ * that aborts has sent no messages of its own.  "lost_messages" says whether a
+ * message may have been lost before our callback received it.
  */
 void
 oa_shared_count_own(bool is_commit, bool lost_messages)
@@ -362,14 +374,14 @@ oa_shared_cache_init(void)
 	ProcessUtility_hook = process_utility;
 }
 
-/* T, before a snapshot is taken. */
+/* Return T.  The caller takes its snapshot afterwards. */
 uint64
 oa_shared_clock(void)
 {
 	return shared != NULL ? pg_atomic_read_u64(&shared->clock) : 0;
 }
 
-/* Has anything changed since "as_of" that these buckets stand for? */
+/* Has anything in these buckets, or everything, changed since "as_of"? */
 bool
 oa_shared_has_changed(uint64 as_of, OaBuckets buckets)
 {
@@ -379,8 +391,9 @@ oa_shared_has_changed(uint64 as_of, OaBuckets buckets)
 }
 
 /*
- * May the shared cache be asked and filled now?  Before the snapshot, for a
- * fill: the answer holds for what is read under it.
+ * May we search and fill the shared cache now?  For a fill, call this before
+ * taking the snapshot; the answer then holds for all that is read under that
+ * snapshot.
  */
 bool
 oa_shared_is_usable(void)

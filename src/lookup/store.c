@@ -1,21 +1,21 @@
 /*
  * store.c
- *		Direct reads of the extension's tables, under the latest snapshot.
+ *		Reads the extension's tables without SQL, under the latest snapshot.
  *
  * A verification must see a revocation that has committed, whatever snapshot
- * its transaction runs under, so a read takes GetLatestSnapshot() and keeps
- * it registered.  SnapshotSelf and SnapshotDirty would miss live rows that
- * are updated at that moment.  All rows of one read come from one snapshot.
- * Without a usable index (tables.c) the table is scanned.
+ * its transaction runs under.  So a read takes GetLatestSnapshot(), and keeps
+ * it registered.  SnapshotSelf and SnapshotDirty would miss live rows that are
+ * being updated at that moment.  All rows of one read come from one snapshot.
+ * If there is no usable index (tables.c), we scan the table.
  *
- * Locks are released as soon as a table has been looked at, lest a long
- * transaction stand in the way of DDL, and only one is held at a time, lest
- * there be a deadlock with it.
+ * We release the lock on a table as soon as we have searched the table, so
+ * that a long transaction does not block DDL.  We hold only one lock at a
+ * time, so that we cannot deadlock with DDL.
  *
- * ALTER TABLE may rewrite a table under its own transaction id, and then a
- * snapshot from before its commit sees no rows at all.  So the first table of
- * a read is locked before the snapshot is taken.  With the second one that is
- * not possible: verify.c starts over if a key's org cannot be found.
+ * ALTER TABLE may rewrite a table under its own transaction id.  A snapshot
+ * from before its commit then sees no rows at all.  So we lock the first table
+ * of a read before we take the snapshot.  We cannot do that with the second
+ * table; instead, key_row.c starts over if it cannot find a key's org.
  */
 #include "postgres.h"
 
@@ -32,7 +32,7 @@
 #include "lookup/changes.h"
 #include "server/server.h"
 
-/* A row in the hands of a read: the scan is open until finish_scan(). */
+/* A scan and its current row.  It is open until finish_scan(). */
 typedef struct RowScan
 {
 	Relation	relation;
@@ -44,9 +44,9 @@ typedef struct RowScan
 } RowScan;
 
 /*
- * Begin to read, from this table first: until oa_store_end_read(), rows are
- * seen as they are committed now.  For the order, see above, cache.c and
- * shared_clock.c.
+ * Begin a read, whose first table is given.  Until oa_store_end_read() it sees
+ * the rows that are committed now.  The comments above and those of cache.c
+ * and shared_clock.c explain the order of the steps.
  */
 void
 oa_store_begin_read(OaRead *read, OaTable first)
@@ -73,7 +73,7 @@ oa_store_end_read(OaRead *read)
 	UnregisterSnapshot(read->snapshot);
 }
 
-/* Take the next row; false if there is none. */
+/* Read the next row.  Returns false if there is none. */
 static bool
 next_row(RowScan *scan)
 {
@@ -90,7 +90,10 @@ next_row(RowScan *scan)
 	return true;
 }
 
-/* Look for the one row of an open table whose first column equals "key". */
+/*
+ * Find the only row of an open table whose first column equals "key".  Returns
+ * false if there is none.
+ */
 static bool
 start_scan(RowScan *scan, OaRead *read, Relation relation,
 		   const OaTableInfo *table, Datum key)
@@ -115,8 +118,8 @@ finish_scan(RowScan *scan)
 }
 
 /*
- * Was this row version written by the own, still open transaction?  COPY FREEZE
- * writes frozen ones, which yet say by whom.
+ * Has our own open transaction written this version of a row?  COPY FREEZE
+ * writes frozen versions, but these still hold the id of their transaction.
  */
 static bool
 is_own(HeapTuple tuple)
@@ -124,9 +127,25 @@ is_own(HeapTuple tuple)
 	return TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetRawXmin(tuple->t_data));
 }
 
+/* Return a time of the current row.  NULL stands for never. */
+static TimestampTz
+end_time(const RowScan *scan, int column)
+{
+	return scan->nulls[column] ? DT_NOEND :
+		DatumGetTimestampTz(scan->values[column]);
+}
+
+/* Return a palloc'd copy of an array of the current row, or NULL. */
+static ArrayType *
+array_copy(const RowScan *scan, int column)
+{
+	return scan->nulls[column] ? NULL :
+		DatumGetArrayTypePCopy(scan->values[column]);
+}
+
 /*
- * Find a key by the digest of its secret, in a read that began with api_keys.
- * The row is in palloc'd memory.
+ * Find a key by the digest of its secret, in a read whose first table is
+ * api_keys.  The row is in palloc'd memory.
  */
 bool
 oa_store_find_key(OaRead *read, const uint8 *digest, OaKeyRow *row)
@@ -150,6 +169,10 @@ oa_store_find_key(OaRead *read, const uint8 *digest, OaKeyRow *row)
 		row->org_id = DatumGetTextPCopy(scan.values[OA_KEY_ORG_ID]);
 		row->prefix = DatumGetTextPCopy(scan.values[OA_KEY_PREFIX]);
 		row->revoked = !scan.nulls[OA_KEY_REVOKED_AT];
+		row->disabled = !scan.nulls[OA_KEY_DISABLED_AT];
+		row->expires_at = end_time(&scan, OA_KEY_EXPIRES_AT);
+		row->scopes = array_copy(&scan, OA_KEY_SCOPES);
+		row->allowed_addresses = array_copy(&scan, OA_KEY_ALLOWED_ADDRESSES);
 		row->own = is_own(scan.tuple);
 		row->xmin = HeapTupleHeaderGetXmin(scan.tuple->t_data);
 	}
@@ -166,7 +189,7 @@ oa_store_find_org(OaRead *read, text *org_id, OaOrgRow *row)
 	RowScan		scan;
 	bool		found;
 
-	/* Another one was not published before the clock was read. */
+	/* If orgs is another table by now, we have not published its OID. */
 	read->shared = read->shared && RelationGetRelid(orgs) == read->orgs;
 	found = start_scan(&scan, read, orgs, table, PointerGetDatum(org_id));
 	if (found)
@@ -181,17 +204,29 @@ oa_store_find_org(OaRead *read, text *org_id, OaOrgRow *row)
 	return found;
 }
 
-/* A time of the row at hand; a NULL stands for never. */
-static TimestampTz
-end_time(const RowScan *scan, int column)
+/*
+ * Is there an org with this id, as the transaction's next statement would see
+ * it?  For who is about to write: it costs less than a join in the statement.
+ */
+bool
+oa_store_has_org(text *org_id)
 {
-	return scan->nulls[column] ? DT_NOEND :
-		DatumGetTimestampTz(scan->values[column]);
+	const OaTableInfo *table;
+	Relation	orgs = oa_table_open(OA_ORGS, &table);
+	OaRead		read = {0};
+	RowScan		scan;
+	bool		found;
+
+	read.snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	found = start_scan(&scan, &read, orgs, table, PointerGetDatum(org_id));
+	finish_scan(&scan);
+	UnregisterSnapshot(read.snapshot);
+	return found;
 }
 
 /*
- * All signing keys, in a read that began with them, as a list of palloc'd
- * OaSigningKeyRow.
+ * Read all signing keys, in a read whose first table is theirs.  Returns a
+ * list of palloc'd OaSigningKeyRow.
  */
 List	   *
 oa_store_read_signing_keys(OaRead *read)
@@ -218,8 +253,9 @@ oa_store_read_signing_keys(OaRead *read)
 }
 
 /*
- * The full id of a transaction that is in a row or a snapshot now.  What is
- * kept for longer than the short ids last is to be compared by it.
+ * Return the full id of a transaction whose id is in a row or a snapshot now.
+ * Ids that we keep must be compared by their full ids, because the short ones
+ * are reused.
  */
 FullTransactionId
 oa_full_xid(TransactionId xid)

@@ -100,6 +100,7 @@ overten_add_member(PG_FUNCTION_ARGS)
 	level = oa_statements_begin();
 	oa_require_org(org_id);
 	added = change_membership(org_id, uid, &insert, "add_member");
+	oa_require_org(org_id);
 	oa_statements_end(level);
 	PG_RETURN_BOOL(added);
 }

@@ -35,12 +35,17 @@ oa_org_missing(text *org_id)
 /*
  * Raise 42704 unless the org exists.  Must be called between
  * oa_statements_begin() and _end().
+ *
+ * A row that refers to the org can be inserted while the org is being erased:
+ * its foreign key waits for that, and is satisfied then.  So call this after
+ * such an INSERT.
  */
 void
 oa_require_org(text *org_id)
 {
 	static OaStatement find = {
 		.table = "orgs",
+		.latest = true,
 		.text = "SELECT 1 FROM overten_auth.orgs "
 		"WHERE org_id = $1 AND erased_at IS NULL",
 		.argtypes = {TEXTOID},

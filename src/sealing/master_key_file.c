@@ -5,8 +5,8 @@
  * Each line holds one key, 32 bytes in base64.  Blank lines and lines that
  * begin with # are comments.  The file must be as private as the server's TLS
  * key.  We open the file before we check it, so that nobody can replace it
- * between the check and the read.  A symbolic link is as good as the file that
- * it points to.
+ * between the check and the read.  If the path is a symbolic link, we check
+ * the file that it points to.
  *
  * Nothing here raises, so we can keep the text of the file on the stack, and
  * we always clear it and close the descriptor.  No message holds a line of the
@@ -74,8 +74,8 @@ check_status(OaMasterKeyFile *file)
 }
 
 /*
- * Read the open file, up to one byte more than it may have.  Returns -1 on
- * failure.
+ * Read the open file, but at most one byte more than it may have.  Returns -1
+ * on failure.
  */
 static int
 read_text(int fd, char *content)

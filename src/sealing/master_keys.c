@@ -8,8 +8,8 @@
  *
  * A backend reads the file when it first needs a key.  It reads the file again
  * after a reload of the configuration.  If the file has changed, it also reads
- * it again when it seals, and when it needs a key that it does not have.  If
- * the file is missing or not good, a backend keeps the keys that it has: it
+ * the file again when it seals, and when it needs a key that it does not have.
+ * If the file is missing or not good, a backend keeps the keys that it has: it
  * still opens with them, but does not seal.
  *
  * The keys live in a memory context of their own, whose callback clears them

@@ -13,15 +13,15 @@
  *
  * Sessions of several databases may create either file at the same time.  Each
  * writes its own copy under a temporary name and then calls link() to give it
- * the real name. link() fails if that name exists, so we never overwrite a
+ * the real name.  link() fails if that name exists, so we never overwrite a
  * file, and a full disk never leaves half of one.  All sessions then use the
  * file that exists.  A session that finds that it may not create the key file
- * has to look for the file once more, because another session may have created
- * it, sealed and committed in the meantime.
+ * has to look for the file once more: in the meantime, another session may
+ * have created it, sealed a value with its key, and committed.
  *
- * We create the mark only after we have flushed the directory of the key file,
- * and every session that does not find the mark does both.  So no value is
- * sealed with a key that a crash could take away.
+ * Every session that does not find the mark first flushes the directory of the
+ * key file, and then creates the mark.  So no value is sealed with a key that
+ * a crash could take away.
  *
  * A crash can leave the temporary file, which holds a key, perhaps the one in
  * use.  The first sealing of each session removes temporary files that are so

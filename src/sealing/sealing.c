@@ -2,8 +2,8 @@
  * sealing.c
  *		Encrypts webhook secrets for their table.
  *
- * /verify returns a webhook secret again, and we sign webhooks with it, so we
- * cannot store a digest of it.  We seal it with AES-256-GCM (NIST SP 800-38D):
+ * GET /verify returns the webhook secret, and we sign webhooks with it, so we
+ * cannot store only a digest.  We seal it with AES-256-GCM (NIST SP 800-38D):
  *
  * 	format 1, a byte | id of the master key, 8 | nonce, 12 | ciphertext | tag, 16
  *
@@ -11,8 +11,8 @@
  * key.  The org's id is associated data, so a value that was copied to another
  * org does not open.
  *
- * Verification opens values, so opening does not raise: whatever is wrong, it
- * returns NULL.  Each master key has a cipher context of its own, because
+ * A verification opens a value, so opening must not raise; it returns NULL if
+ * anything is wrong.  Each master key has a cipher context of its own, because
  * setting a key takes longer than opening a value.
  */
 #include "postgres.h"
@@ -38,7 +38,7 @@
 #define CIPHERTEXT_AT	(NONCE_AT + NONCE_LEN)
 #define OVERHEAD		(CIPHERTEXT_AT + TAG_LEN)
 
-/* Report altered values at most this often, in ms. */
+/* The least time between two reports of altered values, in ms. */
 #define REPORT_INTERVAL	60000
 
 /*

@@ -14,6 +14,7 @@
 /* digest.c: SHA-256 */
 #define OA_DIGEST_LEN	32
 
+extern void oa_digest_prepare(void);
 extern void oa_digest(const char *bytes, int length, uint8 *digest);
 
 /* wait_event.c: what processes wait for, in pg_stat_activity */

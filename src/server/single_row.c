@@ -13,8 +13,8 @@
  *   so if we do not change that, the set ends without a second call.
  * - In a select list it continues to call the function while any set-returning
  *   function of the list has rows.  ExprSingleResult does not end a set there:
- *   our row, and the use that is recorded with it, would be repeated for each
- *   row of another function, and once more after its last row.  So in this
+ *   for each row of another function, and once more after its last row, our
+ *   row would come again, and its use would be recorded again.  So in this
  *   case we return ExprMultipleResult, and answer the next call with
  *   ExprEndResult.
  *
@@ -36,9 +36,9 @@ forget_returned_row(Datum function)
 }
 
 /*
- * Begin a call of such a function.  Returns true if the previous call has
- * returned the row; the function must then return at once without doing
- * anything.
+ * Begin a call of a function that returns at most one row.  Returns true if
+ * the previous call has returned that row; the function must then return at
+ * once without doing anything.
  */
 bool
 oa_single_row_was_returned(FunctionCallInfo fcinfo)

@@ -2,18 +2,19 @@
  * statement.c
  *		Runs the extension's own SQL, as the owner of its tables.
  *
- * EXECUTE on a function is all that its caller needs, so the statements run
- * with the rights of the owner of the table that they are about, in the way of
- * foreign keys: SECURITY_LOCAL_USERID_CHANGE forbids SET ROLE meanwhile.  An
- * error undoes that with its (sub)transaction.
+ * The caller of a function needs nothing but EXECUTE on it.  So a statement
+ * runs with the rights of the owner of the table that it is about, as the
+ * queries of foreign keys do; SECURITY_LOCAL_USERID_CHANGE forbids SET ROLE
+ * meanwhile.  After an error, the abort of the (sub)transaction restores the
+ * caller's rights.
  *
- * Statements are parsed, and parsed again after a change of their tables, with
- * search_path set to pg_catalog and pg_temp, and no function or operator is
- * looked up in pg_temp.  So names in them mean PostgreSQL's own functions,
- * operators and types; only tables, and functions of the extension, have to be
- * qualified.  We set search_path before each statement: a trigger that fires in
- * one statement can have set another path, and the owner of that table need not
- * be the owner of the next one.
+ * PostgreSQL parses a statement when it is first run, and again after its
+ * tables have changed, with search_path set to pg_catalog and pg_temp.  It
+ * never looks up a function or an operator in pg_temp.  So names in statements
+ * mean PostgreSQL's own functions, operators and types; only tables, and
+ * functions of the extension, have to be qualified.  We set search_path before
+ * each statement: a trigger that fires in one statement can have set another
+ * path, and the owner of that table need not be the owner of the next one.
  *
  * A worker's session is a superuser's, but the tables may belong to a role
  * that is not a superuser and has put triggers on them.  So in a worker we
@@ -26,7 +27,7 @@
  * row breaks a constraint, we do not put the row into the message.
  *
  * Between oa_statements_begin() and oa_statements_end() the memory context is
- * SPI's.  Make a result before or after that, or copy it as
+ * SPI's.  The caller must make its result before or after that, or copy it as
  * oa_statement_text() does.
  */
 #include "postgres.h"
@@ -72,16 +73,16 @@ set_meanwhile(const char *name, const char *value, GucAction action)
 							 action, true, 0, false);
 }
 
-/* Set what statements depend on. */
+/* Set the settings that statements depend on. */
 static void
 set_environment(GucAction action)
 {
 	set_meanwhile("search_path", SEARCH_PATH, action);
-	/* Of the statement's own wish, only "auto" takes notice. */
+	/* Only "auto" respects CURSOR_OPT_GENERIC_PLAN of a statement. */
 	set_meanwhile("plan_cache_mode", "auto", action);
 }
 
-/* Set it again if a trigger has set something else. */
+/* Set these settings again if a trigger has changed one. */
 static void
 restore_environment(void)
 {

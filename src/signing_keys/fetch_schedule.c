@@ -4,8 +4,9 @@
  *
  * We fetch again after 70 to 80 % of the time for which the answer is good, so
  * that there is time left for a few failures.  After a failure the pauses
- * double, from 10 seconds to 15 minutes.  Both are randomized, so that the
- * servers that one outage has stopped do not all come back at the same moment.
+ * double, from 10 seconds to 15 minutes.  Both times are randomized: if one
+ * outage has stopped many servers, they must not all fetch at the same moment
+ * afterwards.
  *
  * Times are by the wall clock, as those of certificates are.  If the clock
  * jumps ahead, a fetch is due at once.  If the clock is set back, a fetch is

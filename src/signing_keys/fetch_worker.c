@@ -40,7 +40,7 @@
 
 PGDLLEXPORT void oa_fetch_worker_main(Datum argument);
 
-/* State of this process, which does one fetch. */
+/* The state of this process, which fetches once and exits. */
 static uint64 begun_with;		/* number of the last request that it has to
 								 * fulfill */
 static TimestampTz begun_at;

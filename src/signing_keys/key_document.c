@@ -55,7 +55,7 @@ skip(Document *document, OaSigningKeyFlaw flaw)
 }
 
 /*
- * Copy a key id, which is a member's name or a string, into a key.  Returns
+ * Copy a key id into a key.  The id is a member's name or a string.  Returns
  * false if no token can name it.
  */
 static bool
@@ -142,7 +142,7 @@ add_key(Document *document, const OaJsonNode *kid, EVP_PKEY *public_key,
 	return NULL;
 }
 
-/* Remove the keys whose id a later key has, too. */
+/* Remove every key that has the same id as a later one. */
 static void
 skip_duplicates(OaSigningKeyDocument *keys)
 {

@@ -8,11 +8,11 @@
  * signing_keys, which is a few rows.  So we need not look at the table for an
  * unknown key id, and we know whether there is any key at all.
  *
- * The ring follows the protocol of cache.c: before each use we accept the
- * invalidation messages that are waiting, and if the generation has moved, we
- * read the rows again.  A key whose row has not changed stays parsed; we free
- * the others.  If the ring holds rows that our own open transaction has
- * written, we read it again at each use.
+ * The ring follows the protocol of cache.c.  Before each use we accept the
+ * invalidation messages that are waiting.  If everything may have changed
+ * since the ring was read, we read the rows again.  A key whose row has not
+ * changed stays parsed; we free the others.  If the ring holds rows that our
+ * own open transaction has written, we read it again at each use.
  *
  * An entry of the ring owns OpenSSL's objects before anything can raise.
  */
@@ -119,7 +119,7 @@ find_held(const char *kid, int kid_length, const bytea *public_key)
 	return NULL;
 }
 
-/* Return the entry for a row.  Adds it unless it is there. */
+/* Return the entry for a row.  Adds an entry if there is none. */
 static OaSigningKey *
 hold_key(const OaSigningKeyRow *row)
 {
@@ -248,9 +248,9 @@ oa_find_signing_key(const char *kid, TimestampTz now, OaSigningKey **key)
 			memcmp(held->kid, kid, kid_length) != 0 || held->context == NULL)
 			continue;
 		*key = held;
-		return is_current(held, now) ? OA_KEY_FOUND : OA_KEY_EXPIRED;
+		return is_current(held, now) ? OA_SIGNING_KEY_FOUND : OA_SIGNING_KEY_EXPIRED;
 	}
-	return OA_KEY_UNKNOWN;
+	return OA_SIGNING_KEY_UNKNOWN;
 }
 
 /*
@@ -281,6 +281,6 @@ oa_signature_is_good(OaSigningKey *key, const char *message, int message_length,
 	good = EVP_PKEY_verify(key->context, signature, signature_length,
 						   digest, sizeof(digest)) == 1;
 	if (!good)
-		ERR_clear_error();		/* not for the server's own TLS to find */
+		ERR_clear_error();		/* the server's own TLS must not find it */
 	return good;
 }

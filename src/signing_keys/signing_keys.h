@@ -21,7 +21,7 @@ typedef struct OaSigningKey OaSigningKey;
 
 typedef enum OaSigningKeyLookup
 {
-	OA_KEY_FOUND, OA_KEY_UNKNOWN, OA_KEY_EXPIRED
+	OA_SIGNING_KEY_FOUND, OA_SIGNING_KEY_UNKNOWN, OA_SIGNING_KEY_EXPIRED
 } OaSigningKeyLookup;
 
 extern bool oa_has_signing_key(TimestampTz now);

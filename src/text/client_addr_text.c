@@ -15,6 +15,7 @@
 void
 oa_set_ipv4(OaClientAddr *addr, const void *bytes)
 {
+	memset(addr, 0, sizeof(*addr));
 	addr->family = 4;
 	memcpy(addr->bytes, bytes, sizeof(struct in_addr));
 }

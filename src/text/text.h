@@ -109,7 +109,7 @@ extern OaTextRule oa_check_uid_characters(const char *utf8, int length);
 typedef struct OaClientAddr
 {
 	uint8		family;			/* 4, 6, or 0 if unknown */
-	uint8		bytes[8];		/* an IPv4 address, or the first half of IPv6 */
+	uint8		bytes[16];		/* an IPv4 address has 4; the rest is 0 */
 } OaClientAddr;
 
 /* client_addr_text.c: parsing such addresses */
@@ -119,5 +119,22 @@ extern bool oa_find_from_right(const char *list, int n, const char **start,
 							   int *length);
 extern void oa_parse_client_addr(const char *value, int length,
 								 OaClientAddr *addr);
+
+/* networks.c: sets of addresses with the same first bits */
+#define OA_NETWORK_TEXT_MAX	48	/* bytes, with the number of bits */
+
+typedef struct OaNetwork
+{
+	uint8		family;			/* 4 or 6 */
+	uint8		bits;			/* the rest of the bytes is 0 */
+	uint8		bytes[16];
+} OaNetwork;
+
+extern bool oa_set_network(OaNetwork *network, int family, int bits,
+						   const void *bytes);
+extern bool oa_parse_network(const char *value, int length,
+							 OaNetwork *network);
+extern bool oa_network_contains(const OaNetwork *network,
+								const OaClientAddr *addr);
 
 #endif							/* OA_TEXT_H */

@@ -42,7 +42,7 @@ enum
 	RESULT_ISSUED_AT, RESULT_EXPIRES_AT, RESULT_CLAIMS, RESULT_COLUMNS
 };
 
-/* What we cache for a token that was good when we checked it. */
+/* What we cache for a token that we have accepted. */
 typedef struct AcceptedToken
 {
 	TimestampTz expires_at;

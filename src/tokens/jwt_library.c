@@ -2,16 +2,17 @@
  * jwt_library.c
  *		Opens libjwt, which decodes tokens, and isolates it from the server.
  *
- * We must not link libjwt.  It calls json_object() of libjansson; the server
- * exports its SQL function under the same name, and the server's symbols come
- * first.  So the first token would crash the backend, and with it the server.
- * Instead we open libjwt when we first need it, with RTLD_DEEPBIND, so that it
- * and its dependencies find each other's symbols before the server's.  That
- * works only if libjansson is loaded this way.  If somebody else has loaded a
- * copy, its symbols are already bound, and we refuse to open libjwt.
+ * We must not link libjwt.  It calls json_object() of libjansson, but the
+ * server exports a SQL function with the same name, and the server's symbols
+ * come first.  So the first token would crash the backend, and with it the
+ * server.  Instead we open libjwt when we first need it, with RTLD_DEEPBIND,
+ * so that it and its dependencies find each other's symbols before the
+ * server's.  That works only if libjansson is loaded this way.  If somebody
+ * else has loaded a copy, its symbols are already bound, and we refuse to open
+ * libjwt.
  *
- * We never give a key to libjwt, because it would let the token choose how it
- * is checked; token_rules.c and key_ring.c decide that.
+ * We never give a key to libjwt, because libjwt would let the token choose how
+ * the token is checked; token_rules.c and key_ring.c decide that.
  */
 #include "postgres.h"
 
@@ -23,7 +24,7 @@
 /* The sonames of libjwt 1.10 (Debian 12) and of 1.17 (later releases). */
 static const char *const library_names[] = {"libjwt.so.0", "libjwt.so.2"};
 
-/* The library that libjwt must load itself. */
+/* The library that must not be loaded before libjwt loads it. */
 #define JANSSON "libjansson.so.4"
 
 static struct
@@ -104,7 +105,7 @@ oa_jwt_library_open(void)
 /*
  * Decode a token, without checking its signature.  Returns NULL if libjwt
  * cannot decode it.  The result is malloc'ed, so the caller must not raise
- * before oa_jwt_free(). base64url.c must have accepted the token, and
+ * before oa_jwt_free().  base64url.c must have accepted the token, and
  * strict_json.c its JSON.
  */
 OaJwt	   *

@@ -7,15 +7,15 @@
  * header unchanged, and a payload that holds those claims alone, byte for byte
  * as they are in the token.  Decoding a whole payload takes libjwt about as
  * long as checking a signature, and libjwt has no safe way to return the other
- * claims (it reads a number in quotes as 0). libjwt gets no key and no
+ * claims (it reads a number in quotes as 0).  We give libjwt no key and no
  * signature.
  *
  * Many tokens have the same header, aud and iss; only sub differs.  So we keep
  * libjwt's results for the last few of those, together with the bytes that it
  * was given.  If exactly the same bytes come again, we give libjwt only sub,
  * under a header that asks for nothing.  What we keep only says how bytes are
- * decoded.  We apply every rule to it again for each token, and it does not
- * depend on any setting, key or clock.
+ * decoded, and does not depend on any setting, key or clock.  We apply every
+ * rule to it again for each token.
  *
  * We copy the strings, and free libjwt's objects before we return.  The copies
  * are valid until the next token.

@@ -18,7 +18,7 @@
 #include "text/text.h"
 #include "tokens/token.h"
 
-/* Seconds from 1970 to 2000, and the last one of the year 9999. */
+/* Seconds from 1970 to 2000, and the last second of the year 9999. */
 #define POSTGRES_EPOCH_SECONDS \
 	((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (int64) SECS_PER_DAY)
 #define LAST_SECOND INT64CONST(253402300799)

@@ -4,9 +4,13 @@
  *
  * These are the rules of Firebase's page "Verify ID tokens" (called Firebase
  * below), and those of the RFCs where that page says nothing.  Each rule is in
- * one place.  We check all rules but one before the signature, the cheap ones
- * first.  We check whether the token has expired after the signature, so that
- * we never call a token expired that nobody has signed.
+ * one place, beside the sentence that becomes the DETAIL of the error.
+ * token_reader.c and token_decoder.c check the form of a token, and
+ * firebase_token.c checks whether it has expired; all other rules are here.
+ *
+ * We check all rules but one before the signature, the cheap ones first.  We
+ * check only after the signature whether the token has expired, so that we
+ * never call a token expired that nobody has signed.
  *
  * Google signs the tokens of all Firebase projects with the same keys.  So the
  * check that aud and iss name our project is the only thing that keeps out the
@@ -66,7 +70,7 @@ check_kind(OaToken *token)
 }
 
 /*
- * Check the header. "typ" is optional (RFC 7519 section 5.1).  We ignore jku,
+ * Check the header.  "typ" is optional (RFC 7519 section 5.1).  We ignore jku,
  * jwk, x5u, x5c and x5t, because a token must not tell us whom to trust (RFC
  * 8725 section 3.10).
  */
@@ -253,14 +257,14 @@ bool
 oa_check_signature(OaToken *token)
 {
 	const char *kid = token->kid;
-	OaSigningKeyLookup lookup = OA_KEY_UNKNOWN;
+	OaSigningKeyLookup lookup = OA_SIGNING_KEY_UNKNOWN;
 
 	/* Firebase: kid names a published key.  RFC 7515 4.1.4: case-sensitive. */
 	if (kid != NULL)
 		lookup = oa_find_signing_key(kid, token->now, &token->key);
-	if (lookup == OA_KEY_EXPIRED)
+	if (lookup == OA_SIGNING_KEY_EXPIRED)
 		return oa_refuse_token(token, "Its kid names a signing key that has expired.");
-	if (lookup != OA_KEY_FOUND)
+	if (lookup != OA_SIGNING_KEY_FOUND)
 		return oa_refuse_token(token, "Its kid does not name a signing key.");
 
 	/* RFC 7515 5.2: the signature covers the bytes as we received them. */

@@ -1,8 +1,8 @@
 /*
  * client_addr.c
- *		The address that a request comes from, as a key's history stores it.
+ *		The address that a session comes from, and what a key's history stores.
  *
- * We cut an IPv6 address to its first 64 bits: a customer can vary the rest at
+ * There we cut an IPv6 address to its first 64 bits: a customer can vary the rest at
  * will, and it does not say who the customer is.  We store an IPv4-mapped
  * address as IPv4.
  */
@@ -40,9 +40,19 @@ oa_session_client_addr(void)
 	return &addr;
 }
 
-/* Convert an address to a value of type inet. */
+/* What the history stores of an address. */
+OaHistoryAddr
+oa_history_addr(const OaClientAddr *addr)
+{
+	OaHistoryAddr result = {.family = addr->family};
+
+	memcpy(result.bytes, addr->bytes, sizeof(result.bytes));
+	return result;
+}
+
+/* Convert what the history stores to a value of type inet. */
 Datum
-oa_client_addr_datum(const OaClientAddr *addr)
+oa_history_addr_datum(const OaHistoryAddr *addr)
 {
 	inet	   *value = palloc0(sizeof(inet));
 	bool		is_ipv6 = (addr->family == 6);

@@ -21,15 +21,15 @@
  */
 #define USES_MIN	100
 
-/* Is this an address of the machine itself?  We have cut ::1 to ::/64. */
+/* Is this an address of the machine itself? */
 static bool
 is_loopback(const OaClientAddr *client)
 {
-	static const uint8 zeros[sizeof(client->bytes)] = {0};
+	static const uint8 loopback[sizeof(client->bytes)] = {[15] = 1};
 
 	if (client->family == 4)
 		return client->bytes[0] == 127;
-	return memcmp(client->bytes, zeros, sizeof(zeros)) == 0;
+	return memcmp(client->bytes, loopback, sizeof(loopback)) == 0;
 }
 
 /*
@@ -43,7 +43,7 @@ oa_note_http_client(OaDatabase *database, const OaClientAddr *client)
 	uint32		count = pg_atomic_read_u32(&database->http_clients);
 
 	if (count >= USES_MIN || client->family == 0 ||
-		oa_trust_forwarded_for > 0)
+		oa_trust_forwarded_for > 0 || oa_trusted_proxies[0] != '\0')
 		return;
 
 	if (!is_loopback(client))

@@ -54,7 +54,8 @@ make_use_key(OaUseKey *key, text *key_id, const OaClientAddr *client,
 	key->database = MyDatabaseId;
 	key->hour = (int32) (now / USECS_PER_HOUR);
 	memcpy(key->key_id, VARDATA_ANY(key_id), length);
-	key->client = client != NULL ? *client : *oa_session_client_addr();
+	key->client = oa_history_addr(client != NULL ? client :
+								  oa_session_client_addr());
 	return true;
 }
 

@@ -78,8 +78,8 @@ record_last_use(text *key_id, TimestampTz now)
 }
 
 /*
- * Set the time even if record() gives up, so that the next use does not try
- * again at once.
+ * Set the time even if record_last_use() gives up, so that the next use does
+ * not try again at once.
  */
 static void
 record_accepted(text *key_id, const OaClientAddr *client,

@@ -19,9 +19,9 @@
  *
  * For each hour that has counts, we look only at the buckets of the given
  * keys, so the cost does not depend on how many uses of other keys are
- * counted.  We check whether a bucket is empty without its lock.  That is
- * safe: we see every use that was answered before we began, and nobody expects
- * us to see later ones.
+ * counted.  We do not take a bucket's lock to check whether the bucket is
+ * empty.  That is safe: we see every use that was answered before we began,
+ * and nobody expects us to see later ones.
  *
  * Must be called between oa_statements_begin() and oa_statements_end().
  */
@@ -37,7 +37,7 @@
 #include "usage/usage.h"
 #include "usage/use_counters.h"
 
-/* How often we try before we lock out changes of the batches. */
+/* How often we try before we lock the batches against changes. */
 #define FREE_ATTEMPTS	3
 
 /* The most entries that a key can have in an hour; one has no address. */
@@ -91,7 +91,7 @@ is_empty(const OaUseCounters *counters, uint32 bucket)
 
 /*
  * Return when a key was last accepted, according to the counts of the given
- * hours, or 0 if they do not tell.
+ * hours, or 0 if none of these hours has an accepted use of it.
  */
 TimestampTz
 oa_last_counted_use(text *key_id, const int32 *hours, int count)
@@ -288,7 +288,7 @@ oa_exact_read_begin(OaExactRead *read, const Datum *key_ids, int keys,
 		take_off_batch(read);
 }
 
-/* Release the snapshot. */
+/* End an exact read: release its snapshot. */
 void
 oa_exact_read_end(OaExactRead *read)
 {

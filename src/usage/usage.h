@@ -11,9 +11,16 @@
 #include "server/server.h"
 #include "utils/snapshot.h"
 
-/* client_addr.c: the address of a session's client, and addresses in SQL */
+/* client_addr.c: the address of a session's client, and what the history has */
+typedef struct OaHistoryAddr
+{
+	uint8		family;			/* 4, 6, or 0 if unknown */
+	uint8		bytes[8];		/* an IPv4 address, or the first half of IPv6 */
+} OaHistoryAddr;
+
 extern const OaClientAddr *oa_session_client_addr(void);
-extern Datum oa_client_addr_datum(const OaClientAddr *addr);
+extern OaHistoryAddr oa_history_addr(const OaClientAddr *addr);
+extern Datum oa_history_addr_datum(const OaHistoryAddr *addr);
 
 /*
  * recorder.c, table_recorder.c: recording that a key was used, or that
@@ -40,7 +47,7 @@ typedef struct OaUseKey
 	Oid			database;
 	int32		hour;			/* hours since 2000 */
 	char		key_id[OA_COUNTED_ID_MAX];	/* padded with zeros */
-	OaClientAddr client;
+	OaHistoryAddr client;
 } OaUseKey;
 
 typedef struct OaUses
@@ -69,7 +76,7 @@ typedef enum OaEvent
 	OA_CACHE_HIT,				/* accepted without reading the tables */
 	OA_ACCEPTED,				/* accepted after reading the tables */
 	OA_REFUSED,					/* refused after reading the tables */
-	OA_MALFORMED,				/* refused without reading the tables */
+	OA_REFUSED_UNREAD,			/* refused without reading the tables */
 	OA_NOT_ATTRIBUTED,			/* a use that we could not attribute */
 	OA_FLUSH,
 	OA_FLUSH_FAILURE,

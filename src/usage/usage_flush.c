@@ -4,7 +4,7 @@
  *		time.
  *
  * Each batch is a transaction: collect, write, publish, commit, and then
- * subtract what was written. use_batches.c describes how readers cope with
+ * subtract what was written.  use_batches.c describes how readers cope with
  * that.  An error before the commit leaves the counts unchanged.  Between the
  * commit and the subtraction nothing can raise; if the process is killed
  * there, the server reinitializes shared memory.  Only one worker at a time
@@ -12,8 +12,8 @@
  *
  * If a key is not committed, we keep its uses back for a while, because the
  * transaction that mints it may still be running.  After that we drop them,
- * because that transaction may have been rolled back.  We treat all uses like
- * that if the extension has just been dropped.  We read api_keys, but never
+ * because that transaction may have been rolled back.  If the extension has
+ * just been dropped, we treat all uses like that.  We read api_keys, but never
  * write to it or lock its rows.
  */
 #include "postgres.h"
@@ -90,8 +90,8 @@ write_batch(OaDatabase *database, Batch *batch)
 }
 
 /*
- * Remove the uses whose keys may still be committed from a written batch, so
- * that they are not subtracted.  Returns how many uses are left in the batch.
+ * Remove from a written batch the uses whose keys may still be committed, so
+ * that we do not subtract them.  Returns how many uses are left in the batch.
  */
 static int
 keep_back(Batch *batch)

@@ -4,9 +4,10 @@
  *
  * We sort a batch of uses, and pass it to the statements as one array per
  * column.  First we probe the tables.  We leave out keys that are not
- * committed, and those that were erased.  If a key has more than 64 client addresses in an hour, we count
- * the uses from the others without an address.  Only one process at a time
- * writes the history of a database, so the result of the probe stays valid.
+ * committed, and those that were erased.  We store at most 64 client addresses
+ * of a key in an hour; uses from further addresses are counted without an
+ * address.  Only one process at a time writes the history of a database, so
+ * the result of the probe stays valid.
  */
 #include "postgres.h"
 
@@ -42,7 +43,8 @@ static OaStatement probe = {
 };
 
 /*
- * Add two counts.  The sum stops at the maximum, so that it cannot overflow.
+ * The sum of two counts, which stops at the maximum so that it cannot
+ * overflow.
  */
 #define ADD(column) \
 	column " = LEAST(t." column ", 9223372036854775807 " \
@@ -97,7 +99,10 @@ same_hour(const OaUses *a, const OaUses *b)
 	return a->key.hour == b->key.hour && same_key(a, b);
 }
 
-/* Run a statement with as many columns as it has parameters. */
+/*
+ * Run a statement with the first columns of the uses, as many as it has
+ * parameters.
+ */
 static void
 run_on_columns(OaStatement *statement, const OaUses *uses, int count)
 {

@@ -42,7 +42,7 @@ column_of(const OaUses *uses, int column, bool *isnull)
 		case OA_USE_CLIENT_ADDR:
 			*isnull = (uses->key.client.family == 0);
 			return *isnull ? (Datum) 0 :
-				oa_client_addr_datum(&uses->key.client);
+				oa_history_addr_datum(&uses->key.client);
 		case OA_USE_ACCEPTED:
 			return Int64GetDatum(uses->accepted);
 		case OA_USE_REFUSED:

@@ -25,8 +25,9 @@
  * to clean up, because no reader will find its number in the table.
  *
  * The "used" flag of a database tells whether there is something to flush.  A
- * use sets it after counting, and a flush clears it before collecting.  There
- * is a barrier between the two steps of each, so no use is forgotten.
+ * session sets the flag after it has counted a use, and a flush clears it
+ * before it collects.  Both have a barrier between these two steps, so no use
+ * is forgotten.
  */
 #include "postgres.h"
 
@@ -36,8 +37,8 @@
 
 /*
  * Collect at most "capacity" counts of a database, starting from *bucket,
- * which the caller sets to 0 at first.  Returns how many there are; 0 after
- * the last bucket.
+ * which the caller sets to 0 before the first call.  Returns how many counts
+ * there are, or 0 after the last bucket.
  */
 int
 oa_collect_uses(Oid database, uint32 *bucket, OaUses *uses, int capacity)
@@ -116,9 +117,8 @@ note_taken(const OaUses *uses, uint64 batch)
 }
 
 /*
- * Tell readers what a batch holds.  Must be called before the batch's
- * transaction commits.  It holds the uses whose key is known, because only
- * those were written.
+ * Tell readers what a batch holds: the uses whose key is known, because we
+ * write only those.  Must be called before the batch's transaction commits.
  */
 void
 oa_publish_batch(OaDatabase *database, uint64 batch, const OaUses *uses,
@@ -149,7 +149,10 @@ oa_batch_epoch(OaDatabase *database)
 	return epoch;
 }
 
-/* Return the batch that is being written, or the last published one, or 0. */
+/*
+ * Return the number of the batch that was published and not yet subtracted, or
+ * 0 if there is none.
+ */
 uint64
 oa_batch_on_its_way(OaDatabase *database)
 {
@@ -192,8 +195,8 @@ subtract(const OaUses *uses)
 }
 
 /*
- * Subtract a batch after its transaction has committed: what it has written,
- * and what we drop.  Does not raise.
+ * Subtract a batch after its transaction has committed: the uses that were
+ * written, and those that we drop.  Does not raise.
  */
 void
 oa_subtract_batch(OaDatabase *database, const OaUses *uses, int count)

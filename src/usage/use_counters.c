@@ -5,8 +5,9 @@
  * An entry counts the uses of one key in one hour from one client address.
  * Entries are hashed into buckets by database, hour and key, so all addresses
  * of a key in an hour are in one bucket, and walking its chain tells how many
- * there are.  The memory has a fixed size.  When no entry is free, we count
- * uses that we cannot attribute, but no key is refused for that reason.
+ * there are.  The memory has a fixed size.  When no entry is free, we only
+ * count how many uses we could not attribute (event_counts.c); no key is
+ * refused for that reason.
  *
  * Each bucket belongs to a partition, which has a lock.  To count in an
  * existing entry we hold the lock shared and add atomically; only adding or
@@ -184,7 +185,8 @@ find_hour(int32 hour)
 }
 
 /*
- * Count another entry of an hour.  Returns false if there are too many hours.
+ * Add one to the number of an hour's entries.  Returns false if there are too
+ * many hours.
  */
 static bool
 add_to_hour(int32 hour)
@@ -204,8 +206,8 @@ add_to_hour(int32 hour)
 }
 
 /*
- * Count one entry less of an hour.  The order of the other hours stays the
- * same.
+ * Subtract one from the number of an hour's entries.  The order of the other
+ * hours stays the same.
  */
 static void
 remove_from_hour(int32 hour)
@@ -309,8 +311,8 @@ count_in(OaUseEntry *entry, bool accepted, TimestampTz now)
 
 /*
  * Return how many addresses we tell apart for a key in an hour.  When memory
- * gets short it is one, so that one key with many addresses does not use up
- * the room of other keys.
+ * gets short, we tell apart only one, so that one key with many addresses does
+ * not use up the room of other keys.
  */
 static int
 address_limit(void)
@@ -331,7 +333,7 @@ find_place(uint32 bucket, OaUseKey *key, int *addresses)
 
 	if (entry != NULL || *addresses < address_limit())
 		return entry;
-	memset(&key->client, 0, sizeof(OaClientAddr));
+	memset(&key->client, 0, sizeof(OaHistoryAddr));
 	return find_entry(bucket, key, addresses);
 }
 

@@ -69,7 +69,7 @@ oa_is_of_key(const OaUseEntry *entry, const OaUseKey *key)
 static inline bool
 oa_is_of_client(const OaUseEntry *entry, const OaUseKey *key)
 {
-	return memcmp(&entry->key.client, &key->client, sizeof(OaClientAddr)) == 0;
+	return memcmp(&entry->key.client, &key->client, sizeof(OaHistoryAddr)) == 0;
 }
 
 /* Copy the counts of an entry.  Returns false if they are zero. */

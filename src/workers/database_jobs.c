@@ -4,8 +4,14 @@
  *
  * There are three jobs: flushing the uses that were counted; removing what is
  * old, and history whose key is gone; and checking whether to fetch signing
- * keys.  If a job fails, the others still run.  We try the failed job again
- * after a pause that grows with each of its failures.
+ * keys.  The worker writes only to key_usage, key_last_used, usage_batches,
+ * audit_log and idempotency_keys, and otherwise only reads api_keys and
+ * signing_keys.  Its SQL runs as the
+ * owner of these tables (statement.c).  Another worker (fetch_worker.c) writes
+ * to signing_keys and audit_log.
+ *
+ * If a job fails, the others still run.  We try the failed job again after a
+ * pause that grows with each of its failures.
  */
 #include "postgres.h"
 
@@ -259,7 +265,7 @@ oa_do_usage_jobs(OaDatabase *database, uint64 asked)
 		return;
 	}
 
-	/* The worker of the new name, if it is listed, flushes its uses. */
+	/* If the new name is listed, the worker for that name flushes the uses. */
 	if (found.is_renamed)
 		return;
 

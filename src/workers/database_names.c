@@ -4,7 +4,7 @@
  *
  * Counted uses belong to a database, whatever its name is, so we keep them
  * while the database exists.  If it is renamed to a name that is not listed,
- * it may later get a listed name, and we flush its uses then.  When a database
+ * it may get a listed name later, and then we flush its uses.  When a database
  * is dropped, we forget its uses.
  */
 #include "postgres.h"

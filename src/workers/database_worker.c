@@ -2,10 +2,10 @@
  * database_worker.c
  *		A background worker that waits, works for a database once, and exits.
  *
- * It waits in the database's struct as "waiting", without a connection.  When
- * work is due and no other worker works for the database, it becomes
- * "working", which makes the launcher start the next worker; then it connects.
- * Its jobs are in database_jobs.c.
+ * While it waits, it is "waiting" in the database's struct, and it has no
+ * connection.  When work is due and no other worker works for the database, it
+ * becomes "working", which makes the launcher start the next worker; then it
+ * connects.  Its jobs are in database_jobs.c.
  *
  * While it waits and there is nothing to flush, it keeps "flushed_at" up to
  * date, so that the age of that time tells whether flushes work.
@@ -191,7 +191,7 @@ leave_database(int code, Datum argument)
 {
 	OaDatabase *database = (OaDatabase *) DatumGetPointer(argument);
 
-	/* It could not connect, or a FATAL error ended it. */
+	/* The worker could not connect, or a FATAL error ended it. */
 	if (database->working == MyProc && !work_ended)
 	{
 		pg_atomic_write_u32(&database->used, 1);

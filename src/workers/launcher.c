@@ -14,8 +14,8 @@
  * due (fetch_worker.c).
  *
  * The launcher itself is not connected to a database, but it can read
- * pg_database (database_names.c).  It starts when recovery has finished; on a
- * standby that is at promotion.  What it knows about the workers is in shared
+ * pg_database (database_names.c).  It starts when recovery has finished, which
+ * on a standby is the promotion.  What it knows about the workers is in shared
  * memory, so it can be restarted.
  */
 #include "postgres.h"

@@ -15,7 +15,7 @@ now(void)
 	return (Stamp) time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
-/* Sleep; the time is only ever a pause, nothing waits for it. */
+/* Sleep.  Nothing depends on how long this takes. */
 void
 pause_for(int microseconds)
 {
@@ -27,7 +27,7 @@ pause_for(int microseconds)
 	nanosleep(&time, NULL);
 }
 
-/* A number from 0 to limit - 1 (SplitMix64). */
+/* Return a number from 0 to limit - 1 (SplitMix64). */
 uint32_t
 below(Random *random, uint32_t limit)
 {

@@ -2,54 +2,65 @@
  * model.c
  *		What has happened to keys and orgs, and which answers that allows.
  *
- * Every call is stamped before it is sent and after its answer has arrived,
- * so it took effect somewhere between its two stamps.  Of a verification
+ * We stamp every call before we send it and after its answer has arrived, so
+ * the call took effect somewhere between its two stamps.  For a verification
+ * that means:
  *
  *	-	"accepted" is impossible if the commit of the minting had not been sent
  *		when the answer arrived, or if the commit of a revocation had been
  *		acknowledged when the verification was sent;
+ *
  *	-	"refused" is impossible if the minting had been acknowledged when the
  *		verification was sent, and no revocation had been sent when the answer
  *		arrived;
- *	-	the org's state, its tier and whether it is suspended, must be one that
- *		it had in between: a change counts from its being sent until a later
- *		one has been acknowledged.
  *
- * A stamp of a change is published before the change is sent, and a
- * verification looks at the stamps after its answer has arrived: it cannot
- * miss a change that its answer could be due to.  A thread that is held up
- * between a stamp and what it is about stretches the time in question: that
- * can hide an impossible answer, but not make a possible one impossible.
+ *	-	the org's state, which is its tier and whether it is suspended, must be
+ *		one that the org had in between.  A change may be seen from when it is
+ *		sent until a later change has been acknowledged.
  *
- * There are two clocks.  On the primary it is the time.  A standby may be
- * late, but what it shows is always what the primary was at some position of
- * the WAL.  So there the rules hold with the position for the time:
+ * We publish the stamp of a change before we send the change, and we look at
+ * the stamps after the answer to a verification has arrived.  So we cannot
+ * miss a change that the answer may show.  If a thread is delayed between a
+ * stamp and the call that it is about, we allow more time for the call than it
+ * took.  That can hide an impossible answer, but a possible answer never looks
+ * impossible.
  *
- *	-	a change was sent at what pg_current_wal_insert_lsn() said before it
- *		was sent: its commit record begins there or later;
- *	-	it was acknowledged at what pg_current_wal_flush_lsn() said after its
- *		answer had arrived: its commit record ends there or earlier, since
- *		every commit in question waits for its WAL;
- *	-	a verification was sent and answered at what
- *		pg_last_wal_replay_lsn() said before and after it, in one statement.
- *		Replay advances that once a commit is visible and its invalidation
- *		messages are sent, so all that ends there or earlier must be seen.
- *		The record after it may just be being replayed, and be seen already.
+ * There are two clocks.  On the primary a stamp is a time.  A standby may be
+ * late, but what it shows is always the state of the primary at some position
+ * of the WAL.  So on a standby the same rules hold for positions instead of
+ * times:
  *
- * So it is impossible, too, that a standby refuses a key early, before it has
+ *	-	a change was sent at the position that pg_current_wal_insert_lsn()
+ *		returned before we sent it.  Its commit record begins there or later;
+ *
+ *	-	it was acknowledged at the position that pg_current_wal_flush_lsn()
+ *		returned after its answer had arrived.  Its commit record ends there or
+ *		earlier, because each of these commits waits for its WAL;
+ *
+ *	-	a verification was sent and answered at the positions that
+ *		pg_last_wal_replay_lsn() returned before and after it, in the same
+ *		statement.  Replay advances that position after it has made a commit
+ *		visible and sent its invalidation messages.  So the verification must
+ *		see every commit that ends there or earlier.  Replay may be working on
+ *		the next record, so the verification may see that one, too.
+ *
+ * So it is also impossible that a standby refuses a key early, before it has
  * replayed the revocation.  While commits wait for the standby (remote_apply),
- * time binds its answers, too: it has replayed all that was acknowledged.
+ * the rules for times bind its answers, too, because it has replayed
+ * everything that was acknowledged.
  *
- * A session may not unsee what it has seen of a key: that it is revoked, or a
- * change of its org.  (Of two keys, or in two sessions, it may, while the
- * commit is not acknowledged: what one still has cached is accepted until the
- * message arrives, while the table shows already that the other is revoked.)
+ * If a session has seen that a key is revoked, or a change of the key's org,
+ * its later answers about this key must show that, too.  Before the commit is
+ * acknowledged, this need not be so for another key or in another session: a
+ * key that is still cached is accepted until the message arrives, while the
+ * table already shows that another key is revoked.
  *
- * But where all sessions share a cache, one may see a revocation in the table
- * whose commit is not acknowledged, and then what another, which has read the
- * table before, puts into the cache.
+ * But where all sessions share a cache, it need not be so for the same key
+ * either.  A session may see in the table a revocation whose commit is not
+ * acknowledged.  It may then find in the cache what another session has stored
+ * there, which read the table before the revocation.
  *
- * Rolled back changes are not entered at all, for nobody may see them.
+ * We do not enter changes that are rolled back, because nobody may see them.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -59,10 +70,10 @@
 
 #include "race.h"
 
-/* Reused in turn, long after the verifiers have lost interest. */
+/* We reuse the keys in turn, long after the verifiers have asked for them. */
 #define KEYS_KEPT 4096
 
-/* No change of an org. */
+/* Stands for no change of an org. */
 #define NONE UINT64_MAX
 
 const char *const tiers[2] = {"race_low", "race_high"};
@@ -86,7 +97,10 @@ model_init(void)
 
 /* Events */
 
-/* Something is about to be sent; "position" is one before it in the WAL. */
+/*
+ * Note that we are about to send something; "position" is before it in the
+ * WAL.
+ */
 void
 begin_event(Event *event, Stamp position)
 {
@@ -94,21 +108,21 @@ begin_event(Event *event, Stamp position)
 	event->sent[TIME] = now();
 }
 
-/* Its answer has arrived. */
+/* Note that its answer has arrived. */
 void
 end_event(Event *event)
 {
 	event->acked[TIME] = now();
 }
 
-/* It has turned out to be before this position in the WAL. */
+/* Note that it is before this position in the WAL. */
 void
 place_event(Event *event, Stamp position)
 {
 	event->acked[WAL] = position;
 }
 
-/* It has not happened, as far as is known. */
+/* Reset an event that has not happened, as far as we know. */
 void
 undo_event(Event *event)
 {
@@ -119,7 +133,7 @@ undo_event(Event *event)
 	}
 }
 
-/* A key that is not born yet; the caller sets id and secret. */
+/* Add a key that is not born yet.  The caller sets its id and secret. */
 Key		   *
 new_key(Org *org)
 {
@@ -134,7 +148,7 @@ new_key(Org *org)
 	return key;
 }
 
-/* Let the verifiers check a revoked key. */
+/* Give the verifiers a revoked key to check. */
 void
 bury_key(Key *key)
 {
@@ -142,7 +156,7 @@ bury_key(Key *key)
 	ngone++;
 }
 
-/* Enter a change of an org that is about to be sent. */
+/* Enter a change of an org that we are about to send. */
 void
 begin_change(Org *org, bool suspended, const char *tier, Stamp position)
 {
@@ -167,7 +181,7 @@ set_latest(Org *org, Clock clock, Stamp stamp)
 	pthread_mutex_unlock(&org->lock);
 }
 
-/* As end_event() and place_event(), for the latest change of an org. */
+/* Like end_event() and place_event(), for the latest change of an org. */
 void
 end_change(Org *org)
 {
@@ -193,7 +207,7 @@ current_state(Org *org)
 
 /* Answers */
 
-/* Room for what a session sees of all keys. */
+/* Allocate memory for what a session sees of all keys. */
 Sight	   *
 new_sights(void)
 {
@@ -220,7 +234,7 @@ find_sight(const Answer *answer)
 	return sight;
 }
 
-/* Can the answer be due to what was sent then? */
+/* Can the answer show what was sent at this stamp? */
 static bool
 may_be_seen(const Stamp *sent, const Answer *answer)
 {
@@ -233,7 +247,7 @@ may_be_seen(const Stamp *sent, const Answer *answer)
 	return true;
 }
 
-/* Must the answer take account of what was acknowledged then? */
+/* Must the answer show what was acknowledged at this stamp? */
 static bool
 must_be_seen(const Stamp *acked, const Answer *answer)
 {
@@ -246,7 +260,7 @@ must_be_seen(const Stamp *acked, const Answer *answer)
 	return false;
 }
 
-/* An event's stamps as they are now. */
+/* Read the stamps of an event as they are now. */
 static void
 read_event(const Event *event, Stamp *sent, Stamp *acked)
 {
@@ -264,9 +278,10 @@ is_tier(const Answer *answer, const char *tier)
 }
 
 /*
- * The first change of the org, but not before "oldest", that explains the
- * answer, or NONE.  Goes back from the latest change to the one that had taken
- * effect when the verification was sent.
+ * Find the first change of the org, from "oldest" on, that explains the
+ * answer.  Returns NONE if no change does.  The search goes back from the
+ * latest change to the one that had taken effect when the verification was
+ * sent.
  */
 static uint64_t
 find_change(Org *org, uint64_t oldest, const Answer *answer)
@@ -293,7 +308,7 @@ find_change(Org *org, uint64_t oldest, const Answer *answer)
 	return result;
 }
 
-/* Is the answer possible?  Takes down what the session sees by it. */
+/* Is the answer possible?  Notes what the session has seen. */
 static bool
 is_possible(const Answer *answer, Sight *sight)
 {
@@ -329,7 +344,7 @@ is_possible(const Answer *answer, Sight *sight)
 	return may_be_unborn || may_be_dead || change != NONE;
 }
 
-/* Would the contrary have been possible, on whatever tier? */
+/* Would the opposite answer have been possible, on any tier? */
 static bool
 is_contrary_possible(const Answer *answer, Sight sight)
 {
@@ -401,7 +416,7 @@ print_answer(const Answer *answer)
 		printf("  commits did not wait for the standby\n");
 }
 
-/* Only the first impossible answer is reported. */
+/* Begin a report.  We never unlock the mutex, so only one thread reports. */
 static void
 begin_report(const char *place, const char *session)
 {
@@ -413,7 +428,7 @@ begin_report(const char *place, const char *session)
 		   place, session);
 }
 
-/* Stop the program with a text that says what was seen. */
+/* Print a text that says what was seen, and stop the program. */
 void
 report_impossible(const char *place, const char *session,
 				  const char *format,...)
@@ -430,8 +445,8 @@ report_impossible(const char *place, const char *session,
 }
 
 /*
- * Stop the program if an answer is impossible.  True if it was the only one
- * that was possible: then, and only then, the answer has been tested.
+ * Stop the program if an answer is impossible.  Returns true if the opposite
+ * answer would have been impossible; only then was the answer tested.
  */
 bool
 check_answer(const Answer *answer)

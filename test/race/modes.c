@@ -17,8 +17,9 @@
 #define CURSOR_ROWS		24
 
 /*
- * The record after the last replayed one may be seen already.  It begins where
- * that one ends, or after a page header, of 40 bytes at most.
+ * A verification may already see the record after the last replayed one.  That
+ * record begins where the last one ends, or after a page header, which has 40
+ * bytes at most.
  */
 #define NEXT_RECORD		64
 
@@ -37,7 +38,9 @@ const Mode	modes[] = {
 	NULL, false, verify_in_transaction},
 	{"cursor", "BEGIN", NULL, false, verify_in_cursor},
 	{"savepoints", "BEGIN", NULL, false, verify_in_savepoints},
-	/* Minting makes it fail now and then, against serializable revocations. */
+	/*
+	 * It mints a key, so it sometimes fails beside serializable revocations.
+	 */
 	{"SERIALIZABLE transaction", "BEGIN ISOLATION LEVEL SERIALIZABLE",
 		"SELECT overten_mint_key(org_id) FROM overten_auth.orgs LIMIT 1",
 	true, verify_in_transaction},
@@ -56,7 +59,7 @@ next_key(Verifier *verifier)
 
 /*
  * Check a row of a result whose columns are key_id, tier, and two positions.
- * A refusal has no row, or a NULL.
+ * A refusal gives no row, or a NULL.
  */
 static void
 check_row(Verifier *verifier, const Key *key, const PGresult *result, int row,
@@ -99,7 +102,10 @@ check_row(Verifier *verifier, const Key *key, const PGresult *result, int row,
 		verifier->late++;
 }
 
-/* Check the answer of one verification.  False if the transaction has failed. */
+/*
+ * Check the answer of one verification.  Returns false if the transaction has
+ * failed.
+ */
 static bool
 take_answer(Verifier *verifier, const Key *key, PGresult *result, Stamp sent,
 			Stamp answered)
@@ -114,7 +120,7 @@ take_answer(Verifier *verifier, const Key *key, PGresult *result, Stamp sent,
 	return success;
 }
 
-/* Verify one key.  False if the transaction has failed. */
+/* Verify one key.  Returns false if the transaction has failed. */
 static bool
 verify(Verifier *verifier)
 {
@@ -133,7 +139,7 @@ verify_alone(Verifier *verifier)
 	verify(verifier);
 }
 
-/* Do the write that belongs to the mode.  False if it has failed. */
+/* Do the write that belongs to the mode.  Returns false if it has failed. */
 static bool
 write_something(Verifier *verifier)
 {
@@ -144,7 +150,7 @@ write_something(Verifier *verifier)
 	return success;
 }
 
-/* Some answers from one transaction, and of one snapshot if it keeps that. */
+/* Verify keys in one transaction, and under one snapshot if it keeps that. */
 static void
 verify_in_transaction(Verifier *verifier)
 {
@@ -159,7 +165,7 @@ verify_in_transaction(Verifier *verifier)
 	end_transaction(verifier, success);
 }
 
-/* Answers in subtransactions, of which some are taken back. */
+/* Verify keys in subtransactions, some of which are rolled back. */
 static void
 verify_in_savepoints(Verifier *verifier)
 {
@@ -187,7 +193,7 @@ choose_keys(Verifier *verifier, Key **keys, int count, char *array)
 	array[-1] = '}';
 }
 
-/* The next row of a cursor. */
+/* Fetch the next row of a cursor. */
 static bool
 fetch(Verifier *verifier, const Key *key)
 {
@@ -197,7 +203,10 @@ fetch(Verifier *verifier, const Key *key)
 	return take_answer(verifier, key, result, sent, now());
 }
 
-/* The rows of a cursor that was opened before: each FETCH is a verification. */
+/*
+ * Fetch the rows of a cursor that was opened before.  Each FETCH is a
+ * verification.
+ */
 static void
 verify_in_cursor(Verifier *verifier)
 {
@@ -220,7 +229,9 @@ verify_in_cursor(Verifier *verifier)
 	end_transaction(verifier, success);
 }
 
-/* Widen a range of offsets of the server's clock against CLOCK_MONOTONIC. */
+/*
+ * Widen the range for the offset of the server's clock from CLOCK_MONOTONIC.
+ */
 static void
 widen_offset(Stamp *low, Stamp *high)
 {
@@ -239,9 +250,10 @@ widen_offset(Stamp *low, Stamp *high)
 }
 
 /*
- * Many verifications in one statement.  The server stamps them, with a clock
- * whose offset from ours is known within bounds; they are taken so that the
- * time in which a verification happened is rather too long than too short.
+ * Verify many keys in one statement.  The server stamps the verifications with
+ * its own clock, whose offset from ours we know within bounds.  We convert its
+ * stamps so that a verification seems to take too long rather than too short a
+ * time.
  */
 static void
 verify_in_loop(Verifier *verifier)
@@ -269,7 +281,7 @@ verify_in_loop(Verifier *verifier)
 				  (answered + 1) * 1000 - low);
 	}
 	PQclear(result);
-	/* Two calls, of which the second was begun in the quiet, make it. */
+	/* Two calls reach the goal; the second has begun in the quiet. */
 	if (success)
 		make_progress(verifier, QUIET_ANSWERS / 2);
 }

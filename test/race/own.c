@@ -38,7 +38,7 @@ mint(OwnKey *key)
 	PQclear(result);
 }
 
-/* Verify a key; "tier" is the one to expect, or NULL for a refusal. */
+/* Verify a key, and expect this tier, or a refusal if it is NULL. */
 static void
 expect(const OwnKey *key, const char *tier, const char *when)
 {
@@ -109,7 +109,7 @@ undo_changes(const OwnKey *key)
 	expect(key, tiers[0], "after ROLLBACK of the suspension");
 }
 
-/* This one is committed, so it is done seldom. */
+/* Revoke a key.  This commits, so we do it seldom. */
 static void
 revoke(const OwnKey *key)
 {

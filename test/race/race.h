@@ -15,18 +15,20 @@
 
 #include "chance.h"
 
-#define LIVE_KEYS	3			/* keys that verifiers hammer */
+#define LIVE_KEYS	3			/* good keys, which verifiers ask for */
 #define GONE_KEYS	2			/* keys revoked last, which they check */
 #define ID_SIZE		32
 #define SECRET_SIZE	40
 
-/* Answers that every verifier gives before the quiet after a trial is over. */
+/*
+ * The number of answers that every verifier gives in the quiet after a trial.
+ */
 #define QUIET_ANSWERS	(2 * GONE_KEYS + 2)
 
-/* Something that takes this long will not happen any more. */
+/* If something takes this long, in nanoseconds, we give up. */
 #define STUCK		(INT64_C(120) * 1000000000)
 
-/* What a Stamp is of: its time, or a position in the WAL. */
+/* What a Stamp is: a time, or a position in the WAL. */
 typedef enum Clock
 {
 	TIME, WAL, CLOCKS
@@ -46,7 +48,7 @@ extern Stamp parse_position(const char *text);
 /* model.c: what has happened, and which answers that allows */
 #define CHANGES_KEPT 64
 
-/* The state that an org was given, and when by each clock. */
+/* The state that an org was given, and when, by each clock. */
 typedef struct Change
 {
 	Stamp		sent[CLOCKS];
@@ -58,12 +60,12 @@ typedef struct Change
 typedef struct Org
 {
 	char		id[ID_SIZE];
-	pthread_mutex_t lock;		/* of what follows */
+	pthread_mutex_t lock;		/* protects the rest */
 	uint64_t	nchanges;		/* the latest is (nchanges - 1) % CHANGES_KEPT */
 	Change		changes[CHANGES_KEPT];
 } Org;
 
-/* When something was sent to happen, and was known to have. */
+/* When something was sent, and when it was acknowledged. */
 typedef struct Event
 {
 	_Atomic Stamp sent[CLOCKS];
@@ -76,23 +78,23 @@ typedef struct Key
 	char		secret[SECRET_SIZE];
 	uint64_t	serial;			/* tells keys apart that had the same place */
 	Org		   *org;
-	uint64_t	first_change;	/* of the org, that the key can be seen with */
+	uint64_t	first_change;	/* the org's oldest that it can be seen with */
 	const char *_Atomic road;	/* how it was revoked */
-	const char *_Atomic end;	/* and that committed */
+	const char *_Atomic end;	/* and how that was committed */
 	Event		born;			/* the commit of its minting */
 	Event		died;			/* the commit of its revocation */
 } Key;
 
-/* What one session has seen of a key: it must not unsee it. */
+/* What one session has seen of a key; its later answers must show it, too. */
 typedef struct Sight
 {
 	uint64_t	serial;			/* of the key */
 	bool		born;
 	bool		dead;
-	uint64_t	change;			/* of the org, this or a later one */
+	uint64_t	change;			/* the org's; it saw this one or a later one */
 } Sight;
 
-/* One verification, by whom, and how it came out. */
+/* One verification: who made it, and what the answer was. */
 typedef struct Answer
 {
 	const char *place;
@@ -155,7 +157,7 @@ extern void close_standby(void);
 /* verifiers.c: the sessions that only verify */
 typedef struct Mode Mode;
 
-/* A server, and how its positions are read beside a verification. */
+/* A server, and how to read its positions beside a verification. */
 typedef struct Place
 {
 	const char *name;
@@ -170,7 +172,7 @@ typedef struct Verifier
 	const Mode *mode;
 	const char *conninfo;
 	PGconn	   *conn;
-	bool		conflict;		/* has the session been told of one? */
+	bool		conflict;		/* did it have a recovery conflict? */
 	Sight	   *sights;
 	Random		random;
 	unsigned	turn;
@@ -181,14 +183,14 @@ typedef struct Verifier
 	_Atomic uint64_t failures;
 	_Atomic uint64_t lost;
 	_Atomic uint64_t progress;	/* answers that were asked for separately */
-	_Atomic uint64_t goal;		/* of progress, for the quiet to be over */
+	_Atomic uint64_t goal;		/* the progress that ends the quiet */
 } Verifier;
 
 struct Mode
 {
 	const char *name;
 	const char *begin;			/* NULL for none */
-	const char *write;			/* that one transaction in four begins with */
+	const char *write;			/* one transaction in four begins with this */
 	bool		only_primary;
 	void		(*round) (Verifier *verifier);
 };
@@ -197,7 +199,7 @@ typedef struct VerifierCounts
 {
 	uint64_t	accepted;
 	uint64_t	refused;
-	uint64_t	tested;			/* of both, the contrary was impossible */
+	uint64_t	tested;			/* answers whose opposite was impossible */
 	uint64_t	late;			/* accepted, after the primary had revoked */
 	uint64_t	failures;		/* serialization failures, recovery conflicts */
 	uint64_t	lost;			/* connections, to recovery conflicts */
@@ -244,8 +246,8 @@ typedef struct Step
 	Org		   *org;
 	bool		suspended;		/* what the org becomes */
 	const char *tier;
-	bool		located;		/* is it being asked where it is in the WAL? */
-	char		sql[256];		/* that is sent in the trial */
+	bool		located;		/* do we ask for its position in the WAL? */
+	char		sql[256];		/* sent in the trial */
 } Step;
 
 typedef struct Writer
@@ -254,7 +256,7 @@ typedef struct Writer
 	int			number;
 	Random		random;
 	Step		step;
-	bool		failed;			/* to serialize */
+	bool		failed;			/* did it fail to serialize? */
 } Writer;
 
 extern void mint_key(PGconn *conn, Key *key);

@@ -11,7 +11,10 @@
 
 #include "race.h"
 
-/* Give up: not an impossible answer, but a run that says nothing. */
+/*
+ * Stop because of an error: the run has not found an impossible answer, but it
+ * proves nothing either.
+ */
 void
 die(const char *format,...)
 {
@@ -26,7 +29,9 @@ die(const char *format,...)
 	_exit(2);
 }
 
-/* What is set in all sessions; messages are read further down. */
+/*
+ * Set what all sessions need.  We parse messages, so they must be in English.
+ */
 void
 init_sessions(void)
 {
@@ -59,7 +64,7 @@ tells_of_conflict(const char *message)
 	return strstr(message, "due to conflict with recovery") != NULL;
 }
 
-/* What an idle session is told when it is ended comes as a notice. */
+/* When the server ends an idle session, its message comes as a notice. */
 static void
 take_notice(void *arg, const char *message)
 {
@@ -82,8 +87,9 @@ is_alive(PGconn *conn)
 }
 
 /*
- * Open a session that a recovery conflict may end, even as it is opened: then
- * libpq has printed what it was told.  Later it sets *conflict when it is.
+ * Open a session on a standby, where a recovery conflict may end it.  If that
+ * happens while we open it, libpq prints the server's message, and we try
+ * again.  If it happens later, it sets *conflict.
  */
 PGconn	   *
 open_standby_session(const char *conninfo, bool *conflict)
@@ -104,8 +110,8 @@ open_standby_session(const char *conninfo, bool *conflict)
 }
 
 /*
- * Is it due to a conflict, with recovery or with another transaction, that
- * this is no success?  Of a session that is ended there is no SQLSTATE.
+ * Did a statement fail because of a conflict, with recovery or with another
+ * transaction?  There is no SQLSTATE if the session was ended.
  */
 bool
 is_conflict(const PGconn *conn, const PGresult *result, bool conflict)
@@ -116,7 +122,10 @@ is_conflict(const PGconn *conn, const PGresult *result, bool conflict)
 		(conflict || tells_of_conflict(PQerrorMessage(conn)));
 }
 
-/* A position in the WAL from its text; that of none is before all others. */
+/*
+ * Parse a position in the WAL.  An empty text stands for one before all
+ * others.
+ */
 Stamp
 parse_position(const char *text)
 {
@@ -146,7 +155,7 @@ run(PGconn *conn, const char *format, va_list args)
 	return result;
 }
 
-/* Run a statement that must succeed; the result is the caller's to clear. */
+/* Run a statement that must succeed.  The caller must clear the result. */
 PGresult   *
 run_query(PGconn *conn, const char *format,...)
 {

@@ -22,15 +22,17 @@
 StandbyCounts standby_counts;
 
 static PGconn *conn;
-static const char *place;		/* where that leads to */
-static bool conflict;			/* has that been told of one? */
+static const char *place;		/* its connection string */
+static bool conflict;			/* did "conn" have a recovery conflict? */
 static Random numbers;
 static Waiting waiting;
 static int	turn_left;			/* trials */
 static int	pause_left;			/* trials; 0 when replay is not paused */
 static _Atomic Stamp waiting_since; /* 0 while commits do not wait */
 
-/* Call a function on the standby, again if there is a recovery conflict. */
+/*
+ * Call a function on the standby.  Repeat the call after a recovery conflict.
+ */
 static PGresult *
 call(const char *function)
 {
@@ -62,7 +64,10 @@ replayed_position(void)
 	return position;
 }
 
-/* Let replay go on, should an earlier run have left it paused. */
+/*
+ * Connect to the standby.  Resume replay, which an earlier run may have left
+ * paused.
+ */
 void
 open_standby(const char *conninfo, Waiting when, uint64_t seed)
 {
@@ -95,7 +100,7 @@ follow_standby(Stamp position)
 		standby_counts.longest = now() - start;
 }
 
-/* Had commits begun to wait for the standby by then, and do they still? */
+/* Did commits wait for the standby at that time, and do they still? */
 bool
 waits_for_standby(Stamp time)
 {
@@ -105,8 +110,9 @@ waits_for_standby(Stamp time)
 }
 
 /*
- * The standby has replayed all that was acknowledged before, and from now on
- * it has replayed what is acknowledged.
+ * Let commits wait for the standby.  Afterwards, the standby has replayed
+ * everything that is acknowledged: first we wait until it has replayed
+ * everything that was acknowledged before.
  */
 static void
 start_waiting(void)
@@ -151,8 +157,8 @@ resume_replay(void)
 }
 
 /*
- * Decide how the standby is to take the next trial.  False if it is not to be
- * waited for at its end.
+ * Decide what the standby does during the next trial.  Returns false if nobody
+ * must wait for it at the end of the trial.
  */
 bool
 vary_standby(void)

@@ -23,9 +23,9 @@ static const struct
 {
 	const char *name;
 	const char *begin;			/* of its transaction */
-	const char *middle;			/* after the change; then it is made again */
+	const char *middle;			/* after the change; then made again */
 	const char *end;			/* after the change */
-	const char *last;			/* that is sent in the trial */
+	const char *last;			/* sent in the trial */
 	bool		two_phase;
 }			ends[ENDS] = {
 	[AT_ONCE] = {"autocommit", NULL, NULL, NULL, NULL, false},
@@ -48,7 +48,10 @@ static const struct
 	"BEGIN", NULL, NULL, "ROLLBACK PREPARED", true},
 };
 
-/* Sets the effect of a step, and the statement that has it. */
+/*
+ * A kind of change.  Its function sets the effect of a step, and the statement
+ * that has this effect.
+ */
 typedef struct Kind
 {
 	const char *name;
@@ -107,7 +110,7 @@ revoke_by_delete(Writer *writer)
 			 writer->step.key->id);
 }
 
-/* Update a live key's row; mostly so that it gets new index entries. */
+/* Update the row of a live key, usually so that it gets new index entries. */
 void
 update_row(Writer *writer)
 {
@@ -148,9 +151,9 @@ suspend(Writer *writer)
 }
 
 /*
- * A new tier and a new key in one transaction: from the first time that the
- * key is accepted, it is on the new tier.  The key takes the place of a live
- * one, so that verifiers ask for it before it is there.
+ * Set a new tier and mint a key in one transaction.  Whenever the key is
+ * accepted, even the first time, it must be on the new tier.  The key takes
+ * the place of a live one, so that verifiers ask for it before it exists.
  */
 static void
 mint_on_new_tier(Writer *writer)
@@ -167,7 +170,10 @@ static const Kind key_kinds[] = {
 	{"UPDATE of a live key", update_row},
 };
 
-/* At most one of a pair is of these: two could be about the same org. */
+/*
+ * At most one step of a pair changes an org, because two could change the same
+ * org.
+ */
 static const Kind org_kinds[] = {
 	{"overten_set_tier", set_tier},
 	{"overten_set_api_access", suspend},
@@ -181,7 +187,10 @@ static uint64_t steps_done[KEY_KINDS + ORG_KINDS][ENDS];
 
 /* Ends */
 
-/* Make the change in the open transaction.  False if it fails to serialize. */
+/*
+ * Make the change in the open transaction.  Returns false if that fails to
+ * serialize.
+ */
 static bool
 make_change(Writer *writer)
 {
@@ -198,7 +207,9 @@ make_change(Writer *writer)
 	return success;
 }
 
-/* Make the change in a transaction, up to what is to be sent in the trial. */
+/*
+ * Make the change in a transaction, up to the statement that the trial sends.
+ */
 static void
 make_in_transaction(Writer *writer, End end)
 {
@@ -250,7 +261,7 @@ choose_end(Writer *writer)
 	}
 }
 
-/* Do all of a step but what is sent in the trial. */
+/* Prepare a step: do all of it except what the trial sends. */
 void
 prepare_step(Writer *writer, bool is_org_step)
 {
@@ -283,7 +294,7 @@ prepare_step(Writer *writer, bool is_org_step)
 	steps_done[is_org_step ? KEY_KINDS + n : n][end]++;
 }
 
-/* How often each change had each of the ends. */
+/* Print how often each change had each of the ends. */
 void
 print_steps(void)
 {

@@ -12,9 +12,10 @@
 #include "race.h"
 
 /*
- * The key is verified when the position before it is known, as its argument
- * depends on that; the position after it is read for the row that comes out.
- * Where a refusal, too, has to have its row, it comes out of an outer join.
+ * On a standby, a verification needs the position before it and the position
+ * after it.  The argument depends on the position before, so the server reads
+ * that first.  It reads the position after when it makes the row of the
+ * result.  Where a refusal must have a row, too, the query uses an outer join.
  */
 const Place primary = {
 	"primary",
@@ -35,7 +36,9 @@ const Place standby = {
 	"ON true",
 };
 
-/* Has the result the status?  If not, this must be a failure that may be. */
+/*
+ * Does the result have this status?  If not, only a conflict may be the cause.
+ */
 bool
 has_status(Verifier *verifier, const PGresult *result, ExecStatusType status)
 {
@@ -58,7 +61,7 @@ do_command(Verifier *verifier, const char *sql)
 	return success;
 }
 
-/* End a transaction.  If it fails here, that takes back no answer. */
+/* End a transaction.  If this fails, the answers in it remain valid. */
 void
 end_transaction(Verifier *verifier, bool success)
 {
@@ -77,7 +80,7 @@ prepare(Verifier *verifier, const char *name, const char *query)
 	return success;
 }
 
-/* False if there was a recovery conflict about this. */
+/* Open the session.  Returns false if there was a recovery conflict. */
 static bool
 try_to_open(Verifier *verifier)
 {
@@ -98,7 +101,7 @@ open_verifier(Verifier *verifier)
 		PQfinish(verifier->conn);
 }
 
-/* Connect anew: a session knows only of messages since it has begun. */
+/* Reconnect: a new session never receives the messages of earlier changes. */
 void
 renew_verifier(Verifier *verifier)
 {
@@ -106,7 +109,10 @@ renew_verifier(Verifier *verifier)
 	open_verifier(verifier);
 }
 
-/* A standby may end a session whose transaction is in replay's way. */
+/*
+ * Reconnect after the standby has ended the session, whose transaction was in
+ * the way of replay.
+ */
 void
 reopen_verifier(Verifier *verifier)
 {
@@ -116,9 +122,9 @@ reopen_verifier(Verifier *verifier)
 }
 
 /*
- * Does the session cache what it accepts?  It does not where the webhook
- * secret cannot be opened, for want of the master key file, and then there is
- * nothing to race for.
+ * Make sure that the session caches what it accepts; otherwise there is
+ * nothing to test.  It caches nothing if it cannot open the webhook secret,
+ * because the master key file is missing.
  */
 void
 check_caching(Verifier *verifier)

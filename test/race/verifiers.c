@@ -19,7 +19,7 @@
 #define VERIFIERS_MAX	120
 #define ROUNDS			100		/* of a session, on average */
 
-/* Trials after which all must have happened at least once to each verifier. */
+/* After this many trials, everything must have happened to each verifier. */
 #define ENOUGH_TRIALS	200
 
 static Verifier verifiers[VERIFIERS_MAX];
@@ -29,7 +29,7 @@ static atomic_bool stopping;
 static pthread_mutex_t rest_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t roused = PTHREAD_COND_INITIALIZER;
 
-/* Rest until roused, but not for long. */
+/* Rest until rouse_verifiers(), but not for long. */
 static void
 rest(Verifier *verifier)
 {
@@ -48,7 +48,7 @@ rest(Verifier *verifier)
 	pthread_mutex_unlock(&rest_lock);
 }
 
-/* Count answers, and rest if there were enough of them. */
+/* Count answers, and rest if there were enough. */
 void
 make_progress(Verifier *verifier, int answers)
 {
@@ -75,8 +75,8 @@ work(void *arg)
 }
 
 /*
- * Start verifiers in all modes in turn.  There must be live keys, on a standby
- * too, that nobody changes yet.
+ * Start verifiers in all modes in turn.  There must be live keys, on a
+ * standby, too, and nobody may change them yet.
  */
 void
 start_verifiers(const char *conninfo, bool on_standby, int count, uint64_t seed)
@@ -104,7 +104,7 @@ start_verifiers(const char *conninfo, bool on_standby, int count, uint64_t seed)
 	}
 }
 
-/* Let all verifiers go on without rest, until await_verifiers(). */
+/* Let all verifiers work without rest until await_verifiers(). */
 void
 rouse_verifiers(void)
 {
@@ -135,7 +135,7 @@ await_verifiers(void)
 	}
 }
 
-/* Stop them, and make sure that none was idle. */
+/* Stop the verifiers, and make sure that each of them has done its work. */
 void
 stop_verifiers(void)
 {
@@ -172,7 +172,7 @@ count_verifications(bool on_standby)
 	return sum;
 }
 
-/* One line for each. */
+/* Print one line for each verifier. */
 void
 print_verifiers(void)
 {

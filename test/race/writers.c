@@ -2,20 +2,23 @@
  * writers.c
  *		The sessions that mint, change and revoke: the shape of a trial.
  *
- * A stale entry is made by a change that meets the refill of caches which
- * another one has emptied, and it is seen if nothing empties the caches again.
- * What empties them for all keys of an org, and for no others, is a change of the
- * org; so in half of the trials one of the two is that, of the other's org.
- * So a trial is a close pair of changes, and then a quiet: two sessions do,
- * as far as can be, what they have to do (steps.c), and then send what makes
- * it take effect within 200 microseconds of each other; then nothing is
- * changed until all verifiers have looked at all keys that were revoked.
+ * A stale entry arises when one change empties the caches, and another change
+ * happens while the verifiers refill them.  We can see the entry if nothing
+ * empties the caches again.  Only a change of an org removes all keys of that
+ * org from the caches, and no other keys.  So in half of the trials, one of
+ * the two changes is a change of the org that the key of the other one has.
  *
- * Some trials are instead a storm of updates of the rows of live keys, none
- * of which may ever be refused.
+ * So a trial is two changes that are close together, and then a quiet.  Two
+ * sessions prepare their changes as far as possible (steps.c).  Then, within
+ * 200 microseconds of each other, they send the statements that make these
+ * changes take effect.  After that, nothing changes until all verifiers have
+ * looked at all keys that were revoked.
  *
- * The main thread plays both sessions, without waiting for one before it has
- * sent to the other.
+ * Some trials are instead a storm of updates of the rows of live keys.  No
+ * such key may ever be refused.
+ *
+ * The main thread plays both sessions, and sends to both before it waits for
+ * either.
  */
 #include <poll.h>
 #include <stdio.h>
@@ -24,7 +27,7 @@
 
 #include "race.h"
 
-#define GAP_MAX			200000	/* nanoseconds between the two of a pair */
+#define GAP_MAX			200000	/* nanoseconds between the steps of a pair */
 #define STORM_UPDATES	12
 
 WriterCounts writer_counts;
@@ -46,14 +49,14 @@ read_position(const char *function)
 	return position;
 }
 
-/* One that all that is sent from now on is after. */
+/* Return a position before everything that is sent from now on. */
 static Stamp
 position_before(void)
 {
 	return has_standby() ? read_position("pg_current_wal_insert_lsn") : 0;
 }
 
-/* One that all that has been acknowledged is before. */
+/* Return a position after everything that was acknowledged. */
 Stamp
 flushed_position(void)
 {
@@ -87,9 +90,9 @@ set_commits(const char *synchronous_commit)
 	}
 }
 
-/* Minting and the like, one at a time */
+/* Changes outside of trials, one at a time */
 
-/* Put a new key where a key was; the verifiers take it up at once. */
+/* Mint a key for a slot; the verifiers ask for it at once. */
 static void
 fill_slot(int slot)
 {
@@ -147,7 +150,7 @@ end_effect(Writer *writer)
 		end_event(&step->key->born);
 }
 
-/* The step's commit is before this position. */
+/* Note that the step's commit is before this position. */
 static void
 place_effect(Writer *writer, Stamp position)
 {
@@ -178,7 +181,10 @@ send_step(Writer *writer, Stamp position)
 	send_query(writer, writer->step.sql);
 }
 
-/* The step is over.  False if it is now asked where it is in the WAL. */
+/*
+ * Finish a step.  Returns false if we must still ask for its position in the
+ * WAL.
+ */
 static bool
 finish_step(Writer *writer)
 {
@@ -190,7 +196,7 @@ finish_step(Writer *writer)
 	return false;
 }
 
-/* Take in what has arrived.  True if nothing is awaited any more. */
+/* Read what has arrived.  Returns true if nothing else is to come. */
 static bool
 take_answer(Writer *writer)
 {
@@ -218,7 +224,9 @@ take_answer(Writer *writer)
 	return writer->step.located || finish_step(writer);
 }
 
-/* Send the steps of both sessions closely, and wait for both answers. */
+/*
+ * Send the steps of both sessions close together, and wait for both answers.
+ */
 static void
 run_pair(void)
 {
@@ -285,7 +293,7 @@ run_storm(void)
 	writer_counts.storms++;
 }
 
-/* Is the key of the step one that is good no more, or never was? */
+/* Has the step left a slot without a good key? */
 static bool
 leaves_gap(const Writer *writer)
 {
@@ -297,10 +305,10 @@ void
 run_trial(void)
 {
 	int			slot = below(&numbers, LIVE_KEYS);
-	int			org_step = below(&numbers, 4);	/* whose, if less than 2 */
+	int			org_step = below(&numbers, 4);	/* its writer, if below 2 */
 	bool		follows = has_standby() && vary_standby();
 
-	/* A commit that waits for a standby that is no more would wait for ever. */
+	/* If the standby is gone, a commit that waits for it never ends. */
 	alarm(2 * STUCK / 1000000000);
 	trial++;
 	if (below(&numbers, 8) == 0)
@@ -338,7 +346,10 @@ run_trial(void)
 		resume(writers[org_step].step.org);
 }
 
-/* What the loop of a verifier runs; a standby gets it by replay. */
+/*
+ * Create the function that a verifier's loop calls; a standby gets it by
+ * replay.
+ */
 static void
 create_loop(PGconn *conn)
 {
@@ -359,7 +370,7 @@ create_loop(PGconn *conn)
 				"END LOOP; END $$");
 }
 
-/* Set up orgs and live keys, on the standby too. */
+/* Set up orgs and live keys, on the standby, too. */
 void
 open_writers(const char *conninfo, uint64_t seed)
 {
@@ -385,8 +396,8 @@ open_writers(const char *conninfo, uint64_t seed)
 					"VALUES ('%s') ON CONFLICT DO NOTHING", tiers[i]);
 	for (int i = 0; i < 2; i++)
 	{
-		PGresult   *result = run_query(writers[0].conn,
-									   "SELECT org_id FROM overten_create_org('race', '%s')",
+		result = run_query(writers[0].conn,
+						   "SELECT org_id FROM overten_create_org('race', '%s')",
 									   tiers[0]);
 
 		snprintf(orgs[i].id, sizeof(orgs[i].id), "%s",

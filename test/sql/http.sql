@@ -275,6 +275,7 @@ FROM generate_series(:'base'::timestamptz - interval '200 hours', :'base'::times
 INSERT INTO overten_auth.key_usage
 SELECT :'key', :'base'::timestamptz - interval '2 hours', address::inet, 300, 1, :'base'::timestamptz - interval '1:59', :'base'::timestamptz - interval '1:01'
 FROM unnest(ARRAY['203.0.113.7', '2001:db8:1:2::/64', NULL]) address;
+UPDATE overten_auth.api_keys SET revoked_at = :'base'::timestamptz - interval '1:59' WHERE key_id = :'key';
 SELECT set_config('test.base', :'base', false) \gset
 CREATE FUNCTION pg_temp.stamp(ago interval) RETURNS text LANGUAGE sql AS
 	$$SELECT to_char(timezone('UTC', current_setting('test.base')::timestamptz - ago), 'YYYY-MM-DD"T"HH24:MI:SS"Z"')$$;
@@ -287,6 +288,7 @@ SELECT regexp_replace(replace(replace(replace(replace(a::text, pg_temp.stamp('2:
 	pg_temp.stamp('1:01'), 'LAST'), pg_temp.stamp('200:00'), 'BEGINNING'), '\d{4}-\d\d-\d\d( \d\d:\d\d)?', '(a time)', 'g') AS anomaly
 FROM json_array_elements(:'body'::json -> 'anomalies') a;
 SELECT :'body'::jsonb - 'items' - 'anomalies' AS rest;
+UPDATE overten_auth.api_keys SET revoked_at = NULL WHERE key_id = :'key';
 SELECT status, headers, body FROM pg_temp.ask('HEAD', :'usage', :'ada_token');
 
 -- Times: RFC 3339 with any offset and fraction; parameters that are unknown are

@@ -178,7 +178,9 @@ SELECT :'hostile_key_id', at, ('203.0.113.' || CASE ago WHEN 2 THEN 8 ELSE 7 END
 FROM unnest(ARRAY[100, 99, 98, 2]) ago, LATERAL (SELECT date_trunc('hour', now(), 'UTC') - ago * interval '1 hour' AS at) t;
 SELECT accepted, refused FROM overten_key_usage(:'hostile_org_id', :'hostile_key_id');
 SELECT name, accepted, refused FROM overten_org_usage(:'hostile_org_id', now() - interval '1 day', now());
+UPDATE overten_auth.api_keys SET revoked_at = '2001-01-01' WHERE key_id OPERATOR(pg_catalog.=) :'hostile_key_id';
 SELECT kind, client_addr, observed, expected FROM overten_key_anomalies(:'hostile_org_id', :'hostile_key_id');
+UPDATE overten_auth.api_keys SET revoked_at = NULL WHERE key_id OPERATOR(pg_catalog.=) :'hostile_key_id';
 SELECT overten_revoke_key(:'hostile_org_id', :'hostile_key_id'), overten_remove_member(:'hostile_org_id', 'ada');
 SELECT NOT EXISTS (SELECT FROM overten_verify_key(:'hostile_secret')) AS refused;
 SELECT length(overten_rotate_webhook_secret(:'hostile_org_id')) AS rotated,

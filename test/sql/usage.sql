@@ -218,6 +218,12 @@ CALL pg_temp.use('revoked, and left alone', 300, 30, '203.0.113.7', 5);
 CALL pg_temp.use('revoked long ago', 2000, 2000, '203.0.113.7', 0, 1);
 UPDATE overten_auth.api_keys SET revoked_at = pg_temp.ago(29.5) WHERE name LIKE 'revoked%';
 UPDATE overten_auth.api_keys SET revoked_at = pg_temp.ago(2100) WHERE name = 'revoked long ago';
+-- Attempts from before, while it was disabled, are not attempts after it.
+SELECT pg_temp.make('disabled', 'disabled', 'revoked later') \gset
+CALL pg_temp.use('disabled', 30, 28, '203.0.113.7', 0, 10);
+UPDATE overten_auth.api_keys SET disabled_at = pg_temp.ago(31) WHERE name IN ('disabled', 'revoked later');
+CALL pg_temp.use('revoked later', 30, 28, '203.0.113.7', 0, 10);
+UPDATE overten_auth.api_keys SET revoked_at = pg_temp.ago(29) WHERE name = 'revoked later';
 SELECT * FROM pg_temp.found('revoked');
 
 -- All at once, in the order of urgency.
@@ -225,7 +231,7 @@ SELECT pg_temp.make('all', 'all') \gset
 CALL pg_temp.use('all', 2000, 1900, '203.0.113.7', 5);
 CALL pg_temp.use('all', 3, 3, '198.51.100.7', 5000);
 CALL pg_temp.use('all', 2, 2, '198.51.100.7', 0, 8);
-SELECT overten_revoke_key(org_id, key_id) AS revoked FROM overten_auth.api_keys WHERE name = 'all';
+UPDATE overten_auth.api_keys SET revoked_at = pg_temp.ago(2.5) WHERE name = 'all';
 SELECT kind, client_addr, observed, expected FROM pg_temp.found('all');
 \x off
 

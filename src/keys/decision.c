@@ -1,0 +1,80 @@
+/*
+ * decision.c
+ *		Decides whether a key is admitted.
+ *
+ * There is one decision for all callers: the functions that verify, the HTTP
+ * API, and the identity for row level security.  Its steps, in this order:
+ *
+ *	row -> revoked -> expired -> disabled -> address -> scope
+ *
+ * What is found wrong first is the outcome.  That a key is unknown, revoked, or
+ * of a suspended org is the same outcome, and says nothing.  Whoever asks about
+ * another outcome has shown the secret, so the outcome tells them only about
+ * their own key.
+ *
+ * Nothing is consumed by a decision: the caller records the use of a key when
+ * nothing else refuses the request.  A refused attempt is recorded here.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+
+#include "keys/decision.h"
+#include "usage/usage.h"
+
+/* Can the caller be told whose key this is? */
+static bool
+is_for_caller(const OaQuestion *question, const OaRestrictions *restrictions)
+{
+	return question->knows_restrictions || restrictions == NULL ||
+		!(restrictions->has_scopes || restrictions->has_addresses);
+}
+
+/*
+ * Decide about the key with a digest.  The caller has made sure of
+ * oa_may_verify().
+ */
+void
+oa_decide(const OaQuestion *question, OaDecision *decision)
+{
+	OaKeyFound	found;
+	const OaRestrictions *restrictions;
+	text	   *refused_key_id;
+
+	oa_find_key(question->digest, &found);
+	restrictions = found.cached.restrictions;
+	decision->row = found.row;
+	decision->restrictions = restrictions;
+	decision->cached = found.cached;
+	if (found.row == NULL)
+		decision->outcome = OA_KEY_INVALID;
+	else
+		decision->outcome = oa_check_restrictions(restrictions,
+												  question->address,
+												  question->scopes);
+	if (decision->outcome == OA_ADMITTED &&
+		!is_for_caller(question, restrictions))
+		decision->outcome = OA_KEY_INVALID;
+
+	if (decision->outcome == OA_ADMITTED)
+	{
+		oa_count_event(found.was_cached ? OA_CACHE_HIT : OA_ACCEPTED);
+		return;
+	}
+	oa_count_event(found.was_cached ? OA_REFUSED_UNREAD : OA_REFUSED);
+	refused_key_id = found.row == NULL ? found.revoked_key_id :
+		oa_verified_column(found.row, OA_VERIFIED_KEY_ID);
+	if (refused_key_id != NULL)
+		oa_use_recorder()->refused(refused_key_id, question->client);
+}
+
+/* Record the use of a key that was admitted. */
+void
+oa_record_use(const OaQuestion *question, OaDecision *decision)
+{
+	oa_use_recorder()->accepted(oa_verified_column(decision->row,
+												   OA_VERIFIED_KEY_ID),
+								question->client,
+								&decision->cached.recorded_at);
+	oa_key_cache_record(&decision->cached);
+}

@@ -1,0 +1,219 @@
+/*
+ * key_row.c
+ *		The row that verification returns for a key, and what restricts the
+ *		key: from the caches, or from the tables.
+ *
+ * Two caches are kept under the protocol of cache.c: the finished row under
+ * the digest of the secret, and the org under its id, for keys that are not
+ * cached but whose org is.  An org from the cache may be combined with a key
+ * only if the key's row was there already for the snapshot that read the org;
+ * else a transaction that changes both could be seen by half.
+ *
+ * Only a key that is not revoked, of an org that is not suspended, has a row.
+ * What else can refuse a key depends on the time and on the request.  So it is
+ * cached with the row, and decided in each verification (decision.c).
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/transam.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "utils/memutils.h"
+
+#include "keys/decision.h"
+#include "sealing/sealing.h"
+#include "server/server.h"
+
+/* Each further one takes an ALTER TABLE that commits in the middle of it. */
+#define READ_ATTEMPTS	3
+
+/* What is cached of an org that is not suspended. */
+typedef struct CachedOrg
+{
+	FullTransactionId horizon;	/* xmin of the snapshot that read it */
+	Size		length;			/* of the row */
+	HeapTupleHeaderData row;	/* the result with the org's columns only */
+} CachedOrg;
+
+static TupleDesc result_descriptor = NULL;
+static OaCache *orgs_cache;
+
+/* Set up, once per backend, what outlives the calls. */
+static void
+prepare(void)
+{
+	static const char *const names[OA_VERIFIED_COLUMNS] = {
+		"key_id", "org_id", "org_name", "tier", "webhook_secret", "key_prefix"
+	};
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+	TupleDesc	descriptor = CreateTemplateTupleDesc(OA_VERIFIED_COLUMNS);
+
+	for (int i = 0; i < OA_VERIFIED_COLUMNS; i++)
+		TupleDescInitEntry(descriptor, (AttrNumber) (i + 1), names[i],
+						   TEXTOID, -1, 0);
+	orgs_cache = oa_cache_create("orgs");
+	result_descriptor = BlessTupleDesc(descriptor);
+	MemoryContextSwitchTo(caller);
+}
+
+typedef enum OrgState
+{
+	ORG_MISSING, ORG_SUSPENDED, ORG_ACTIVE
+} OrgState;
+
+/*
+ * Fill in the org's columns of a result, from the cache or the table.  "lasts"
+ * tells whether the result may be cached: not if the own transaction has
+ * written the row, and not if the webhook secret cannot be unsealed, for that
+ * is mended without a change of the tables.
+ */
+static OrgState
+read_org(OaRead *read, const OaKeyRow *key, Datum *values, bool *nulls,
+		 bool *lasts)
+{
+	uint8		cache_key[OA_DIGEST_LEN] = {0};
+	int			id_length = VARSIZE_ANY_EXHDR(key->org_id);
+	bool		cacheable = id_length <= sizeof(cache_key);
+	OaOrgRow	org;
+	text	   *webhook_secret;
+
+	*lasts = true;
+	if (cacheable)
+	{
+		CachedOrg  *cached;
+
+		memcpy(cache_key, VARDATA_ANY(key->org_id), id_length);
+		cached = oa_cache_find(orgs_cache, cache_key);
+		if (cached != NULL &&
+			FullTransactionIdPrecedes(oa_full_xid(key->xmin), cached->horizon))
+		{
+			HeapTupleData tuple = {.t_len = cached->length};
+
+			tuple.t_data = memcpy(palloc(cached->length), &cached->row,
+								  cached->length);
+			heap_deform_tuple(&tuple, result_descriptor, values, nulls);
+			return ORG_ACTIVE;
+		}
+	}
+
+	if (!oa_store_find_org(read, key->org_id, &org))
+		return ORG_MISSING;
+	if (org.suspended)
+		return ORG_SUSPENDED;
+
+	webhook_secret = oa_unseal(key->org_id, org.sealed_secret);
+	memset(nulls, true, OA_VERIFIED_COLUMNS);
+	values[OA_VERIFIED_ORG_NAME] = PointerGetDatum(org.name);
+	nulls[OA_VERIFIED_ORG_NAME] = false;
+	values[OA_VERIFIED_TIER] = PointerGetDatum(org.tier);
+	nulls[OA_VERIFIED_TIER] = false;
+	values[OA_VERIFIED_WEBHOOK_SECRET] = PointerGetDatum(webhook_secret);
+	nulls[OA_VERIFIED_WEBHOOK_SECRET] = (webhook_secret == NULL);
+
+	*lasts = !org.own && webhook_secret != NULL;
+	if (cacheable && *lasts)
+	{
+		HeapTuple	tuple = heap_form_tuple(result_descriptor, values, nulls);
+		Size		size = offsetof(CachedOrg, row) + tuple->t_len;
+		CachedOrg  *copy = palloc(size);
+		OaBuckets	buckets = {OA_NO_BUCKET, OA_NO_BUCKET};
+
+		copy->horizon = oa_full_xid(read->snapshot->xmin);
+		copy->length = tuple->t_len;
+		memcpy(&copy->row, tuple->t_data, tuple->t_len);
+		buckets.org = oa_bucket(cache_key, id_length);
+		oa_cache_store(orgs_cache, cache_key, copy, size, read->as_of, buckets);
+	}
+	return ORG_ACTIVE;
+}
+
+/*
+ * Read a key and its org from the tables, and cache them.  Returns false if
+ * there is a key that is not revoked, but not its org.
+ */
+static bool
+try_read_key(const uint8 *digest, OaKeyFound *found)
+{
+	OrgState	org = ORG_SUSPENDED;
+	OaRead		read;
+	OaKeyRow	key;
+	bool		exists;
+	Datum		values[OA_VERIFIED_COLUMNS];
+	bool		nulls[OA_VERIFIED_COLUMNS];
+	bool		org_lasts;
+
+	oa_store_begin_read(&read, OA_API_KEYS);
+	exists = oa_store_find_key(&read, digest, &key);
+	if (exists && !key.revoked)
+		org = read_org(&read, &key, values, nulls, &org_lasts);
+	if (org == ORG_ACTIVE)
+	{
+		HeapTuple	row;
+
+		values[OA_VERIFIED_KEY_ID] = PointerGetDatum(key.key_id);
+		nulls[OA_VERIFIED_KEY_ID] = false;
+		values[OA_VERIFIED_ORG_ID] = PointerGetDatum(key.org_id);
+		nulls[OA_VERIFIED_ORG_ID] = false;
+		values[OA_VERIFIED_KEY_PREFIX] = PointerGetDatum(key.prefix);
+		nulls[OA_VERIFIED_KEY_PREFIX] = false;
+		row = heap_form_tuple(result_descriptor, values, nulls);
+		found->row = row->t_data;
+		found->cached.restrictions = oa_pack_restrictions(&key);
+
+		/* A rollback would take back what only this transaction sees. */
+		if (!key.own && org_lasts)
+			oa_key_cache_store(&read, digest, key.org_id, row,
+							   found->cached.restrictions, &found->cached);
+	}
+	oa_store_end_read(&read);
+
+	if (exists && key.revoked)
+		found->revoked_key_id = key.key_id;
+	return org != ORG_MISSING;
+}
+
+/*
+ * Find the row of a key by the digest of its secret.  A key has an org, so one
+ * that misses it was read while orgs was being rewritten (see store.c), and is
+ * read again.
+ */
+void
+oa_find_key(const uint8 *digest, OaKeyFound *found)
+{
+	if (result_descriptor == NULL)
+		prepare();
+
+	memset(found, 0, sizeof(*found));
+	found->cached.digest = digest;
+	found->cached.slot = -1;
+	found->row = oa_key_cache_find(digest, &found->cached);
+	found->was_cached = found->row != NULL;
+	for (int attempt = 0;
+		 !found->was_cached && attempt < READ_ATTEMPTS; attempt++)
+		if (try_read_key(digest, found))
+			break;
+
+	/* The row may be another backend's, which numbers its types otherwise. */
+	if (found->row != NULL)
+		HeapTupleHeaderSetTypMod(found->row, result_descriptor->tdtypmod);
+}
+
+/* The columns of such a row, once one has been looked for. */
+TupleDesc
+oa_verified_key_columns(void)
+{
+	return result_descriptor;
+}
+
+/* A column of a result that is never NULL. */
+text	   *
+oa_verified_column(HeapTupleHeader row, int column)
+{
+	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(row)};
+	bool		isnull;
+
+	tuple.t_data = row;
+	return DatumGetTextPP(heap_getattr(&tuple, column + 1, result_descriptor,
+									   &isnull));
+}
