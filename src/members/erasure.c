@@ -44,19 +44,23 @@ lock_org(text *org_id)
 	return oa_statement_bool(0, 1);
 }
 
-/* Raise 55000 if a locked org has an active key. */
+/*
+ * Purge the keys of a locked org.  Raises 55000 if one is active, or becomes
+ * active meanwhile because somebody changes its expiry.
+ */
 static void
-require_no_active_key(text *org_id)
+purge_all_keys(text *org_id)
 {
 	static OaStatement find = {
 		.table = "api_keys",
 		.latest = true,
-		.text = "SELECT 1 FROM overten_auth.api_keys k "
-		"WHERE k.org_id = $1 AND " OA_KEY_IS_ACTIVE("k") " LIMIT 1",
+		.text = "SELECT 1 FROM overten_auth.api_keys "
+		"WHERE org_id = $1 AND erased_at IS NULL LIMIT 1",
 		.argtypes = {TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id)};
 
+	oa_purge_keys(org_id, DT_NOEND);
 	if (oa_statement_run(&find, values, NULL) > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -130,8 +134,7 @@ overten_erase_org(PG_FUNCTION_ARGS)
 	erased = lock_org(org_id);
 	if (erased)
 	{
-		require_no_active_key(org_id);
-		oa_purge_keys(org_id, DT_NOEND);
+		purge_all_keys(org_id);
 		erase_org_row(org_id);
 		erase_rest_of_org(org_id);
 		oa_audit("erase_org", org_id, NULL, NULL, NULL);
