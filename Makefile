@@ -66,7 +66,7 @@ SHLIB_LINK = -lcrypto -ldl
 # in expected/, because it looks in the output directory first.
 REGRESS = key_text keys restrictions names no_row webhooks usage privileges closing roles check http firebase identity leaks import half_done idempotency erasure
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
-ISOLATION = revocation minting leak_response members repeated_requests erasures
+ISOLATION = revocation minting leak_response members repeated_requests
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
