@@ -25,15 +25,16 @@ USAGE_OBJS = $(addprefix src/usage/, \
 	table_recorder.o unflushed_uses.o usage_cleaning.o usage_flush.o \
 	usage_lock.o usage_rows.o use_arrays.o use_batches.o use_counters.o)
 ORGS_OBJS = $(addprefix src/orgs/, \
-	orgs.o)
+	audit_pages.o org_list.o orgs.o)
 WEBHOOKS_OBJS = $(addprefix src/webhooks/, \
 	reseal.o webhook_secret.o webhook_signature.o)
 KEYS_OBJS = $(addprefix src/keys/, \
 	allowed_addresses.o decision.o identity.o import.o key_anomalies.o \
 	key_changes.o key_grant.o key_history.o key_list.o key_row.o key_text.o \
-	keys.o leaks.o purge.o restrictions.o verify.o)
+	keys.o leaks.o org_anomalies.o org_usage.o purge.o restrictions.o verify.o)
 MEMBERS_OBJS = $(addprefix src/members/, \
-	erasure.o locked_org.o members.o repeated_request.o signup.o)
+	acceptance.o erasure.o invitations.o locked_org.o members.o own_org.o \
+	repeated_request.o signup.o)
 SIGNING_KEYS_OBJS = $(addprefix src/signing_keys/, \
 	fetch.o fetch_answer.o fetch_command.o fetch_request.o fetch_schedule.o \
 	fetch_state.o fetch_worker.o key_document.o key_flaws.o key_ring.o \
@@ -42,9 +43,11 @@ TOKENS_OBJS = $(addprefix src/tokens/, \
 	claims.o firebase_token.o jwt_library.o token_decoder.o token_reader.o \
 	token_rules.o)
 HTTP_OBJS = $(addprefix src/http/, \
-	endpoints.o http_client_addr.o http_request.o idempotency_key.o postgrest.o \
-	query_string.o request_body.o request_headers.o response_headers.o response_json.o \
-	usage_endpoint.o)
+	audit_endpoint.o endpoints.o http_client_addr.o http_request.o \
+	idempotency_key.o invitation_endpoints.o member_endpoints.o \
+	org_endpoints.o org_usage_endpoint.o parameters.o postgrest.o \
+	postgrest_orgs.o query_string.o request_body.o request_headers.o \
+	response_headers.o response_json.o usage_endpoint.o)
 WORKERS_OBJS = $(addprefix src/workers/, \
 	audit_cleaning.o database_jobs.o database_names.o database_worker.o launcher.o)
 ROOT_OBJS = $(addprefix src/, \
@@ -64,9 +67,9 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text keys restrictions names no_row webhooks usage privileges closing roles check http firebase identity leaks import half_done idempotency erasure
+REGRESS = key_text keys orgs restrictions names no_row webhooks usage privileges closing roles check http http_orgs idempotency firebase identity leaks import half_done erasure
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
-ISOLATION = revocation minting leak_response members repeated_requests
+ISOLATION = revocation minting leak_response members invitations repeated_requests disabling
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl

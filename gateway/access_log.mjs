@@ -4,8 +4,9 @@
 // it holds only the words of the API, and ids.  Anything else in the path, such as a
 // key pasted into the wrong place, is shown as *.
 
-const WORDS = /^(|api|v1|signup|verify|organizations|api-keys|usage|healthz|readyz|authorize)$/;
-const ID = /^(org|key)_[0-9A-Za-z]{1,40}$/;
+const WORDS = new RegExp('^(|api|v1|signup|verify|organizations|api-keys|usage|audit-log|' +
+  'webhook-secret|rotate|members|invitations|accept|healthz|readyz|authorize)$');
+const ID = /^(org|key|inv)_[0-9A-Za-z]{1,40}$/;
 
 export function loggablePath(path) {
   const segments = path.split('?', 1)[0].split('/', 12);

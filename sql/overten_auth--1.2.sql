@@ -56,28 +56,40 @@ CREATE TABLE overten_auth.orgs (
 	tier text COLLATE "C" NOT NULL
 		CONSTRAINT orgs_tier_fkey REFERENCES overten_auth.tiers,
 	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	created_by text COLLATE "C",
 	api_access_since timestamptz,
 	suspended_at timestamptz,
 	erased_at timestamptz,
+	closed_at timestamptz,
 	webhook_secret_sealed bytea NOT NULL,
 	previous_webhook_secret_sealed bytea,
 	previous_webhook_secret_until timestamptz,
 	CONSTRAINT orgs_previous_webhook_secret_check CHECK (
 		(previous_webhook_secret_sealed IS NULL)
-		= (previous_webhook_secret_until IS NULL))
+		= (previous_webhook_secret_until IS NULL)),
+	CONSTRAINT orgs_closed_at_check CHECK (
+		closed_at IS NULL
+		OR suspended_at IS NOT NULL)
 ) WITH (vacuum_truncate = off);
+CREATE INDEX orgs_created_at_idx ON overten_auth.orgs (created_at, org_id);
+CREATE INDEX orgs_created_by_idx
+	ON overten_auth.orgs (created_by) WHERE created_by IS NOT NULL;
 REVOKE ALL ON overten_auth.orgs FROM PUBLIC;
 COMMENT ON TABLE overten_auth.orgs IS 'customers; an UPDATE removes the org''s keys from the verification caches of all sessions';
 COMMENT ON COLUMN overten_auth.orgs.org_id IS 'org_ and 20 random characters';
 COMMENT ON COLUMN overten_auth.orgs.name IS 'display name, not unique: 1 to 100 characters, with a visible character and no control characters, line or paragraph separators, bidirectional controls, noncharacters, or tag characters outside of flags';
 COMMENT ON COLUMN overten_auth.orgs.tier IS 'the org''s plan';
 COMMENT ON COLUMN overten_auth.orgs.created_at IS 'when the org was created';
+COMMENT ON COLUMN overten_auth.orgs.created_by IS 'uid of the person who created the org by signing up; NULL if the application did';
 COMMENT ON COLUMN overten_auth.orgs.api_access_since IS 'when the org signed up for API access; NULL if it has not';
 COMMENT ON COLUMN overten_auth.orgs.suspended_at IS 'since when the org''s keys are refused; NULL if the org is not suspended';
 COMMENT ON COLUMN overten_auth.orgs.erased_at IS 'when the org was erased; NULL unless it was: functions treat it like an org that does not exist';
+COMMENT ON COLUMN overten_auth.orgs.closed_at IS 'since when the org is closed, which is for good and suspends it, too; NULL while it is open';
 COMMENT ON COLUMN overten_auth.orgs.webhook_secret_sealed IS 'credential, sealed: format byte 1, id of the master key (8 bytes), nonce (12), ciphertext, tag (16) of AES-256-GCM with org_id as associated data; empty if the org was erased';
 COMMENT ON COLUMN overten_auth.orgs.previous_webhook_secret_sealed IS 'credential, sealed in the same way: the webhook secret before the last rotation; NULL if there is no such secret';
 COMMENT ON COLUMN overten_auth.orgs.previous_webhook_secret_until IS 'until when the previous webhook secret also signs';
+COMMENT ON INDEX overten_auth.orgs_created_at_idx IS 'lists all orgs in order';
+COMMENT ON INDEX overten_auth.orgs_created_by_idx IS 'counts the orgs that a person has created';
 COMMENT ON CONSTRAINT orgs_tier_fkey ON overten_auth.orgs IS 'a tier in use cannot be removed';
 
 CREATE TABLE overten_auth.members (
@@ -94,11 +106,48 @@ CREATE TABLE overten_auth.members (
 CREATE INDEX members_uid_idx ON overten_auth.members (uid);
 REVOKE ALL ON overten_auth.members FROM PUBLIC;
 COMMENT ON TABLE overten_auth.members IS 'who may manage the keys of an org';
-COMMENT ON COLUMN overten_auth.members.org_id IS 'the org';
+COMMENT ON COLUMN overten_auth.members.org_id IS 'the org whose keys the person may manage';
 COMMENT ON COLUMN overten_auth.members.uid IS 'the person: the uid of a Firebase user, byte for byte; a pseudonym if the person was erased';
 COMMENT ON COLUMN overten_auth.members.added_at IS 'when the person became a member';
 COMMENT ON COLUMN overten_auth.members.erased_at IS 'when the person was erased; NULL unless that happened: such a membership lets nobody in, and does not count';
 COMMENT ON INDEX overten_auth.members_uid_idx IS 'finds the orgs of a person';
+
+CREATE TABLE overten_auth.invitations (
+	invitation_id text COLLATE "C"
+		CONSTRAINT invitations_pkey PRIMARY KEY,
+	org_id text COLLATE "C" NOT NULL
+		CONSTRAINT invitations_org_id_fkey REFERENCES overten_auth.orgs,
+	digest bytea NOT NULL
+		CONSTRAINT invitations_digest_key UNIQUE
+		CONSTRAINT invitations_digest_check CHECK (
+			octet_length(digest) = 32),
+	note text
+		CONSTRAINT invitations_note_check CHECK (
+			char_length(note) >= 1
+			AND char_length(note) <= 100),
+	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	created_by text COLLATE "C",
+	expires_at timestamptz NOT NULL,
+	accepted_at timestamptz,
+	accepted_by text COLLATE "C",
+	CONSTRAINT invitations_accepted_check CHECK (
+		(accepted_at IS NULL)
+		= (accepted_by IS NULL))
+);
+CREATE INDEX invitations_org_id_idx
+	ON overten_auth.invitations (org_id, created_at, invitation_id);
+REVOKE ALL ON overten_auth.invitations FROM PUBLIC;
+COMMENT ON TABLE overten_auth.invitations IS 'invitations to become a member of an org; rows of no use are removed when the org invites again';
+COMMENT ON COLUMN overten_auth.invitations.invitation_id IS 'inv_ and 20 random characters';
+COMMENT ON COLUMN overten_auth.invitations.org_id IS 'the org';
+COMMENT ON COLUMN overten_auth.invitations.digest IS 'SHA-256 of the code';
+COMMENT ON COLUMN overten_auth.invitations.note IS 'whom the invitation is for, or anything else that the org wants to know: 1 to 100 characters, by the rules of names; NULL if there is none';
+COMMENT ON COLUMN overten_auth.invitations.created_at IS 'when the invitation was made';
+COMMENT ON COLUMN overten_auth.invitations.created_by IS 'uid of the member who invited; NULL if the application did';
+COMMENT ON COLUMN overten_auth.invitations.expires_at IS 'from when on the code is refused';
+COMMENT ON COLUMN overten_auth.invitations.accepted_at IS 'when the code was used; NULL if it was not';
+COMMENT ON COLUMN overten_auth.invitations.accepted_by IS 'uid of the person who used it';
+COMMENT ON INDEX overten_auth.invitations_org_id_idx IS 'lists the invitations of an org in order';
 
 CREATE TABLE overten_auth.api_keys (
 	key_id text COLLATE "C"
@@ -177,7 +226,7 @@ CREATE TABLE overten_auth.key_last_used (
 ) WITH (fillfactor = 70);
 REVOKE ALL ON overten_auth.key_last_used FROM PUBLIC;
 COMMENT ON TABLE overten_auth.key_last_used IS 'when each key was last used; a separate table because it is written often';
-COMMENT ON COLUMN overten_auth.key_last_used.key_id IS 'the key';
+COMMENT ON COLUMN overten_auth.key_last_used.key_id IS 'the key in api_keys; the row is made when the key is minted or imported';
 COMMENT ON COLUMN overten_auth.key_last_used.last_used_at IS 'time of the last recorded use, precise to about a minute; NULL if no use was recorded';
 
 /*
@@ -238,18 +287,19 @@ CREATE TABLE overten_auth.audit_log (
 	uid text COLLATE "C",
 	detail text
 );
-CREATE INDEX audit_log_org_id_idx ON overten_auth.audit_log (org_id, at);
+CREATE INDEX audit_log_org_id_idx
+	ON overten_auth.audit_log (org_id, at, audit_id);
 CREATE INDEX audit_log_at_idx ON overten_auth.audit_log (at);
 REVOKE ALL ON overten_auth.audit_log FROM PUBLIC;
 COMMENT ON TABLE overten_auth.audit_log IS 'who did what and when; append-only, except that orgs and persons can be erased, and that the worker removes rows older than overten_auth.audit_retention';
-COMMENT ON COLUMN overten_auth.audit_log.audit_id IS 'random';
+COMMENT ON COLUMN overten_auth.audit_log.audit_id IS 'a random id of the entry; it says nothing of the order, which is that of the column at';
 COMMENT ON COLUMN overten_auth.audit_log.at IS 'when it happened, by the wall clock';
-COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, mint_key, import_key, revoke_key, revoke_leaked_key, load_signing_keys, rotate_webhook_secret, reseal, purge_keys, erase_org or erase_person';
+COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, rename_org, close_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, invite, withdraw_invitation, accept_invitation, mint_key, import_key, revoke_key, revoke_leaked_key, load_signing_keys, rotate_webhook_secret, set_expiry, set_scopes, set_allowed_addresses, disable_key, enable_key, reseal, purge_keys, erase_org or erase_person';
 COMMENT ON COLUMN overten_auth.audit_log.org_id IS 'the affected org; NULL if no org or several orgs are affected';
 COMMENT ON COLUMN overten_auth.audit_log.key_id IS 'the affected key; NULL if no single key is affected';
 COMMENT ON COLUMN overten_auth.audit_log.actor IS 'the database role of the session (session_user)';
 COMMENT ON COLUMN overten_auth.audit_log.uid IS 'the person on whose behalf the session acted; NULL if it acted for itself';
-COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier, the member, the name of the key, the reason, or the number of signing keys, purged keys or resealed orgs; NULL if the org was erased';
+COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier or name, the member, the invitation, the name of the key, the new expiry, scopes or addresses, the reason, or the number of signing keys, purged keys or resealed orgs; NULL if the org was erased';
 COMMENT ON INDEX overten_auth.audit_log_org_id_idx IS 'shows the history of an org';
 COMMENT ON INDEX overten_auth.audit_log_at_idx IS 'finds rows older than overten_auth.audit_retention';
 
@@ -297,7 +347,7 @@ CREATE TABLE overten_auth.signing_keys (
 	loaded_at timestamptz NOT NULL DEFAULT clock_timestamp()
 ) WITH (vacuum_truncate = off);
 REVOKE ALL ON overten_auth.signing_keys FROM PUBLIC;
-COMMENT ON TABLE overten_auth.signing_keys IS 'keys that check the signatures of Firebase ID tokens; anybody who can write to this table can log in as any user; not dumped, load them again after a restore';
+COMMENT ON TABLE overten_auth.signing_keys IS 'keys that check the signatures of Firebase ID tokens; anybody who can write to this table can log in as any user; not dumped: after a restore, load them again with overten_load_signing_keys, or have them fetched with overten_refresh_signing_keys';
 COMMENT ON COLUMN overten_auth.signing_keys.kid IS 'key id, compared byte for byte';
 COMMENT ON COLUMN overten_auth.signing_keys.public_key IS 'RSA key as SubjectPublicKeyInfo in DER';
 COMMENT ON COLUMN overten_auth.signing_keys.expires_at IS 'from when on the key is not used; NULL if it does not expire';
@@ -321,19 +371,19 @@ CREATE TRIGGER "0_invalidate_caches"
 	AFTER UPDATE OR DELETE ON overten_auth.orgs
 	FOR EACH ROW EXECUTE FUNCTION overten_auth.invalidate_caches();
 ALTER TABLE overten_auth.orgs ENABLE ALWAYS TRIGGER "0_invalidate_caches";
-COMMENT ON TRIGGER "0_invalidate_caches" ON overten_auth.orgs IS 'makes a change take effect at once; never disable it';
+COMMENT ON TRIGGER "0_invalidate_caches" ON overten_auth.orgs IS 'makes a change take effect at once; never disable it, or other sessions would go on accepting the keys of a suspended org from their caches';
 
 CREATE TRIGGER "0_invalidate_caches"
 	AFTER UPDATE OR DELETE ON overten_auth.api_keys
 	FOR EACH ROW EXECUTE FUNCTION overten_auth.invalidate_caches();
 ALTER TABLE overten_auth.api_keys ENABLE ALWAYS TRIGGER "0_invalidate_caches";
-COMMENT ON TRIGGER "0_invalidate_caches" ON overten_auth.api_keys IS 'makes a change take effect at once; never disable it';
+COMMENT ON TRIGGER "0_invalidate_caches" ON overten_auth.api_keys IS 'makes a change take effect at once; never disable it, or other sessions would go on accepting a revoked key from their caches';
 
 CREATE TRIGGER "0_invalidate_caches"
 	AFTER INSERT OR UPDATE OR DELETE ON overten_auth.signing_keys
 	FOR EACH ROW EXECUTE FUNCTION overten_auth.invalidate_caches();
 ALTER TABLE overten_auth.signing_keys ENABLE ALWAYS TRIGGER "0_invalidate_caches";
-COMMENT ON TRIGGER "0_invalidate_caches" ON overten_auth.signing_keys IS 'makes a change take effect at once; never disable it';
+COMMENT ON TRIGGER "0_invalidate_caches" ON overten_auth.signing_keys IS 'makes a change take effect at once; never disable it, or other sessions would go on accepting tokens of a withdrawn key from their caches';
 
 CREATE FUNCTION overten_auth.refuse_change() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'overten_refuse_change';
@@ -364,7 +414,7 @@ CREATE FUNCTION @extschema@.overten_mint_key(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_mint_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_mint_key IS
-'Mints a key for an org. Returns the secret, which is stored nowhere and cannot be read again. The key is refused from expires_at on; NULL means that it does not expire, or after overten_auth.max_key_lifetime if that is set. scopes are what it may be used for: names from overten_auth.scopes; NULL means everything, and an empty array nothing. allowed_addresses are the networks that it can be used from; NULL means everywhere. Call this function in FROM: SELECT (overten_mint_key(...)).* calls it once per column, and so mints six keys. Errors: 42704 the org does not exist; 22023 the name, with spaces trimmed, does not have 1 to 64 characters, or breaks a rule of names (see the column name of overten_auth.api_keys), expires_at is past, infinite, or later than overten_auth.max_key_lifetime allows, there are more than 64 scopes or networks, or NULLs among them, a scope is not in overten_auth.scopes, or allowed_addresses is empty; 22004 org_id or name is NULL.';
+'Mints a key for an org. Returns the secret, which is stored nowhere and cannot be read again. The key is refused from expires_at on; NULL means that it does not expire, or after overten_auth.max_key_lifetime if that is set. scopes are what it may be used for: names from overten_auth.scopes; NULL means everything, and an empty array nothing. allowed_addresses are the networks that it can be used from; NULL means everywhere. Call this function in FROM: SELECT (overten_mint_key(...)).* calls it once per column, and so mints six keys. Errors: 42704 the org does not exist; 55000 the org is closed; 22023 the name, with spaces trimmed, does not have 1 to 64 characters, or breaks a rule of names (see the column name of overten_auth.api_keys), expires_at is past, infinite, or later than overten_auth.max_key_lifetime allows, there are more than 64 scopes or networks, or NULLs among them, a scope is not in overten_auth.scopes, or allowed_addresses is empty; 22004 org_id or name is NULL.';
 
 CREATE TYPE overten_auth.verified_key AS (
 	key_id text,
@@ -376,7 +426,7 @@ CREATE TYPE overten_auth.verified_key AS (
 );
 REVOKE ALL ON TYPE overten_auth.verified_key FROM PUBLIC;
 COMMENT ON TYPE overten_auth.verified_key IS 'what verification returns for an accepted key';
-COMMENT ON COLUMN overten_auth.verified_key.key_id IS 'the key';
+COMMENT ON COLUMN overten_auth.verified_key.key_id IS 'the accepted key: its key_id in api_keys, which may be logged';
 COMMENT ON COLUMN overten_auth.verified_key.org_id IS 'the org that is billed for the key';
 COMMENT ON COLUMN overten_auth.verified_key.org_name IS 'display name of the org';
 COMMENT ON COLUMN overten_auth.verified_key.tier IS 'the org''s plan';
@@ -536,7 +586,7 @@ CREATE FUNCTION @extschema@.overten_import_key(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_import_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_import_key IS
-'Imports a key that was minted elsewhere, sk_live_ and 28 alphanumeric characters, by its SHA-256 (32 bytes) and its first 12 characters. Returns its new key_id. If created_at is NULL, it is the current time. Errors: 42704 the org does not exist; 23505 a key with this digest exists already, active or revoked; 22023 the name, the digest''s length, the prefix, or a created_at before 1970 or in the future; 22004 another argument is NULL.';
+'Imports a key that was minted elsewhere, sk_live_ and 28 alphanumeric characters, by its SHA-256 (32 bytes) and its first 12 characters. Returns its new key_id. If created_at is NULL, it is the current time. Errors: 42704 the org does not exist; 55000 the org is closed; 23505 a key with this digest exists already, active or revoked; 22023 the name, the digest''s length, the prefix, or a created_at before 1970 or in the future; 22004 another argument is NULL.';
 
 CREATE FUNCTION @extschema@.overten_import_keys(
 	org_ids text[],
@@ -868,6 +918,44 @@ REVOKE ALL ON FUNCTION @extschema@.overten_key_anomalies FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_key_anomalies IS
 'Returns the anomalies in a key''s history that a person should look at, or no rows. Kinds, in this order: used_after_revocation (in the whole history, by address), woke (used in the last 24 hours after 30 days or more without a use), rise (one of the last 24 hours had at least 100 uses, 10 times the mean and twice the maximum of the hours with uses in the 28 days before, of which there must be 3), new_address (first seen in the last 24 hours, when there were other addresses before). observed and expected are numbers of requests; reference_at is the revocation, the previous use (or the minting), or the beginning of the history that is compared. Errors: 42704 the org has no such key; 22004 an argument is NULL.';
 
+CREATE FUNCTION @extschema@.overten_org_anomalies(org_id text)
+	RETURNS TABLE (
+		org_id text,
+		key_id text,
+		name text,
+		prefix text,
+		kind text,
+		client_addr inet,
+		first_at timestamptz,
+		last_at timestamptz,
+		observed int8,
+		expected numeric,
+		reference_at timestamptz,
+		detail text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_org_anomalies FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_org_anomalies IS
+'Returns what overten_key_anomalies returns for each key of an org, revoked ones too, in the order of the keys'' creation. Errors: 42704 the org does not exist; 22004 the argument is NULL.';
+
+CREATE FUNCTION @extschema@.overten_all_anomalies()
+	RETURNS TABLE (
+		org_id text,
+		key_id text,
+		name text,
+		prefix text,
+		kind text,
+		client_addr inet,
+		first_at timestamptz,
+		last_at timestamptz,
+		observed int8,
+		expected numeric,
+		reference_at timestamptz,
+		detail text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_all_anomalies FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_all_anomalies IS
+'Returns what overten_org_anomalies returns, for all orgs, in the order of org_id and then of the keys'' creation. Reads the tables alone: uses that were counted since the last flush (overten_auth.flush_interval) are missing.';
+
 CREATE FUNCTION @extschema@.overten_check_addresses(
 	org_id text,
 	key_id text,
@@ -937,7 +1025,7 @@ CREATE FUNCTION @extschema@.overten_set_api_access(org_id text, allowed bool)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_set_api_access FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_set_api_access IS
-'False suspends an org: its keys are refused, but not changed. True resumes the org, and signs it up for API access if it has not signed up. Returns true if that changed anything. Errors: 42704 the org does not exist; 22004 an argument is NULL.';
+'False suspends an org: its keys are refused, but not changed. True resumes the org, and signs it up for API access if it has not signed up. Returns true if that changed anything. Errors: 42704 the org does not exist; 55000 access is allowed to a closed org; 22004 an argument is NULL.';
 
 CREATE FUNCTION @extschema@.overten_add_member(org_id text, uid text)
 	RETURNS bool
@@ -964,7 +1052,94 @@ CREATE FUNCTION @extschema@.overten_list_orgs(uid text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_list_orgs FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_list_orgs IS
-'Returns the orgs that a person is a member of, in the order of their creation. Errors: 22023 the uid; 22004 the argument is NULL.';
+'Returns the orgs that a person is a member of, in the order of their creation. A closed org is suspended. Errors: 22023 the uid; 22004 the argument is NULL.';
+
+CREATE FUNCTION @extschema@.overten_all_orgs(
+	tier text DEFAULT NULL,
+	suspended bool DEFAULT NULL,
+	closed bool DEFAULT NULL,
+	name_part text DEFAULT NULL,
+	after_org_id text DEFAULT NULL,
+	max_orgs int4 DEFAULT 100)
+	RETURNS TABLE (
+		org_id text,
+		name text,
+		tier text,
+		created_at timestamptz,
+		created_by text,
+		api_access_since timestamptz,
+		suspended_at timestamptz,
+		closed_at timestamptz,
+		members int8,
+		active_keys int8)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_all_orgs FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_all_orgs IS
+'Returns all orgs in pages, in the order of their creation: at most max_orgs (1 to 1000) orgs that come after after_org_id, or the first ones. Pass the last org_id of a page to get the next page; a page with fewer than max_orgs rows is the last one. An argument that is NULL filters nothing: tier is the org''s own; suspended and closed say whether it is, and a closed org is suspended, too; name_part is 1 to 100 characters that are in the name, whatever their case. members and active_keys count. Errors: 42704 after_org_id does not exist; 22023 name_part or max_orgs; 22004 max_orgs is NULL.';
+
+CREATE FUNCTION @extschema@.overten_rename_org(org_id text, name text)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_rename_org FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_rename_org IS
+'Renames an org. Returns true if that changed anything. Errors: 42704 the org does not exist; 22023 the name, as for overten_create_org; 22004 an argument is NULL.';
+
+CREATE FUNCTION @extschema@.overten_close_org(
+	org_id text,
+	reason text DEFAULT NULL)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_close_org FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_close_org IS
+'Closes an org for good: suspends it, revokes its keys and withdraws its invitations; all sessions refuse its keys as soon as the transaction has committed. Nothing is deleted, and its members can still read its history. Waits for transactions that are minting keys for the org. Returns true if this call closed the org, and false if it was closed before; in that case the first time stays. Errors: 42704 the org does not exist; 22023 the reason, as for overten_revoke_key; 22004 org_id is NULL; 40001 the transaction is above READ COMMITTED and a key was minted after it began.';
+
+CREATE FUNCTION @extschema@.overten_list_members(org_id text)
+	RETURNS TABLE (uid text, added_at timestamptz, active_keys int8)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_list_members FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_list_members IS
+'Returns the members of an org, in the order of their joining. active_keys: how many keys of the org the person has minted that are not revoked; they stay if the person is removed. Errors: 42704 the org does not exist; 22004 the argument is NULL.';
+
+CREATE FUNCTION @extschema@.overten_invite(
+	org_id text,
+	note text DEFAULT NULL,
+	valid_for interval DEFAULT '7 days',
+	OUT invitation_id text,
+	OUT org_id text,
+	OUT note text,
+	OUT created_at timestamptz,
+	OUT expires_at timestamptz,
+	OUT code text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_invite FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_invite IS
+'Makes an invitation to become a member of an org. Returns the code, invite_ and 32 random characters, which is stored nowhere and cannot be read again; a person who has it can use it once. Call this function in FROM, as overten_mint_key. Errors: 42704 the org does not exist; 55000 the org is closed; 22023 the note, with spaces trimmed, does not have 1 to 100 characters, or breaks a rule of names, or valid_for is not between 1 second and 30 days; 22004 org_id or valid_for is NULL.';
+
+CREATE FUNCTION @extschema@.overten_list_invitations(org_id text)
+	RETURNS TABLE (
+		invitation_id text,
+		note text,
+		created_at timestamptz,
+		created_by text,
+		expires_at timestamptz)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_list_invitations FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_list_invitations IS
+'Returns the invitations of an org that can still be accepted, in the order of their creation. created_by: uid of the member who invited; NULL if the application did. Errors: 42704 the org does not exist; 22004 the argument is NULL.';
+
+CREATE FUNCTION @extschema@.overten_withdraw_invitation(org_id text, invitation_id text)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_withdraw_invitation FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_withdraw_invitation IS
+'Withdraws an invitation. Returns true if that changed anything, and false if the org has no such invitation that can still be accepted. Errors: 42704 the org does not exist; 22004 an argument is NULL.';
+
+CREATE FUNCTION @extschema@.overten_accept_invitation(code text, uid text)
+	RETURNS text
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_accept_invitation FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_accept_invitation IS
+'Makes a person a member of the org that the code invites to, and returns its org_id; uses the code up. The same person may repeat the call, and gets the same result. It does not check who has the uid: never grant it to a role that speaks for customers. Errors: 42704 the code is unknown, expired, used or withdrawn, or its org is closed; 42710 the person is a member already; 22023 the uid; 22004 an argument is NULL.';
 
 CREATE FUNCTION @extschema@.overten_erase_org(org_id text)
 	RETURNS bool
@@ -1019,7 +1194,7 @@ CREATE FUNCTION @extschema@.overten_reseal(max_orgs int4 DEFAULT 1000)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_reseal FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_reseal IS
-'Reseals the webhook secrets of at most max_orgs orgs with the first master key in the file, if they are sealed with another one. Returns how many orgs are left: call it until that is 0. Orgs that other transactions have locked are left for the next call; a WARNING counts orgs whose secrets do not open. Errors: 22023 max_orgs is less than 1; 22004 max_orgs is NULL; 55000 there is no master key.';
+'Reseals the webhook secrets of at most max_orgs orgs with the first master key in the file, if they are sealed with another one. Returns how many orgs are left: call it until that is 0. Orgs that other transactions have locked are left for the next call; a WARNING counts orgs whose secrets do not open, and names a few. Errors: 22023 max_orgs is less than 1; 22004 max_orgs is NULL; 55000 there is no master key.';
 
 CREATE FUNCTION overten_auth.master_key_ids(
 	OUT needed text[],
@@ -1053,9 +1228,9 @@ COMMENT ON COLUMN overten_auth.verified_token.name IS 'the claim of that name; N
 COMMENT ON COLUMN overten_auth.verified_token.sign_in_provider IS 'how the person signed in, such as password, google.com or phone';
 COMMENT ON COLUMN overten_auth.verified_token.tenant IS 'tenant of Identity Platform; NULL without a tenant';
 COMMENT ON COLUMN overten_auth.verified_token.auth_time IS 'when the person signed in';
-COMMENT ON COLUMN overten_auth.verified_token.issued_at IS 'iat';
-COMMENT ON COLUMN overten_auth.verified_token.expires_at IS 'exp';
-COMMENT ON COLUMN overten_auth.verified_token.claims IS 'all claims';
+COMMENT ON COLUMN overten_auth.verified_token.issued_at IS 'when Firebase issued the token: the claim iat';
+COMMENT ON COLUMN overten_auth.verified_token.expires_at IS 'from when on the token is refused, but for overten_auth.clock_skew: the claim exp';
+COMMENT ON COLUMN overten_auth.verified_token.claims IS 'all claims of the token''s payload, checked or not, as a JSON object; custom claims of the user are among them';
 
 CREATE FUNCTION @extschema@.overten_verify_firebase_jwt(token text)
 	RETURNS overten_auth.verified_token
@@ -1138,14 +1313,14 @@ COMMENT ON COLUMN @extschema@.overten_stat.cache_hits IS 'keys accepted from a c
 COMMENT ON COLUMN @extschema@.overten_stat.cache_misses IS 'keys looked up in the tables';
 COMMENT ON COLUMN @extschema@.overten_stat.not_attributed IS 'uses missing in the history because there was no memory left to count them: raise overten_auth.max_tracked_keys';
 COMMENT ON COLUMN @extschema@.overten_stat.flushes IS 'how often uses were written to the tables';
-COMMENT ON COLUMN @extschema@.overten_stat.flush_failures IS 'how often that, or removing old history, failed';
+COMMENT ON COLUMN @extschema@.overten_stat.flush_failures IS 'how often a worker failed to write uses to the tables, or to remove old history; no use is lost, and the worker tries again: flush_failure in overten_status() says why';
 COMMENT ON COLUMN @extschema@.overten_stat.entries_used IS 'pairs of a key and a client address that are counted now';
 COMMENT ON COLUMN @extschema@.overten_stat.entries_free IS 'how many more pairs can be counted';
-COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_entries IS 'how many keys the cache of all sessions can hold; NULL if there is none';
-COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_stores IS 'keys stored there; if it grows about as fast as cache_misses while few keys change, there are more keys in use than it can hold: raise overten_auth.shared_cache_entries';
-COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_stale IS 'keys found there that had changed, or whose org had';
-COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_busy IS 'keys not read or not stored there, because another process was writing in the same place';
-COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_too_long IS 'keys not stored there, because their row is too long, as with a long name of the org: they are cached in each session';
+COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_entries IS 'how many keys the shared cache, which is one for all sessions, can hold; NULL if overten_auth.shared_cache_entries is 0';
+COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_stores IS 'keys stored in the shared cache; if it grows about as fast as cache_misses while few keys change, there are more keys in use than it can hold: raise overten_auth.shared_cache_entries';
+COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_stale IS 'keys found in the shared cache that had changed, or whose org had; they were looked up in the tables again';
+COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_busy IS 'keys not read from or not stored in the shared cache, because another process was writing in the same place; that only costs a lookup in the tables';
+COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_too_long IS 'keys not stored in the shared cache, because their row is too long, as with a long name of the org: they are cached in each session';
 COMMENT ON COLUMN @extschema@.overten_stat.last_fetch_at IS 'when the last fetch of signing keys began, in any database';
 COMMENT ON COLUMN @extschema@.overten_stat.last_fetch_outcome IS 'the result of that fetch';
 COMMENT ON COLUMN @extschema@.overten_stat.since IS 'when counting began';
@@ -1250,6 +1425,77 @@ REVOKE ALL ON FUNCTION overten_api.key_usage FROM PUBLIC;
 COMMENT ON FUNCTION overten_api.key_usage IS
 'GET /organizations/{org_id}/api-keys/{key_id}/usage; the ids are in the headers x-overten-org-id and x-overten-key-id or arguments; the query string is in the header x-overten-query, or else its parameters are arguments';
 
+CREATE FUNCTION overten_api.list_organizations() RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_list_organizations';
+REVOKE ALL ON FUNCTION overten_api.list_organizations FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.list_organizations IS
+'GET /organizations';
+
+CREATE FUNCTION overten_api.rename_organization(json) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_rename_organization';
+REVOKE ALL ON FUNCTION overten_api.rename_organization FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.rename_organization IS
+'PATCH /organizations/{org_id}; the id is in the header x-overten-org-id or the member org_id';
+
+CREATE FUNCTION overten_api.close_organization(json) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_close_organization';
+REVOKE ALL ON FUNCTION overten_api.close_organization FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.close_organization IS
+'DELETE /organizations/{org_id}; the id is in the header x-overten-org-id or the member org_id. Raises errors like revoke_api_key.';
+
+CREATE FUNCTION overten_api.list_members(org_id text DEFAULT NULL) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_list_members';
+REVOKE ALL ON FUNCTION overten_api.list_members FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.list_members IS
+'GET /organizations/{org_id}/members; the id is in the header x-overten-org-id or an argument';
+
+CREATE FUNCTION overten_api.remove_member(json) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_remove_member';
+REVOKE ALL ON FUNCTION overten_api.remove_member FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.remove_member IS
+'DELETE /organizations/{org_id}/members/{uid}; the ids are in the headers x-overten-org-id and x-overten-item-id or the members org_id and item_id, the uid percent-encoded. Raises errors like revoke_api_key.';
+
+CREATE FUNCTION overten_api.list_invitations(org_id text DEFAULT NULL) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_list_invitations';
+REVOKE ALL ON FUNCTION overten_api.list_invitations FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.list_invitations IS
+'GET /organizations/{org_id}/invitations; the id is in the header x-overten-org-id or an argument';
+
+CREATE FUNCTION overten_api.create_invitation(json) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_create_invitation';
+REVOKE ALL ON FUNCTION overten_api.create_invitation FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.create_invitation IS
+'POST /organizations/{org_id}/invitations; the id is in the header x-overten-org-id or the member org_id';
+
+CREATE FUNCTION overten_api.withdraw_invitation(json) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_withdraw_invitation';
+REVOKE ALL ON FUNCTION overten_api.withdraw_invitation FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.withdraw_invitation IS
+'DELETE /organizations/{org_id}/invitations/{invitation_id}; the ids are in the headers x-overten-org-id and x-overten-item-id or the members org_id and item_id. Raises errors like revoke_api_key.';
+
+CREATE FUNCTION overten_api.accept_invitation(json) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_accept_invitation';
+REVOKE ALL ON FUNCTION overten_api.accept_invitation FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.accept_invitation IS
+'POST /invitations/accept';
+
+CREATE FUNCTION overten_api.audit_log(org_id text DEFAULT NULL) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_audit_log';
+REVOKE ALL ON FUNCTION overten_api.audit_log FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.audit_log IS
+'GET /organizations/{org_id}/audit-log; the id is in the header x-overten-org-id or an argument; the query string is in the header x-overten-query';
+
+CREATE FUNCTION overten_api.organization_usage(org_id text DEFAULT NULL) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_organization_usage';
+REVOKE ALL ON FUNCTION overten_api.organization_usage FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.organization_usage IS
+'GET /organizations/{org_id}/usage; the id is in the header x-overten-org-id or an argument; the query string is in the header x-overten-query';
+
+CREATE FUNCTION overten_api.rotate_webhook_secret(json) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_rotate_webhook_secret';
+REVOKE ALL ON FUNCTION overten_api.rotate_webhook_secret FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.rotate_webhook_secret IS
+'POST /organizations/{org_id}/webhook-secret/rotate; the id is in the header x-overten-org-id or the member org_id';
 
 CREATE FUNCTION overten_api.authenticate_request() RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_authenticate_request';
@@ -1260,7 +1506,8 @@ COMMENT ON FUNCTION overten_api.authenticate_request IS
 
 /* By default, PUBLIC may use the row types of tables and views. */
 REVOKE ALL ON TYPE overten_auth.tiers, overten_auth.scopes,
-	overten_auth.orgs, overten_auth.members, overten_auth.api_keys,
+	overten_auth.orgs, overten_auth.members, overten_auth.invitations,
+	overten_auth.api_keys,
 	overten_auth.key_last_used, overten_auth.key_usage, overten_auth.usage_batches,
 	overten_auth.audit_log, overten_auth.idempotency_keys,
 	overten_auth.signing_keys,
@@ -1272,6 +1519,7 @@ SELECT pg_extension_config_dump('overten_auth.tiers', $$WHERE name OPERATOR(pg_c
 SELECT pg_extension_config_dump('overten_auth.scopes', '');
 SELECT pg_extension_config_dump('overten_auth.orgs', '');
 SELECT pg_extension_config_dump('overten_auth.members', '');
+SELECT pg_extension_config_dump('overten_auth.invitations', '');
 SELECT pg_extension_config_dump('overten_auth.api_keys', '');
 SELECT pg_extension_config_dump('overten_auth.key_last_used', '');
 SELECT pg_extension_config_dump('overten_auth.key_usage', '');
@@ -1646,7 +1894,7 @@ CREATE FUNCTION overten_auth.check_privileges()
 			array_agg(DISTINCT r.proname::text) FILTER (
 				WHERE r.proname IN ('overten_signup', 'overten_list_orgs',
 					'overten_add_member', 'overten_remove_member',
-					'overten_erase_person')) AS trusting,
+					'overten_accept_invitation', 'overten_erase_person')) AS trusting,
 			array_agg(DISTINCT r.proname::text) FILTER (
 				WHERE r.proname NOT IN ('overten_load_signing_keys', 'overten_refresh_signing_keys',
 					'overten_status', 'overten_check', 'stat')) AS other_work,
@@ -1883,6 +2131,16 @@ CREATE FUNCTION overten_auth.check_configuration()
 		'Copy the file that overten_auth.master_key_file names from the server or the backup that has it.'
 	FROM state, unnest(master_keys_needed) id
 	WHERE id <> ALL (master_keys_present)
+	UNION ALL
+	SELECT 'danger', 'overten_auth.trusted_proxies',
+		format('%s contains every client, so that each can choose its address with X-Forwarded-For.', trim(network)),
+		'Name only your proxies.'
+	FROM (
+		SELECT current_setting('overten_auth.trusted_proxies', true)
+		FROM state WHERE usage_mode IS NOT NULL) setting (list),
+		string_to_table(list, ',') network
+	WHERE list <> ''
+		AND trim(network)::cidr >>= ANY ('{0.0.0.0/0,::/0,::ffff:0:0/96}'::cidr[])
 $$;
 REVOKE ALL ON FUNCTION overten_auth.check_configuration FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.check_configuration IS
@@ -1905,7 +2163,7 @@ CREATE FUNCTION @extschema@.overten_check()
 $$;
 REVOKE ALL ON FUNCTION @extschema@.overten_check FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_check IS
-'Returns the problems of the extension in this database, the worst first, or no rows. severity: danger (somebody can do what nobody should, or a promise does not hold), warning (something fails, or will fail) or notice (something is not configured, or good to know). subject: a role, an object or a setting. problem and remedy: what is wrong with it, and what to do. Returns these privileges, unless a superuser has them: all privileges of PUBLIC; all privileges with grant option; INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES or TRIGGER on a table or column, except rows of tiers and scopes, and REFERENCES (org_id) on orgs; CREATE on a schema; EXECUTE on overten_import_key, overten_import_keys or an internal function; USAGE on a type; SELECT on digests or sealed secrets. Also returns combinations, including those by membership: EXECUTE on functions that answer customers (overten_handle_request, overten_api) and on overten_signup, overten_list_orgs, overten_add_member, overten_remove_member or overten_erase_person; EXECUTE on overten_load_signing_keys and on anything else except overten_refresh_signing_keys, overten_status, overten_check and overten_auth.stat; EXECUTE on overten_verify_key_digest and SELECT on digests; and membership in pg_write_all_data. The roles in README and gateway/roles.sql do not cause any rows.';
+'Returns the problems of the extension in this database, the worst first, or no rows. severity: danger (somebody can do what nobody should, or a promise does not hold), warning (something fails, or will fail) or notice (something is not configured, or good to know). subject: a role, an object or a setting. problem and remedy: what is wrong with it, and what to do. Returns these privileges, unless a superuser has them: all privileges of PUBLIC; all privileges with grant option; INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES or TRIGGER on a table or column, except rows of tiers and scopes, and REFERENCES (org_id) on orgs; CREATE on a schema; EXECUTE on overten_import_key, overten_import_keys or an internal function; USAGE on a type; SELECT on digests or sealed secrets. Also returns combinations, including those by membership: EXECUTE on functions that answer customers (overten_handle_request, overten_api) and on overten_signup, overten_list_orgs, overten_add_member, overten_remove_member, overten_accept_invitation or overten_erase_person; EXECUTE on overten_load_signing_keys and on anything else except overten_refresh_signing_keys, overten_status, overten_check and overten_auth.stat; EXECUTE on overten_verify_key_digest and SELECT on digests; and membership in pg_write_all_data. The roles in README and gateway/roles.sql do not cause any rows.';
 
 
 /* The last statements; see above overten_auth.objects. */

@@ -78,8 +78,8 @@ identify_new_person(const OaRequest *request, OaResponse *response, text **uid)
 }
 
 /* Is this the primary?  Only the primary can write. */
-static bool
-can_write(OaResponse *response)
+bool
+oa_can_write(OaResponse *response)
 {
 	return !RecoveryInProgress() ||
 		oa_refuse(response, OA_SERVICE_UNAVAILABLE);
@@ -157,7 +157,7 @@ oa_endpoint_signup(const OaRequest *request, OaResponse *response)
 						   &signup.existing_org_id) ||
 		!oa_read_reference(request, response, "tier", &signup.tier) ||
 		!read_key_name(request, response, "key_name", &signup.key_name) ||
-		!can_write(response))
+		!oa_can_write(response))
 		return;
 
 	answer_with_key(response,
@@ -179,7 +179,7 @@ oa_endpoint_create_key(const OaRequest *request, OaResponse *response)
 							 request->org_id, &storage, &key) ||
 		!oa_require_object(request, response) ||
 		!read_key_name(request, response, "name", &name) ||
-		!can_write(response))
+		!oa_can_write(response))
 		return;
 
 	answer_with_key(response, oa_create_key(uid, request->org_id, name, key,
@@ -232,7 +232,7 @@ oa_endpoint_revoke_key(const OaRequest *request, OaResponse *response)
 
 	if (!oa_identify(request, response, &uid) ||
 		!oa_check_member(request, response, uid) ||
-		!can_write(response))
+		!oa_can_write(response))
 		return;
 
 	response->status = 204;

@@ -9,6 +9,7 @@
 #include "lib/stringinfo.h"
 #include "keys/keys.h"
 #include "members/members.h"
+#include "orgs/orgs.h"
 #include "server/server.h"
 #include "text/text.h"
 
@@ -32,6 +33,7 @@ typedef struct OaRequest
 	const OaClientAddr *client; /* NULL if no header tells */
 	text	   *org_id;			/* from the path, or NULL */
 	text	   *key_id;
+	text	   *item_id;		/* of a member or an invitation, as it came */
 	const char *query;			/* after the path's "?"; if NULL, see below */
 	const char *since;			/* decoded parameters, if query is NULL */
 	const char *until;
@@ -90,6 +92,10 @@ extern bool oa_read_reference(const OaRequest *request, OaResponse *response,
 							  const char *name, text **value);
 extern bool oa_read_name(const OaRequest *request, OaResponse *response,
 						 const char *name, int max_characters, text **value);
+extern bool oa_read_integer(const OaRequest *request, OaResponse *response,
+							const char *name, int min, int max, int *value);
+extern bool oa_require_member(OaResponse *response, const char *name,
+							  const text *value);
 
 /* query_string.c: the parameters of a query string */
 typedef enum OaQueryResult
@@ -103,6 +109,16 @@ typedef enum OaQueryResult
 
 extern OaQueryResult oa_query_parameter(const char *query, const char *name,
 										char *value);
+extern bool oa_percent_decode(const char *encoded, const char *end,
+							  char *value);
+
+/* parameters.c: the parameters that endpoints take */
+extern bool oa_find_parameter(const OaRequest *request, OaResponse *response,
+							  const char *name, const char **value);
+extern bool oa_read_period(const OaRequest *request, OaResponse *response,
+						   bool *has_since, OaPeriod *period);
+extern bool oa_read_limit(const OaRequest *request, OaResponse *response,
+						  int max, int *limit);
 
 /* response_headers.c: status, headers and error bodies of responses */
 typedef void (*OaHeaderCallback) (const char *name, const char *value,
@@ -129,6 +145,7 @@ typedef void (*OaEndpoint) (const OaRequest *request, OaResponse *response);
 
 extern bool oa_identify(const OaRequest *request, OaResponse *response,
 						text **uid);
+extern bool oa_can_write(OaResponse *response);
 extern bool oa_check_member(const OaRequest *request, OaResponse *response,
 							text *uid);
 
@@ -150,8 +167,41 @@ extern bool oa_read_request_key(const OaRequest *request,
 								const text *org_id, OaRequestKey *storage,
 								const OaRequestKey **key);
 
-/* usage_endpoint.c */
+/* usage_endpoint.c, org_usage_endpoint.c */
 extern void oa_endpoint_key_usage(const OaRequest *request,
+								  OaResponse *response);
+extern void oa_endpoint_org_usage(const OaRequest *request,
+								  OaResponse *response);
+
+/* org_endpoints.c */
+extern void oa_write_org(const OaOrg *org, void *json);
+extern void oa_endpoint_list_orgs(const OaRequest *request,
+								  OaResponse *response);
+extern void oa_endpoint_rename_org(const OaRequest *request,
+								   OaResponse *response);
+extern void oa_endpoint_close_org(const OaRequest *request,
+								  OaResponse *response);
+extern void oa_endpoint_rotate_secret(const OaRequest *request,
+									  OaResponse *response);
+
+/* member_endpoints.c */
+extern void oa_endpoint_list_members(const OaRequest *request,
+									 OaResponse *response);
+extern void oa_endpoint_remove_member(const OaRequest *request,
+									  OaResponse *response);
+
+/* invitation_endpoints.c */
+extern void oa_endpoint_list_invitations(const OaRequest *request,
+										 OaResponse *response);
+extern void oa_endpoint_invite(const OaRequest *request,
+							   OaResponse *response);
+extern void oa_endpoint_withdraw_invitation(const OaRequest *request,
+											OaResponse *response);
+extern void oa_endpoint_accept_invitation(const OaRequest *request,
+										  OaResponse *response);
+
+/* audit_endpoint.c */
+extern void oa_endpoint_audit_log(const OaRequest *request,
 								  OaResponse *response);
 
 #endif							/* OA_HTTP_H */

@@ -42,6 +42,10 @@ typedef struct Route
 	Method		methods[3];
 } Route;
 
+/*
+ * A route can have at most SEGMENTS_MAX segments and two ids, the first an
+ * org's and the second a key's (see route_matches()).
+ */
 static const Route routes[] = {
 	{
 		{"verify"},
@@ -52,6 +56,63 @@ static const Route routes[] = {
 		{"signup"},
 		"POST",
 		{{"POST", oa_endpoint_signup, true}}
+	},
+	{
+		{"invitations", "accept"},
+		"POST",
+		{{"POST", oa_endpoint_accept_invitation, true}}
+	},
+	{
+		{"organizations"},
+		"GET, HEAD",
+		{{"GET", oa_endpoint_list_orgs}, {"HEAD", oa_endpoint_list_orgs}}
+	},
+	{
+		{"organizations", ""},
+		"DELETE, PATCH",
+		{
+			{"DELETE", oa_endpoint_close_org},
+			{"PATCH", oa_endpoint_rename_org, true}
+		}
+	},
+	{
+		{"organizations", "", "members"},
+		"GET, HEAD",
+		{{"GET", oa_endpoint_list_members}, {"HEAD", oa_endpoint_list_members}}
+	},
+	{
+		{"organizations", "", "members", ""},
+		"DELETE",
+		{{"DELETE", oa_endpoint_remove_member}}
+	},
+	{
+		{"organizations", "", "invitations"},
+		"GET, HEAD, POST",
+		{
+			{"GET", oa_endpoint_list_invitations},
+			{"HEAD", oa_endpoint_list_invitations},
+			{"POST", oa_endpoint_invite, true}
+		}
+	},
+	{
+		{"organizations", "", "invitations", ""},
+		"DELETE",
+		{{"DELETE", oa_endpoint_withdraw_invitation}}
+	},
+	{
+		{"organizations", "", "audit-log"},
+		"GET, HEAD",
+		{{"GET", oa_endpoint_audit_log}, {"HEAD", oa_endpoint_audit_log}}
+	},
+	{
+		{"organizations", "", "usage"},
+		"GET, HEAD",
+		{{"GET", oa_endpoint_org_usage}, {"HEAD", oa_endpoint_org_usage}}
+	},
+	{
+		{"organizations", "", "webhook-secret", "rotate"},
+		"POST",
+		{{"POST", oa_endpoint_rotate_secret, true}}
 	},
 	{
 		{"organizations", "", "api-keys"},
@@ -131,6 +192,7 @@ route_matches(const char *path, const Route *route, OaRequest *request)
 
 	request->org_id = ids[0];
 	request->key_id = ids[1];
+	request->item_id = ids[1];
 	request->query = *path == '?' ? path + 1 : "";
 	return true;
 }

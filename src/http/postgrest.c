@@ -6,13 +6,14 @@
  * takes the response's status and headers from response.status and
  * response.headers.  All three are local to the transaction.  PostgREST itself
  * checks path, method and media type.  The ids of the path come in the headers
- * x-overten-org-id and x-overten-key-id, which only the proxy in front sets,
- * or else as arguments.  A query string comes in x-overten-query, because
+ * x-overten-org-id and x-overten-key-id, or x-overten-item-id for things that
+ * are not keys, which only the proxy in front sets, or else as arguments.  A query string comes in x-overten-query, because
  * PostgREST would reject parameters that are not arguments.
  *
  * We return errors, because raising one would roll back the transaction and
- * log the error.  Two functions must raise. revoke_api_key returns void,
- * because for a 204 with a json result PostgREST announces a body.
+ * log the error.  Some functions must raise.  Those that revoke, remove or close
+ * something return void, because for a 204 with a json result PostgREST
+ * announces a body.
  * authenticate_request is called before every request (db-pre-request), and
  * must stop a request that has a bad key.
  *
@@ -31,6 +32,7 @@
 #include "utils/json.h"
 
 #include "http/http.h"
+#include "http/postgrest.h"
 #include "keys/keys.h"
 #include "server/server.h"
 #include "text/text.h"
@@ -40,8 +42,6 @@
  */
 #define ERRCODE_POSTGREST MAKE_SQLSTATE('P','G','R','S','T')
 
-/* Used instead of the number of the argument that holds the body. */
-#define NO_BODY		(-1)
 #define ERROR_HEADER	"x-overten-error"
 
 PG_FUNCTION_INFO_V1(overten_api_authenticate_request);
@@ -90,7 +90,7 @@ read_id(const OaHeaders *headers, const char *header, const OaRequest *request,
 
 /*
  * Answer a request to one endpoint.  Its body is the nth argument, unless n is
- * NO_BODY.  The caller has put the other arguments into the request.
+ * OA_NO_BODY.  The caller has put the other arguments into the request.
  */
 static void
 handle_call(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
@@ -113,7 +113,7 @@ handle_call(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
 		response->problem = OA_PATH_TOO_LONG;
 		return;
 	}
-	if (n != NO_BODY &&
+	if (n != OA_NO_BODY &&
 		!oa_bounded_argument(fcinfo, n, OA_BODY_MAX, &body, &length))
 	{
 		response->problem = OA_PAYLOAD_TOO_LARGE;
@@ -124,6 +124,8 @@ handle_call(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
 							  request->org_id);
 	request->key_id = read_id(&headers, "x-overten-key-id", request, "key_id",
 							  request->key_id);
+	request->item_id = read_id(&headers, "x-overten-item-id", request,
+							   "item_id", request->item_id);
 	request->query = query;
 
 	request->headers = &headers;
@@ -160,9 +162,9 @@ status_for_postgrest(const OaResponse *response)
 }
 
 /* Run an endpoint, and return its response as PostgREST expects it. */
-static Datum
-answer_call(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
-			OaRequest *request)
+Datum
+oa_answer_call(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
+			   OaRequest *request)
 {
 	ErrorContextCallback secrecy;
 	OaResponse	response;
@@ -226,6 +228,27 @@ raise_problem(OaResponse *response)
 }
 
 /*
+ * Run an endpoint whose answer has no body.  The body of the request is the
+ * first argument.
+ */
+Datum
+oa_answer_empty(OaEndpoint endpoint, FunctionCallInfo fcinfo)
+{
+	ErrorContextCallback secrecy;
+	OaRequest	request = {0};
+	OaResponse	response;
+
+	oa_secrecy_begin(&secrecy);
+	handle_call(endpoint, fcinfo, 0, &request, &response);
+	if (response.problem != OA_NO_PROBLEM)
+		raise_problem(&response);
+	set_local("response.status", "204");
+	set_local("response.headers", "[{\"cache-control\":\"no-store\"}]");
+	oa_secrecy_end(&secrecy);
+	PG_RETURN_VOID();
+}
+
+/*
  * Return an argument that replaces a part of the path, or NULL.  If it is
  * longer than a path may be, return "", which is neither an id nor a time.
  */
@@ -242,8 +265,8 @@ string_argument(FunctionCallInfo fcinfo, int n)
 }
 
 /* Likewise, as text. */
-static text *
-text_argument(FunctionCallInfo fcinfo, int n)
+text *
+oa_path_argument(FunctionCallInfo fcinfo, int n)
 {
 	char	   *string = string_argument(fcinfo, n);
 
@@ -256,7 +279,7 @@ overten_api_signup(PG_FUNCTION_ARGS)
 {
 	OaRequest	request = {0};
 
-	return answer_call(oa_endpoint_signup, fcinfo, 0, &request);
+	return oa_answer_call(oa_endpoint_signup, fcinfo, 0, &request);
 }
 
 /* overten_api.create_api_key(json) returns json */
@@ -265,16 +288,16 @@ overten_api_create_api_key(PG_FUNCTION_ARGS)
 {
 	OaRequest	request = {0};
 
-	return answer_call(oa_endpoint_create_key, fcinfo, 0, &request);
+	return oa_answer_call(oa_endpoint_create_key, fcinfo, 0, &request);
 }
 
 /* overten_api.list_api_keys(org_id text) returns json */
 Datum
 overten_api_list_api_keys(PG_FUNCTION_ARGS)
 {
-	OaRequest	request = {.org_id = text_argument(fcinfo, 0)};
+	OaRequest	request = {.org_id = oa_path_argument(fcinfo, 0)};
 
-	return answer_call(oa_endpoint_list_keys, fcinfo, NO_BODY, &request);
+	return oa_answer_call(oa_endpoint_list_keys, fcinfo, OA_NO_BODY, &request);
 }
 
 /*
@@ -285,13 +308,13 @@ Datum
 overten_api_key_usage(PG_FUNCTION_ARGS)
 {
 	OaRequest	request = {
-		.org_id = text_argument(fcinfo, 0),
-		.key_id = text_argument(fcinfo, 1),
+		.org_id = oa_path_argument(fcinfo, 0),
+		.key_id = oa_path_argument(fcinfo, 1),
 		.since = string_argument(fcinfo, 2),
 		.until = string_argument(fcinfo, 3),
 	};
 
-	return answer_call(oa_endpoint_key_usage, fcinfo, NO_BODY, &request);
+	return oa_answer_call(oa_endpoint_key_usage, fcinfo, OA_NO_BODY, &request);
 }
 
 /* overten_api.verify() returns json */
@@ -300,25 +323,14 @@ overten_api_verify(PG_FUNCTION_ARGS)
 {
 	OaRequest	request = {0};
 
-	return answer_call(oa_endpoint_verify, fcinfo, NO_BODY, &request);
+	return oa_answer_call(oa_endpoint_verify, fcinfo, OA_NO_BODY, &request);
 }
 
 /* overten_api.revoke_api_key(json) returns void */
 Datum
 overten_api_revoke_api_key(PG_FUNCTION_ARGS)
 {
-	ErrorContextCallback secrecy;
-	OaRequest	request = {0};
-	OaResponse	response;
-
-	oa_secrecy_begin(&secrecy);
-	handle_call(oa_endpoint_revoke_key, fcinfo, 0, &request, &response);
-	if (response.problem != OA_NO_PROBLEM)
-		raise_problem(&response);
-	set_local("response.status", "204");
-	set_local("response.headers", "[{\"cache-control\":\"no-store\"}]");
-	oa_secrecy_end(&secrecy);
-	PG_RETURN_VOID();
+	return oa_answer_empty(oa_endpoint_revoke_key, fcinfo);
 }
 
 /*

@@ -62,9 +62,12 @@ decodes_to(const char *name, const char *end, const char *expected)
 	}
 }
 
-/* Decode a value, and add a NUL.  Returns false if it cannot be decoded. */
-static bool
-decode(const char *encoded, const char *end, char *value)
+/*
+ * Decode a value, and add a NUL.  Returns false if it cannot be decoded.  The
+ * value is not longer than what is encoded.
+ */
+bool
+oa_percent_decode(const char *encoded, const char *end, char *value)
 {
 	int			c;
 
@@ -109,7 +112,7 @@ oa_query_parameter(const char *query, const char *name, char *value)
 		{
 			if (result != OA_QUERY_ABSENT)
 				return OA_QUERY_TWICE;
-			if (!decode(equals != NULL ? equals + 1 : end, end, value))
+			if (!oa_percent_decode(equals != NULL ? equals + 1 : end, end, value))
 				return OA_QUERY_NOT_DECODABLE;
 			result = OA_QUERY_FOUND;
 		}

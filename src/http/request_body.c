@@ -127,3 +127,38 @@ oa_read_name(const OaRequest *request, OaResponse *response, const char *name,
 		oa_refuse_parameter(response, name,
 							oa_text_rule(broken, max_characters));
 }
+
+/* Refuse a request without a member that has to be there. */
+bool
+oa_require_member(OaResponse *response, const char *name, const text *value)
+{
+	return value != NULL ||
+		oa_refuse_parameter(response, name, "must be given");
+}
+
+/*
+ * Read a member that is a whole number.  If it is missing, *value stays as it
+ * is.
+ */
+bool
+oa_read_integer(const OaRequest *request, OaResponse *response,
+				const char *name, int min, int max, int *value)
+{
+	const OaJsonNode *node = oa_find_member(request, name);
+	double		number;
+
+	if (node == NULL)
+		return true;
+	if (node->type == OA_JSON_NUMBER)
+	{
+		number = oa_json_number(request->body, node);
+		if (number >= min && number <= max && number == (int) number)
+		{
+			*value = (int) number;
+			return true;
+		}
+	}
+	return oa_refuse_parameter(response, name,
+							   psprintf("must be a whole number between %d and %d",
+										min, max));
+}

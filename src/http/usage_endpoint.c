@@ -17,68 +17,14 @@
 
 #define PERIOD_MAX (31 * USECS_PER_DAY)
 
-/* Find a parameter of the query. *value is NULL if it is missing. */
-static bool
-find_parameter(const OaRequest *request, OaResponse *response,
-			   const char *name, const char **value)
-{
-	char	   *decoded = palloc(strlen(request->query) + 1);
-
-	*value = NULL;
-	switch (oa_query_parameter(request->query, name, decoded))
-	{
-		case OA_QUERY_ABSENT:
-			break;
-		case OA_QUERY_FOUND:
-			*value = decoded;
-			break;
-		case OA_QUERY_TWICE:
-			return oa_refuse_parameter(response, name, "must be given once");
-		case OA_QUERY_NOT_DECODABLE:
-			return oa_refuse_parameter(response, name,
-									   "must be percent-encoded, without NUL");
-		case OA_QUERY_NOT_PRINTABLE:
-			return oa_refuse_parameter(response, name,
-									   "must be in a query string of visible ASCII characters");
-	}
-	return true;
-}
-
-/*
- * Read a time.  It is a parameter of the query or, if another layer has
- * already parsed the query, "value". *given says whether there is one.
- */
-static bool
-read_time(const OaRequest *request, OaResponse *response, const char *name,
-		  const char *value, bool *given, TimestampTz *time)
-{
-	if (request->query != NULL &&
-		!find_parameter(request, response, name, &value))
-		return false;
-
-	*given = value != NULL;
-	return !*given || oa_parse_time(value, time) ||
-		oa_refuse_parameter(response, name,
-							"must be a date, a time and an offset, as in 2026-04-17T11:20:00Z (RFC 3339)");
-}
-
 /* Read the period that the request asks about. */
 static bool
 read_period(const OaRequest *request, OaResponse *response, OaPeriod *period)
 {
 	bool		has_since;
-	bool		has_until;
 
-	if (!read_time(request, response, "since", request->since, &has_since,
-				   &period->since) ||
-		!read_time(request, response, "until", request->until, &has_until,
-				   &period->until))
+	if (!oa_read_period(request, response, &has_since, period))
 		return false;
-
-	oa_complete_period(period, has_since, has_until);
-	if (period->since > period->until)
-		return oa_refuse_parameter(response, "since",
-								   "must not be later than until, which is now unless given");
 	return period->until - period->since <= PERIOD_MAX ||
 		oa_refuse_parameter(response, "since",
 							"must not be more than 31 days before until, which is now unless given");

@@ -41,11 +41,11 @@ oa_decide(const OaQuestion *question, OaDecision *decision)
 	const OaRestrictions *restrictions;
 	text	   *refused_key_id;
 
-	oa_find_key(question->digest, &found);
-	restrictions = found.cached.restrictions;
+	memset(&decision->cached, 0, sizeof(decision->cached));
+	oa_find_key(question->digest, &found, &decision->cached);
+	restrictions = decision->cached.restrictions;
 	decision->row = found.row;
 	decision->restrictions = restrictions;
-	decision->cached = found.cached;
 	if (found.row == NULL)
 		decision->outcome = OA_KEY_INVALID;
 	else

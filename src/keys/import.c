@@ -130,7 +130,8 @@ report_conflict(Import *import, int first, const Datum *arrays)
 {
 	static OaStatement find = {
 		.table = "api_keys",
-		.text = "SELECT i.position::int4, o.org_id IS NULL "
+		.text = "SELECT i.position::int4, o.org_id IS NULL, "
+		"o.closed_at IS NOT NULL "
 		"FROM unnest($6, $1) "
 		"WITH ORDINALITY AS i (key_id, org_id, position) "
 		"LEFT JOIN overten_auth.orgs o ON o.org_id = i.org_id "
@@ -146,31 +147,14 @@ report_conflict(Import *import, int first, const Datum *arrays)
 	import->row = first + DatumGetInt32(oa_statement_result(0, 1, &isnull)) - 1;
 	if (oa_statement_bool(0, 2))
 		oa_org_missing(DatumGetTextPP(import->values[ORG_ID][import->row]));
+	if (oa_statement_bool(0, 3))
+		oa_org_closed();
 	ereport(ERROR,
 			(errcode(ERRCODE_UNIQUE_VIOLATION),
-			 errmsg("a key with this digest exists already"),
-			 errdetail("It was minted or imported before, or this import contains it twice.")));
-}
-
-/* Raise 42704 if an org was erased before its key's foreign key locked it. */
-static void
-require_orgs(Import *import, int first, const Datum *arrays)
-{
-	static OaStatement find = {
-		.table = "orgs",
-		.latest = true,
-		.text = "SELECT i.position::int4 "
-		"FROM unnest($1) WITH ORDINALITY AS i (org_id, position) "
-		"JOIN overten_auth.orgs o ON o.org_id = i.org_id "
-		"WHERE o.erased_at IS NOT NULL ORDER BY i.position LIMIT 1",
-		.argtypes = COLUMN_ARRAY_TYPES,
-	};
-	bool		isnull;
-
-	if (oa_statement_run(&find, arrays, NULL) == 0)
-		return;
-	import->row = first + DatumGetInt32(oa_statement_result(0, 1, &isnull)) - 1;
-	oa_org_missing(DatumGetTextPP(import->values[ORG_ID][import->row]));
+			 errmsg("a key with the digest given for \"%s\" exists already",
+					text_to_cstring(DatumGetTextPP(import->values[PREFIX][import->row]))),
+			 errdetail("It was minted or imported before, or this import contains it twice."),
+			 errhint("Leave the key out of the import.")));
 }
 
 /* Write rows that have been checked. */
@@ -184,8 +168,9 @@ write_rows(Import *import, int first, int count)
 		"SELECT o.org_id, i.name, i.digest, i.prefix, i.created_at, i.key_id "
 		"FROM unnest($1, $2, $3, $4, $5, $6) "
 		"AS i (org_id, name, digest, prefix, created_at, key_id) "
-		"JOIN overten_auth.orgs o ON o.org_id = i.org_id "
-		"AND o.erased_at IS NULL "
+		"JOIN overten_auth.orgs o "
+		"ON o.org_id = i.org_id AND o.closed_at IS NULL "
+		"AND o.erased_at IS NULL FOR KEY SHARE OF o "
 		"ON CONFLICT (digest) DO NOTHING",
 		.argtypes = COLUMN_ARRAY_TYPES,
 	};
@@ -217,7 +202,6 @@ write_rows(Import *import, int first, int count)
 	level = oa_statements_begin();
 	if (oa_statement_run(&insert_keys, arrays, NULL) != count)
 		report_conflict(import, first, arrays);
-	require_orgs(import, first, arrays);
 	oa_statement_run(&insert_last_used, arrays, NULL);
 	oa_statement_run(&audit, arrays, NULL);
 	oa_statements_end(level);

@@ -69,7 +69,7 @@ insert_key(text *org_id, const OaMintedKey *minted, text *uid)
  * Mint a key for an org. "uid" is the person who asked for it, or NULL.  The
  * caller has checked the name and the grant, which is NULL for a plain key.
  * A key without an expiry gets the longest lifetime that keys may have.  Raises
- * 42704 if the org does not exist.
+ * 42704 if the org does not exist, and 55000 if it is closed.
  */
 void
 oa_mint_key(text *org_id, text *name, text *uid, const OaKeyGrant *grant,
@@ -92,8 +92,8 @@ oa_mint_key(text *org_id, text *name, text *uid, const OaKeyGrant *grant,
 			oa_latest_expiry(minted->created_at, &minted->grant.expires_at);
 
 	level = oa_statements_begin();
+	oa_require_open_org(org_id);
 	insert_key(org_id, minted, uid);
-	oa_require_org(org_id);
 	oa_audit("mint_key", org_id, minted->key_id, uid, minted->name);
 	oa_statements_end(level);
 	ForceSyncCommit();
@@ -193,7 +193,8 @@ oa_revoke_key(text *org_id, text *key_id, text *uid, text *reason)
  *
  * Nobody can read the secret again after this call.  The last three arguments
  * may be NULL: the key does not expire, has all scopes, and can be used from
- * everywhere.  Errors: 22004, 22023, 42704.
+ * everywhere.  Errors: 22004, 22023, 42704, 55000 the org is
+ * closed.
  */
 Datum
 overten_mint_key(PG_FUNCTION_ARGS)

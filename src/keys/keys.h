@@ -199,7 +199,15 @@ typedef void (*OaKeyCallback) (const OaListedKey *key, void *argument);
 extern void oa_list_keys(text *org_id, OaKeyCallback callback,
 						 void *argument);
 
-/* key_history.c: reading the history of keys */
+/* leaks.c */
+extern uint64 oa_revoke_all_keys(text *org_id, text *uid, text *reason);
+
+/* key_history.c: reading the history of a key */
+
+/* A sum that stops at the maximum, so that it cannot overflow. */
+#define OA_SUM(column) \
+	"LEAST(sum(" column "), 9223372036854775807)::int8"
+
 typedef struct OaPeriod
 {
 	TimestampTz since;
@@ -220,9 +228,27 @@ typedef void (*OaUsageHourCallback) (const OaUsageHour *usage, void *argument);
 
 extern void oa_complete_period(OaPeriod *period, bool has_since,
 							   bool has_until);
+extern OaPeriod oa_period_arguments(FunctionCallInfo fcinfo, int n);
 extern bool oa_key_usage(text *org_id, text *key_id, const OaPeriod *period,
 						 OaUsageHourCallback callback, void *argument);
 extern char *oa_inet_text(Datum address);
+
+/* org_usage.c: sums of the uses of an org */
+typedef struct OaOrgUsage
+{
+	text	   *key_id;			/* these three are NULL unless by key */
+	text	   *name;
+	text	   *prefix;
+	TimestampTz start;			/* of the hour or day, if there is a unit */
+	int64		accepted;
+	int64		refused;
+} OaOrgUsage;
+
+typedef void (*OaOrgUsageCallback) (const OaOrgUsage *usage, void *argument);
+
+extern void oa_org_usage(text *org_id, const OaPeriod *period,
+						 const char *unit, bool by_key,
+						 OaOrgUsageCallback callback, void *argument);
 
 /* key_anomalies.c: anomalies that a person should look at */
 typedef struct OaAnomaly

@@ -25,6 +25,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "utils/builtins.h"
 
 #include "keys/keys.h"
 #include "orgs/orgs.h"
@@ -45,14 +46,16 @@ rotation_argument(FunctionCallInfo fcinfo)
 
 /*
  * Raise 40001 because a key is active that the transaction's snapshot does not
- * see.
+ * see.  The caller has found its id.
  */
 pg_noreturn static void
-key_not_seen(void)
+key_not_seen(text *key_id)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 			 errmsg("could not revoke a key that was minted since the transaction began"),
+			 errdetail("Key \"%s\" is active, and the transaction's snapshot does not see it.",
+					   text_to_cstring(key_id)),
 			 errhint("Try again in a new transaction.")));
 }
 
@@ -104,7 +107,7 @@ revoke_digest(bytea *digest, text *reason, LeakedKey *key)
 		"o.erased_at IS NULL AND ((" OA_PREVIOUS_STILL_SIGNS ") IS TRUE OR NOT EXISTS ("
 		"SELECT FROM overten_auth.audit_log a "
 		"WHERE a.org_id = k.org_id AND a.action = 'rotate_webhook_secret' "
-		"AND a.at >= k.revoked_at)) "
+		"AND a.at >= k.revoked_at)), k.key_id "
 		"FROM overten_auth.api_keys k JOIN overten_auth.orgs o "
 		"ON o.org_id = k.org_id "
 		"WHERE k.digest = $1",
@@ -126,7 +129,7 @@ revoke_digest(bytea *digest, text *reason, LeakedKey *key)
 	else if (oa_statement_run(&find, values, NULL) > 0)
 	{
 		if (!oa_statement_bool(0, 2))
-			key_not_seen();
+			key_not_seen(oa_statement_text(0, 4));
 		key->org_id = oa_statement_text(0, 1);
 		key->exposed = oa_statement_bool(0, 3);
 	}
@@ -178,6 +181,53 @@ overten_revoke_leaked(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Revoke the active keys of an org, which the caller has locked with FOR
+ * UPDATE, and return how many there were. "uid" is the person who does it, or
+ * NULL, and the reason may be NULL.  Raises 40001 if the transaction's snapshot
+ * does not see a key that is active.  Must be called between
+ * oa_statements_begin() and _end().
+ */
+uint64
+oa_revoke_all_keys(text *org_id, text *uid, text *reason)
+{
+	static OaStatement update = {
+		.table = "api_keys",
+		.text = "WITH revoked AS ("
+		"UPDATE overten_auth.api_keys "
+		"SET revoked_at = clock_timestamp(), "
+		"revoked_by = $2, revoked_reason = $3 "
+		"WHERE org_id = $1 AND revoked_at IS NULL RETURNING key_id) "
+		"INSERT INTO overten_auth.audit_log "
+		"(action, org_id, key_id, actor, uid, detail) "
+		"SELECT 'revoke_key', $1, key_id, SESSION_USER, $2, $3 FROM revoked",
+		.argtypes = {TEXTOID, TEXTOID, TEXTOID},
+	};
+	static OaStatement find_active = {
+		.table = "api_keys",
+		.text = "SELECT key_id FROM overten_auth.api_keys "
+		"WHERE org_id = $1 AND revoked_at IS NULL LIMIT 1",
+		.latest = true,
+		.argtypes = {TEXTOID},
+	};
+	Datum		values[] = {
+		PointerGetDatum(org_id),
+		PointerGetDatum(uid),
+		PointerGetDatum(reason),
+	};
+	const bool	nulls[lengthof(values)] = {
+		[1] = (uid == NULL),
+		[2] = (reason == NULL),
+	};
+	uint64		revoked = oa_statement_run(&update, values, nulls);
+
+	if (oa_statement_run(&find_active, values, NULL) > 0)
+		key_not_seen(oa_statement_text(0, 1));
+	if (revoked > 0)
+		ForceSyncCommit();
+	return revoked;
+}
+
+/*
  * overten_revoke_all(org_id text, reason text,
  * 					  rotate_webhook_secret boolean) returns bigint
  *
@@ -190,47 +240,16 @@ overten_revoke_leaked(PG_FUNCTION_ARGS)
 Datum
 overten_revoke_all(PG_FUNCTION_ARGS)
 {
-	static OaStatement lock_org = {
-		.table = "orgs",
-		.text = "SELECT 1 FROM overten_auth.orgs "
-		"WHERE org_id = $1 AND erased_at IS NULL FOR UPDATE",
-		.argtypes = {TEXTOID},
-	};
-	static OaStatement update = {
-		.table = "api_keys",
-		.text = "WITH revoked AS ("
-		"UPDATE overten_auth.api_keys "
-		"SET revoked_at = clock_timestamp(), revoked_reason = $2 "
-		"WHERE org_id = $1 AND revoked_at IS NULL RETURNING key_id) "
-		"INSERT INTO overten_auth.audit_log "
-		"(action, org_id, key_id, actor, detail) "
-		"SELECT 'revoke_key', $1, key_id, SESSION_USER, $2 FROM revoked",
-		.argtypes = {TEXTOID, TEXTOID},
-	};
-	static OaStatement find_active = {
-		.table = "api_keys",
-		.text = "SELECT 1 FROM overten_auth.api_keys "
-		"WHERE org_id = $1 AND revoked_at IS NULL LIMIT 1",
-		.latest = true,
-		.argtypes = {TEXTOID},
-	};
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
 	text	   *reason = oa_reason_argument(fcinfo, 1);
 	bool		rotates = rotation_argument(fcinfo);
-	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(reason)};
-	const bool	nulls[lengthof(values)] = {[1] = (reason == NULL)};
 	uint64		revoked;
 	int			level;
 
 	level = oa_statements_begin();
-	if (oa_statement_run(&lock_org, values, NULL) == 0)
-		oa_org_missing(org_id);
-	revoked = oa_statement_run(&update, values, nulls);
-	if (oa_statement_run(&find_active, values, NULL) > 0)
-		key_not_seen();
+	oa_lock_org_row(org_id);
+	revoked = oa_revoke_all_keys(org_id, NULL, reason);
 	oa_statements_end(level);
-	if (revoked > 0)
-		ForceSyncCommit();
 	if (rotates)
 		oa_replace_leaked_webhook_secret(org_id, reason);
 	PG_RETURN_INT64((int64) revoked);

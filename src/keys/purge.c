@@ -48,22 +48,6 @@ oa_begin_erasing(const char *function)
 					ShareRowExclusiveLock);
 }
 
-/* Lock an org, and so wait for keys that are being minted. */
-static void
-lock_org(text *org_id)
-{
-	static OaStatement lock = {
-		.table = "orgs",
-		.text = "SELECT 1 FROM overten_auth.orgs "
-		"WHERE org_id = $1 AND erased_at IS NULL FOR UPDATE",
-		.argtypes = {TEXTOID},
-	};
-	Datum		values[] = {PointerGetDatum(org_id)};
-
-	if (oa_statement_run(&lock, values, NULL) == 0)
-		oa_org_missing(org_id);
-}
-
 /* Remove the history of an org's keys that are purged. */
 static void
 remove_history(text *org_id)
@@ -140,7 +124,7 @@ overten_purge_keys(PG_FUNCTION_ARGS)
 
 	oa_begin_erasing("overten_purge_keys()");
 	level = oa_statements_begin();
-	lock_org(org_id);
+	oa_lock_org_row(org_id);
 	purged = oa_purge_keys(org_id, before);
 	if (purged > 0)
 		oa_audit("purge_keys", org_id, NULL, NULL,

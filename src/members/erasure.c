@@ -76,7 +76,9 @@ erase_org_row(text *org_id)
 		.table = "orgs",
 		.text = "UPDATE overten_auth.orgs "
 		"SET erased_at = clock_timestamp(), name = 'erased', "
+		"created_by = NULL, "
 		"suspended_at = COALESCE(suspended_at, clock_timestamp()), "
+		"closed_at = COALESCE(closed_at, clock_timestamp()), "
 		"webhook_secret_sealed = '', "
 		"previous_webhook_secret_sealed = NULL, "
 		"previous_webhook_secret_until = NULL "
@@ -97,6 +99,11 @@ erase_rest_of_org(text *org_id)
 		.text = "DELETE FROM overten_auth.members WHERE org_id = $1",
 		.argtypes = {TEXTOID},
 	};
+	static OaStatement remove_invitations = {
+		.table = "invitations",
+		.text = "DELETE FROM overten_auth.invitations WHERE org_id = $1",
+		.argtypes = {TEXTOID},
+	};
 	static OaStatement remove_requests = {
 		.table = "idempotency_keys",
 		.text = "DELETE FROM overten_auth.idempotency_keys WHERE org_id = $1",
@@ -112,6 +119,7 @@ erase_rest_of_org(text *org_id)
 	Datum		values[] = {PointerGetDatum(org_id)};
 
 	oa_statement_run(&remove_members, values, NULL);
+	oa_statement_run(&remove_invitations, values, NULL);
 	oa_statement_run(&remove_requests, values, NULL);
 	oa_change_audit_log(&erase_log, values, NULL);
 }
@@ -217,6 +225,20 @@ replace_person(text *uid, text *pseudonym)
 		"WHERE $1 IN (created_by, revoked_by, disabled_by)",
 		.argtypes = {TEXTOID, TEXTOID},
 	};
+	static OaStatement orgs = {
+		.table = "orgs",
+		.text = "UPDATE overten_auth.orgs SET created_by = $2 "
+		"WHERE created_by = $1",
+		.argtypes = {TEXTOID, TEXTOID},
+	};
+	static OaStatement invitations = {
+		.table = "invitations",
+		.text = "UPDATE overten_auth.invitations "
+		"SET created_by = CASE created_by WHEN $1 THEN $2 ELSE created_by END, "
+		"accepted_by = CASE accepted_by WHEN $1 THEN $2 ELSE accepted_by END "
+		"WHERE $1 IN (created_by, accepted_by)",
+		.argtypes = {TEXTOID, TEXTOID},
+	};
 	static OaStatement requests = {
 		.table = "idempotency_keys",
 		.text = "DELETE FROM overten_auth.idempotency_keys WHERE uid = $1",
@@ -233,6 +255,8 @@ replace_person(text *uid, text *pseudonym)
 	Datum		values[] = {PointerGetDatum(uid), PointerGetDatum(pseudonym)};
 
 	return oa_statement_run(&members, values, NULL) +
+		oa_statement_run(&orgs, values, NULL) +
+		oa_statement_run(&invitations, values, NULL) +
 		oa_statement_run(&keys, values, NULL) +
 		oa_statement_run(&requests, values, NULL) +
 		oa_change_audit_log(&log, values, NULL);

@@ -3,9 +3,10 @@
  *		Locks an org for one of its members, and a person; checks the limits
  *		of an org.
  *
- * The lock on the org's row is FOR NO KEY UPDATE.  It does not block
- * verification, and does not write in a way that empties caches.  We count
- * keys under the latest snapshot, whatever the isolation level is.
+ * A member's request locks the org's row before it decides anything, so that
+ * requests about one org come one after the other.  The locks do not block
+ * verification, and do not write in a way that empties caches.  We count keys
+ * under the latest snapshot, whatever the isolation level is.
  *
  * The answer is the same if an org does not exist and if it is not the
  * caller's.
@@ -53,30 +54,15 @@ oa_is_member(text *org_id, text *uid)
 	return found;
 }
 
-/*
- * Lock an org of a person.  Returns false if the org does not exist, or the
- * person is not a member.  In both cases we do not look at orgs, so that the
- * time does not tell them apart.  We check membership again after the lock,
- * because the person may have been removed while we waited.
- *
- * Must be called between oa_statements_begin() and _end().
- */
-bool
-oa_lock_members_org(text *org_id, text *uid, OaLockedOrg *org)
+/* Run the statement that locks an org, and describe the org. */
+static bool
+lock_org(OaStatement *lock, text *org_id, text *uid, OaLockedOrg *org)
 {
-	static OaStatement lock = {
-		.table = "orgs",
-		.text = "SELECT name, tier, webhook_secret_sealed, "
-		"api_access_since IS NOT NULL, suspended_at IS NOT NULL "
-		"FROM overten_auth.orgs "
-		"WHERE org_id = $1 FOR NO KEY UPDATE",
-		.argtypes = {TEXTOID},
-	};
 	Datum		values[] = {PointerGetDatum(org_id)};
 
-	if (!is_member(org_id, uid))
+	if (uid != NULL && !is_member(org_id, uid))
 		return false;
-	if (oa_statement_run(&lock, values, NULL) == 0)
+	if (oa_statement_run(lock, values, NULL) == 0)
 		return false;
 
 	org->name = oa_statement_text(0, 1);
@@ -84,7 +70,51 @@ oa_lock_members_org(text *org_id, text *uid, OaLockedOrg *org)
 	org->webhook_secret_sealed = (bytea *) oa_statement_text(0, 3);
 	org->signed_up = oa_statement_bool(0, 4);
 	org->suspended = oa_statement_bool(0, 5);
-	return is_member(org_id, uid);
+	org->closed = oa_statement_bool(0, 6);
+	return uid == NULL || is_member(org_id, uid);
+}
+
+#define LOCK(strength) \
+	"SELECT name, tier, webhook_secret_sealed, " \
+	"api_access_since IS NOT NULL, suspended_at IS NOT NULL, " \
+	"closed_at IS NOT NULL " \
+	"FROM overten_auth.orgs " \
+	"WHERE org_id = $1 AND erased_at IS NULL " strength
+
+/*
+ * Lock an org of a person.  Returns false if the org does not exist, or the
+ * person is not a member.  In both cases we do not look at orgs, so that the
+ * time does not tell them apart.  We check membership again after the lock,
+ * because the person may have been removed while we waited.  If "uid" is NULL,
+ * the application asks, and may lock any org.  Must be called between
+ * oa_statements_begin() and _end().
+ */
+bool
+oa_lock_members_org(text *org_id, text *uid, OaLockedOrg *org)
+{
+	static OaStatement lock = {
+		.table = "orgs",
+		.text = LOCK("FOR NO KEY UPDATE"),
+		.argtypes = {TEXTOID},
+	};
+
+	return lock_org(&lock, org_id, uid, org);
+}
+
+/*
+ * Likewise, against everything that refers to the org, too: this waits for
+ * keys that are being minted, and for members that are being added.
+ */
+bool
+oa_lock_whole_org(text *org_id, text *uid, OaLockedOrg *org)
+{
+	static OaStatement lock = {
+		.table = "orgs",
+		.text = LOCK("FOR UPDATE"),
+		.argtypes = {TEXTOID},
+	};
+
+	return lock_org(&lock, org_id, uid, org);
 }
 
 /*

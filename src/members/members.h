@@ -9,6 +9,8 @@
 #include "keys/keys.h"
 #include "server/server.h"
 
+/* locked_org.c */
+extern bool oa_is_member(text *org_id, text *uid);
 /*
  * How a client names a request that it may repeat: the Idempotency-Key, and a
  * fingerprint of the request, both as digests.
@@ -44,8 +46,55 @@ extern OaProblem oa_signup(const OaSignup *signup, OaOrgKey *result,
 extern OaProblem oa_create_key(text *uid, text *org_id, text *name,
 							   const OaRequestKey *request, OaOrgKey *result);
 
-/* locked_org.c */
-extern bool oa_is_member(text *org_id, text *uid);
+/* own_org.c: what members may change about their org */
+extern OaProblem oa_rename_own_org(text *uid, text *org_id, text *name);
+extern OaProblem oa_rotate_own_secret(text *uid, text *org_id, int64 grace,
+									  text **secret, TimestampTz *until);
+extern OaProblem oa_close_org(text *uid, text *org_id, text *reason,
+							  bool *changed);
+
+/* members.c */
+typedef struct OaMember
+{
+	text	   *uid;
+	TimestampTz added_at;
+	int64		active_keys;	/* that the person has minted */
+} OaMember;
+
+typedef void (*OaMemberCallback) (const OaMember *member, void *argument);
+
+extern void oa_list_members(text *org_id, OaMemberCallback callback,
+							void *argument);
+extern OaProblem oa_remove_member(text *uid, text *org_id, text *member);
+
+/* invitations.c, acceptance.c: joining an org by a one-time code */
+#define OA_INVITATION_NOTE_MAX	100 /* characters, after trimming */
+#define OA_INVITATION_DAYS		7	/* valid for, unless said otherwise */
+#define OA_INVITATION_DAYS_MAX	30
+#define OA_CODE_PREFIX			"invite_"
+#define OA_CODE_LEN				39	/* with 32 random characters, 190 bits */
+
+typedef struct OaInvitation
+{
+	text	   *invitation_id;
+	text	   *note;			/* or NULL */
+	text	   *created_by;		/* uid; NULL: the application */
+	TimestampTz created_at;
+	TimestampTz expires_at;
+	text	   *code;			/* of a new one, and then the only copy */
+} OaInvitation;
+
+typedef void (*OaInvitationCallback) (const OaInvitation *invitation,
+									  void *argument);
+
+extern bytea *oa_code_digest(const char *code, int length);
+extern OaProblem oa_invite(text *uid, text *org_id, text *note, int64 seconds,
+						   OaInvitation *invitation);
+extern void oa_list_invitations(text *org_id, OaInvitationCallback callback,
+								void *argument);
+extern bool oa_withdraw_invitation(text *uid, text *org_id,
+								   text *invitation_id);
+extern OaProblem oa_accept_invitation(text *uid, bytea *digest, text **org_id);
 
 /* repeated_request.c: the requests that clients may repeat */
 #define OA_REQUESTS_KEPT	USECS_PER_DAY

@@ -27,17 +27,21 @@
 PG_FUNCTION_INFO_V1(overten_signup);
 
 /*
- * Has this person reached the limit of orgs?  Serializes with concurrent
- * callers for the same person.
+ * Has this person reached the limit of orgs?  Orgs count that the person has
+ * created, wherever they are a member: others cannot use up the limit by
+ * adding them.  A closed org counts for 30 days more, or else creating and
+ * closing could go on forever.  Serializes with concurrent callers for the
+ * same person.
  */
 static bool
 has_all_orgs(text *uid)
 {
 	static OaStatement count = {
-		.table = "members",
+		.table = "orgs",
 		.latest = true,
-		.text = "SELECT count(*) >= $2 "
-		"FROM overten_auth.members WHERE uid = $1",
+		.text = "SELECT count(*) >= $2 FROM overten_auth.orgs "
+		"WHERE created_by = $1 AND (closed_at IS NULL "
+		"OR closed_at > clock_timestamp() - interval '720 hours')",
 		.argtypes = {TEXTOID, INT4OID},
 	};
 	Datum		values[] = {
@@ -297,7 +301,9 @@ overten_signup(PG_FUNCTION_ARGS)
 				(errcode(oa_problem_text(problem)->sqlstate),
 				 errmsg("could not sign up"),
 				 errdetail_internal("%s",
-									oa_problem_message(problem, &fault))));
+									oa_problem_message(problem, &fault)),
+				 oa_problem_text(problem)->hint != NULL ?
+				 errhint("%s", oa_problem_text(problem)->hint) : 0));
 
 	values[0] = PointerGetDatum(org_key.org_id);
 	values[1] = PointerGetDatum(org_key.org_name);

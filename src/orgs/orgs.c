@@ -18,7 +18,7 @@
 PG_FUNCTION_INFO_V1(overten_create_org);
 PG_FUNCTION_INFO_V1(overten_set_tier);
 PG_FUNCTION_INFO_V1(overten_set_api_access);
-PG_FUNCTION_INFO_V1(overten_list_orgs);
+PG_FUNCTION_INFO_V1(overten_rename_org);
 
 /* Raise 42704 because there is no such org. */
 void
@@ -57,6 +57,61 @@ oa_require_org(text *org_id)
 }
 
 /*
+ * Raise 55000 because the org is closed, which is for good.
+ */
+void
+oa_org_closed(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the org is closed"),
+			 errhint("A closed org cannot be opened again. Create a new one.")));
+}
+
+/*
+ * Raise 42704 unless the org exists, and 55000 if it is closed.  It stays open
+ * until the end of the transaction: the lock is that of a foreign key, which
+ * closing waits for.  Must be called between oa_statements_begin() and _end().
+ */
+void
+oa_require_open_org(text *org_id)
+{
+	static OaStatement find = {
+		.table = "orgs",
+		.text = "SELECT closed_at IS NULL FROM overten_auth.orgs "
+		"WHERE org_id = $1 AND erased_at IS NULL FOR KEY SHARE",
+		.argtypes = {TEXTOID},
+	};
+	Datum		values[] = {PointerGetDatum(org_id)};
+
+	if (oa_statement_run(&find, values, NULL) == 0)
+		oa_org_missing(org_id);
+	if (!oa_statement_bool(0, 1))
+		oa_org_closed();
+}
+
+/*
+ * Lock an org's row against everything that refers to it: members, keys that
+ * are being minted, invitations that are being accepted.  Raises 42704 if the
+ * org does not exist.  Must be called between oa_statements_begin() and
+ * _end().
+ */
+void
+oa_lock_org_row(text *org_id)
+{
+	static OaStatement lock = {
+		.table = "orgs",
+		.text = "SELECT 1 FROM overten_auth.orgs "
+		"WHERE org_id = $1 AND erased_at IS NULL FOR UPDATE",
+		.argtypes = {TEXTOID},
+	};
+	Datum		values[] = {PointerGetDatum(org_id)};
+
+	if (oa_statement_run(&lock, values, NULL) == 0)
+		oa_org_missing(org_id);
+}
+
+/*
  * Does this tier exist?  If so, set *self_service to whether customers may
  * choose it themselves.  Must be called between oa_statements_begin() and
  * _end().
@@ -80,7 +135,8 @@ oa_find_tier(text *tier, bool *self_service)
 
 /*
  * Raise 22023 unless the tier exists.  Must be called between
- * oa_statements_begin() and _end().
+ * oa_statements_begin() and _end().  The message does not repeat the text: a
+ * caller who mixed up arguments may have passed a secret.
  */
 static void
 require_tier(text *tier)
@@ -95,8 +151,9 @@ require_tier(text *tier)
 }
 
 /*
- * Create an org, and return its id.  With sign_up, its API access is on from
- * the start.  The caller has checked the name and the tier.
+ * Create an org, and return its id. "uid" is the person who creates it, or
+ * NULL.  With sign_up, its API access is on from the start.  The caller has
+ * checked the name and the tier.
  */
 text	   *
 oa_create_org(text *name, text *tier, text *uid, bool sign_up,
@@ -105,10 +162,10 @@ oa_create_org(text *name, text *tier, text *uid, bool sign_up,
 	static OaStatement insert = {
 		.table = "orgs",
 		.text = "INSERT INTO overten_auth.orgs (org_id, name, tier, "
-		"created_at, webhook_secret_sealed, api_access_since) "
-		"VALUES ($1, $2, $3, $4, $5, $6)",
+		"created_at, webhook_secret_sealed, api_access_since, created_by) "
+		"VALUES ($1, $2, $3, $4, $5, $6, $7)",
 		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, BYTEAOID,
-		TIMESTAMPTZOID},
+		TIMESTAMPTZOID, TEXTOID},
 	};
 	text	   *org_id = oa_make_id("org_");
 	TimestampTz now = GetCurrentTimestamp();
@@ -119,8 +176,12 @@ oa_create_org(text *name, text *tier, text *uid, bool sign_up,
 		TimestampTzGetDatum(now),
 		PointerGetDatum(oa_seal(org_id, webhook_secret)),
 		TimestampTzGetDatum(now),
+		PointerGetDatum(uid),
 	};
-	const bool	nulls[lengthof(values)] = {[5] = !sign_up};
+	const bool	nulls[lengthof(values)] = {
+		[5] = !sign_up,
+		[6] = (uid == NULL),
+	};
 	int			level;
 
 	level = oa_statements_begin();
@@ -220,7 +281,7 @@ overten_set_tier(PG_FUNCTION_ARGS)
  * False suspends the org: its keys are refused until access is allowed again.
  * True also signs up an org that has not signed up yet.  The keys are not
  * changed.  Returns true if this call has changed anything.  Errors: 22004,
- * 42704.
+ * 42704, 55000 access is allowed to a closed org.
  */
 Datum
 overten_set_api_access(PG_FUNCTION_ARGS)
@@ -250,6 +311,8 @@ overten_set_api_access(PG_FUNCTION_ARGS)
 	allowed = PG_GETARG_BOOL(1);
 
 	level = oa_statements_begin();
+	if (allowed)
+		oa_require_open_org(org_id);
 	changed = oa_statement_run(allowed ? &allow : &suspend, values, NULL) > 0;
 	if (changed)
 		oa_audit(allowed ? "allow_api_access" : "suspend_api_access",
@@ -261,33 +324,45 @@ overten_set_api_access(PG_FUNCTION_ARGS)
 }
 
 /*
- * overten_list_orgs(uid text) returns setof
- * 		org_id, name, tier, created_at, api_access_since, suspended_at
+ * Rename an org on behalf of a person, or of nobody.  The caller has checked
+ * the name.  Returns false if the org has this name already, or does not
+ * exist.  Must be called between oa_statements_begin() and _end().
+ */
+bool
+oa_rename_org(text *org_id, text *name, text *uid)
+{
+	static OaStatement update = {
+		.table = "orgs",
+		.text = "UPDATE overten_auth.orgs SET name = $2 "
+		"WHERE org_id = $1 AND name <> $2",
+		.argtypes = {TEXTOID, TEXTOID},
+	};
+	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(name)};
+
+	if (oa_statement_run(&update, values, NULL) == 0)
+		return false;
+	oa_audit("rename_org", org_id, NULL, uid, name);
+	return true;
+}
+
+/*
+ * overten_rename_org(org_id text, name text) returns boolean
  *
- * Returns the orgs that a person is a member of, in the order of their
- * creation.  Errors: 22004, 22023.
+ * Returns true if this call has changed the name.  Errors: 22004, 22023, 42704.
  */
 Datum
-overten_list_orgs(PG_FUNCTION_ARGS)
+overten_rename_org(PG_FUNCTION_ARGS)
 {
-	static OaStatement list = {
-		.table = "orgs",
-		.text = "SELECT o.org_id, o.name, o.tier, o.created_at, "
-		"o.api_access_since, o.suspended_at "
-		"FROM overten_auth.members m JOIN overten_auth.orgs o "
-		"ON o.org_id = m.org_id "
-		"WHERE m.uid = $1 "
-		"ORDER BY o.created_at, o.org_id",
-		.argtypes = {TEXTOID},
-	};
-	text	   *uid = oa_uid_argument(fcinfo, 0);
-	Datum		values[] = {PointerGetDatum(uid)};
+	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
+	text	   *name = oa_name_argument(fcinfo, 1, "org name",
+										OA_ORG_NAME_MAX);
+	bool		changed;
 	int			level;
 
-	oa_begin_set(fcinfo);
 	level = oa_statements_begin();
-	oa_statement_run(&list, values, NULL);
-	oa_statement_return_rows(fcinfo);
+	changed = oa_rename_org(org_id, name, NULL);
+	if (!changed)
+		oa_require_org(org_id);
 	oa_statements_end(level);
-	return (Datum) 0;
+	PG_RETURN_BOOL(changed);
 }

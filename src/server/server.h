@@ -27,7 +27,7 @@ typedef enum OaWait
 extern uint32 oa_wait_event(OaWait wait);
 
 /* random.c: random bytes, and text made from them */
-#define OA_ID_LEN		24		/* "org_" or "key_" and 20 characters */
+#define OA_ID_LEN		24		/* "org_", "key_" or "inv_" and 20 characters */
 #define OA_ALPHABET_LEN	62
 
 extern const char oa_alphabet[OA_ALPHABET_LEN + 1];
@@ -136,7 +136,9 @@ typedef enum OaProblem
 	OA_NOT_AN_OBJECT, OA_NOT_ONE_ORG, OA_INVALID_PARAMETER,
 	OA_ORGANIZATION_NOT_FOUND, OA_KEY_NOT_FOUND, OA_ALREADY_SIGNED_UP,
 	OA_ORG_LIMIT_REACHED, OA_API_ACCESS_DISABLED, OA_KEY_LIMIT_REACHED,
-	OA_ALREADY_DONE, OA_IDEMPOTENCY_KEY_REUSED, OA_SERVICE_UNAVAILABLE
+	OA_ALREADY_DONE, OA_IDEMPOTENCY_KEY_REUSED, OA_ORGANIZATION_CLOSED,
+	OA_MEMBER_NOT_FOUND, OA_LAST_MEMBER, OA_INVITATION_NOT_FOUND,
+	OA_ALREADY_MEMBER, OA_INVITATION_LIMIT_REACHED, OA_SERVICE_UNAVAILABLE
 } OaProblem;
 
 typedef struct OaProblemText
@@ -147,6 +149,7 @@ typedef struct OaProblemText
 	const char *challenge;		/* WWW-Authenticate, or NULL */
 	const char *retry_after;	/* seconds, or NULL */
 	int			sqlstate;		/* if a SQL function can have the problem, too */
+	const char *hint;			/* likewise: what its caller can do */
 } OaProblemText;
 
 /* What is wrong with a parameter, for OA_INVALID_PARAMETER. */

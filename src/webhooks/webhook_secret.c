@@ -42,10 +42,11 @@ check_grace(Interval *grace)
 
 /*
  * Store an org's new webhook secret.  If "until" is in the future, the old
- * secret also signs until then.  The reason may be NULL.
+ * secret also signs until then.  The person and the reason may be NULL.
  */
 static void
-replace_secret(text *org_id, text *secret, TimestampTz until, text *reason)
+replace_secret(text *org_id, text *secret, TimestampTz until, text *uid,
+			   text *reason)
 {
 	static OaStatement update = {
 		.table = "orgs",
@@ -67,7 +68,7 @@ replace_secret(text *org_id, text *secret, TimestampTz until, text *reason)
 
 	if (oa_statement_run(&update, values, nulls) == 0)
 		oa_org_missing(org_id);
-	oa_audit("rotate_webhook_secret", org_id, NULL, NULL, reason);
+	oa_audit("rotate_webhook_secret", org_id, NULL, uid, reason);
 	oa_statements_end(level);
 }
 
@@ -82,8 +83,22 @@ oa_replace_leaked_webhook_secret(text *org_id, text *reason)
 {
 	text	   *secret = oa_make_webhook_secret();
 
-	replace_secret(org_id, secret, DT_NOBEGIN, reason);
+	replace_secret(org_id, secret, DT_NOBEGIN, NULL, reason);
 	explicit_bzero(VARDATA_ANY(secret), VARSIZE_ANY_EXHDR(secret));
+}
+
+/*
+ * Give an org a new webhook secret on behalf of a person, or of nobody, and
+ * return it.  The old one also signs until a time.  Raises 42704 if the org
+ * does not exist, and 55000 without a master key.
+ */
+text	   *
+oa_rotate_webhook_secret(text *org_id, text *uid, TimestampTz until)
+{
+	text	   *secret = oa_make_webhook_secret();
+
+	replace_secret(org_id, secret, until, uid, NULL);
+	return secret;
 }
 
 /*
@@ -99,14 +114,11 @@ overten_rotate_webhook_secret(PG_FUNCTION_ARGS)
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
 	Datum		now = TimestampTzGetDatum(GetCurrentTimestamp());
 	Datum		until;
-	text	   *secret;
 
 	oa_require_argument(fcinfo, 1, "grace");
 	check_grace(PG_GETARG_INTERVAL_P(1));
 	until = DirectFunctionCall2(timestamptz_pl_interval, now,
 								PG_GETARG_DATUM(1));
-
-	secret = oa_make_webhook_secret();
-	replace_secret(org_id, secret, DatumGetTimestampTz(until), NULL);
-	PG_RETURN_TEXT_P(secret);
+	PG_RETURN_TEXT_P(oa_rotate_webhook_secret(org_id, NULL,
+											  DatumGetTimestampTz(until)));
 }

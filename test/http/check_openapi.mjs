@@ -50,7 +50,7 @@ function complaints(pointer, value) {
 }
 
 const operations = Object.entries(document.paths).flatMap(([path, item]) =>
-  ['get', 'post', 'delete'].filter((method) => item[method]).map((method) => ({
+  ['get', 'post', 'patch', 'delete'].filter((method) => item[method]).map((method) => ({
     method: method.toUpperCase(),
     pattern: new RegExp(`^${document.servers[0].url}${path.replace(/\{\w+\}/g, '[^/]+')}$`),
     pointer: `/paths/${escape(path)}/${method}`,

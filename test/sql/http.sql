@@ -8,7 +8,7 @@ CREATE EXTENSION overten_auth;
 \i :tokens
 \set ECHO all
 INSERT INTO overten_auth.tiers (name, self_service) VALUES ('pro', false), ('team', true);
-SELECT set_config('overten_auth.max_orgs_per_uid', '3', false),
+SELECT set_config('overten_auth.max_orgs_per_uid', '2', false),
 	   set_config('overten_auth.max_keys_per_org', '3', false),
 	   set_config('overten_auth.max_keys_total_per_org', '5', false) \gset
 
@@ -44,10 +44,10 @@ FROM (VALUES ('GET', '/' || repeat('x', 8185), ''), ('GET', '/verify', '?' || re
 	LATERAL overten_handle_request(method, '/api/v1' || path || query, '{}', NULL) r;
 SELECT path, status, code, headers
 FROM (VALUES (''), ('/'), ('/verify/'), ('/Verify'), ('/verify/x'), ('//verify'),
-	('/organizations'), ('/organizations//api-keys'), ('/organizations/x'),
+	('/organizations/'), ('/organizations//api-keys'), ('/organizations/x/'), ('/organizations/x/y'), ('/organizations/x/members/y/z'), ('/invitations'),
 	('/organizations/x/api-keys/'), ('/organizations/x/api-keys/y/z'),
 	('/organizations/x/api-keys//usage'), ('/organizations/x/api-keys/y/usage/'), ('/organizations/x/api-keys/y/usage/z'),
-	('/organizations/x%2Fapi-keys'), ('/../v1/verify'), ('/verify#x'),
+	('/organizations%2Fx/api-keys'), ('/../v1/verify'), ('/verify#x'),
 	('/signup;x'), ('/' || repeat('x', 8184))) v (path),
 	LATERAL pg_temp.ask('GET', path, NULL)
 WHERE status <> 404 OR code <> 'not_found' OR headers IS NOT NULL;
@@ -189,7 +189,7 @@ SELECT what, status, code
 FROM (VALUES ('unknown', 'org_00000000000000000000'), ('malformed', ''';--'), ('empty', ''), ('huge', repeat('x', 10000))) v (what, id),
 	LATERAL pg_temp.ask('POST', '/signup', :'ada_token', json_build_object('existing_org_id', id)::text);
 
--- A person can have so many orgs.
+-- A person can create so many orgs; the existing one was created by nobody.
 SELECT status FROM pg_temp.ask('POST', '/signup', :'ada_token', '{"org_name": "third", "tier": "team"}');
 SELECT status, code FROM pg_temp.ask('POST', '/signup', :'ada_token', '{"org_name": "fourth"}');
 SELECT status, body::json ->> 'org_id' AS bobs FROM pg_temp.ask('POST', '/signup', :'bob_token', '{"org_name": "Bob"}') \gset

@@ -13,7 +13,7 @@ BEGIN
 	BEGIN
 		EXECUTE statement USING given, current_setting('test.org'), current_setting('test.key'), current_setting('test.secret');
 	EXCEPTION WHEN OTHERS THEN
-		RETURN SQLSTATE || regexp_replace(SQLERRM, '^.*(name|reason|uid) must', '');
+		RETURN SQLSTATE || regexp_replace(SQLERRM, '^.*(name|note|reason|uid) must', '');
 	END;
 	RETURN 'good';
 END
@@ -21,6 +21,9 @@ $$;
 CREATE TEMP TABLE statements (what text, statement text);
 INSERT INTO statements VALUES
 	('name', 'SELECT overten_create_org($1)'),
+	('name', 'SELECT overten_rename_org(org_id, $1) FROM overten_create_org(''x'')'),
+	('name', 'SELECT overten_close_org(org_id, $1) FROM overten_create_org(''x'')'),
+	('name', 'SELECT overten_invite($2, $1)'),
 	('name', 'SELECT overten_mint_key($2, $1)'),
 	('name', 'SELECT overten_signup(''ada'', $1)'),
 	('name', 'SELECT overten_signup(''ada'', ''x'', key_name => $1)'),
@@ -32,6 +35,7 @@ INSERT INTO statements VALUES
 	('uid', 'SELECT overten_add_member($2, $1)'),
 	('uid', 'SELECT overten_remove_member($2, $1)'),
 	('uid', 'SELECT overten_list_orgs($1)'),
+	('uid', 'SELECT overten_accept_invitation(code, $1) FROM overten_invite($2)'),
 	('uid', 'SELECT overten_signup($1, ''x'')');
 SET overten_auth.max_orgs_per_uid = 100000;
 CREATE FUNCTION pg_temp.outcome(kind text, given text) RETURNS text LANGUAGE sql AS $$
@@ -87,7 +91,20 @@ SELECT overten_add_member(:'club', 'ada'), overten_add_member(:'club', 'bob');
 SELECT key_id AS club_key FROM overten_mint_key(:'club') \gset
 SELECT overten_remove_member(:'club', 'ada') AS not_the_last;
 SELECT overten_remove_member(:'club', 'ada') AS no_member;
-SELECT overten_remove_member(:'club', 'bob');
+CREATE FUNCTION pg_temp.refusal(statement text, id text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	message text;
+	detail text;
+	hint text;
+BEGIN
+	EXECUTE statement;
+	RETURN 'not refused';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+	RETURN replace(concat_ws(E'\n', message, detail, hint), id, '(id)');
+END
+$$;
+SELECT pg_temp.refusal(format('SELECT overten_remove_member(%L, %L)', :'club', 'bob'), :'club');
 SELECT overten_add_member(:'club', 'bob') AS was_removed;
 BEGIN;
 SELECT overten_set_api_access(:'club', false), overten_remove_member(:'club', 'bob') AS suspended;

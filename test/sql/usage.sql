@@ -235,6 +235,27 @@ UPDATE overten_auth.api_keys SET revoked_at = pg_temp.ago(2.5) WHERE name = 'all
 SELECT kind, client_addr, observed, expected FROM pg_temp.found('all');
 \x off
 
+-- All at once there are the same, for one org and for all: each key has the rows
+-- that it has alone, in the same order.
+WITH alone AS MATERIALIZED (
+	SELECT k.org_id, k.key_id, a.* FROM overten_auth.api_keys k CROSS JOIN LATERAL overten_key_anomalies(k.org_id, k.key_id) WITH ORDINALITY a),
+	together AS MATERIALIZED (
+	SELECT 'all' AS asked, * FROM overten_all_anomalies() WITH ORDINALITY
+	UNION ALL SELECT 'each org', a.* FROM overten_auth.orgs o CROSS JOIN LATERAL overten_org_anomalies(o.org_id) WITH ORDINALITY a),
+	digests AS (
+	SELECT asked, key_id, array_agg(ROW(org_id, kind, client_addr, first_at, last_at, observed, expected, reference_at, detail)::text ORDER BY ordinality) AS rows
+	FROM together GROUP BY 1, 2
+	UNION ALL SELECT 'alone', key_id, array_agg(ROW(org_id, kind, client_addr, first_at, last_at, observed, expected, reference_at, detail)::text ORDER BY ordinality)
+	FROM alone GROUP BY 2)
+SELECT asked, count(*) = count(d.key_id) AND count(*) > 10 AS same_keys, bool_and(d.rows = a.rows) AS same_rows
+FROM (SELECT DISTINCT asked FROM digests) q CROSS JOIN (SELECT * FROM digests WHERE asked = 'alone') a (what, key_id, rows)
+LEFT JOIN digests d USING (asked, key_id) GROUP BY asked ORDER BY asked;
+SELECT count(DISTINCT kind) AS kinds, count(DISTINCT org_id) > 3 AS orgs FROM overten_all_anomalies();
+SELECT name = 'all' AS name, prefix LIKE 'sk_live_____' AS prefix, kind FROM overten_org_anomalies((SELECT org_id FROM overten_auth.api_keys WHERE name = 'all'));
+SELECT count(*) FROM overten_org_anomalies(:'acme') WHERE org_id <> :'acme';
+SELECT overten_org_anomalies('org_nobody');
+SELECT overten_org_anomalies(NULL);
+
 -- Where the time zone and the forms of times are others, the same is found.
 CREATE VIEW all_found AS
 	SELECT k.name, a.*

@@ -13,6 +13,7 @@ use ApiContract;
 use GatewayTest;
 use IO::Socket::INET;
 use JSON::PP qw(decode_json);
+use OrgContract;
 use OvertenTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -91,6 +92,16 @@ is_deeply(
 	[ 204, '', undef, undef, undef ],
 	'204 has no body and announces none');
 
+# What can be removed once has no part in the matrix.
+my $uid = 'Ünal/o"b %?';
+my $renamed = "/api/v1/organizations/$state->{renamed}";
+ask($node, "SELECT overten_add_member('$state->{renamed}', '$uid')");
+is(summary(request($gateway->{url}, 'DELETE', "$renamed/members/%C3%9Cnal%2Fo%22b%20%25%3f", [$ada])), '204', 'a member whose uid is to be encoded');
+is(summary(request($gateway->{url}, 'DELETE', "$renamed/invitations/$state->{invitation}", [$ada])), '204', 'an invitation is withdrawn');
+is(summary(request($gateway->{url}, 'POST', '/api/v1/invitations/accept',
+	[ 'Authorization: Bearer ' . sign('eve'), 'Content-Type: application/json' ], "{\"code\":\"$state->{own_code}\"}")),
+	'404 invitation_not_found', 'and its code is of no use');
+
 # A key that stays good.
 my ($secret) = mint($node, $state->{foreign});
 my $bearer = "Authorization: Bearer $secret";
@@ -146,7 +157,8 @@ my @each = (
 	[ 'GET', "/api/v1/organizations/$state->{own}/api-keys", [$ada] ],
 	[ 'GET', "/api/v1/organizations/$state->{own}/api-keys/$state->{own_key}/usage", [$ada] ],
 	[ 'DELETE', "/api/v1/organizations/$state->{own}/api-keys/$state->{own_key}", [$ada] ],
-	[ 'GET', '/api/v1/verify', [$bearer] ]);
+	[ 'GET', '/api/v1/verify', [$bearer] ],
+	org_requests($state->{renamed}, $ada));
 
 # The database goes away and comes back while requests run.
 my $load = start_process('load', {}, 'node', "$FindBin::RealBin/../http/load.mjs",

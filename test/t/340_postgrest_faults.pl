@@ -13,6 +13,7 @@ use ApiContract;
 use GatewayTest;
 use IO::Socket::INET;
 use JSON::PP qw(decode_json);
+use OrgContract;
 use OvertenTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -35,6 +36,9 @@ my @each = (
 	[ 'GET', "$keys/$key/usage", [$ada] ],
 	[ 'DELETE', "$keys/key_00000000000000000000", [$ada] ],
 	[ 'GET', '/api/v1/verify', [$good] ]);
+my @about_orgs = org_requests($org, $ada);
+my @reading = grep { $_->[0] eq 'GET' } @about_orgs;
+my @writing = grep { $_->[0] ne 'GET' } @about_orgs;
 
 # Functions of one's own, to see what PostgREST makes of their answers.
 ask($node, <<'EOQ');
@@ -190,7 +194,7 @@ $node_is_well->();
 my $load = start_process('faults_load', {}, 'node', "$FindBin::RealBin/../http/load.mjs",
 	'steady', "$url/api/v1/verify", 4, $secret);
 $node->stop('immediate');
-is(summary(request($url, @$_)), '503 service_unavailable', "$_->[0] $_->[1]: without a database") foreach @each;
+is(summary(request($url, @$_)), '503 service_unavailable', "$_->[0] $_->[1]: without a database") foreach @each, @about_orgs;
 $node->start;
 $node_is_well->();
 stop_process($load);
@@ -203,8 +207,8 @@ $standby->init_from_backup($node, 'faults', has_streaming => 1);
 $standby->start;
 my $reading = change_postgrest($contract{14}, $standby, 'reading');
 is(summary(request($url, @{ $each[5] })), '200', 'a standby verifies');
-check_exchange($standby, $url, [ "$_->[0] $_->[1] on a standby", '503 service_unavailable', @$_ ]) foreach @each[ 0, 1, 4 ];
-check_exchange($standby, $url, [ "$_->[0] $_->[1] on a standby", '200', @$_ ]) foreach @each[ 2, 3 ];
+check_exchange($standby, $url, [ "$_->[0] $_->[1] on a standby", '503 service_unavailable', @$_ ]) foreach @each[ 0, 1, 4 ], @writing;
+check_exchange($standby, $url, [ "$_->[0] $_->[1] on a standby", '200', @$_ ]) foreach @each[ 2, 3 ], @reading;
 $standby->append_conf('postgresql.conf', 'overten_auth.verify_on_standby = off');
 $standby->reload;
 wait_until('the standby no longer verifies', sub { request($url, @{ $each[5] })->{status} == 503 });
@@ -214,7 +218,7 @@ unlike(slurp_file($reading->{out}), qr/loading the schema cache/, 'what a functi
 # Signing keys are missing: the one 503 that says when to come back.
 my $writing = change_postgrest($reading, $node, 'writing');
 ask($node, 'DELETE FROM overten_auth.signing_keys');
-check_exchange($node, $url, [ "$_->[0] $_->[1] without signing keys", '503 auth_unavailable', @$_ ]) foreach @each[ 0 .. 4 ];
+check_exchange($node, $url, [ "$_->[0] $_->[1] without signing keys", '503 auth_unavailable', @$_ ]) foreach @each[ 0 .. 4 ], @about_orgs;
 unlike(slurp_file($writing->{out}), qr/loading the schema cache/, 'nor is that one');
 
 # Whatever PostgREST answers itself.  These functions raise what they are told, and

@@ -47,7 +47,21 @@ foreach my $url ($gateway->{url}, $unprepared->{url}, "http://127.0.0.1:$port")
 			'{"org_name":"Secretive","tier":"free","key_name":"primary"}')->{body});
 	my $keys = "/api/v1/organizations/$made->{org_id}/api-keys";
 	my $more = decode_json(request($url, 'POST', $keys, [ $ada, $json ], '{"name":"ci"}')->{body});
-	push @secrets, $made->{secret}, $more->{secret}, $made->{webhook_secret};
+	my $org = "/api/v1/organizations/$made->{org_id}";
+	my $rotated = decode_json(request($url, 'POST', "$org/webhook-secret/rotate", [ $ada, $json ], '{}')->{body});
+	my $invited = decode_json(request($url, 'POST', "$org/invitations", [ $ada, $json ], '{"note":"Eve"}')->{body});
+	my $invitation = $invited->{invitation_id};
+	my $eve = 'Authorization: Bearer ' . sign('eve');
+	push @secrets, $made->{secret}, $more->{secret}, $made->{webhook_secret}, $rotated->{webhook_secret}, $invited->{code};
+
+	is(request($url, 'POST', '/api/v1/invitations/accept', [ $ada, $json ], "{\"code\":\"$invited->{code}\"}")->{status}, 409, "a code for one's own org");
+	is(request($url, 'POST', '/api/v1/invitations/accept', [ $eve, $json ], "{\"code\":\"$invited->{code}\"}")->{status}, 200, 'a good code');
+	is(request($url, 'POST', '/api/v1/invitations/accept', [ $ada, $json ], "{\"code\":[\"$invited->{code}\"]}")->{status}, 400, 'a code as an array');
+	is(request($url, 'POST', "/api/v1/invitations/$invited->{code}", [ $ada, $json ], '{}')->{status}, 404, 'a code in the path');
+	is(request($url, 'DELETE', "$org/invitations/$invited->{code}", [$ada])->{status}, 404, 'a code for an id');
+	is(request($url, 'DELETE', "$org/members/$made->{secret}", [$ada])->{status}, 404, 'a key for a uid');
+	is(request($url, 'GET', "$org/audit-log?cursor=$invited->{code}&key_id=$made->{secret}", [$ada])->{status}, 400, 'a code for a cursor');
+	is(request($url, 'PATCH', $org, [ $ada, $json ], "{\"name\":[\"$made->{secret}\"]}")->{status}, 400, 'a key for a name');
 
 	is(request($url, 'GET', '/api/v1/verify', ["Authorization: Bearer $_->{secret}"])->{status},
 		200, 'a key') foreach $made, $more;

@@ -12,6 +12,7 @@ use Exporter 'import';
 use GatewayTest;
 use JSON::PP qw(decode_json encode_json);
 use MIME::Base64 qw(encode_base64);
+use OrgContract;
 use OvertenTest;
 use Test::More;
 
@@ -28,7 +29,9 @@ sub visible
 	my ($response, $method) = @_;
 	my $body = $method eq 'HEAD' ? '' : $response->{body} // '';
 
-	$body =~ s/\b(org|key)_[0-9A-Za-z]{20}\b/$1/g;
+	$body =~ s/\b(org|key|inv)_[0-9A-Za-z]{20}\b/$1/g;
+	$body =~ s/"invite_[0-9A-Za-z]{32}"/"code"/g;
+	$body =~ s/"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"/"audit id"/g;
 	$body =~ s/"sk_live_[0-9A-Za-z]{28}"/"secret"/g;
 	$body =~ s/"sk_live_[0-9A-Za-z]{4}"/"prefix"/g;
 	$body =~ s/"whsec_[^"]*"/"webhook secret"/g;
@@ -117,6 +120,7 @@ sub prepare_matrix
 	my ($node) = @_;
 	my ($ada, $rich, $eve) = map { $_ . $prepared } qw(ada rich eve);
 	my %state = (
+		ada_uid => $ada,
 		ada => sign($ada),
 		rich => sign($rich),
 		eve => sign($eve),
@@ -133,6 +137,7 @@ sub prepare_matrix
 		($state{"${org}_secret"}, $state{"${org}_key"}) =
 		  mint($node, $state{$org});
 	}
+	prepare_orgs($node, \%state, $ada);
 	foreach my $org (qw(dormant locked))
 	{
 		$state{$org} = create_org($node, $org);
@@ -357,6 +362,8 @@ sub matrix
 		[ "a client's key id", '404 key_not_found', 'DELETE', "$keys/x", [ $ada, "X-Overten-Key-Id: $s{own_key}" ] ],
 		[ "a client's query", '200', 'GET', $usage, [ $ada, 'X-Overten-Query: since=x' ] ],
 		[ "a client's headers for PostgREST", '200', 'GET', $keys, [ $ada, 'Accept: text/csv', 'Range: items=5-9', 'Accept-Profile: overten_auth', 'Prefer: handling=strict, tx=rollback, max-affected=0' ] ],
+
+		org_matrix($state),
 
 		# success
 		$signup->('a new org', '201', '{"org_name":" Acme \"Docs\" ✓ ","tier":"free","key_name":"primary","plan":{"unknown":[1]}}'),
