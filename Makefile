@@ -32,9 +32,9 @@ KEYS_OBJS = $(addprefix src/keys/, \
 	allowed_addresses.o decision.o identity.o import.o key_anomalies.o \
 	key_changes.o key_details.o key_grant.o key_history.o key_list.o \
 	key_row.o key_scan.o key_text.o keys.o leaks.o minters.o org_anomalies.o \
-	org_usage.o restrictions.o rotation.o rotation_progress.o verify.o)
+	org_usage.o purge.o restrictions.o rotation.o rotation_progress.o verify.o)
 MEMBERS_OBJS = $(addprefix src/members/, \
-	acceptance.o invitations.o locked_org.o members.o own_key.o own_org.o \
+	acceptance.o erasure.o invitations.o locked_org.o members.o own_key.o own_org.o \
 	repeated_request.o signup.o)
 SIGNING_KEYS_OBJS = $(addprefix src/signing_keys/, \
 	fetch.o fetch_answer.o fetch_command.o fetch_request.o fetch_schedule.o \
@@ -51,7 +51,7 @@ HTTP_OBJS = $(addprefix src/http/, \
 	postgrest_orgs.o query_string.o request_body.o request_headers.o \
 	response_headers.o response_json.o usage_endpoint.o)
 WORKERS_OBJS = $(addprefix src/workers/, \
-	database_jobs.o database_names.o database_worker.o launcher.o)
+	audit_cleaning.o database_jobs.o database_names.o database_worker.o launcher.o)
 ROOT_OBJS = $(addprefix src/, \
 	check.o finish_script.o overten_auth.o settings.o status.o)
 
@@ -69,7 +69,7 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text prefixes keys key_lists key_details rotation orgs restrictions names no_row webhooks usage privileges closing roles check http http_keys http_orgs idempotency firebase identity leaks import half_done
+REGRESS = key_text prefixes keys key_lists key_details rotation orgs erasure restrictions names no_row webhooks usage privileges closing roles check http http_keys http_orgs idempotency firebase identity leaks import half_done
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
 ISOLATION = revocation minting leak_response members invitations repeated_requests rotating
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto

@@ -59,6 +59,7 @@ CREATE TABLE overten_auth.orgs (
 	created_by text COLLATE "C",
 	api_access_since timestamptz,
 	suspended_at timestamptz,
+	erased_at timestamptz,
 	closed_at timestamptz,
 	webhook_secret_sealed bytea NOT NULL,
 	previous_webhook_secret_sealed bytea,
@@ -82,8 +83,9 @@ COMMENT ON COLUMN overten_auth.orgs.created_at IS 'when the org was created';
 COMMENT ON COLUMN overten_auth.orgs.created_by IS 'uid of the person who created the org by signing up; NULL if the application did';
 COMMENT ON COLUMN overten_auth.orgs.api_access_since IS 'when the org signed up for API access; NULL if it has not';
 COMMENT ON COLUMN overten_auth.orgs.suspended_at IS 'since when the org''s keys are refused; NULL if the org is not suspended';
+COMMENT ON COLUMN overten_auth.orgs.erased_at IS 'when the org was erased; NULL unless it was: functions treat it like an org that does not exist';
 COMMENT ON COLUMN overten_auth.orgs.closed_at IS 'since when the org is closed, which is for good and suspends it, too; NULL while it is open';
-COMMENT ON COLUMN overten_auth.orgs.webhook_secret_sealed IS 'credential, sealed: format byte 1, id of the master key (8 bytes), nonce (12), ciphertext, tag (16) of AES-256-GCM with org_id as associated data';
+COMMENT ON COLUMN overten_auth.orgs.webhook_secret_sealed IS 'credential, sealed: format byte 1, id of the master key (8 bytes), nonce (12), ciphertext, tag (16) of AES-256-GCM with org_id as associated data; empty if the org was erased';
 COMMENT ON COLUMN overten_auth.orgs.previous_webhook_secret_sealed IS 'credential, sealed in the same way: the webhook secret before the last rotation; NULL if there is no such secret';
 COMMENT ON COLUMN overten_auth.orgs.previous_webhook_secret_until IS 'until when the previous webhook secret also signs';
 COMMENT ON INDEX overten_auth.orgs_created_at_idx IS 'lists all orgs in order';
@@ -98,14 +100,16 @@ CREATE TABLE overten_auth.members (
 			char_length(uid) >= 1
 			AND char_length(uid) <= 128),
 	added_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	erased_at timestamptz,
 	CONSTRAINT members_pkey PRIMARY KEY (org_id, uid)
 );
 CREATE INDEX members_uid_idx ON overten_auth.members (uid);
 REVOKE ALL ON overten_auth.members FROM PUBLIC;
 COMMENT ON TABLE overten_auth.members IS 'who may manage the keys of an org';
 COMMENT ON COLUMN overten_auth.members.org_id IS 'the org whose keys the person may manage';
-COMMENT ON COLUMN overten_auth.members.uid IS 'the person: the uid of a Firebase user, byte for byte';
+COMMENT ON COLUMN overten_auth.members.uid IS 'the person: the uid of a Firebase user, byte for byte; a pseudonym if the person was erased';
 COMMENT ON COLUMN overten_auth.members.added_at IS 'when the person became a member';
+COMMENT ON COLUMN overten_auth.members.erased_at IS 'when the person was erased; NULL unless that happened: such a membership lets nobody in, and does not count';
 COMMENT ON INDEX overten_auth.members_uid_idx IS 'finds the orgs of a person';
 
 CREATE TABLE overten_auth.invitations (
@@ -161,6 +165,7 @@ CREATE TABLE overten_auth.api_keys (
 		CONSTRAINT api_keys_expires_at_check CHECK (
 			isfinite(expires_at)),
 	disabled_at timestamptz,
+	erased_at timestamptz,
 	scopes text[] COLLATE "C"
 		CONSTRAINT api_keys_scopes_check CHECK (
 			cardinality(scopes) <= 64
@@ -189,7 +194,10 @@ CREATE TABLE overten_auth.api_keys (
 	CONSTRAINT api_keys_disabled_check CHECK (
 		disabled_at IS NOT NULL
 		OR (disabled_by IS NULL
-			AND disabled_reason IS NULL))
+			AND disabled_reason IS NULL)),
+	CONSTRAINT api_keys_erased_check CHECK (
+		erased_at IS NULL
+		OR revoked_at IS NOT NULL)
 ) WITH (vacuum_truncate = off);
 CREATE INDEX api_keys_org_id_idx
 	ON overten_auth.api_keys (org_id, created_at, key_id);
@@ -204,6 +212,7 @@ COMMENT ON COLUMN overten_auth.api_keys.environment IS 'live or test; a test key
 COMMENT ON COLUMN overten_auth.api_keys.revoked_at IS 'since when the key is refused for good; NULL unless it is revoked';
 COMMENT ON COLUMN overten_auth.api_keys.expires_at IS 'from when on the key is refused, this moment included; NULL if it does not expire';
 COMMENT ON COLUMN overten_auth.api_keys.disabled_at IS 'since when the key is refused until it is enabled; NULL unless it is disabled';
+COMMENT ON COLUMN overten_auth.api_keys.erased_at IS 'when the key was purged, or its org erased; NULL unless that happened: the row only keeps the digest from being imported again, and says why the key is refused';
 COMMENT ON COLUMN overten_auth.api_keys.scopes IS 'what the key may be used for: at most 64 scopes, sorted; NULL for everything';
 COMMENT ON COLUMN overten_auth.api_keys.allowed_addresses IS 'the client addresses that the key can be used from: 1 to 64 networks; NULL for all';
 COMMENT ON COLUMN overten_auth.api_keys.digest IS 'SHA-256 of the secret';
@@ -310,17 +319,19 @@ CREATE TABLE overten_auth.audit_log (
 );
 CREATE INDEX audit_log_org_id_idx
 	ON overten_auth.audit_log (org_id, at, audit_id);
+CREATE INDEX audit_log_at_idx ON overten_auth.audit_log (at);
 REVOKE ALL ON overten_auth.audit_log FROM PUBLIC;
-COMMENT ON TABLE overten_auth.audit_log IS 'who did what and when; append-only';
+COMMENT ON TABLE overten_auth.audit_log IS 'who did what and when; append-only, except that orgs and persons can be erased, and that the worker removes rows older than overten_auth.audit_retention';
 COMMENT ON COLUMN overten_auth.audit_log.audit_id IS 'a random id of the entry; it says nothing of the order, which is that of the column at';
 COMMENT ON COLUMN overten_auth.audit_log.at IS 'when it happened, by the wall clock';
-COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, rename_org, close_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, invite, withdraw_invitation, accept_invitation, mint_key, import_key, revoke_key, revoke_leaked_key, load_signing_keys, rotate_webhook_secret, set_expiry, set_scopes, set_allowed_addresses, disable_key, enable_key, rename_key, set_key_details, rotate_key or reseal';
+COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, rename_org, close_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, invite, withdraw_invitation, accept_invitation, mint_key, import_key, revoke_key, revoke_leaked_key, load_signing_keys, rotate_webhook_secret, set_expiry, set_scopes, set_allowed_addresses, disable_key, enable_key, rename_key, set_key_details, rotate_key, reseal, purge_keys, erase_org or erase_person';
 COMMENT ON COLUMN overten_auth.audit_log.org_id IS 'the affected org; NULL if no org or several orgs are affected';
 COMMENT ON COLUMN overten_auth.audit_log.key_id IS 'the affected key; NULL if no single key is affected';
 COMMENT ON COLUMN overten_auth.audit_log.actor IS 'the database role of the session (session_user)';
 COMMENT ON COLUMN overten_auth.audit_log.uid IS 'the person on whose behalf the session acted; NULL if it acted for itself';
-COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier or name, the member, the invitation, the name or new name of the key, the new expiry, scopes or addresses, the key_id of the key that replaces it, the reason, or the number of signing keys or resealed orgs';
+COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier or name, the member, the invitation, the name or new name of the key, the new expiry, scopes or addresses, the key_id of the key that replaces it, the reason, or the number of signing keys, purged keys or resealed orgs; NULL if the org was erased';
 COMMENT ON INDEX overten_auth.audit_log_org_id_idx IS 'shows the history of an org';
+COMMENT ON INDEX overten_auth.audit_log_at_idx IS 'finds rows older than overten_auth.audit_retention';
 
 CREATE TABLE overten_auth.idempotency_keys (
 	uid text COLLATE "C" NOT NULL,
@@ -407,7 +418,7 @@ COMMENT ON TRIGGER "0_invalidate_caches" ON overten_auth.signing_keys IS 'makes 
 CREATE FUNCTION overten_auth.refuse_change() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'overten_refuse_change';
 REVOKE ALL ON FUNCTION overten_auth.refuse_change FROM PUBLIC;
-COMMENT ON FUNCTION overten_auth.refuse_change IS 'refuses UPDATE, DELETE and TRUNCATE of an append-only table';
+COMMENT ON FUNCTION overten_auth.refuse_change IS 'refuses UPDATE, DELETE and TRUNCATE of an append-only table, unless overten_erase_org, overten_erase_person or the worker does it';
 
 CREATE TRIGGER refuse_change
 	BEFORE UPDATE OR DELETE OR TRUNCATE ON overten_auth.audit_log
@@ -728,6 +739,13 @@ CREATE FUNCTION @extschema@.overten_import_keys(
 REVOKE ALL ON FUNCTION @extschema@.overten_import_keys FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_import_keys IS
 'Like overten_import_key, for many keys: imports all of them or none. The arrays have one value per key, as array_agg() makes them from a staging table. Returns how many keys were imported. Errors: those of overten_import_key, with the row, counted from 1, in the context; 22023 the arrays differ in length, or have more than 10 million values; 22004 an argument other than created_at is NULL.';
+
+CREATE FUNCTION @extschema@.overten_purge_keys(org_id text, before timestamptz)
+	RETURNS int8
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_purge_keys FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_purge_keys IS
+'Purges the keys of an org that were revoked or have expired before a time: removes their names, persons, reasons and history, and leaves them out of lists and limits. Ids, prefixes, times and digests stay, so the keys are refused for good and cannot be imported again. Returns how many keys were purged by this call. Errors: 42704 the org does not exist; 22023 before is infinite or in the future; 22004 an argument is NULL; 25000 the transaction is above READ COMMITTED.';
 
 
 /* The history of keys */
@@ -1262,6 +1280,20 @@ CREATE FUNCTION @extschema@.overten_accept_invitation(code text, uid text)
 REVOKE ALL ON FUNCTION @extschema@.overten_accept_invitation FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_accept_invitation IS
 'Makes a person a member of the org that the code invites to, and returns its org_id; uses the code up. The same person may repeat the call, and gets the same result. It does not check who has the uid: never grant it to a role that speaks for customers. Errors: 42704 the code is unknown, expired, used or withdrawn, or its org is closed; 42710 the person is a member already; 22023 the uid; 22004 an argument is NULL.';
+
+CREATE FUNCTION @extschema@.overten_erase_org(org_id text)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_erase_org FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_erase_org IS
+'Erases an org: removes its name, its members, its webhook secrets, and the history of its keys; purges the keys as overten_purge_keys does; removes persons and details from its rows in the audit log. For all functions the org does not exist after that. Its row stays, because other tables can refer to it. Returns true if this call erased the org, and false if it was erased before. Cannot be undone. Errors: 42704 the org does not exist; 55000 the org has a key that is neither revoked nor expired; 22004 the argument is NULL; 25000 the transaction is above READ COMMITTED.';
+
+CREATE FUNCTION @extschema@.overten_erase_person(uid text)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_erase_person FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_erase_person IS
+'Erases a person, identified by Firebase uid: replaces the uid by one random pseudonym in members, keys and the audit log, and removes the Idempotency-Keys of the person. The person is no longer a member of any org. Does not look into names that people have chosen. Returns true if the uid was found anywhere. Cannot be undone. Errors: 55000 the person is the last member of an org that has active keys and is not suspended; 22023 the uid; 22004 the argument is NULL; 25000 the transaction is above READ COMMITTED.';
 
 
 /* Webhooks */
@@ -2019,7 +2051,7 @@ CREATE FUNCTION overten_auth.check_privileges()
 			array_agg(DISTINCT r.proname::text) FILTER (
 				WHERE r.proname IN ('overten_signup', 'overten_list_orgs',
 					'overten_add_member', 'overten_remove_member',
-					'overten_accept_invitation')) AS trusting,
+					'overten_accept_invitation', 'overten_erase_person')) AS trusting,
 			array_agg(DISTINCT r.proname::text) FILTER (
 				WHERE r.proname NOT IN ('overten_load_signing_keys', 'overten_refresh_signing_keys',
 					'overten_status', 'overten_check', 'stat')) AS other_work,
@@ -2301,7 +2333,7 @@ CREATE FUNCTION @extschema@.overten_check()
 $$;
 REVOKE ALL ON FUNCTION @extschema@.overten_check FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_check IS
-'Returns the problems of the extension in this database, the worst first, or no rows. severity: danger (somebody can do what nobody should, or a promise does not hold), warning (something fails, or will fail) or notice (something is not configured, or good to know). subject: a role, an object or a setting. problem and remedy: what is wrong with it, and what to do. Returns these privileges, unless a superuser has them: all privileges of PUBLIC; all privileges with grant option; INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES or TRIGGER on a table or column, except rows of tiers and scopes, and REFERENCES (org_id) on orgs; CREATE on a schema; EXECUTE on overten_import_key, overten_import_keys or an internal function; USAGE on a type; SELECT on digests or sealed secrets. Also returns combinations, including those by membership: EXECUTE on functions that answer customers (overten_handle_request, overten_api) and on overten_signup, overten_list_orgs, overten_add_member, overten_remove_member or overten_accept_invitation; EXECUTE on overten_load_signing_keys and on anything else except overten_refresh_signing_keys, overten_status, overten_check and overten_auth.stat; EXECUTE on overten_verify_key_digest and SELECT on digests; and membership in pg_write_all_data. The roles in README and gateway/roles.sql do not cause any rows.';
+'Returns the problems of the extension in this database, the worst first, or no rows. severity: danger (somebody can do what nobody should, or a promise does not hold), warning (something fails, or will fail) or notice (something is not configured, or good to know). subject: a role, an object or a setting. problem and remedy: what is wrong with it, and what to do. Returns these privileges, unless a superuser has them: all privileges of PUBLIC; all privileges with grant option; INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES or TRIGGER on a table or column, except rows of tiers and scopes, and REFERENCES (org_id) on orgs; CREATE on a schema; EXECUTE on overten_import_key, overten_import_keys or an internal function; USAGE on a type; SELECT on digests or sealed secrets. Also returns combinations, including those by membership: EXECUTE on functions that answer customers (overten_handle_request, overten_api) and on overten_signup, overten_list_orgs, overten_add_member, overten_remove_member, overten_accept_invitation or overten_erase_person; EXECUTE on overten_load_signing_keys and on anything else except overten_refresh_signing_keys, overten_status, overten_check and overten_auth.stat; EXECUTE on overten_verify_key_digest and SELECT on digests; and membership in pg_write_all_data. The roles in README and gateway/roles.sql do not cause any rows.';
 
 
 /* The last statements; see above overten_auth.objects. */

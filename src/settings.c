@@ -54,6 +54,14 @@ char	   *oa_firebase_project_id = NULL;
 char	   *oa_firebase_tenant = NULL;
 
 /*
+ * Who can sign up over HTTP: people whose email address Firebase has not
+ * verified, and anonymous accounts?  Anybody can make as many of these as they
+ * like, so limits per person mean little to them.
+ */
+bool		oa_signup_requires_verified_email = false;
+bool		oa_allow_anonymous_signup = false;
+
+/*
  * How far the clocks of this machine and of a signer may differ.  Raise it if
  * tokens are refused because they seem to come from the future.  A token is
  * then also accepted that long after it has expired.
@@ -63,6 +71,7 @@ int			oa_clock_skew = 0;
 /*
  * What customers may create over HTTP: active keys per org, keys per org in
  * total, so that a loop of minting and revoking ends, and orgs per person.
+ * Keys that have been dead for 90 days do not count.
  * SQL functions that the application calls have no such limits.
  */
 int			oa_max_keys_per_org = 100;
@@ -152,6 +161,12 @@ int			oa_flush_interval = 10;
 
 /* How long we keep the history of keys, in minutes. */
 int			oa_usage_retention = 90 * 24 * 60;
+
+/*
+ * How long we keep the audit log, in minutes; 0 keeps it for ever.  Set it if
+ * the law limits how long you may keep who did what.
+ */
+int			oa_audit_retention = 0;
 
 /* The names of the databases whose uses we count in shared memory. */
 char	   *oa_databases = NULL;
@@ -443,8 +458,8 @@ oa_define_settings(GucIntAssignHook cache_entries_changed)
 							NULL, NULL, NULL);
 
 	DefineCustomIntVariable("overten_auth.max_keys_total_per_org",
-							"Sets how many keys, including revoked ones, an org can have by signing up and minting over HTTP.",
-							NULL,
+							"Sets how many keys, including dead ones, an org can have by signing up and minting over HTTP.",
+							"Keys that were revoked or expired more than 90 days ago do not count.",
 							&oa_max_keys_total_per_org,
 							1000, 1, INT_MAX,
 							PGC_SUSET, 0,
@@ -521,6 +536,22 @@ oa_define_settings(GucIntAssignHook cache_entries_changed)
 							   PGC_SUSET, 0,
 							   check_firebase_id, NULL, NULL);
 
+	DefineCustomBoolVariable("overten_auth.signup_requires_verified_email",
+							 "Requires a verified email address for signing up over HTTP.",
+							 NULL,
+							 &oa_signup_requires_verified_email,
+							 false,
+							 PGC_SUSET, 0,
+							 NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("overten_auth.allow_anonymous_signup",
+							 "Allows anonymous accounts of Firebase to sign up over HTTP.",
+							 NULL,
+							 &oa_allow_anonymous_signup,
+							 false,
+							 PGC_SUSET, 0,
+							 NULL, NULL, NULL);
+
 	DefineCustomIntVariable("overten_auth.clock_skew",
 							"Sets by how much the clocks of token issuers may differ from this one.",
 							NULL,
@@ -574,6 +605,14 @@ oa_define_settings(GucIntAssignHook cache_entries_changed)
 							NULL,
 							&oa_usage_retention,
 							90 * 24 * 60, 60, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MIN,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("overten_auth.audit_retention",
+							"Sets how long the audit log is kept.",
+							"0 keeps it for ever.",
+							&oa_audit_retention,
+							0, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MIN,
 							NULL, NULL, NULL);
 

@@ -20,19 +20,17 @@
 #include "tokens/tokens.h"
 
 /*
- * Check the bearer as a Firebase ID token, and set *uid to whom it is about.
- * We do not look up API keys here: these endpoints must not tell anybody
- * whether a key is known.
+ * Check the bearer as a Firebase ID token, and set *identity to whom it is
+ * about.  We do not look up API keys here: these endpoints must not tell
+ * anybody whether a key is known.
  */
-bool
-oa_identify(const OaRequest *request, OaResponse *response, text **uid)
+static bool
+identify(const OaRequest *request, OaResponse *response, OaIdentity *identity)
 {
-	OaIdentity	identity;
-
 	if (oa_looks_like_secret(request->bearer, request->bearer_length))
 		return oa_refuse(response, OA_INVALID_TOKEN);
 
-	switch (oa_verify_token(request->bearer, request->bearer_length, &identity))
+	switch (oa_verify_token(request->bearer, request->bearer_length, identity))
 	{
 		case OA_TOKEN_GOOD:
 			break;
@@ -48,10 +46,35 @@ oa_identify(const OaRequest *request, OaResponse *response, text **uid)
 	 * No SQL function would accept this uid, so nobody could remove such a
 	 * member.
 	 */
-	if (oa_check_uid(identity.uid) != OA_TEXT_GOOD)
+	if (oa_check_uid(identity->uid) != OA_TEXT_GOOD)
 		return oa_refuse(response, OA_INVALID_TOKEN);
+	return true;
+}
+
+/* Likewise, and set *uid to the person. */
+bool
+oa_identify(const OaRequest *request, OaResponse *response, text **uid)
+{
+	OaIdentity	identity;
+
+	if (!identify(request, response, &identity))
+		return false;
 	*uid = identity.uid;
 	return true;
+}
+
+/* Likewise, for a person who signs up. */
+static bool
+identify_new_person(const OaRequest *request, OaResponse *response, text **uid)
+{
+	OaIdentity	identity;
+	OaProblem	problem;
+
+	if (!identify(request, response, &identity))
+		return false;
+	*uid = identity.uid;
+	problem = oa_check_signup_rules(&identity);
+	return problem == OA_NO_PROBLEM || oa_refuse(response, problem);
 }
 
 /* Is this the primary?  Only the primary can write. */
@@ -120,7 +143,7 @@ oa_endpoint_signup(const OaRequest *request, OaResponse *response)
 	OaSignup	signup;
 	OaOrgKey	result;
 
-	if (!oa_identify(request, response, &signup.uid) ||
+	if (!identify_new_person(request, response, &signup.uid) ||
 		!oa_read_request_key(request, response, "POST /signup", NULL,
 							 &storage, &signup.request) ||
 		!oa_require_object(request, response))

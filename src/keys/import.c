@@ -141,6 +141,7 @@ report_conflict(Import *import, int first, const Datum *arrays)
 		"FROM unnest($6, $1) "
 		"WITH ORDINALITY AS i (key_id, org_id, position) "
 		"LEFT JOIN overten_auth.orgs o ON o.org_id = i.org_id "
+		"AND o.erased_at IS NULL "
 		"LEFT JOIN overten_auth.api_keys k ON k.key_id = i.key_id "
 		"WHERE k.key_id IS NULL ORDER BY i.position LIMIT 1",
 		.argtypes = COLUMN_ARRAY_TYPES,
@@ -175,7 +176,8 @@ write_rows(Import *import, int first, int count)
 		"FROM unnest($1, $2, $3, $4, $5, $6, $7) "
 		"AS i (org_id, name, digest, prefix, created_at, key_id, environment) "
 		"JOIN overten_auth.orgs o "
-		"ON o.org_id = i.org_id AND o.closed_at IS NULL FOR KEY SHARE OF o "
+		"ON o.org_id = i.org_id AND o.closed_at IS NULL "
+		"AND o.erased_at IS NULL FOR KEY SHARE OF o "
 		"ON CONFLICT (digest) DO NOTHING",
 		.argtypes = COLUMN_ARRAY_TYPES,
 	};

@@ -69,7 +69,7 @@ lock_key(const Datum *values, const bool *nulls, LockedKey *key)
 		"expires_at IS NOT DISTINCT FROM $3, scopes IS NOT DISTINCT FROM $4, "
 		"allowed_addresses IS NOT DISTINCT FROM $5 "
 		"FROM overten_auth.api_keys WHERE key_id = $2 AND org_id = $1 "
-		"FOR NO KEY UPDATE",
+		"AND erased_at IS NULL FOR NO KEY UPDATE",
 		.argtypes = {TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID,
 		CIDRARRAYOID},
 	};

@@ -73,7 +73,8 @@ enum
 	"k.revoked_by, k.revoked_reason, k.disabled_by, k.disabled_reason"
 
 #define FROM_ORG \
-	" FROM overten_auth.api_keys k WHERE k.org_id = $1 "
+	" FROM overten_auth.api_keys k " \
+	"WHERE k.org_id = $1 AND k.erased_at IS NULL "
 
 #define SELECTED_KEYS FROM_ORG \
 	"AND (k.created_at, k.key_id) > ($3, $4) " \

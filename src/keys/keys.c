@@ -107,8 +107,8 @@ oa_mint_key(text *org_id, text *name, text *uid, const OaKeyGrant *grant,
 }
 
 /*
- * Does the org have this key, revoked or not?  Must be called between
- * oa_statements_begin() and _end().
+ * Does the org have this key, revoked or not, but not erased?  Must be called
+ * between oa_statements_begin() and _end().
  */
 bool
 oa_org_has_key(text *org_id, text *key_id)
@@ -116,7 +116,7 @@ oa_org_has_key(text *org_id, text *key_id)
 	static OaStatement find = {
 		.table = "api_keys",
 		.text = "SELECT 1 FROM overten_auth.api_keys "
-		"WHERE key_id = $2 AND org_id = $1",
+		"WHERE key_id = $2 AND org_id = $1 AND erased_at IS NULL",
 		.argtypes = {TEXTOID, TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(key_id)};

@@ -104,10 +104,10 @@ revoke_digest(bytea *digest, text *reason, LeakedKey *key)
 	static OaStatement find = {
 		.table = "api_keys",
 		.text = "SELECT k.org_id, k.revoked_at IS NOT NULL, "
-		"(" OA_PREVIOUS_STILL_SIGNS ") IS TRUE OR NOT EXISTS ("
+		"o.erased_at IS NULL AND ((" OA_PREVIOUS_STILL_SIGNS ") IS TRUE OR NOT EXISTS ("
 		"SELECT FROM overten_auth.audit_log a "
 		"WHERE a.org_id = k.org_id AND a.action = 'rotate_webhook_secret' "
-		"AND a.at >= k.revoked_at), k.key_id "
+		"AND a.at >= k.revoked_at)), k.key_id "
 		"FROM overten_auth.api_keys k JOIN overten_auth.orgs o "
 		"ON o.org_id = k.org_id "
 		"WHERE k.digest = $1",

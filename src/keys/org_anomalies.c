@@ -59,7 +59,7 @@ static OaStatement find_in_org = {
 	RULES("$2, COALESCE(c.hours, '{}'), COALESCE(c.client_addrs, '{}'), "
 		  "COALESCE(c.accepted, '{}'), COALESCE(c.refused, '{}'), "
 		  "COALESCE(c.first, '{}'), COALESCE(c.last, '{}')")
-	"WHERE k.org_id = $1 "
+	"WHERE k.org_id = $1 AND k.erased_at IS NULL "
 	ORDER(""),
 	.argtypes = {TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID,
 		INETARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID,
@@ -90,7 +90,7 @@ find_keys(text *org_id, int *count)
 		.table = "api_keys",
 		.latest = true,
 		.text = "SELECT key_id FROM overten_auth.api_keys "
-		"WHERE org_id = $1",
+		"WHERE org_id = $1 AND erased_at IS NULL",
 		.argtypes = {TEXTOID},
 	};
 	Datum		org = PointerGetDatum(org_id);

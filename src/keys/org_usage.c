@@ -27,7 +27,7 @@ static OaStatement find_keys = {
 	.table = "api_keys",
 	.latest = true,
 	.text = "SELECT key_id FROM overten_auth.api_keys "
-	"WHERE org_id = $1 AND environment = 'live'",
+	"WHERE org_id = $1 AND environment = 'live' AND erased_at IS NULL",
 	.argtypes = {TEXTOID},
 };
 
@@ -78,7 +78,7 @@ static OaStatement sum_usage = {
 	OA_SUM("u.refused") " AS refused FROM (" USES ") "
 	"u (key_id, hour, accepted, refused) GROUP BY u.key_id, u.hour) s "
 	"JOIN overten_auth.api_keys k ON k.key_id = s.key_id "
-	"WHERE k.org_id = $1 "
+	"WHERE k.org_id = $1 AND k.erased_at IS NULL "
 	"ORDER BY k.created_at, k.key_id, s.hour",
 	.argtypes = {USES_ARGUMENTS},
 };

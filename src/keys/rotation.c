@@ -70,7 +70,8 @@ lock_key(text *org_id, text *key_id, OldKey *key)
 		"COALESCE(lineage, key_id), rotated_from, created_at, "
 		"revoked_at IS NOT NULL, disabled_at IS NOT NULL, expires_at "
 		"FROM overten_auth.api_keys "
-		"WHERE key_id = $2 AND org_id = $1 FOR NO KEY UPDATE",
+		"WHERE key_id = $2 AND org_id = $1 "
+		"AND erased_at IS NULL FOR NO KEY UPDATE",
 		.argtypes = {TEXTOID, TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(key_id)};

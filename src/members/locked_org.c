@@ -1,6 +1,7 @@
 /*
  * locked_org.c
- *		Locks an org for one of its members, and checks its limits.
+ *		Locks an org for one of its members, and a person; checks the limits
+ *		of an org.
  *
  * A member's request locks the org's row before it decides anything, so that
  * requests about one org come one after the other.  The locks do not block
@@ -12,12 +13,20 @@
  */
 #include "postgres.h"
 
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "storage/lmgr.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
 
 #include "members/locked_org.h"
 #include "sealing/sealing.h"
 #include "server/server.h"
 #include "settings.h"
+
+/* How long a key counts after it was revoked or has expired. */
+#define DEAD_KEYS_COUNT	(90 * USECS_PER_DAY)
 
 /* Is this person a member of this org? */
 static bool
@@ -26,7 +35,7 @@ is_member(text *org_id, text *uid)
 	static OaStatement find = {
 		.table = "members",
 		.text = "SELECT 1 FROM overten_auth.members "
-		"WHERE org_id = $1 AND uid = $2",
+		"WHERE org_id = $1 AND uid = $2 AND erased_at IS NULL",
 		.argtypes = {TEXTOID, TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(uid)};
@@ -70,7 +79,7 @@ lock_org(OaStatement *lock, text *org_id, text *uid, OaLockedOrg *org)
 	"api_access_since IS NOT NULL, suspended_at IS NOT NULL, " \
 	"closed_at IS NOT NULL " \
 	"FROM overten_auth.orgs " \
-	"WHERE org_id = $1 " strength
+	"WHERE org_id = $1 AND erased_at IS NULL " strength
 
 /*
  * Lock an org of a person.  Returns false if the org does not exist, or the
@@ -109,9 +118,27 @@ oa_lock_whole_org(text *org_id, text *uid, OaLockedOrg *org)
 }
 
 /*
+ * Wait until no other transaction counts the orgs of a person, or erases the
+ * person, and keep others waiting until this transaction ends.
+ */
+void
+oa_lock_person(text *uid)
+{
+	uint32		hash = hash_bytes((unsigned char *) VARDATA_ANY(uid),
+								  VARSIZE_ANY_EXHDR(uid));
+
+	LockDatabaseObject(get_relname_relid("members",
+										 get_namespace_oid(OA_SCHEMA, false)),
+					   hash, 0, ExclusiveLock);
+}
+
+/*
  * Has this org, which is locked, reached a limit of keys, if "replaced" of its
- * active keys are revoked before another one is minted?  Must be called
- * between oa_statements_begin() and _end().
+ * active keys are revoked before another one is minted?  Keys that have been
+ * dead for a long time do not count: a loop of minting and revoking should end,
+ * but an org that has rotated its keys for years should not.
+ *
+ * Must be called between oa_statements_begin() and _end().
  */
 bool
 oa_has_all_keys(text *org_id, int replaced)
@@ -119,16 +146,19 @@ oa_has_all_keys(text *org_id, int replaced)
 	static OaStatement count = {
 		.table = "api_keys",
 		.latest = true,
-		.text = "SELECT count(*) FILTER (WHERE revoked_at IS NULL) - $4 >= $2 "
-		"OR count(*) >= $3 "
-		"FROM overten_auth.api_keys WHERE org_id = $1",
-		.argtypes = {TEXTOID, INT4OID, INT4OID, INT4OID},
+		.text = "SELECT count(*) FILTER (WHERE " OA_KEY_IS_ACTIVE("k") ") "
+		"- $4 >= $2 OR count(*) FILTER (WHERE " OA_KEY_IS_ACTIVE("k") " "
+		"OR LEAST(k.revoked_at, k.expires_at) > $5) >= $3 "
+		"FROM overten_auth.api_keys k "
+		"WHERE k.org_id = $1 AND k.erased_at IS NULL",
+		.argtypes = {TEXTOID, INT4OID, INT4OID, INT4OID, TIMESTAMPTZOID},
 	};
 	Datum		values[] = {
 		PointerGetDatum(org_id),
 		Int32GetDatum(oa_max_keys_per_org),
 		Int32GetDatum(oa_max_keys_total_per_org),
 		Int32GetDatum(replaced),
+		TimestampTzGetDatum(GetCurrentTimestamp() - DEAD_KEYS_COUNT),
 	};
 
 	oa_statement_run(&count, values, NULL);

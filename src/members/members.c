@@ -34,11 +34,11 @@ is_last_with_keys(text *org_id, text *uid)
 		.text = "SELECT 1 FROM overten_auth.orgs o "
 		"WHERE o.org_id = $1 AND o.suspended_at IS NULL "
 		"AND EXISTS (SELECT FROM overten_auth.members m "
-		"WHERE m.org_id = $1 AND m.uid = $2) "
+		"WHERE m.org_id = $1 AND m.uid = $2 AND m.erased_at IS NULL) "
 		"AND NOT EXISTS (SELECT FROM overten_auth.members m "
-		"WHERE m.org_id = $1 AND m.uid <> $2) "
+		"WHERE m.org_id = $1 AND m.uid <> $2 AND m.erased_at IS NULL) "
 		"AND EXISTS (SELECT FROM overten_auth.api_keys k "
-		"WHERE k.org_id = $1 AND k.revoked_at IS NULL)",
+		"WHERE k.org_id = $1 AND " OA_KEY_IS_ACTIVE("k") ")",
 		.argtypes = {TEXTOID, TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(uid)};
@@ -165,6 +165,7 @@ overten_add_member(PG_FUNCTION_ARGS)
 	added = oa_statement_run(&insert, values, NULL) > 0;
 	if (added)
 		oa_audit("add_member", org_id, NULL, NULL, uid);
+	oa_require_org(org_id);
 	oa_statements_end(level);
 	PG_RETURN_BOOL(added);
 }

@@ -12,14 +12,10 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "funcapi.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "keys/keys.h"
@@ -48,16 +44,12 @@ has_all_orgs(text *uid)
 		"OR closed_at > clock_timestamp() - interval '720 hours')",
 		.argtypes = {TEXTOID, INT4OID},
 	};
-	uint32		hash = hash_bytes((unsigned char *) VARDATA_ANY(uid),
-								  VARSIZE_ANY_EXHDR(uid));
 	Datum		values[] = {
 		PointerGetDatum(uid),
 		Int32GetDatum(oa_max_orgs_per_uid),
 	};
 
-	LockDatabaseObject(get_relname_relid("members",
-										 get_namespace_oid(OA_SCHEMA, false)),
-					   hash, 0, ExclusiveLock);
+	oa_lock_person(uid);
 	oa_statement_run(&count, values, NULL);
 	return oa_statement_bool(0, 1);
 }

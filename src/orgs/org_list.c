@@ -84,7 +84,7 @@ oa_read_org(text *org_id, OaOrgCallback callback, void *argument)
 	static OaStatement read = {
 		.table = "orgs",
 		.text = "SELECT " ORG_COLUMNS
-		"FROM overten_auth.orgs o WHERE o.org_id = $1",
+		"FROM overten_auth.orgs o WHERE o.org_id = $1 AND o.erased_at IS NULL",
 		.argtypes = {TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id)};
@@ -136,7 +136,8 @@ find_creation(text *org_id)
 {
 	static OaStatement find = {
 		.table = "orgs",
-		.text = "SELECT created_at FROM overten_auth.orgs WHERE org_id = $1",
+		.text = "SELECT created_at FROM overten_auth.orgs "
+		"WHERE org_id = $1 AND erased_at IS NULL",
 		.argtypes = {TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id)};
@@ -175,12 +176,12 @@ overten_all_orgs(PG_FUNCTION_ARGS)
 		.table = "orgs",
 		.text = "SELECT o.*, "
 		"(SELECT count(*) FROM overten_auth.members m "
-		"WHERE m.org_id = o.org_id), "
+		"WHERE m.org_id = o.org_id AND m.erased_at IS NULL), "
 		"(SELECT count(*) FROM overten_auth.api_keys k "
 		"WHERE k.org_id = o.org_id AND k.revoked_at IS NULL) "
 		"FROM (SELECT org_id, name, tier, created_at, created_by, "
 		"api_access_since, suspended_at, closed_at FROM overten_auth.orgs "
-		"WHERE (created_at, org_id) > ($1, $2) "
+		"WHERE (created_at, org_id) > ($1, $2) AND erased_at IS NULL "
 		"AND ($3 IS NULL OR tier = $3) "
 		"AND ($4 IS NULL OR (suspended_at IS NOT NULL) = $4) "
 		"AND ($5 IS NULL OR (closed_at IS NOT NULL) = $5) "

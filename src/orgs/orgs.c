@@ -35,14 +35,19 @@ oa_org_missing(text *org_id)
 /*
  * Raise 42704 unless the org exists.  Must be called between
  * oa_statements_begin() and _end().
+ *
+ * A row that refers to the org can be inserted while the org is being erased:
+ * its foreign key waits for that, and is satisfied then.  So call this after
+ * such an INSERT.
  */
 void
 oa_require_org(text *org_id)
 {
 	static OaStatement find = {
 		.table = "orgs",
+		.latest = true,
 		.text = "SELECT 1 FROM overten_auth.orgs "
-		"WHERE org_id = $1",
+		"WHERE org_id = $1 AND erased_at IS NULL",
 		.argtypes = {TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id)};
@@ -74,7 +79,7 @@ oa_require_open_org(text *org_id)
 	static OaStatement find = {
 		.table = "orgs",
 		.text = "SELECT closed_at IS NULL FROM overten_auth.orgs "
-		"WHERE org_id = $1 FOR KEY SHARE",
+		"WHERE org_id = $1 AND erased_at IS NULL FOR KEY SHARE",
 		.argtypes = {TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id)};
@@ -97,7 +102,7 @@ oa_lock_org_row(text *org_id)
 	static OaStatement lock = {
 		.table = "orgs",
 		.text = "SELECT 1 FROM overten_auth.orgs "
-		"WHERE org_id = $1 FOR UPDATE",
+		"WHERE org_id = $1 AND erased_at IS NULL FOR UPDATE",
 		.argtypes = {TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id)};
@@ -250,7 +255,7 @@ overten_set_tier(PG_FUNCTION_ARGS)
 	static OaStatement update = {
 		.table = "orgs",
 		.text = "UPDATE overten_auth.orgs SET tier = $2 "
-		"WHERE org_id = $1 AND tier <> $2",
+		"WHERE org_id = $1 AND tier <> $2 AND erased_at IS NULL",
 		.argtypes = {TEXTOID, TEXTOID},
 	};
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
@@ -285,7 +290,7 @@ overten_set_api_access(PG_FUNCTION_ARGS)
 		.table = "orgs",
 		.text = "UPDATE overten_auth.orgs SET suspended_at = NULL, "
 		"api_access_since = COALESCE(api_access_since, clock_timestamp()) "
-		"WHERE org_id = $1 "
+		"WHERE org_id = $1 AND erased_at IS NULL "
 		"AND (suspended_at IS NOT NULL OR api_access_since IS NULL)",
 		.argtypes = {TEXTOID},
 	};
@@ -293,7 +298,7 @@ overten_set_api_access(PG_FUNCTION_ARGS)
 		.table = "orgs",
 		.text = "UPDATE overten_auth.orgs "
 		"SET suspended_at = clock_timestamp() "
-		"WHERE org_id = $1 AND suspended_at IS NULL",
+		"WHERE org_id = $1 AND suspended_at IS NULL AND erased_at IS NULL",
 		.argtypes = {TEXTOID},
 	};
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");

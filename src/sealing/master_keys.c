@@ -238,7 +238,7 @@ oa_master_key_ids_needed(void)
 		"FROM overten_auth.orgs o, LATERAL (VALUES (o.webhook_secret_sealed), "
 		"(CASE WHEN " OA_PREVIOUS_STILL_SIGNS " "
 		"THEN o.previous_webhook_secret_sealed END)) v (sealed) "
-		"WHERE v.sealed IS NOT NULL GROUP BY 1 ORDER BY 1)",
+		"WHERE v.sealed IS NOT NULL AND o.erased_at IS NULL GROUP BY 1 ORDER BY 1)",
 	};
 	ArrayType  *result;
 	bool		isnull;

@@ -22,6 +22,11 @@
 PG_FUNCTION_INFO_V1(overten_refuse_change);
 
 /*
+ * May the next statement change the audit log?  SQL cannot set this.
+ */
+static bool may_change = false;
+
+/*
  * Name the actor: the session's role or, in a background worker of ours, the
  * worker's type.  Workers of other extensions act for the role that started
  * them.
@@ -68,12 +73,39 @@ oa_audit(const char *action, text *org_id, text *key_id, text *uid,
 }
 
 /*
+ * Run a statement that updates or deletes rows of the audit log, once.  Only
+ * erasure and the worker may do that.  The parameters are those of
+ * oa_statement_run().
+ */
+uint64
+oa_change_audit_log(OaStatement *statement, const Datum *values,
+					const bool *nulls)
+{
+	uint64		count;
+
+	may_change = true;
+	PG_TRY();
+	{
+		count = oa_statement_run(statement, values, nulls);
+	}
+	PG_FINALLY();
+	{
+		may_change = false;
+	}
+	PG_END_TRY();
+	return count;
+}
+
+/*
  * The function of the trigger "refuse_change".  Raises 42501 for every
- * statement that would change or remove rows.
+ * statement that would change or remove rows, except one of
+ * oa_change_audit_log().  The trigger fires before each statement, so no
+ * statement that another trigger runs can take the place of that one.
  */
 Datum
 overten_refuse_change(PG_FUNCTION_ARGS)
 {
+	TriggerData *trigger;
 	Relation	table;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
@@ -82,7 +114,14 @@ overten_refuse_change(PG_FUNCTION_ARGS)
 				 errmsg("function \"%s\" was not called by trigger manager",
 						"overten_auth.refuse_change")));
 
-	table = ((TriggerData *) fcinfo->context)->tg_relation;
+	trigger = (TriggerData *) fcinfo->context;
+	if (may_change && !TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
+	{
+		may_change = false;
+		return PointerGetDatum(NULL);
+	}
+
+	table = trigger->tg_relation;
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("%s is append-only",

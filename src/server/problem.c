@@ -71,6 +71,14 @@ static const OaProblemText problems[] = {
 		"Firebase ID tokens cannot be verified at the moment.",
 		NULL, "30"
 	},
+	[OA_ANONYMOUS_NOT_ALLOWED] = {
+		403, "anonymous_not_allowed",
+		"An anonymous account cannot sign up."
+	},
+	[OA_EMAIL_NOT_VERIFIED] = {
+		403, "email_not_verified",
+		"Signing up takes a verified email address."
+	},
 	[OA_BAD_IDEMPOTENCY_KEY] = {
 		400, "invalid_request",
 		"The Idempotency-Key must have 1 to 255 visible ASCII characters."

@@ -100,6 +100,8 @@ extern void oa_statements_end(int guc_level);
 /* audit.c: the audit log */
 extern void oa_audit(const char *action, text *org_id, text *key_id,
 					 text *uid, text *detail);
+extern uint64 oa_change_audit_log(OaStatement *statement, const Datum *values,
+								  const bool *nulls);
 
 /* secrecy.c: keeping statements out of the log */
 extern void oa_secrecy_begin(ErrorContextCallback *callback);
@@ -132,7 +134,8 @@ typedef enum OaProblem
 	OA_UNREADABLE_HEADERS, OA_UNSUPPORTED_MEDIA_TYPE, OA_PAYLOAD_TOO_LARGE,
 	OA_MISSING_CREDENTIALS, OA_TWO_CREDENTIALS, OA_INVALID_API_KEY,
 	OA_INVALID_TOKEN, OA_EXPIRED_TOKEN, OA_AUTH_UNAVAILABLE,
-	OA_BAD_IDEMPOTENCY_KEY, OA_INVALID_JSON,
+	OA_ANONYMOUS_NOT_ALLOWED, OA_EMAIL_NOT_VERIFIED, OA_BAD_IDEMPOTENCY_KEY,
+	OA_INVALID_JSON,
 	OA_NOT_AN_OBJECT, OA_NOT_ONE_ORG, OA_INVALID_PARAMETER,
 	OA_ORGANIZATION_NOT_FOUND, OA_KEY_NOT_FOUND, OA_KEY_REVOKED,
 	OA_DISABLED_BY_OPERATOR, OA_ALREADY_SIGNED_UP,

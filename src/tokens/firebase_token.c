@@ -157,6 +157,24 @@ make_row(const OaToken *token)
 	return heap_form_tuple(result_descriptor, values, nulls);
 }
 
+/* Read a column of a result. */
+static Datum
+get_column(const HeapTupleData *tuple, int column, bool *isnull)
+{
+	return heap_getattr(unconstify(HeapTupleData *, tuple), column + 1,
+						result_descriptor, isnull);
+}
+
+/* Is this column of a result equal to a string? */
+static bool
+column_equals(const HeapTupleData *tuple, int column, const char *string)
+{
+	bool		isnull;
+	Datum		value = get_column(tuple, column, &isnull);
+
+	return !isnull && strcmp(TextDatumGetCString(value), string) == 0;
+}
+
 /* Give the caller a copy of a result. */
 static OaTokenStatus
 return_identity(OaIdentity *identity, const HeapTupleHeaderData *row,
@@ -164,11 +182,18 @@ return_identity(OaIdentity *identity, const HeapTupleHeaderData *row,
 {
 	HeapTupleData tuple = {.t_len = length};
 	bool		isnull;
+	bool		has_no_email;
+	bool		verified;
 
 	identity->row = memcpy(palloc(length), row, length);
 	tuple.t_data = identity->row;
-	identity->uid = DatumGetTextPP(heap_getattr(&tuple, RESULT_UID + 1,
-												result_descriptor, &isnull));
+	identity->uid = DatumGetTextPP(get_column(&tuple, RESULT_UID, &isnull));
+	identity->is_anonymous = column_equals(&tuple, RESULT_SIGN_IN_PROVIDER,
+										   "anonymous");
+	(void) get_column(&tuple, RESULT_EMAIL, &has_no_email);
+	verified = DatumGetBool(get_column(&tuple, RESULT_EMAIL_VERIFIED,
+									   &isnull));
+	identity->has_verified_email = !has_no_email && !isnull && verified;
 	return OA_TOKEN_GOOD;
 }
 

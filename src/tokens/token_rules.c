@@ -224,6 +224,34 @@ oa_check_token(OaToken *token)
 		check_tenant(token) && check_times(token);
 }
 
+/*
+ * Check who signs up.  Firebase: anonymous accounts, whose sign_in_provider is
+ * "anonymous", cost nothing, so a limit of orgs per person limits nothing.
+ */
+static bool
+check_anonymous(const OaIdentity *identity)
+{
+	return !identity->is_anonymous || oa_allow_anonymous_signup;
+}
+
+/* Firebase: anybody can sign in with an address that is not verified. */
+static bool
+check_verified_email(const OaIdentity *identity)
+{
+	return identity->has_verified_email || !oa_signup_requires_verified_email;
+}
+
+/* Can the person of a good token sign up? */
+OaProblem
+oa_check_signup_rules(const OaIdentity *identity)
+{
+	if (!check_anonymous(identity))
+		return OA_ANONYMOUS_NOT_ALLOWED;
+	if (!check_verified_email(identity))
+		return OA_EMAIL_NOT_VERIFIED;
+	return OA_NO_PROBLEM;
+}
+
 /* Find the key that a token names, and check the signature with it. */
 bool
 oa_check_signature(OaToken *token)

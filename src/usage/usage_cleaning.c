@@ -36,11 +36,11 @@
 #define REST_MS				(24 * 60 * 60 * 1000)
 
 /*
- * Does api_keys lack this key?  A subquery uses the index; a join might not.
+ * Does api_keys lack this key, or have only its digest?  A subquery uses the index; a join might not.
  */
 #define IS_GONE(key_id) \
 	"(SELECT true FROM overten_auth.api_keys k " \
-	"WHERE k.key_id = " key_id ") IS NULL"
+	"WHERE k.key_id = " key_id " AND k.erased_at IS NULL) IS NULL"
 
 /* The first $2 keys of key_last_used after $1. */
 static OaStatement next_used = {

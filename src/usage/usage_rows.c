@@ -4,8 +4,9 @@
  *
  * We sort a batch of uses, and pass it to the statements as one array per
  * column.  First we probe the tables.  We leave out keys that are not
- * committed.  We store at most 64 client addresses of a key in an hour; uses
- * from further addresses are counted without an address.
+ * committed, and those that were erased.  We store at most 64 client addresses
+ * of a key in an hour; uses from further addresses are counted without an
+ * address.
  *
  * The probe also tells which rows of key_usage exist.  We update those, and
  * insert the others.  INSERT ... ON CONFLICT would need no probe, but it looks
@@ -54,7 +55,7 @@ typedef struct Hour
 static OaStatement probe = {
 	.table = "key_usage",
 	.text = "SELECT (SELECT true FROM overten_auth.api_keys k "
-	"WHERE k.key_id = u.key_id) IS NOT NULL, "
+	"WHERE k.key_id = u.key_id AND k.erased_at IS NULL) IS NOT NULL, "
 	"(SELECT array_agg(x.client_addr) FROM overten_auth.key_usage x "
 	"WHERE x.key_id = u.key_id AND x.hour = u.hour) "
 	"FROM unnest($1, $2) WITH ORDINALITY u (key_id, hour, n) "

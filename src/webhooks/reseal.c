@@ -183,7 +183,7 @@ reseal_some(Progress *progress, int count)
 		.text = "SELECT org_id, webhook_secret_sealed, "
 		"CASE WHEN " OA_PREVIOUS_STILL_SIGNS " THEN previous_webhook_secret_sealed END "
 		"FROM overten_auth.orgs "
-		"WHERE org_id > $3 AND (" IS_OLD("webhook_secret_sealed")
+		"WHERE org_id > $3 AND erased_at IS NULL AND (" IS_OLD("webhook_secret_sealed")
 		" OR " IS_OLD("previous_webhook_secret_sealed") ") "
 		"ORDER BY org_id LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED",
 		.argtypes = {KEY_PARAMETER_TYPES, TEXTOID, INT4OID},
@@ -232,7 +232,7 @@ count_rest(const Progress *progress, int64 *to_do, int64 *lost)
 		IS_OLD("webhook_secret_sealed") " OR "
 		IS_OLD("previous_webhook_secret_sealed") ")), "
 		"count(*) FILTER (WHERE " HAS_LOST ") "
-		"FROM overten_auth.orgs",
+		"FROM overten_auth.orgs WHERE erased_at IS NULL",
 		.argtypes = {KEY_PARAMETER_TYPES, TEXTARRAYOID},
 	};
 	Datum		values[KEY_PARAMETERS + 1];
@@ -254,7 +254,8 @@ list_lost(const Progress *progress)
 		.table = "orgs",
 		.latest = true,
 		.text = "SELECT string_agg(o.org_id, ', ') FROM ("
-		"SELECT org_id FROM overten_auth.orgs WHERE " HAS_LOST " "
+		"SELECT org_id FROM overten_auth.orgs "
+		"WHERE erased_at IS NULL AND (" HAS_LOST ") "
 		"ORDER BY org_id LIMIT " CppAsString2(LOST_LISTED) ") o",
 		.argtypes = {KEY_PARAMETER_TYPES, TEXTARRAYOID},
 	};

@@ -54,7 +54,7 @@ replace_secret(text *org_id, text *secret, TimestampTz until, text *uid,
 		"previous_webhook_secret_sealed = "
 		"CASE WHEN $3 IS NOT NULL THEN webhook_secret_sealed END, "
 		"previous_webhook_secret_until = $3 "
-		"WHERE org_id = $1",
+		"WHERE org_id = $1 AND erased_at IS NULL",
 		.argtypes = {TEXTOID, BYTEAOID, TIMESTAMPTZOID},
 	};
 	Datum		values[] = {

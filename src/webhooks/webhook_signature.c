@@ -60,7 +60,7 @@ read_secrets(text *org_id, bytea **sealed, bytea **previous_sealed)
 		.text = "SELECT webhook_secret_sealed, "
 		"CASE WHEN " OA_PREVIOUS_STILL_SIGNS " "
 		"THEN previous_webhook_secret_sealed END FROM overten_auth.orgs "
-		"WHERE org_id = $1",
+		"WHERE org_id = $1 AND erased_at IS NULL",
 		.argtypes = {TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id)};

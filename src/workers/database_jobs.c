@@ -2,10 +2,11 @@
  * database_jobs.c
  *		The jobs of a usage worker in the database that it is connected to.
  *
- * There are three jobs: flushing the uses that were counted; removing history
- * that is old or whose key is gone; and checking whether to fetch signing
- * keys.  The worker writes only to key_usage, key_last_used and usage_batches,
- * and otherwise only reads api_keys and signing_keys.  Its SQL runs as the
+ * There are three jobs: flushing the uses that were counted; removing what is
+ * old, and history whose key is gone; and checking whether to fetch signing
+ * keys.  The worker writes only to key_usage, key_last_used, usage_batches,
+ * audit_log and idempotency_keys, and otherwise only reads api_keys and
+ * signing_keys.  Its SQL runs as the
  * owner of these tables (statement.c).  Another worker (fetch_worker.c) writes
  * to signing_keys and audit_log.
  *
@@ -164,7 +165,8 @@ flush(void *argument)
 }
 
 /*
- * Remove history and notes that are too old, then history whose key is gone.
+ * Remove history, rows of the audit log and requests that are too old, then
+ * history whose key is gone.
  */
 static void
 clean(void *argument)
@@ -172,6 +174,8 @@ clean(void *argument)
 	OaDatabase *database = argument;
 
 	while (!ShutdownRequestPending && oa_remove_old_usage())
+		CHECK_FOR_INTERRUPTS();
+	while (!ShutdownRequestPending && oa_remove_old_audit())
 		CHECK_FOR_INTERRUPTS();
 	oa_remove_old_requests();
 	oa_sweep_usage(database);

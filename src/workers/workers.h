@@ -21,4 +21,7 @@ extern void oa_find_databases(void);
 /* launcher.c, database_worker.c: the background workers */
 extern void oa_register_launcher(void);
 
+/* audit_cleaning.c */
+extern bool oa_remove_old_audit(void);
+
 #endif							/* OA_WORKERS_H */

@@ -2,8 +2,8 @@
 # Answers that are lost: the connection is cut after the request was sent, at many
 # points, and the request is repeated with its Idempotency-Key.  In the end each
 # request has made one org and one active key, and the client has its secret, or
-# is told which key it is.  pg_regress has no connections to cut, and uses that
-# are not flushed need shared memory.
+# is told which key it is.  Then who can sign up.  pg_regress has no connections to
+# cut, uses that are not flushed need shared memory, and it cannot sign tokens.
 
 use strict;
 use warnings FATAL => 'all';
@@ -152,6 +152,46 @@ ask($node, q{UPDATE overten_auth.idempotency_keys SET first_at = first_at - inte
 flush_usage($node);
 ok($node->poll_query_until('postgres', "SELECT count(*) = $rows - 1 FROM overten_auth.idempotency_keys"), 'old requests are removed');
 is(ask($node, q{SELECT count(*) FROM overten_auth.idempotency_keys WHERE name_digest = sha256('used')}), 0, 'the one that is old');
+
+# Who can sign up: a token with other claims, under settings.  The settings concern
+# nothing but signing up.
+my %tokens = (
+	password => sign('eve'),
+	anonymous => sign('nobody', 'email=', 'email_verified=', 'firebase={"sign_in_provider":"anonymous","identities":{}}'),
+	unverified => sign('mallory', 'email_verified=false'),
+	'without claims' => sign('zoe', 'email=', 'email_verified=', 'firebase='),
+	phone => sign('phil', 'email=', 'email_verified=', 'firebase={"sign_in_provider":"phone","identities":{}}'),
+	'verified without an address' => sign('vera', 'email='),
+	'a text for true' => sign('tess', 'email_verified="true"'));
+
+sub outcomes
+{
+	my ($settings) = @_;
+	my $requests = join ' UNION ALL ', map {
+		"SELECT '$_' AS who, r.* FROM overten_handle_request('POST', '/api/v1/signup', json_build_object('authorization', 'Bearer $tokens{$_}', 'content-type', 'application/json'), '{\"org_name\":\"who\"}'::bytea) r"
+	} sort keys %tokens;
+
+	return ask($node, join '; ', (map { "SET overten_auth.$_" } @$settings),
+		"SELECT string_agg(who || ': ' || status || coalesce(' ' || (body::json #>> '{error,code}'), ''), E'\n' ORDER BY who COLLATE \"C\") FROM ($requests) a");
+}
+sub are
+{
+	my (%answers) = @_;
+
+	return join "\n", map { "$_: " . ($answers{$_} // '201') } sort keys %tokens;
+}
+my $anonymous = '403 anonymous_not_allowed';
+my $email = '403 email_not_verified';
+my %without_email = map { $_ => $email } grep { $_ ne 'password' } keys %tokens;
+is(outcomes([]), are(anonymous => $anonymous), 'by default anonymous accounts cannot sign up');
+is(outcomes(['allow_anonymous_signup = on']), are(), 'they can if that is allowed');
+is(outcomes(['signup_requires_verified_email = on']), are(%without_email, anonymous => $anonymous), 'a verified address may be required');
+is(outcomes([ 'allow_anonymous_signup = on', 'signup_requires_verified_email = on' ]), are(%without_email), 'of anonymous accounts, too');
+ask($node, "SELECT overten_add_member('$org', 'nobody')");
+is(request($gateway->{url}, 'GET', "$api/organizations/$org/api-keys", ["Authorization: Bearer $tokens{anonymous}"])->{status}, 200,
+	'an anonymous member does the rest as any other');
+is(summary(request($gateway->{url}, 'POST', "$api/signup", [ "Authorization: Bearer $tokens{anonymous}", 'Content-Type: application/json' ], 'not JSON')),
+	$anonymous, 'whatever the body');
 
 stop_process($gateway);
 done_testing();

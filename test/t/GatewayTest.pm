@@ -308,6 +308,7 @@ my $codes = join '|', qw(not_found method_not_allowed unsupported_media_type
   organization_not_found key_not_found key_revoked disabled_by_operator
   already_signed_up org_limit_reached
   api_access_disabled key_limit_reached already_done idempotency_key_reused
+  anonymous_not_allowed email_not_verified
   organization_closed member_not_found last_member invitation_not_found
   already_member invitation_limit_reached
   service_unavailable internal_error);
