@@ -137,7 +137,7 @@ SELECT pg_temp.shown(lower(query)) AS query, status, code, body::json #>> '{erro
 FROM (VALUES ('limit=0'), ('limit=201'), ('limit=1.0'), ('limit=%2b1'), ('limit='), ('limit=9999999'), ('limit=1&limit=2'),
 	('cursor='), ('cursor=x'), ('cursor=%41' || upper(substr(:'foreign_row', 2))), ('cursor={' || :'foreign_row' || '}'), ('cursor=' || :'foreign_row'), ('key_id=%zz')) v (query),
 	LATERAL pg_temp.ask('GET', '/organizations/' || :'acme' || '/audit-log?' || query, :'ada_token')
-ORDER BY 1 COLLATE "C";
+ORDER BY pg_temp.shown(lower(query)) COLLATE "C";
 SELECT count(*) AS secrets FROM overten_auth.audit_log WHERE audit_log::text ~ 'whsec_|invite_|sk_live_';
 
 -- The usage of an org: by key, by day, by hour, or in all; what is not flushed, too.
