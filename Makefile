@@ -7,8 +7,8 @@ PGFILEDESC = "overten_auth - API keys and Firebase ID tokens"
 
 # The directories of src/, each using only those above it (src/README.md).
 TEXT_OBJS = $(addprefix src/text/, \
-	base64url.o client_addr_text.o encoding.o json_string.o networks.o \
-	rfc3339.o strict_json.o text_rules.o)
+	base64url.o client_addr_text.o encoding.o json_string.o key_prefixes.o \
+	networks.o rfc3339.o strict_json.o text_rules.o)
 SERVER_OBJS = $(addprefix src/server/, \
 	arguments.o audit.o clock.o digest.o pgcrypto.o problem.o random.o \
 	row_type.o secrecy.o single_row.o statement.o \
@@ -30,11 +30,11 @@ WEBHOOKS_OBJS = $(addprefix src/webhooks/, \
 	reseal.o webhook_secret.o webhook_signature.o)
 KEYS_OBJS = $(addprefix src/keys/, \
 	allowed_addresses.o decision.o identity.o import.o key_anomalies.o \
-	key_changes.o key_grant.o key_history.o key_list.o key_row.o \
-	key_scan.o key_text.o keys.o leaks.o org_anomalies.o org_usage.o \
-	restrictions.o verify.o)
+	key_changes.o key_details.o key_grant.o key_history.o key_list.o \
+	key_row.o key_scan.o key_text.o keys.o leaks.o minters.o org_anomalies.o \
+	org_usage.o restrictions.o rotation.o rotation_progress.o verify.o)
 MEMBERS_OBJS = $(addprefix src/members/, \
-	acceptance.o invitations.o locked_org.o members.o own_org.o \
+	acceptance.o invitations.o locked_org.o members.o own_key.o own_org.o \
 	repeated_request.o signup.o)
 SIGNING_KEYS_OBJS = $(addprefix src/signing_keys/, \
 	fetch.o fetch_answer.o fetch_command.o fetch_request.o fetch_schedule.o \
@@ -69,9 +69,9 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text keys key_lists orgs restrictions names no_row webhooks usage privileges closing roles check http http_keys http_orgs idempotency firebase identity leaks import half_done
+REGRESS = key_text prefixes keys key_lists key_details rotation orgs restrictions names no_row webhooks usage privileges closing roles check http http_keys http_orgs idempotency firebase identity leaks import half_done
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
-ISOLATION = revocation minting leak_response members invitations repeated_requests
+ISOLATION = revocation minting leak_response members invitations repeated_requests rotating
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl

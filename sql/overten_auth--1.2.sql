@@ -103,7 +103,7 @@ CREATE TABLE overten_auth.members (
 CREATE INDEX members_uid_idx ON overten_auth.members (uid);
 REVOKE ALL ON overten_auth.members FROM PUBLIC;
 COMMENT ON TABLE overten_auth.members IS 'who may manage the keys of an org';
-COMMENT ON COLUMN overten_auth.members.org_id IS 'the org';
+COMMENT ON COLUMN overten_auth.members.org_id IS 'the org whose keys the person may manage';
 COMMENT ON COLUMN overten_auth.members.uid IS 'the person: the uid of a Firebase user, byte for byte';
 COMMENT ON COLUMN overten_auth.members.added_at IS 'when the person became a member';
 COMMENT ON INDEX overten_auth.members_uid_idx IS 'finds the orgs of a person';
@@ -152,7 +152,10 @@ CREATE TABLE overten_auth.api_keys (
 		CONSTRAINT api_keys_org_id_fkey REFERENCES overten_auth.orgs,
 	prefix text COLLATE "C" NOT NULL
 		CONSTRAINT api_keys_prefix_check CHECK (
-			octet_length(prefix) = 12),
+			prefix ~ '^[a-z0-9_]{1,15}_[0-9A-Za-z]{4}$'),
+	environment text COLLATE "C" NOT NULL DEFAULT 'live'
+		CONSTRAINT api_keys_environment_check CHECK (
+			environment IN ('live', 'test')),
 	revoked_at timestamptz,
 	expires_at timestamptz
 		CONSTRAINT api_keys_expires_at_check CHECK (
@@ -181,6 +184,8 @@ CREATE TABLE overten_auth.api_keys (
 	revoked_reason text,
 	disabled_by text COLLATE "C",
 	disabled_reason text,
+	lineage text COLLATE "C",
+	rotated_from text COLLATE "C",
 	CONSTRAINT api_keys_disabled_check CHECK (
 		disabled_at IS NOT NULL
 		OR (disabled_by IS NULL
@@ -188,11 +193,14 @@ CREATE TABLE overten_auth.api_keys (
 ) WITH (vacuum_truncate = off);
 CREATE INDEX api_keys_org_id_idx
 	ON overten_auth.api_keys (org_id, created_at, key_id);
+CREATE INDEX api_keys_rotated_from_idx
+	ON overten_auth.api_keys (rotated_from) WHERE rotated_from IS NOT NULL;
 REVOKE ALL ON overten_auth.api_keys FROM PUBLIC;
 COMMENT ON TABLE overten_auth.api_keys IS 'API keys, including revoked ones; an UPDATE removes the key from the verification caches of all sessions';
 COMMENT ON COLUMN overten_auth.api_keys.key_id IS 'key_ and 20 random characters';
 COMMENT ON COLUMN overten_auth.api_keys.org_id IS 'the org that is billed for the key';
-COMMENT ON COLUMN overten_auth.api_keys.prefix IS 'first 12 characters of the secret';
+COMMENT ON COLUMN overten_auth.api_keys.prefix IS 'the visible characters of the secret: its prefix and 4 more';
+COMMENT ON COLUMN overten_auth.api_keys.environment IS 'live or test; a test key is refused unless overten_auth.accept_test_keys is on';
 COMMENT ON COLUMN overten_auth.api_keys.revoked_at IS 'since when the key is refused for good; NULL unless it is revoked';
 COMMENT ON COLUMN overten_auth.api_keys.expires_at IS 'from when on the key is refused, this moment included; NULL if it does not expire';
 COMMENT ON COLUMN overten_auth.api_keys.disabled_at IS 'since when the key is refused until it is enabled; NULL unless it is disabled';
@@ -206,6 +214,9 @@ COMMENT ON COLUMN overten_auth.api_keys.revoked_by IS 'uid of the person who rev
 COMMENT ON COLUMN overten_auth.api_keys.revoked_reason IS 'why the key was revoked: 1 to 200 characters, by the rules of names';
 COMMENT ON COLUMN overten_auth.api_keys.disabled_by IS 'uid of the person who disabled the key; NULL if the application did';
 COMMENT ON COLUMN overten_auth.api_keys.disabled_reason IS 'why the key was disabled: 1 to 200 characters, by the rules of names';
+COMMENT ON COLUMN overten_auth.api_keys.lineage IS 'key_id of the first key of a line of rotations, under which limits are counted; NULL for the first one';
+COMMENT ON COLUMN overten_auth.api_keys.rotated_from IS 'key_id of the key that this one has replaced; NULL if it was not made by a rotation';
+COMMENT ON INDEX overten_auth.api_keys_rotated_from_idx IS 'finds the key that has replaced another one';
 COMMENT ON INDEX overten_auth.api_keys_org_id_idx IS 'lists the keys of an org in order';
 COMMENT ON CONSTRAINT api_keys_digest_key ON overten_auth.api_keys IS 'verification uses its index';
 
@@ -217,8 +228,27 @@ CREATE TABLE overten_auth.key_last_used (
 ) WITH (fillfactor = 70);
 REVOKE ALL ON overten_auth.key_last_used FROM PUBLIC;
 COMMENT ON TABLE overten_auth.key_last_used IS 'when each key was last used; a separate table because it is written often';
-COMMENT ON COLUMN overten_auth.key_last_used.key_id IS 'the key';
+COMMENT ON COLUMN overten_auth.key_last_used.key_id IS 'the key in api_keys; the row is made when the key is minted or imported';
 COMMENT ON COLUMN overten_auth.key_last_used.last_used_at IS 'time of the last recorded use, precise to about a minute; NULL if no use was recorded';
+
+/* No foreign key: its row locks would write to api_keys. */
+CREATE TABLE overten_auth.key_details (
+	key_id text COLLATE "C"
+		CONSTRAINT key_details_pkey PRIMARY KEY,
+	description text
+		CONSTRAINT key_details_description_check CHECK (
+			char_length(description) >= 1
+			AND char_length(description) <= 500),
+	metadata jsonb
+		CONSTRAINT key_details_metadata_check CHECK (
+			jsonb_typeof(metadata) = 'object'
+			AND char_length(metadata::text) <= 4096)
+);
+REVOKE ALL ON overten_auth.key_details FROM PUBLIC;
+COMMENT ON TABLE overten_auth.key_details IS 'what customers note about their keys; a separate table so that a change does not remove a key from the caches; verification never reads it';
+COMMENT ON COLUMN overten_auth.key_details.key_id IS 'the key';
+COMMENT ON COLUMN overten_auth.key_details.description IS 'what the key is for: 1 to 500 characters, by the rules of names; NULL if there is none';
+COMMENT ON COLUMN overten_auth.key_details.metadata IS 'JSON object of the customer''s, at most 4096 bytes; NULL if there is none';
 
 /*
  * No foreign key to api_keys: its row locks would write to that table.  Only the
@@ -282,14 +312,14 @@ CREATE INDEX audit_log_org_id_idx
 	ON overten_auth.audit_log (org_id, at, audit_id);
 REVOKE ALL ON overten_auth.audit_log FROM PUBLIC;
 COMMENT ON TABLE overten_auth.audit_log IS 'who did what and when; append-only';
-COMMENT ON COLUMN overten_auth.audit_log.audit_id IS 'random';
+COMMENT ON COLUMN overten_auth.audit_log.audit_id IS 'a random id of the entry; it says nothing of the order, which is that of the column at';
 COMMENT ON COLUMN overten_auth.audit_log.at IS 'when it happened, by the wall clock';
-COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, rename_org, close_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, invite, withdraw_invitation, accept_invitation, mint_key, import_key, revoke_key, revoke_leaked_key, load_signing_keys, rotate_webhook_secret or reseal';
+COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, rename_org, close_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, invite, withdraw_invitation, accept_invitation, mint_key, import_key, revoke_key, revoke_leaked_key, load_signing_keys, rotate_webhook_secret, set_expiry, set_scopes, set_allowed_addresses, disable_key, enable_key, rename_key, set_key_details, rotate_key or reseal';
 COMMENT ON COLUMN overten_auth.audit_log.org_id IS 'the affected org; NULL if no org or several orgs are affected';
 COMMENT ON COLUMN overten_auth.audit_log.key_id IS 'the affected key; NULL if no single key is affected';
 COMMENT ON COLUMN overten_auth.audit_log.actor IS 'the database role of the session (session_user)';
 COMMENT ON COLUMN overten_auth.audit_log.uid IS 'the person on whose behalf the session acted; NULL if it acted for itself';
-COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier or name, the member, the invitation, the name of the key, the reason, or the number of signing keys or resealed orgs';
+COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier or name, the member, the invitation, the name or new name of the key, the new expiry, scopes or addresses, the key_id of the key that replaces it, the reason, or the number of signing keys or resealed orgs';
 COMMENT ON INDEX overten_auth.audit_log_org_id_idx IS 'shows the history of an org';
 
 CREATE TABLE overten_auth.idempotency_keys (
@@ -336,7 +366,7 @@ CREATE TABLE overten_auth.signing_keys (
 	loaded_at timestamptz NOT NULL DEFAULT clock_timestamp()
 ) WITH (vacuum_truncate = off);
 REVOKE ALL ON overten_auth.signing_keys FROM PUBLIC;
-COMMENT ON TABLE overten_auth.signing_keys IS 'keys that check the signatures of Firebase ID tokens; anybody who can write to this table can log in as any user; not dumped, load them again after a restore';
+COMMENT ON TABLE overten_auth.signing_keys IS 'keys that check the signatures of Firebase ID tokens; anybody who can write to this table can log in as any user; not dumped: after a restore, load them again with overten_load_signing_keys, or have them fetched with overten_refresh_signing_keys';
 COMMENT ON COLUMN overten_auth.signing_keys.kid IS 'key id, compared byte for byte';
 COMMENT ON COLUMN overten_auth.signing_keys.public_key IS 'RSA key as SubjectPublicKeyInfo in DER';
 COMMENT ON COLUMN overten_auth.signing_keys.expires_at IS 'from when on the key is not used; NULL if it does not expire';
@@ -360,19 +390,19 @@ CREATE TRIGGER "0_invalidate_caches"
 	AFTER UPDATE OR DELETE ON overten_auth.orgs
 	FOR EACH ROW EXECUTE FUNCTION overten_auth.invalidate_caches();
 ALTER TABLE overten_auth.orgs ENABLE ALWAYS TRIGGER "0_invalidate_caches";
-COMMENT ON TRIGGER "0_invalidate_caches" ON overten_auth.orgs IS 'makes a change take effect at once; never disable it';
+COMMENT ON TRIGGER "0_invalidate_caches" ON overten_auth.orgs IS 'makes a change take effect at once; never disable it, or other sessions would go on accepting the keys of a suspended org from their caches';
 
 CREATE TRIGGER "0_invalidate_caches"
 	AFTER UPDATE OR DELETE ON overten_auth.api_keys
 	FOR EACH ROW EXECUTE FUNCTION overten_auth.invalidate_caches();
 ALTER TABLE overten_auth.api_keys ENABLE ALWAYS TRIGGER "0_invalidate_caches";
-COMMENT ON TRIGGER "0_invalidate_caches" ON overten_auth.api_keys IS 'makes a change take effect at once; never disable it';
+COMMENT ON TRIGGER "0_invalidate_caches" ON overten_auth.api_keys IS 'makes a change take effect at once; never disable it, or other sessions would go on accepting a revoked key from their caches';
 
 CREATE TRIGGER "0_invalidate_caches"
 	AFTER INSERT OR UPDATE OR DELETE ON overten_auth.signing_keys
 	FOR EACH ROW EXECUTE FUNCTION overten_auth.invalidate_caches();
 ALTER TABLE overten_auth.signing_keys ENABLE ALWAYS TRIGGER "0_invalidate_caches";
-COMMENT ON TRIGGER "0_invalidate_caches" ON overten_auth.signing_keys IS 'makes a change take effect at once; never disable it';
+COMMENT ON TRIGGER "0_invalidate_caches" ON overten_auth.signing_keys IS 'makes a change take effect at once; never disable it, or other sessions would go on accepting tokens of a withdrawn key from their caches';
 
 CREATE FUNCTION overten_auth.refuse_change() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'overten_refuse_change';
@@ -394,6 +424,7 @@ CREATE FUNCTION @extschema@.overten_mint_key(
 	expires_at timestamptz DEFAULT NULL,
 	scopes text[] DEFAULT NULL,
 	allowed_addresses cidr[] DEFAULT NULL,
+	environment text DEFAULT 'live',
 	OUT key_id text,
 	OUT org_id text,
 	OUT name text,
@@ -403,7 +434,7 @@ CREATE FUNCTION @extschema@.overten_mint_key(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_mint_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_mint_key IS
-'Mints a key for an org. Returns the secret, which is stored nowhere and cannot be read again. The key is refused from expires_at on; NULL means that it does not expire, or after overten_auth.max_key_lifetime if that is set. scopes are what it may be used for: names from overten_auth.scopes; NULL means everything, and an empty array nothing. allowed_addresses are the networks that it can be used from; NULL means everywhere. Call this function in FROM: SELECT (overten_mint_key(...)).* calls it once per column, and so mints six keys. Errors: 42704 the org does not exist; 55000 the org is closed; 22023 the name, with spaces trimmed, does not have 1 to 64 characters, or breaks a rule of names (see the column name of overten_auth.api_keys), expires_at is past, infinite, or later than overten_auth.max_key_lifetime allows, there are more than 64 scopes or networks, or NULLs among them, a scope is not in overten_auth.scopes, or allowed_addresses is empty; 22004 org_id or name is NULL.';
+'Mints a key for an org. Returns the secret, which is stored nowhere and cannot be read again. The key is refused from expires_at on; NULL means that it does not expire, or after overten_auth.max_key_lifetime if that is set. scopes are what it may be used for: names from overten_auth.scopes; NULL means everything, and an empty array nothing. allowed_addresses are the networks that it can be used from; NULL means everywhere. environment is live or test; the secret begins with the first prefix of that environment in overten_auth.key_prefixes, and a test key is refused unless overten_auth.accept_test_keys is on. Call this function in FROM: SELECT (overten_mint_key(...)).* calls it once per column, and so mints six keys. Errors: 42704 the org does not exist; 55000 the org is closed; 22023 the name, with spaces trimmed, does not have 1 to 64 characters, or breaks a rule of names (see the column name of overten_auth.api_keys), expires_at is past, infinite, or later than overten_auth.max_key_lifetime allows, there are more than 64 scopes or networks, or NULLs among them, a scope is not in overten_auth.scopes, allowed_addresses is empty, or environment is another one or has no prefix; 22004 org_id, name or environment is NULL.';
 
 CREATE TYPE overten_auth.verified_key AS (
 	key_id text,
@@ -415,12 +446,12 @@ CREATE TYPE overten_auth.verified_key AS (
 );
 REVOKE ALL ON TYPE overten_auth.verified_key FROM PUBLIC;
 COMMENT ON TYPE overten_auth.verified_key IS 'what verification returns for an accepted key';
-COMMENT ON COLUMN overten_auth.verified_key.key_id IS 'the key';
+COMMENT ON COLUMN overten_auth.verified_key.key_id IS 'the accepted key: its key_id in api_keys, which may be logged';
 COMMENT ON COLUMN overten_auth.verified_key.org_id IS 'the org that is billed for the key';
 COMMENT ON COLUMN overten_auth.verified_key.org_name IS 'display name of the org';
 COMMENT ON COLUMN overten_auth.verified_key.tier IS 'the org''s plan';
 COMMENT ON COLUMN overten_auth.verified_key.webhook_secret IS 'signs the org''s webhooks; NULL if it cannot be unsealed';
-COMMENT ON COLUMN overten_auth.verified_key.key_prefix IS 'first 12 characters of the secret';
+COMMENT ON COLUMN overten_auth.verified_key.key_prefix IS 'the visible characters of the secret: its prefix and 4 more';
 
 CREATE FUNCTION @extschema@.overten_verify_key(secret text)
 	RETURNS SETOF overten_auth.verified_key ROWS 1
@@ -501,6 +532,46 @@ REVOKE ALL ON FUNCTION @extschema@.overten_revoke_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_revoke_key IS
 'Revokes a key for good; all sessions refuse it as soon as the transaction has committed. Returns true if this call revoked the key, and false if it was revoked before; in that case the first time and reason stay. Errors: 42704 the org has no such key; 22023 the reason, with spaces trimmed, does not have 1 to 200 characters, or breaks a rule of names (see the column name of overten_auth.api_keys); 22004 an id is NULL.';
 
+CREATE FUNCTION @extschema@.overten_revoke_keys_of(
+	uid text,
+	reason text DEFAULT NULL)
+	RETURNS int8
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_revoke_keys_of FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_revoke_keys_of IS
+'Revokes for good the keys of all orgs that a person, identified by Firebase uid, has minted, and returns how many there were. Keys that the application minted have no such person. Waits for transactions that are minting keys for orgs of the person. Errors: 22023 the uid, or the reason, as for overten_revoke_key; 22004 the uid is NULL; 40001 the transaction is above READ COMMITTED and a key was minted after it began.';
+
+CREATE FUNCTION @extschema@.overten_rename_key(
+	org_id text,
+	key_id text,
+	name text)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_rename_key FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_rename_key IS
+'Gives a key another name, also if it is revoked. Returns true if that changed anything. Errors: 42704 the org has no such key; 22023 the name, as for overten_mint_key; 22004 an argument is NULL.';
+
+CREATE FUNCTION @extschema@.overten_set_key_details(
+	org_id text,
+	key_id text,
+	description text,
+	metadata jsonb)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_set_key_details FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_set_key_details IS
+'Replaces the description and the metadata of a key; NULL removes them. Verification does not read them, and no cache loses the key. Returns true if that changed anything. Errors: 42704 the org has no such key; 22023 the description, with spaces trimmed, does not have 1 to 500 characters, or breaks a rule of names (see the column name of overten_auth.api_keys), or metadata is not an object, or its text has more than 4096 bytes in UTF-8; 22004 an id is NULL.';
+
+CREATE FUNCTION @extschema@.overten_key_details(
+	org_id text,
+	key_id text,
+	OUT description text,
+	OUT metadata jsonb)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_key_details FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_key_details IS
+'Returns the description and the metadata of a key, in one row; NULL is what is not set. Errors: 42704 the org has no such key; 22004 an argument is NULL.';
+
 CREATE FUNCTION @extschema@.overten_set_expiry(
 	org_id text,
 	key_id text,
@@ -566,12 +637,53 @@ REVOKE ALL ON FUNCTION @extschema@.overten_key_restrictions FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_key_restrictions IS
 'Returns what restricts the keys of an org, or one key of it, in the order of their creation. status is revoked, expired, disabled or active, the first of these that holds. disabled_by is a uid; NULL if the application did it. NULL in expires_at, scopes or allowed_addresses means that the key is not restricted in this way. Errors: 42704 the org does not exist, or has no such key; 22004 org_id is NULL.';
 
+CREATE FUNCTION @extschema@.overten_rotate_key(
+	org_id text,
+	key_id text,
+	overlap interval DEFAULT '24 hours',
+	OUT key_id text,
+	OUT org_id text,
+	OUT name text,
+	OUT prefix text,
+	OUT created_at timestamptz,
+	OUT secret text,
+	OUT previous_key_id text,
+	OUT previous_expires_at timestamptz)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_rotate_key FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_rotate_key IS
+'Mints a key that replaces another one, with the same name, environment, scopes, allowed addresses, description and metadata. Returns the secret, which is stored nowhere and cannot be read again. The old key is good until the overlap is over, or its own expiry if that comes first; an overlap of 0 revokes it. The new key has the expiry of the old one, unless that is what overten_auth.max_key_lifetime gives. Call this function in FROM: SELECT (overten_rotate_key(...)).* calls it once per column. Errors: 42704 the org has no such key; 55000 the key is revoked, expired or disabled, the key before it or after it in its line of rotations is still good (the detail has its key_id), or overten_auth.key_prefixes has no prefix for its environment; 22023 the overlap is negative or longer than 30 days; 22004 an argument is NULL; 40001 the transaction is above READ COMMITTED and the key has changed since it began.';
+
+CREATE FUNCTION @extschema@.overten_rotation_progress(
+	org_id text,
+	key_id text)
+	RETURNS TABLE (
+		key_id text,
+		is_new bool,
+		rotated_at timestamptz,
+		ends_at timestamptz,
+		client_addr inet,
+		accepted int8,
+		refused int8,
+		last_used_at timestamptz)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_rotation_progress FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_rotation_progress IS
+'Returns who has used the two keys of a rotation since then: the last rotation that the key was part of, as the old key or as the new one. The old key comes first. There is one row for each key and client address, the last one to use it first. A key without a use since the rotation has one row without an address, in which last_used_at can be before the rotation. The hour of the rotation counts as a whole. ends_at: when the key expires, has expired or was revoked. There are no rows if the key was never rotated. Errors: 42704 the org has no such key; 22004 an argument is NULL.';
+
 CREATE FUNCTION @extschema@.overten_key_checksum_ok(key text)
 	RETURNS bool
-	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+	LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_key_checksum_ok FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_key_checksum_ok IS
-'Returns whether a text has the shape and the checksum (CRC-32/ISO-HDLC of its first 30 characters, in base 62) of a minted key. Does not read any table, so the result does not say whether the key is active.';
+'Returns whether a text has the shape of a minted key, with a prefix of overten_auth.key_prefixes, and its checksum (CRC-32/ISO-HDLC of all but its last 6 characters, in base 62). Does not read any table, so the result does not say whether the key is active.';
+
+CREATE FUNCTION overten_auth.key_prefixes()
+	RETURNS TABLE (prefix text, environment text)
+	LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'overten_key_prefixes';
+REVOKE ALL ON FUNCTION overten_auth.key_prefixes FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.key_prefixes IS
+'Returns the prefixes in overten_auth.key_prefixes, in the same order.';
 
 CREATE FUNCTION @extschema@.overten_revoke_leaked(
 	secret text,
@@ -581,7 +693,7 @@ CREATE FUNCTION @extschema@.overten_revoke_leaked(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_revoke_leaked FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_revoke_leaked IS
-'Revokes the key with this secret for good, in any org. Returns true if this call revoked the key, false if it was revoked before, in which case the first time and reason stay, and NULL if no key has this secret, whatever the text looks like. Anybody who has a key can see its org''s webhook secret, and could forge webhooks even after the revocation. So rotate_webhook_secret replaces that secret, too, without a grace period, unless it was replaced after the revocation and no grace period is left; a leak that is reported again changes nothing. The new webhook secret is not returned: overten_verify_key shows it with another key of the org. Errors: 22004 the secret or rotate_webhook_secret is NULL; 22023 the reason, with spaces trimmed, does not have 1 to 200 characters, or breaks a rule of names (see the column name of overten_auth.api_keys); 40001 the transaction is above READ COMMITTED and the key was minted after it began; 55000 there is no master key for a new webhook secret, and nothing is revoked: call again without rotate_webhook_secret.';
+'Revokes the key with this secret for good, in any org, and with any prefix. Returns true if this call revoked the key, false if it was revoked before, in which case the first time and reason stay, and NULL if no key has this secret, whatever the text looks like. Anybody who has a key can see its org''s webhook secret, and could forge webhooks even after the revocation. So rotate_webhook_secret replaces that secret, too, without a grace period, unless it was replaced after the revocation and no grace period is left; a leak that is reported again changes nothing. The new webhook secret is not returned: overten_verify_key shows it with another key of the org. Errors: 22004 the secret or rotate_webhook_secret is NULL; 22023 the reason, with spaces trimmed, does not have 1 to 200 characters, or breaks a rule of names (see the column name of overten_auth.api_keys); 40001 the transaction is above READ COMMITTED and the key was minted after it began; 55000 there is no master key for a new webhook secret, and nothing is revoked: call again without rotate_webhook_secret.';
 
 CREATE FUNCTION @extschema@.overten_revoke_all(
 	org_id text,
@@ -603,7 +715,7 @@ CREATE FUNCTION @extschema@.overten_import_key(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_import_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_import_key IS
-'Imports a key that was minted elsewhere, sk_live_ and 28 alphanumeric characters, by its SHA-256 (32 bytes) and its first 12 characters. Returns its new key_id. If created_at is NULL, it is the current time. Errors: 42704 the org does not exist; 55000 the org is closed; 23505 a key with this digest exists already, active or revoked; 22023 the name, the digest''s length, the prefix, or a created_at before 1970 or in the future; 22004 another argument is NULL.';
+'Imports a key that was minted elsewhere, a prefix of overten_auth.key_prefixes and 28 alphanumeric characters, by its SHA-256 (32 bytes) and its visible characters: the prefix and 4 more. The prefix also decides whether it is a live key or a test key. Returns its new key_id. If created_at is NULL, it is the current time. Errors: 42704 the org does not exist; 55000 the org is closed; 23505 a key with this digest exists already, active or revoked; 22023 the name, the digest''s length, the prefix, or a created_at before 1970 or in the future; 22004 another argument is NULL.';
 
 CREATE FUNCTION @extschema@.overten_import_keys(
 	org_ids text[],
@@ -651,7 +763,7 @@ CREATE FUNCTION @extschema@.overten_org_usage(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_org_usage FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_org_usage IS
-'Returns what to bill an org for: sums over all addresses, by key in the order of their creation, and by hour. The rows are the hours that begin at since or later, and before until. Of two adjoining invoices exactly one has each hour, whether they meet at a full hour or not. Includes revoked keys; hours without uses have no rows. Errors: 42704 the org does not exist; 22023 since is later than until, or one of them is infinite; 22004 an argument is NULL.';
+'Returns what to bill an org for: sums over all addresses, by live key in the order of their creation, and by hour. Test keys are not billed; overten_key_usage shows their uses. The rows are the hours that begin at since or later, and before until. Of two adjoining invoices exactly one has each hour, whether they meet at a full hour or not. Includes revoked keys; hours without uses have no rows. Errors: 42704 the org does not exist; 22023 since is later than until, or one of them is infinite; 22004 an argument is NULL.';
 
 /*
  * The rules of overten_key_anomalies.  Each reads the history of a key, and
@@ -1049,7 +1161,7 @@ CREATE FUNCTION @extschema@.overten_remove_member(org_id text, uid text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_remove_member FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_remove_member IS
-'Undoes overten_add_member; keys that the person minted stay. Returns true if that changed anything. Errors: 42704 the org does not exist; 55000 the person is the last member of an org that has active keys and is not suspended; 22023 the uid; 22004 an argument is NULL.';
+'Undoes overten_add_member; keys that the person minted stay, and a NOTICE counts the active ones. Returns true if that changed anything. Errors: 42704 the org does not exist; 55000 the person is the last member of an org that has active keys and is not suspended; 22023 the uid; 22004 an argument is NULL.';
 
 CREATE FUNCTION @extschema@.overten_list_orgs(uid text)
 	RETURNS TABLE (
@@ -1190,7 +1302,7 @@ CREATE FUNCTION @extschema@.overten_reseal(max_orgs int4 DEFAULT 1000)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_reseal FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_reseal IS
-'Reseals the webhook secrets of at most max_orgs orgs with the first master key in the file, if they are sealed with another one. Returns how many orgs are left: call it until that is 0. Orgs that other transactions have locked are left for the next call; a WARNING counts orgs whose secrets do not open. Errors: 22023 max_orgs is less than 1; 22004 max_orgs is NULL; 55000 there is no master key.';
+'Reseals the webhook secrets of at most max_orgs orgs with the first master key in the file, if they are sealed with another one. Returns how many orgs are left: call it until that is 0. Orgs that other transactions have locked are left for the next call; a WARNING counts orgs whose secrets do not open, and names a few. Errors: 22023 max_orgs is less than 1; 22004 max_orgs is NULL; 55000 there is no master key.';
 
 CREATE FUNCTION overten_auth.master_key_ids(
 	OUT needed text[],
@@ -1224,9 +1336,9 @@ COMMENT ON COLUMN overten_auth.verified_token.name IS 'the claim of that name; N
 COMMENT ON COLUMN overten_auth.verified_token.sign_in_provider IS 'how the person signed in, such as password, google.com or phone';
 COMMENT ON COLUMN overten_auth.verified_token.tenant IS 'tenant of Identity Platform; NULL without a tenant';
 COMMENT ON COLUMN overten_auth.verified_token.auth_time IS 'when the person signed in';
-COMMENT ON COLUMN overten_auth.verified_token.issued_at IS 'iat';
-COMMENT ON COLUMN overten_auth.verified_token.expires_at IS 'exp';
-COMMENT ON COLUMN overten_auth.verified_token.claims IS 'all claims';
+COMMENT ON COLUMN overten_auth.verified_token.issued_at IS 'when Firebase issued the token: the claim iat';
+COMMENT ON COLUMN overten_auth.verified_token.expires_at IS 'from when on the token is refused, but for overten_auth.clock_skew: the claim exp';
+COMMENT ON COLUMN overten_auth.verified_token.claims IS 'all claims of the token''s payload, checked or not, as a JSON object; custom claims of the user are among them';
 
 CREATE FUNCTION @extschema@.overten_verify_firebase_jwt(token text)
 	RETURNS overten_auth.verified_token
@@ -1309,14 +1421,14 @@ COMMENT ON COLUMN @extschema@.overten_stat.cache_hits IS 'keys accepted from a c
 COMMENT ON COLUMN @extschema@.overten_stat.cache_misses IS 'keys looked up in the tables';
 COMMENT ON COLUMN @extschema@.overten_stat.not_attributed IS 'uses missing in the history because there was no memory left to count them: raise overten_auth.max_tracked_keys';
 COMMENT ON COLUMN @extschema@.overten_stat.flushes IS 'how often uses were written to the tables';
-COMMENT ON COLUMN @extschema@.overten_stat.flush_failures IS 'how often that, or removing old history, failed';
+COMMENT ON COLUMN @extschema@.overten_stat.flush_failures IS 'how often a worker failed to write uses to the tables, or to remove old history; no use is lost, and the worker tries again: flush_failure in overten_status() says why';
 COMMENT ON COLUMN @extschema@.overten_stat.entries_used IS 'pairs of a key and a client address that are counted now';
 COMMENT ON COLUMN @extschema@.overten_stat.entries_free IS 'how many more pairs can be counted';
-COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_entries IS 'how many keys the cache of all sessions can hold; NULL if there is none';
-COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_stores IS 'keys stored there; if it grows about as fast as cache_misses while few keys change, there are more keys in use than it can hold: raise overten_auth.shared_cache_entries';
-COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_stale IS 'keys found there that had changed, or whose org had';
-COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_busy IS 'keys not read or not stored there, because another process was writing in the same place';
-COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_too_long IS 'keys not stored there, because their row is too long, as with a long name of the org: they are cached in each session';
+COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_entries IS 'how many keys the shared cache, which is one for all sessions, can hold; NULL if overten_auth.shared_cache_entries is 0';
+COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_stores IS 'keys stored in the shared cache; if it grows about as fast as cache_misses while few keys change, there are more keys in use than it can hold: raise overten_auth.shared_cache_entries';
+COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_stale IS 'keys found in the shared cache that had changed, or whose org had; they were looked up in the tables again';
+COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_busy IS 'keys not read from or not stored in the shared cache, because another process was writing in the same place; that only costs a lookup in the tables';
+COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_too_long IS 'keys not stored in the shared cache, because their row is too long, as with a long name of the org: they are cached in each session';
 COMMENT ON COLUMN @extschema@.overten_stat.last_fetch_at IS 'when the last fetch of signing keys began, in any database';
 COMMENT ON COLUMN @extschema@.overten_stat.last_fetch_outcome IS 'the result of that fetch';
 COMMENT ON COLUMN @extschema@.overten_stat.since IS 'when counting began';
@@ -1519,7 +1631,8 @@ COMMENT ON FUNCTION overten_api.authenticate_request IS
 REVOKE ALL ON TYPE overten_auth.tiers, overten_auth.scopes,
 	overten_auth.orgs, overten_auth.members, overten_auth.invitations,
 	overten_auth.api_keys,
-	overten_auth.key_last_used, overten_auth.key_usage, overten_auth.usage_batches,
+	overten_auth.key_last_used, overten_auth.key_details,
+	overten_auth.key_usage, overten_auth.usage_batches,
 	overten_auth.audit_log, overten_auth.idempotency_keys,
 	overten_auth.signing_keys,
 	@extschema@.overten_stat FROM PUBLIC;
@@ -1533,6 +1646,7 @@ SELECT pg_extension_config_dump('overten_auth.members', '');
 SELECT pg_extension_config_dump('overten_auth.invitations', '');
 SELECT pg_extension_config_dump('overten_auth.api_keys', '');
 SELECT pg_extension_config_dump('overten_auth.key_last_used', '');
+SELECT pg_extension_config_dump('overten_auth.key_details', '');
 SELECT pg_extension_config_dump('overten_auth.key_usage', '');
 SELECT pg_extension_config_dump('overten_auth.audit_log', '');
 SELECT pg_extension_config_dump('overten_auth.idempotency_keys', '');
@@ -2137,15 +2251,38 @@ CREATE FUNCTION overten_auth.check_configuration()
 	WHERE project <> ''
 		AND (signing_keys = 0 OR signing_keys_expire_at < clock_timestamp() + interval '6 hours')
 	UNION ALL
+	SELECT 'warning', 'overten_auth.key_prefixes',
+		format('Active keys with a prefix that is not in the list, and thus refused: %s (%s).',
+			sum(keys), overten_auth.some_of(array_agg(prefix ORDER BY prefix))),
+		'Add the prefix to the list if these keys are to work. Otherwise revoke them.'
+	FROM (
+		SELECT left(k.prefix, -4) AS prefix, count(*) AS keys
+		FROM overten_auth.api_keys k
+		WHERE k.revoked_at IS NULL
+			AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())
+		GROUP BY 1) used
+	WHERE prefix NOT IN (SELECT p.prefix FROM overten_auth.key_prefixes() p)
+	HAVING count(*) > 0
+	UNION ALL
 	SELECT 'warning', 'master key ' || id,
 		'It is not in the master key file, and webhook secrets are sealed with it. They cannot be used.',
 		'Copy the file that overten_auth.master_key_file names from the server or the backup that has it.'
 	FROM state, unnest(master_keys_needed) id
 	WHERE id <> ALL (master_keys_present)
+	UNION ALL
+	SELECT 'danger', 'overten_auth.trusted_proxies',
+		format('%s contains every client, so that each can choose its address with X-Forwarded-For.', trim(network)),
+		'Name only your proxies.'
+	FROM (
+		SELECT current_setting('overten_auth.trusted_proxies', true)
+		FROM state WHERE usage_mode IS NOT NULL) setting (list),
+		string_to_table(list, ',') network
+	WHERE list <> ''
+		AND trim(network)::cidr >>= ANY ('{0.0.0.0/0,::/0,::ffff:0:0/96}'::cidr[])
 $$;
 REVOKE ALL ON FUNCTION overten_auth.check_configuration FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.check_configuration IS
-'Returns the rows of overten_check about settings, workers, signing keys and master keys.';
+'Returns the rows of overten_check about settings, workers, prefixes of keys, signing keys and master keys.';
 
 CREATE FUNCTION overten_auth.run_checks()
 	RETURNS TABLE (severity text, subject text, problem text, remedy text)

@@ -11,6 +11,7 @@
 #include "utils/varlena.h"
 
 #include "settings.h"
+#include "text/text.h"
 
 /*
  * The most entries that each cache of a backend holds.  Raise it if many keys
@@ -74,6 +75,20 @@ int			oa_max_orgs_per_uid = 10;
  * not change.
  */
 int			oa_max_key_lifetime = 0;
+
+/*
+ * What API keys begin with.  Put the name of a product first if its keys are
+ * to be recognized wherever they turn up; keep the old prefix in the list for
+ * as long as its keys are to work.
+ */
+static char *key_prefixes = NULL;
+const OaKeyPrefixes *oa_key_prefixes = NULL;	/* the same, parsed */
+
+/*
+ * Are test keys good?  Turn it on where the API itself is a test, as for the
+ * role of a staging server.
+ */
+bool		oa_accept_test_keys = false;
 
 /*
  * What customers may set over HTTP when they manage their keys, and what they
@@ -162,10 +177,26 @@ int			oa_shared_cache_entries = 0;
 char	   *oa_master_key_file = NULL;
 
 /*
- * Check a list of names.  If it is invalid, the server does not start.
- * Without our error, PostgreSQL would only warn, and use the default of an
- * extension's setting.
+ * Refuse the value of a setting if there is a problem with it.  At its start,
+ * the server does not go on.  Without our error, PostgreSQL would only warn, and
+ * use the default of an extension's setting.
  */
+static bool
+check_problem(const char *name, const char *value, const char *problem)
+{
+	if (problem == NULL)
+		return true;
+	if (process_shared_preload_libraries_in_progress)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid value for parameter \"%s\": \"%s\"",
+						name, value),
+				 errdetail_internal("%s", problem)));
+	GUC_check_errdetail("%s", problem);
+	return false;
+}
+
+/* Check a list of names. */
 static bool
 check_databases(char **newval, void **extra, GucSource source)
 {
@@ -180,15 +211,51 @@ check_databases(char **newval, void **extra, GucSource source)
 	list_free(list);
 	pfree(copy);
 
-	if (problem != NULL && process_shared_preload_libraries_in_progress)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid value for parameter \"%s\": \"%s\"",
-						"overten_auth.databases", *newval),
-				 errdetail_internal("%s", problem)));
-	if (problem != NULL)
-		GUC_check_errdetail("%s", problem);
-	return problem == NULL;
+	return check_problem("overten_auth.databases", *newval, problem);
+}
+
+/* Allocate what a check hook passes to its assign hook; NULL if it cannot. */
+static void *
+allocate_extra(size_t size)
+{
+#if PG_VERSION_NUM >= 160000
+	return guc_malloc(LOG, size);
+#else
+	return malloc(size);
+#endif
+}
+
+static void
+free_extra(void *extra)
+{
+#if PG_VERSION_NUM >= 160000
+	guc_free(extra);
+#else
+	free(extra);
+#endif
+}
+
+/* Check a list of prefixes, and parse it once for all uses. */
+static bool
+check_key_prefixes(char **newval, void **extra, GucSource source)
+{
+	OaKeyPrefixes prefixes;
+	const char *problem = oa_parse_key_prefixes(*newval, &prefixes);
+
+	if (!check_problem("overten_auth.key_prefixes", *newval, problem))
+		return false;
+
+	*extra = allocate_extra(sizeof(prefixes));
+	if (*extra == NULL)
+		return false;
+	memcpy(*extra, &prefixes, sizeof(prefixes));
+	return true;
+}
+
+static void
+assign_key_prefixes(const char *newval, void *extra)
+{
+	oa_key_prefixes = extra;
 }
 
 /* Return the feature of this name, or 0. */
@@ -207,7 +274,7 @@ check_key_features(char **newval, void **extra, GucSource source)
 {
 	char	   *copy = pstrdup(*newval);
 	const char *unknown = NULL;
-	int		   *features = malloc(sizeof(int));
+	int		   *features = allocate_extra(sizeof(int));
 	List	   *list;
 	ListCell   *cell;
 
@@ -217,7 +284,7 @@ check_key_features(char **newval, void **extra, GucSource source)
 	if (!SplitIdentifierString(copy, ',', &list))
 	{
 		GUC_check_errdetail("List syntax is invalid.");
-		free(features);
+		free_extra(features);
 		return false;
 	}
 	foreach(cell, list)
@@ -231,7 +298,7 @@ check_key_features(char **newval, void **extra, GucSource source)
 	if (unknown != NULL)
 	{
 		GUC_check_errdetail("Unrecognized key feature: \"%s\".", unknown);
-		free(features);
+		free_extra(features);
 		return false;
 	}
 	list_free(list);
@@ -399,6 +466,21 @@ oa_define_settings(GucIntAssignHook cache_entries_changed)
 							PGC_SUSET, GUC_UNIT_S,
 							NULL, NULL, NULL);
 
+	DefineCustomStringVariable("overten_auth.key_prefixes",
+							   "Sets the prefixes that API keys can have.",
+							   "A prefix after \"test:\" is for test keys.  The first of each kind is for new keys.",
+							   &key_prefixes,
+							   "sk_live_, test:sk_test_",
+							   PGC_SUSET, GUC_LIST_INPUT,
+							   check_key_prefixes, assign_key_prefixes, NULL);
+
+	DefineCustomBoolVariable("overten_auth.accept_test_keys",
+							 "Accepts test keys.",
+							 NULL,
+							 &oa_accept_test_keys,
+							 false,
+							 PGC_SUSET, 0,
+							 NULL, NULL, NULL);
 	DefineCustomStringVariable("overten_auth.key_features",
 							   "Lists what customers can set and see of their keys over HTTP.",
 							   "Restrictions of keys are enforced in any case.",

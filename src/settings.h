@@ -48,6 +48,8 @@ extern int	oa_max_keys_per_org;
 extern int	oa_max_keys_total_per_org;
 extern int	oa_max_orgs_per_uid;
 extern int	oa_max_key_lifetime;
+extern const OaKeyPrefixes *oa_key_prefixes;
+extern bool oa_accept_test_keys;
 extern int	oa_key_features;
 extern char *oa_signing_keys_command;
 extern int	oa_trust_forwarded_for;

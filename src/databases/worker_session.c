@@ -52,6 +52,8 @@ reset_settings(void)
 		{"enable_indexscan", "on"},
 		{"enable_indexonlyscan", "on"},
 		{"enable_nestloop", "on"},
+		{"enable_hashjoin", "off"},
+		{"enable_mergejoin", "off"},
 		{"max_parallel_workers_per_gather", "0"},
 		{"jit", "off"},
 		/* Do not let an unresponsive standby block the server's shutdown. */

@@ -29,7 +29,7 @@ oa_identify(const OaRequest *request, OaResponse *response, text **uid)
 {
 	OaIdentity	identity;
 
-	if (oa_is_secret_shaped(request->bearer, request->bearer_length))
+	if (oa_looks_like_secret(request->bearer, request->bearer_length))
 		return oa_refuse(response, OA_INVALID_TOKEN);
 
 	switch (oa_verify_token(request->bearer, request->bearer_length, &identity))

@@ -44,6 +44,10 @@ typedef struct Route
 								 * for always */
 } Route;
 
+/*
+ * A route can have at most SEGMENTS_MAX segments and two ids, the first an
+ * org's and the second a key's (see route_matches()).
+ */
 static const Route routes[] = {
 	{
 		{"verify"},

@@ -271,7 +271,7 @@ string_argument(FunctionCallInfo fcinfo, int n)
 }
 
 /* Likewise, as text. */
-text *
+text	   *
 oa_path_argument(FunctionCallInfo fcinfo, int n)
 {
 	char	   *string = string_argument(fcinfo, n);
@@ -360,7 +360,7 @@ authenticate(void)
 		return OA_NO_PROBLEM;
 	if (problem != OA_NO_PROBLEM)
 		return problem;
-	if (!oa_is_secret_shaped(request.bearer, request.bearer_length))
+	if (!oa_looks_like_secret(request.bearer, request.bearer_length))
 		return OA_NO_PROBLEM;
 
 	request.client = oa_read_client_addr(&headers);

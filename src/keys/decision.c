@@ -5,7 +5,7 @@
  * There is one decision for all callers: the functions that verify, the HTTP
  * API, and the identity for row level security.  Its steps, in this order:
  *
- *	row -> revoked -> expired -> disabled -> address -> scope
+ *	row -> revoked -> prefix -> environment -> expired -> disabled -> address -> scope
  *
  * What is found wrong first is the outcome.  That a key is unknown, revoked, or
  * of a suspended org is the same outcome, and says nothing.  Whoever asks about
@@ -30,6 +30,17 @@ is_for_caller(const OaQuestion *question, const OaRestrictions *restrictions)
 		!(restrictions->has_scopes || restrictions->has_addresses);
 }
 
+/* Is the prefix of a key in overten_auth.key_prefixes? */
+static bool
+has_accepted_prefix(HeapTupleHeader row)
+{
+	text	   *prefix = oa_verified_column(row, OA_VERIFIED_KEY_PREFIX);
+	OaEnvironment environment;
+
+	return oa_is_prefix_shaped(VARDATA_ANY(prefix), VARSIZE_ANY_EXHDR(prefix),
+							   &environment);
+}
+
 /*
  * Decide about the key with a digest.  The caller has made sure of
  * oa_may_verify().
@@ -41,12 +52,13 @@ oa_decide(const OaQuestion *question, OaDecision *decision)
 	const OaRestrictions *restrictions;
 	text	   *refused_key_id;
 
-	oa_find_key(question->digest, &found);
-	restrictions = found.cached.restrictions;
+	memset(&decision->cached, 0, sizeof(decision->cached));
+	oa_find_key(question->digest, &found, &decision->cached);
+	restrictions = decision->cached.restrictions;
 	decision->row = found.row;
 	decision->restrictions = restrictions;
-	decision->cached = found.cached;
-	if (found.row == NULL)
+	if (found.row == NULL ||
+		!(question->saw_secret || has_accepted_prefix(found.row)))
 		decision->outcome = OA_KEY_INVALID;
 	else
 		decision->outcome = oa_check_restrictions(restrictions,

@@ -15,11 +15,11 @@ typedef struct OaKeyFound
 	HeapTupleHeader row;		/* of overten_auth.verified_key, anonymous; or
 								 * NULL */
 	text	   *revoked_key_id; /* set if the key was revoked */
-	OaCachedKey cached;			/* with the key's restrictions */
 	bool		was_cached;
 } OaKeyFound;
 
-extern void oa_find_key(const uint8 *digest, OaKeyFound *found);
+extern void oa_find_key(const uint8 *digest, OaKeyFound *found,
+						OaCachedKey *cached);
 extern TupleDesc oa_verified_key_columns(void);
 
 /* restrictions.c */

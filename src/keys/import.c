@@ -2,7 +2,7 @@
  * import.c
  *		Imports keys of the same shape that were minted elsewhere.
  *
- * Keys come as plain SHA-256 digests with the 12 visible characters, so that a
+ * Keys come as plain SHA-256 digests with the visible characters, so that a
  * team can migrate while its customers keep using their keys.  Verification
  * needs only a key's digest.
  *
@@ -38,13 +38,13 @@ enum
 {
 	ORG_ID, NAME, DIGEST, PREFIX, CREATED_AT,
 	GIVEN_COLUMNS,
-	KEY_ID = GIVEN_COLUMNS,
+	KEY_ID = GIVEN_COLUMNS, ENVIRONMENT,
 	COLUMNS
 };
 
 #define COLUMN_ARRAY_TYPES \
 	{TEXTARRAYOID, TEXTARRAYOID, BYTEAARRAYOID, TEXTARRAYOID, \
-	TIMESTAMPTZARRAYOID, TEXTARRAYOID}
+	TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID}
 
 static const struct
 {
@@ -62,6 +62,8 @@ static const struct
 	[CREATED_AT] = {"created_at", "created_at", TIMESTAMPTZOID,
 	sizeof(TimestampTz), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
 	[KEY_ID] = {"key_id", "key_ids", TEXTOID, -1, false, TYPALIGN_INT},
+	[ENVIRONMENT] = {"environment", "environments", TEXTOID, -1, false,
+	TYPALIGN_INT},
 };
 
 /* An import, and its current row. */
@@ -93,6 +95,7 @@ check_row(Import *import)
 	int			row = import->row;
 	Datum		values[GIVEN_COLUMNS];
 	text	   *prefix;
+	OaEnvironment environment;
 	TimestampTz created_at;
 
 	for (int column = 0; column < GIVEN_COLUMNS; column++)
@@ -110,8 +113,11 @@ check_row(Import *import)
 		refuse_value("digest must have 32 bytes, the SHA-256 of the key");
 
 	prefix = DatumGetTextPP(values[PREFIX]);
-	if (!oa_is_prefix_shaped(VARDATA_ANY(prefix), VARSIZE_ANY_EXHDR(prefix)))
-		refuse_value("prefix must be \"sk_live_\" and 4 alphanumeric characters");
+	if (!oa_is_prefix_shaped(VARDATA_ANY(prefix), VARSIZE_ANY_EXHDR(prefix),
+							 &environment))
+		refuse_value("prefix must be one of overten_auth.key_prefixes and 4 alphanumeric characters");
+	import->values[ENVIRONMENT][row] =
+		CStringGetTextDatum(oa_environment_name(environment));
 
 	created_at = import->nulls[CREATED_AT][row] ? import->now :
 		DatumGetTimestampTz(values[CREATED_AT]);
@@ -150,8 +156,10 @@ report_conflict(Import *import, int first, const Datum *arrays)
 		oa_org_closed();
 	ereport(ERROR,
 			(errcode(ERRCODE_UNIQUE_VIOLATION),
-			 errmsg("a key with this digest exists already"),
-			 errdetail("It was minted or imported before, or this import contains it twice.")));
+			 errmsg("a key with the digest given for \"%s\" exists already",
+					text_to_cstring(DatumGetTextPP(import->values[PREFIX][import->row]))),
+			 errdetail("It was minted or imported before, or this import contains it twice."),
+			 errhint("Leave the key out of the import.")));
 }
 
 /* Write rows that have been checked. */
@@ -161,10 +169,11 @@ write_rows(Import *import, int first, int count)
 	static OaStatement insert_keys = {
 		.table = "api_keys",
 		.text = "INSERT INTO overten_auth.api_keys "
-		"(org_id, name, digest, prefix, created_at, key_id) "
-		"SELECT o.org_id, i.name, i.digest, i.prefix, i.created_at, i.key_id "
-		"FROM unnest($1, $2, $3, $4, $5, $6) "
-		"AS i (org_id, name, digest, prefix, created_at, key_id) "
+		"(org_id, name, digest, prefix, created_at, key_id, environment) "
+		"SELECT o.org_id, i.name, i.digest, i.prefix, i.created_at, i.key_id, "
+		"i.environment "
+		"FROM unnest($1, $2, $3, $4, $5, $6, $7) "
+		"AS i (org_id, name, digest, prefix, created_at, key_id, environment) "
 		"JOIN overten_auth.orgs o "
 		"ON o.org_id = i.org_id AND o.closed_at IS NULL FOR KEY SHARE OF o "
 		"ON CONFLICT (digest) DO NOTHING",
@@ -317,7 +326,8 @@ overten_import_keys(PG_FUNCTION_ARGS)
 						  &import.nulls[column], &count);
 		CHECK_FOR_INTERRUPTS();
 	}
-	import.values[KEY_ID] = palloc(import.count * sizeof(Datum));
+	for (int column = GIVEN_COLUMNS; column < COLUMNS; column++)
+		import.values[column] = palloc(import.count * sizeof(Datum));
 
 	context.callback = name_row;
 	context.arg = &import;

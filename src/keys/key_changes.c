@@ -121,7 +121,7 @@ check_new_expiry(const OaKeyChange *change, const LockedKey *key,
 				 OaFault *fault)
 {
 	bool		is_sooner = !TIMESTAMP_NOT_FINITE(change->expires_at) &&
-		(!key->has_expiry || change->expires_at <= key->expires_at);
+	(!key->has_expiry || change->expires_at <= key->expires_at);
 	TimestampTz latest;
 
 	if (change->has_expiry)

@@ -1,7 +1,7 @@
 /*
  * key_grant.c
- *		Checks what a key is given beside its org and name: an expiry, scopes
- *		and allowed addresses.
+ *		Checks what a key is given beside its org and name: an environment, an
+ *		expiry, scopes and allowed addresses.
  *
  * SQL functions and HTTP endpoints share these checks.  So a broken rule is
  * returned as a fault, and only oa_require_grant() raises it.  Arrays are
@@ -205,6 +205,33 @@ oa_check_allowed_addresses(ArrayType **addresses, OaFault *fault)
 					 prepare_network, compare_networks, fault);
 }
 
+static const char *const environments[] = {
+	[OA_LIVE] = "live",
+	[OA_TEST] = "test",
+};
+
+/* The name of an environment, as in the column of api_keys. */
+const char *
+oa_environment_name(OaEnvironment environment)
+{
+	return environments[environment];
+}
+
+/* Read the name of an environment.  Returns false and the fault if it is none. */
+bool
+oa_parse_environment(const char *bytes, int length,
+					 OaEnvironment *environment, OaFault *fault)
+{
+	for (int i = 0; i < lengthof(environments); i++)
+		if (strlen(environments[i]) == length &&
+			memcmp(environments[i], bytes, length) == 0)
+		{
+			*environment = (OaEnvironment) i;
+			return true;
+		}
+	return set_fault(fault, "environment", "must be \"live\" or \"test\"");
+}
+
 /*
  * Check what a new key is to be given, and replace arrays by what is to be
  * stored.  Returns false and the fault if a rule is broken.
@@ -214,6 +241,9 @@ oa_check_grant(OaKeyGrant *grant, bool self_service, OaFault *fault)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
+	if (!oa_has_prefix(grant->environment))
+		return set_fault(fault, "environment",
+						 "must have a prefix in overten_auth.key_prefixes");
 	if (grant->has_expiry)
 	{
 		if (grant->expires_at <= now)

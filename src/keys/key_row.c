@@ -133,7 +133,7 @@ read_org(OaRead *read, const OaKeyRow *key, Datum *values, bool *nulls,
  * there is a key that is not revoked, but not its org.
  */
 static bool
-try_read_key(const uint8 *digest, OaKeyFound *found)
+try_read_key(const uint8 *digest, OaKeyFound *found, OaCachedKey *cached)
 {
 	OrgState	org = ORG_SUSPENDED;
 	OaRead		read;
@@ -159,12 +159,12 @@ try_read_key(const uint8 *digest, OaKeyFound *found)
 		nulls[OA_VERIFIED_KEY_PREFIX] = false;
 		row = heap_form_tuple(result_descriptor, values, nulls);
 		found->row = row->t_data;
-		found->cached.restrictions = oa_pack_restrictions(&key);
+		cached->restrictions = oa_pack_restrictions(&key);
 
 		/* A rollback would take back what only this transaction sees. */
 		if (!key.own && org_lasts)
 			oa_key_cache_store(&read, digest, key.org_id, row,
-							   found->cached.restrictions, &found->cached);
+							   cached->restrictions, cached);
 	}
 	oa_store_end_read(&read);
 
@@ -174,24 +174,24 @@ try_read_key(const uint8 *digest, OaKeyFound *found)
 }
 
 /*
- * Find the row of a key by the digest of its secret.  A key has an org, so one
- * that misses it was read while orgs was being rewritten (see store.c), and is
- * read again.
+ * Find the row of a key by the digest of its secret.  "cached", which is zero,
+ * gets the key's restrictions.  A key has an org, so one that misses it was
+ * read while orgs was being rewritten (see store.c), and is read again.
  */
 void
-oa_find_key(const uint8 *digest, OaKeyFound *found)
+oa_find_key(const uint8 *digest, OaKeyFound *found, OaCachedKey *cached)
 {
 	if (result_descriptor == NULL)
 		prepare();
 
-	memset(found, 0, sizeof(*found));
-	found->cached.digest = digest;
-	found->cached.slot = -1;
-	found->row = oa_key_cache_find(digest, &found->cached);
+	cached->digest = digest;
+	cached->slot = -1;
+	found->revoked_key_id = NULL;
+	found->row = oa_key_cache_find(digest, cached);
 	found->was_cached = found->row != NULL;
 	for (int attempt = 0;
 		 !found->was_cached && attempt < READ_ATTEMPTS; attempt++)
-		if (try_read_key(digest, found))
+		if (try_read_key(digest, found, cached))
 			break;
 
 	/* The row may be another backend's, which numbers its types otherwise. */

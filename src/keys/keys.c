@@ -3,7 +3,7 @@
  *		Mints, describes and revokes the API keys of an org.
  *
  * A secret exists here only until we return it; the table gets its digest and
- * its first 12 characters.  Minting and revoking make their commit wait for
+ * its visible characters.  Minting and revoking make their commit wait for
  * its WAL, whatever synchronous_commit says.  A key that we have handed out
  * must exist after a crash, and a revoked one must not come back.
  */
@@ -32,10 +32,12 @@ insert_key(text *org_id, const OaMintedKey *minted, text *uid)
 		.table = "api_keys",
 		.text = "INSERT INTO overten_auth.api_keys "
 		"(key_id, org_id, name, prefix, digest, created_at, created_by, "
-		"expires_at, scopes, allowed_addresses) "
-		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+		"expires_at, scopes, allowed_addresses, environment, lineage, "
+		"rotated_from) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, "
+		"$12, $13)",
 		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, BYTEAOID,
-		TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID, CIDRARRAYOID},
+		TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID, CIDRARRAYOID,
+		TEXTOID, TEXTOID, TEXTOID},
 	};
 	static OaStatement insert_last_used = {
 		.table = "key_last_used",
@@ -53,12 +55,17 @@ insert_key(text *org_id, const OaMintedKey *minted, text *uid)
 		TimestampTzGetDatum(minted->grant.expires_at),
 		PointerGetDatum(minted->grant.scopes),
 		PointerGetDatum(minted->grant.allowed_addresses),
+		CStringGetTextDatum(oa_environment_name(minted->grant.environment)),
+		PointerGetDatum(minted->grant.lineage),
+		PointerGetDatum(minted->grant.rotated_from),
 	};
 	const bool	nulls[lengthof(values)] = {
 		[6] = (uid == NULL),
 		[7] = !minted->grant.has_expiry,
 		[8] = (minted->grant.scopes == NULL),
 		[9] = (minted->grant.allowed_addresses == NULL),
+		[11] = (minted->grant.lineage == NULL),
+		[12] = (minted->grant.rotated_from == NULL),
 	};
 
 	oa_statement_run(&insert, values, nulls);
@@ -75,6 +82,7 @@ void
 oa_mint_key(text *org_id, text *name, text *uid, const OaKeyGrant *grant,
 			OaMintedKey *minted)
 {
+	static const OaKeyGrant plain = {0};
 	int			level;
 
 	if (!oa_store_has_org(org_id))
@@ -82,11 +90,10 @@ oa_mint_key(text *org_id, text *name, text *uid, const OaKeyGrant *grant,
 
 	minted->name = name;
 	minted->key_id = oa_make_id("key_");
-	minted->secret = oa_make_secret();
-	minted->prefix = cstring_to_text_with_len(VARDATA(minted->secret),
-											  OA_PREFIX_LEN);
 	minted->created_at = GetCurrentTimestamp();
-	minted->grant = grant != NULL ? *grant : (OaKeyGrant) {0};
+	minted->grant = grant != NULL ? *grant : plain;
+	minted->secret = oa_make_secret(minted->grant.environment);
+	minted->prefix = oa_secret_prefix(minted->secret);
 	if (!minted->grant.has_expiry)
 		minted->grant.has_expiry =
 			oa_latest_expiry(minted->created_at, &minted->grant.expires_at);
@@ -186,15 +193,28 @@ oa_revoke_key(text *org_id, text *key_id, text *uid, text *reason)
 	return result;
 }
 
+/* Return the nth argument as an environment. */
+static OaEnvironment
+environment_argument(FunctionCallInfo fcinfo, int n)
+{
+	text	   *name = oa_text_argument(fcinfo, n, "environment");
+	OaEnvironment environment;
+	OaFault		fault;
+
+	if (!oa_parse_environment(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name),
+							  &environment, &fault))
+		oa_refuse_fault(&fault);
+	return environment;
+}
+
 /*
  * overten_mint_key(org_id text, name text, expires_at timestamptz,
- * 		scopes text[], allowed_addresses cidr[])
+ * 		scopes text[], allowed_addresses cidr[], environment text)
  * 		returns key_id, org_id, name, prefix, created_at, secret
  *
- * Nobody can read the secret again after this call.  The last three arguments
- * may be NULL: the key does not expire, has all scopes, and can be used from
- * everywhere.  Errors: 22004, 22023, 42704, 55000 the org is
- * closed.
+ * Nobody can read the secret again after this call.  The three arguments after
+ * the name may be NULL: the key does not expire, has all scopes, and can be
+ * used from everywhere.  Errors: 22004, 22023, 42704, 55000 the org is closed.
  */
 Datum
 overten_mint_key(PG_FUNCTION_ARGS)
@@ -202,13 +222,15 @@ overten_mint_key(PG_FUNCTION_ARGS)
 	static const Oid types[] = {
 		TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID,
 	};
-	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
-	text	   *name = oa_name_argument(fcinfo, 1, "key name",
-										OA_KEY_NAME_MAX);
+	text	   *org_id;
+	text	   *name;
 	OaKeyGrant	grant = {0};
 	OaMintedKey minted;
 	Datum		values[lengthof(types)];
 
+	oa_require_argument_count(fcinfo, 6);
+	org_id = oa_text_argument(fcinfo, 0, "org_id");
+	name = oa_name_argument(fcinfo, 1, "key name", OA_KEY_NAME_MAX);
 	if (!PG_ARGISNULL(2))
 	{
 		grant.has_expiry = true;
@@ -218,6 +240,7 @@ overten_mint_key(PG_FUNCTION_ARGS)
 		grant.scopes = PG_GETARG_ARRAYTYPE_P(3);
 	if (!PG_ARGISNULL(4))
 		grant.allowed_addresses = PG_GETARG_ARRAYTYPE_P(4);
+	grant.environment = environment_argument(fcinfo, 5);
 	oa_require_grant(&grant);
 
 	oa_mint_key(org_id, name, NULL, &grant, &minted);

@@ -13,16 +13,18 @@
 #include "server/server.h"
 #include "text/text.h"
 #include "utils/array.h"
+#include "utils/jsonb.h"
 
 /* key_text.c: the format of secrets */
-#define OA_SECRET_LEN	36		/* "sk_live_" and 28 alphanumeric characters */
-#define OA_PREFIX_LEN	12		/* the visible characters of a secret */
-
 extern bool oa_is_secret_shaped(const char *bytes, int length);
-extern bool oa_is_prefix_shaped(const char *bytes, int length);
-extern text *oa_make_secret(void);
+extern bool oa_is_prefix_shaped(const char *bytes, int length,
+								OaEnvironment *environment);
+extern bool oa_has_prefix(OaEnvironment environment);
+extern text *oa_make_secret(OaEnvironment environment);
+extern text *oa_secret_prefix(text *secret);
 extern bytea *oa_secret_digest(text *secret);
 extern text *oa_secret_argument(FunctionCallInfo fcinfo, int n);
+extern text *oa_any_secret_argument(FunctionCallInfo fcinfo, int n);
 
 /* key_row.c: the row of a key */
 enum							/* the columns of overten_auth.verified_key */
@@ -38,7 +40,9 @@ extern text *oa_verified_column(HeapTupleHeader row, int column);
 typedef enum OaOutcome
 {
 	OA_ADMITTED,
-	OA_KEY_INVALID,				/* unknown, revoked, or of a suspended org */
+	OA_KEY_INVALID,				/* unknown, revoked, of a suspended org, or of
+								 * a prefix or environment that is not
+								 * accepted */
 	OA_KEY_EXPIRED,
 	OA_KEY_DISABLED,
 	OA_ADDRESS_NOT_ALLOWED,
@@ -51,6 +55,8 @@ typedef struct OaQuestion
 	const OaClientAddr *client; /* for the history; NULL: the session's */
 	const OaClientAddr *address;	/* that decides; NULL: unknown */
 	ArrayType  *scopes;			/* text[] that the request needs, or NULL */
+	bool		saw_secret;		/* the caller has seen that the secret begins
+								 * with an accepted prefix; else we look */
 	bool		knows_restrictions; /* else a key that has scopes or allowed
 									 * addresses is invalid */
 } OaQuestion;
@@ -106,7 +112,14 @@ typedef struct OaKeyGrant
 	TimestampTz expires_at;		/* exclusive, if has_expiry */
 	ArrayType  *scopes;			/* text[]; NULL: all scopes */
 	ArrayType  *allowed_addresses;	/* cidr[]; NULL: all addresses */
+	OaEnvironment environment;
+	text	   *lineage;		/* key_id of the first of its line, or NULL */
+	text	   *rotated_from;	/* key_id of the one before it, or NULL */
 } OaKeyGrant;
+
+extern const char *oa_environment_name(OaEnvironment environment);
+extern bool oa_parse_environment(const char *bytes, int length,
+								 OaEnvironment *environment, OaFault *fault);
 
 extern bool oa_check_grant(OaKeyGrant *grant, bool self_service,
 						   OaFault *fault);
@@ -139,10 +152,88 @@ typedef enum OaRevocation
 } OaRevocation;
 
 extern bool oa_org_has_key(text *org_id, text *key_id);
-extern void oa_require_key(text *org_id, text *key_id);
 pg_noreturn extern void oa_key_missing(text *org_id, text *key_id);
+extern void oa_require_key(text *org_id, text *key_id);
 extern OaRevocation oa_revoke_key(text *org_id, text *key_id, text *uid,
 								  text *reason);
+
+/* key_details.c: names, descriptions and metadata */
+#define OA_METADATA_MAX		4096	/* bytes of their text in UTF-8 */
+
+typedef struct OaKeyDetails
+{
+	bool		has_description;	/* when they are set: is it given? */
+	bool		has_metadata;	/* likewise */
+	text	   *description;	/* or NULL */
+	Jsonb	   *metadata;		/* an object, or NULL */
+} OaKeyDetails;
+
+extern Jsonb *oa_check_metadata(Datum metadata, OaFault *fault);
+extern bool oa_set_key_details(text *org_id, text *key_id, text *uid,
+							   const OaKeyDetails *details, bool *changed);
+extern void oa_get_key_details(text *key_id, OaKeyDetails *details);
+extern void oa_copy_key_details(text *from_key_id, text *to_key_id);
+extern bool oa_rename_key(text *org_id, text *key_id, text *uid, text *name,
+						  bool *changed);
+
+/* leaks.c: revoking keys in a hurry */
+pg_noreturn extern void oa_key_not_seen(text *key_id);
+
+/* rotation.c: replacing a key by a new one */
+#define OA_OVERLAP_MAX	(30 * USECS_PER_DAY)
+
+typedef enum OaRotationOutcome
+{
+	OA_ROTATED,
+	OA_ROTATION_NO_SUCH_KEY,
+	OA_ROTATION_REVOKED,
+	OA_ROTATION_EXPIRED,
+	OA_ROTATION_DISABLED,
+	OA_ROTATION_NO_PREFIX,		/* for new keys of its environment */
+	OA_ALREADY_ROTATED			/* another key of its line is still good */
+} OaRotationOutcome;
+
+typedef struct OaRotation
+{
+	OaMintedKey key;			/* if OA_ROTATED: the new one */
+	TimestampTz previous_expires_at;	/* likewise: when the old one ends */
+	text	   *good_relative;	/* if OA_ALREADY_ROTATED: the other key's id */
+} OaRotation;
+
+extern OaRotationOutcome oa_rotate_key(text *org_id, text *key_id, text *uid,
+									   int64 overlap, OaRotation *rotation);
+
+/* rotation_progress.c: who still uses the old key */
+typedef struct OaProgress
+{
+	text	   *key_id;
+	bool		is_new;			/* else it is the old key */
+	TimestampTz rotated_at;
+	bool		has_end;		/* is it revoked, or does it expire? */
+	TimestampTz ends_at;		/* or ended, if has_end */
+	const char *client_addr;	/* or NULL */
+	int64		accepted;		/* since the rotation */
+	int64		refused;
+	bool		never_used;
+	TimestampTz last_used_at;	/* unless never_used */
+} OaProgress;
+
+typedef void (*OaProgressCallback) (const OaProgress *progress,
+									void *argument);
+
+typedef enum OaProgressOutcome
+{
+	OA_PROGRESS,
+	OA_PROGRESS_NO_SUCH_KEY,
+	OA_NEVER_ROTATED
+} OaProgressOutcome;
+
+extern OaProgressOutcome oa_rotation_progress(text *org_id, text *key_id,
+											  OaProgressCallback callback,
+											  void *argument);
+
+/* minters.c: the keys that a person has minted */
+extern int64 oa_count_keys_of(text *uid, text *org_id);
 
 /* key_scan.c: reading the keys of an org */
 typedef enum OaKeyColumn

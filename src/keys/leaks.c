@@ -25,6 +25,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "utils/builtins.h"
 
 #include "keys/keys.h"
 #include "orgs/orgs.h"
@@ -45,14 +46,16 @@ rotation_argument(FunctionCallInfo fcinfo)
 
 /*
  * Raise 40001 because a key is active that the transaction's snapshot does not
- * see.
+ * see.  The caller has found its id.
  */
-pg_noreturn static void
-key_not_seen(void)
+void
+oa_key_not_seen(text *key_id)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 			 errmsg("could not revoke a key that was minted since the transaction began"),
+			 errdetail("Key \"%s\" is active, and the transaction's snapshot does not see it.",
+					   text_to_cstring(key_id)),
 			 errhint("Try again in a new transaction.")));
 }
 
@@ -104,7 +107,7 @@ revoke_digest(bytea *digest, text *reason, LeakedKey *key)
 		"(" OA_PREVIOUS_STILL_SIGNS ") IS TRUE OR NOT EXISTS ("
 		"SELECT FROM overten_auth.audit_log a "
 		"WHERE a.org_id = k.org_id AND a.action = 'rotate_webhook_secret' "
-		"AND a.at >= k.revoked_at) "
+		"AND a.at >= k.revoked_at), k.key_id "
 		"FROM overten_auth.api_keys k JOIN overten_auth.orgs o "
 		"ON o.org_id = k.org_id "
 		"WHERE k.digest = $1",
@@ -126,7 +129,7 @@ revoke_digest(bytea *digest, text *reason, LeakedKey *key)
 	else if (oa_statement_run(&find, values, NULL) > 0)
 	{
 		if (!oa_statement_bool(0, 2))
-			key_not_seen();
+			oa_key_not_seen(oa_statement_text(0, 4));
 		key->org_id = oa_statement_text(0, 1);
 		key->exposed = oa_statement_bool(0, 3);
 	}
@@ -157,7 +160,8 @@ overten_revoke_leaked(PG_FUNCTION_ARGS)
 	oa_require_argument(fcinfo, 0, "secret");
 	reason = oa_reason_argument(fcinfo, 1);
 	rotates = rotation_argument(fcinfo);
-	secret = oa_secret_argument(fcinfo, 0);
+	/* A key whose prefix is not accepted now might be accepted again. */
+	secret = oa_any_secret_argument(fcinfo, 0);
 	if (secret != NULL)
 	{
 		bytea	   *digest = oa_secret_digest(secret);
@@ -201,7 +205,7 @@ oa_revoke_all_keys(text *org_id, text *uid, text *reason)
 	};
 	static OaStatement find_active = {
 		.table = "api_keys",
-		.text = "SELECT 1 FROM overten_auth.api_keys "
+		.text = "SELECT key_id FROM overten_auth.api_keys "
 		"WHERE org_id = $1 AND revoked_at IS NULL LIMIT 1",
 		.latest = true,
 		.argtypes = {TEXTOID},
@@ -218,7 +222,7 @@ oa_revoke_all_keys(text *org_id, text *uid, text *reason)
 	uint64		revoked = oa_statement_run(&update, values, nulls);
 
 	if (oa_statement_run(&find_active, values, NULL) > 0)
-		key_not_seen();
+		oa_key_not_seen(oa_statement_text(0, 1));
 	if (revoked > 0)
 		ForceSyncCommit();
 	return revoked;

@@ -6,6 +6,8 @@
  * adjoining periods exactly one has each hour.  Hours and days without uses
  * have no rows.
  *
+ * Test keys are left out: nobody is billed for them.
+ *
  * They include what is counted in shared memory; see unflushed_uses.c.
  */
 #include "postgres.h"
@@ -25,11 +27,11 @@ static OaStatement find_keys = {
 	.table = "api_keys",
 	.latest = true,
 	.text = "SELECT key_id FROM overten_auth.api_keys "
-	"WHERE org_id = $1",
+	"WHERE org_id = $1 AND environment = 'live'",
 	.argtypes = {TEXTOID},
 };
 
-/* Return the ids of an org's keys, if anything is counted at all. */
+/* Return the ids of an org's live keys, if anything is counted at all. */
 static Datum *
 find_counted_keys(text *org_id, int *count)
 {
@@ -53,13 +55,14 @@ find_counted_keys(text *org_id, int *count)
 
 /*
  * The uses of org $1 in the hours from $2 to $3.  $4 to $7 are the counts of its
- * keys.
+ * live keys.
  */
 #define USES \
 	"SELECT t.key_id, t.hour, t.accepted, t.refused " \
 	"FROM overten_auth.api_keys o JOIN overten_auth.key_usage t " \
 	"ON t.key_id = o.key_id " \
-	"WHERE o.org_id = $1 AND t.hour >= $2 AND t.hour < $3 " \
+	"WHERE o.org_id = $1 AND o.environment = 'live' " \
+	"AND t.hour >= $2 AND t.hour < $3 " \
 	"UNION ALL " \
 	"SELECT * FROM unnest($4, $5, $6, $7) c"
 

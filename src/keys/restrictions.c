@@ -1,7 +1,7 @@
 /*
  * restrictions.c
- *		What restricts the use of a key beside a revocation: an expiry,
- *		disabling, scopes and allowed addresses.
+ *		What restricts the use of a key beside a revocation: the environment
+ *		"test", an expiry, disabling, scopes and allowed addresses.
  *
  * A key's restrictions are cached with its row, and looked at in every
  * verification.  So we pack them when we read the row, and a look does not
@@ -21,6 +21,7 @@
 #include "utils/timestamp.h"
 
 #include "keys/decision.h"
+#include "settings.h"
 #include "text/text.h"
 
 #define SCOPE_SIZE_MAX		(1 + OA_SCOPE_MAX)
@@ -111,7 +112,7 @@ oa_pack_restrictions(const OaKeyRow *key)
 	OaRestrictions *packed;
 	uint8	   *at;
 
-	if (!key->disabled && TIMESTAMP_IS_NOEND(key->expires_at) &&
+	if (!key->test && !key->disabled && TIMESTAMP_IS_NOEND(key->expires_at) &&
 		key->scopes == NULL && key->allowed_addresses == NULL)
 		return NULL;
 
@@ -119,6 +120,7 @@ oa_pack_restrictions(const OaKeyRow *key)
 					 count_of(key->scopes) * SCOPE_SIZE_MAX +
 					 count_of(key->allowed_addresses) * NETWORK_SIZE_MAX);
 	packed->expires_at = key->expires_at;
+	packed->test = key->test;
 	packed->disabled = key->disabled;
 	at = packed->data;
 	if (key->scopes != NULL)
@@ -216,6 +218,8 @@ oa_check_restrictions(const OaRestrictions *restrictions,
 {
 	if (restrictions == NULL)
 		return OA_ADMITTED;
+	if (restrictions->test && !oa_accept_test_keys)
+		return OA_KEY_INVALID;
 	if (!TIMESTAMP_IS_NOEND(restrictions->expires_at) &&
 		GetCurrentTimestamp() >= restrictions->expires_at)
 		return OA_KEY_EXPIRED;

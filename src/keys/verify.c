@@ -79,6 +79,7 @@ oa_verify_secret(const char *bytes, int length, const OaClientAddr *client,
 		.digest = digest,
 		.client = client,
 		.address = client,
+		.saw_secret = true,
 		.knows_restrictions = knows_restrictions || oa_verify_restricted,
 	};
 	OaDecision	decision;
@@ -104,17 +105,18 @@ oa_verify_secret(const char *bytes, int length, const OaClientAddr *client,
 
 /*
  * Verify a digest for a SQL function whose rows are overten_auth.verified_key.
- * Returns NULL if it is refused.  *restrictions is NULL if there are none; so
+ * "saw_secret" is for the decision.  Returns NULL if it is refused.  *restrictions is NULL if there are none; so
  * may be the pointer.
  */
 static HeapTupleHeader
-verify_for_sql(FunctionCallInfo fcinfo, const uint8 *digest,
+verify_for_sql(FunctionCallInfo fcinfo, const uint8 *digest, bool saw_secret,
 			   const OaRestrictions **restrictions)
 {
 	static Oid	checked_type = InvalidOid;
 	OaQuestion	question = {
 		.digest = digest,
 		.address = oa_session_client_addr(),
+		.saw_secret = saw_secret,
 		.knows_restrictions = oa_verify_restricted,
 	};
 	ErrorContextCallback secrecy;
@@ -147,15 +149,16 @@ oa_verify_argument(FunctionCallInfo fcinfo,
 		oa_count_event(OA_REFUSED_UNREAD);
 		return NULL;
 	}
-	oa_digest(VARDATA_ANY(secret), OA_SECRET_LEN, digest);
-	return verify_for_sql(fcinfo, digest, restrictions);
+	oa_digest(VARDATA_ANY(secret), VARSIZE_ANY_EXHDR(secret), digest);
+	return verify_for_sql(fcinfo, digest, true, restrictions);
 }
 
 /*
  * overten_verify_key(secret text) returns setof overten_auth.verified_key
  *
  * One row for a key that is not revoked, expired, disabled or restricted, of an
- * org that is not suspended; no row for anything else.  Raises 55000 on a standby where that is not allowed.
+ * org that is not suspended; no row for anything else.  Raises 55000 on a
+ * standby where that is not allowed.
  */
 Datum
 overten_verify_key(PG_FUNCTION_ARGS)
@@ -191,5 +194,5 @@ overten_verify_key_digest(PG_FUNCTION_ARGS)
 	digest = PG_GETARG_BYTEA_PP(0);
 	return oa_return_single_row(fcinfo,
 								verify_for_sql(fcinfo, (const uint8 *) VARDATA_ANY(digest),
-											   NULL));
+											   false, NULL));
 }

@@ -43,7 +43,9 @@
  *		that.  A transaction that has changed rows of a watched table neither
  *		searches nor fills a cache until it ends.
  *
- * We do not cache refusals: before we refuse a key, we always read the table.
+ * We do not cache that a key is unknown or revoked: before we refuse it for that,
+ * we read the table.  What else can refuse a key, such as its expiry, is cached
+ * with its row (keys/restrictions.c).
  *
  * Cache keys are 32 bytes: a digest, or an id padded with zeros.  Values are
  * flat structs.  The cache copies them, and clears its copies before it frees

@@ -384,12 +384,17 @@ overten_invalidate_caches(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) ||
-		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" was not called by trigger manager",
+						"overten_auth.invalidate_caches")));
+	if (!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("invalidate_caches must be called by an AFTER ROW trigger")));
+				 errmsg("function \"%s\" must be fired AFTER ROW",
+						"overten_auth.invalidate_caches")));
 
 	announce_change();
 	send_row(trigger->tg_relation, trigger->tg_trigtuple);

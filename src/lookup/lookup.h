@@ -80,6 +80,7 @@ typedef struct OaKeyRow
 	text	   *org_id;
 	text	   *prefix;
 	bool		revoked;
+	bool		test;			/* of the environment "test" */
 	bool		disabled;
 	TimestampTz expires_at;		/* DT_NOEND if it does not expire */
 	ArrayType  *scopes;			/* text[]; NULL: all */
@@ -126,6 +127,7 @@ typedef struct OaRestrictions
 	TimestampTz expires_at;		/* DT_NOEND if it does not expire */
 	uint32		length;			/* of all of this */
 	uint16		scopes_length;	/* of the scopes in "data" */
+	bool		test;			/* of the environment "test" */
 	bool		disabled;
 	bool		has_scopes;		/* else it may be used for everything */
 	bool		has_addresses;	/* else it may be used from everywhere */

@@ -137,7 +137,9 @@ oa_shared_cache_shmem_init(void)
 	if (madvise(slots, TYPEALIGN(page, (Size) number_of_sets() * WAYS * sizeof(Slot)),
 				MADV_DONTDUMP) != 0)
 		ereport(LOG,
-				(errmsg("could not keep the shared cache of keys out of core dumps: %m")));
+				(errmsg("could not keep the shared cache of keys out of core dumps: %m"),
+				 errdetail("A core dump of a server process would contain webhook secrets."),
+				 errhint("Disable core dumps of the server, or set overten_auth.shared_cache_entries to 0.")));
 #endif
 }
 
@@ -168,9 +170,14 @@ copy_row(Slot *slot, const uint8 *digest, OaSharedPlace *place)
 	uint32		length;
 
 	pg_read_barrier();
+	if ((sequence & 1) != 0)
+	{
+		pg_atomic_fetch_add_u64(&shared->busy, 1);
+		return NULL;
+	}
 	/* Once: another process may be writing it. */
 	length = *(volatile uint32 *) &slot->length;
-	if ((sequence & 1) != 0 || length == 0 || length > sizeof(slot->row) ||
+	if (length == 0 || length > sizeof(slot->row) ||
 		slot->database != MyDatabaseId ||
 		memcmp(slot->digest, digest, OA_DIGEST_LEN) != 0)
 		return NULL;

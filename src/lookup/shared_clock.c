@@ -276,20 +276,50 @@ oa_shared_owes_message(void)
 }
 
 /*
+ * Return the message of the error that is being handled.  Does not raise: if
+ * there is no memory for a copy, we do without.  The errors stay on the stack.
+ */
+static const char *
+error_message(void)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	uint32		holdoff = InterruptHoldoffCount;
+	const char *volatile message = NULL;
+
+	PG_TRY();
+	{
+		message = CopyErrorData()->message;
+	}
+	PG_CATCH();
+	{
+		InterruptHoldoffCount = holdoff;
+		MemoryContextSwitchTo(caller);
+	}
+	PG_END_TRY();
+	return message != NULL ? message : "not known";
+}
+
+/*
  * End this session after an error in the accept of rule 3.  If the transaction
  * aborts, another error is being handled, and we must not flush that one.
  */
 static void
 give_up(bool is_commit)
 {
+	const char *message;
+
 	LWLockReleaseAll();
+	oa_shared_count_all();
+	message = error_message();
 	if (is_commit)
 		FlushErrorState();
-	oa_shared_count_all();
 	oa_forget_all();
 	ereport(LOG,
 			(errmsg("a callback for invalidation messages failed at the end of a transaction"),
-			 errdetail("This session ends, because it cannot tell what it has missed. What was committed stays so.")));
+			 errdetail("The error was: %s. This session ends, because it cannot tell what it has missed. What was committed stays so.",
+					   message),
+			 errhint("Look for the cause in the other modules that are loaded into the session."),
+			 errhidestmt(true)));
 	kill(MyProcPid, SIGTERM);
 }
 

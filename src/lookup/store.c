@@ -127,6 +127,16 @@ is_own(HeapTuple tuple)
 	return TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetRawXmin(tuple->t_data));
 }
 
+/* Is this the environment of live keys?  Any other value is that of test keys. */
+static bool
+is_live(Datum environment)
+{
+	text	   *name = DatumGetTextPP(environment);
+
+	return VARSIZE_ANY_EXHDR(name) == 4 &&
+		memcmp(VARDATA_ANY(name), "live", 4) == 0;
+}
+
 /* Return a time of the current row.  NULL stands for never. */
 static TimestampTz
 end_time(const RowScan *scan, int column)
@@ -169,6 +179,7 @@ oa_store_find_key(OaRead *read, const uint8 *digest, OaKeyRow *row)
 		row->org_id = DatumGetTextPCopy(scan.values[OA_KEY_ORG_ID]);
 		row->prefix = DatumGetTextPCopy(scan.values[OA_KEY_PREFIX]);
 		row->revoked = !scan.nulls[OA_KEY_REVOKED_AT];
+		row->test = !is_live(scan.values[OA_KEY_ENVIRONMENT]);
 		row->disabled = !scan.nulls[OA_KEY_DISABLED_AT];
 		row->expires_at = end_time(&scan, OA_KEY_EXPIRES_AT);
 		row->scopes = array_copy(&scan, OA_KEY_SCOPES);

@@ -51,6 +51,7 @@ static Table tables[OA_TABLES] = {
 			[OA_KEY_ORG_ID] = {"org_id", TEXTOID},
 			[OA_KEY_PREFIX] = {"prefix", TEXTOID},
 			[OA_KEY_REVOKED_AT] = {"revoked_at", TIMESTAMPTZOID},
+			[OA_KEY_ENVIRONMENT] = {"environment", TEXTOID},
 			[OA_KEY_EXPIRES_AT] = {"expires_at", TIMESTAMPTZOID},
 			[OA_KEY_DISABLED_AT] = {"disabled_at", TIMESTAMPTZOID},
 			[OA_KEY_SCOPES] = {"scopes", TEXTARRAYOID},

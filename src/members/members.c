@@ -9,8 +9,10 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "keys/keys.h"
 #include "members/locked_org.h"
 #include "orgs/orgs.h"
 #include "server/server.h"
@@ -122,6 +124,20 @@ oa_list_members(text *org_id, OaMemberCallback callback, void *argument)
 	oa_statements_end(level);
 }
 
+/* Tell how many keys of a former member live on, if there are any. */
+static void
+notice_keys(text *org_id, text *uid)
+{
+	int64		keys = oa_count_keys_of(uid, org_id);
+
+	if (keys > 0)
+		ereport(NOTICE,
+				(errmsg_plural("%lld key that the person minted for the org remains active",
+							   "%lld keys that the person minted for the org remain active",
+							   (unsigned long) keys, (long long) keys),
+				 errhint("overten_revoke_keys_of() revokes all keys that a person has minted.")));
+}
+
 /*
  * overten_add_member(org_id text, uid text) returns boolean
  *
@@ -157,9 +173,9 @@ overten_add_member(PG_FUNCTION_ARGS)
  * overten_remove_member(org_id text, uid text) returns boolean
  *
  * Returns true if this call removed the member, and false if the person was
- * not a member.  The keys that the person minted stay.  Errors: 22004, 22023,
- * 42704, 55000 the last member of an org with active keys that is not
- * suspended.
+ * not a member.  The keys that the person minted stay, and a NOTICE counts the
+ * active ones.  Errors: 22004, 22023, 42704, 55000 the last member of an org
+ * with active keys that is not suspended.
  */
 Datum
 overten_remove_member(PG_FUNCTION_ARGS)
@@ -173,9 +189,17 @@ overten_remove_member(PG_FUNCTION_ARGS)
 	if (problem == OA_LAST_MEMBER)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the last member of an org with active keys cannot be removed"),
-				 errdetail("Nobody could list or revoke the keys over HTTP."),
+				 errmsg("the last member of org \"%s\" cannot be removed",
+						text_to_cstring(org_id)),
+				 errdetail("The org has active keys, and nobody could list or revoke them over HTTP."),
 				 errhint("Add another member first, revoke the keys with overten_revoke_all(), or suspend the org with overten_set_api_access().")));
+	if (problem == OA_NO_PROBLEM)
+	{
+		int			level = oa_statements_begin();
+
+		notice_keys(org_id, uid);
+		oa_statements_end(level);
+	}
 	PG_RETURN_BOOL(problem == OA_NO_PROBLEM);
 }
 

@@ -11,6 +11,7 @@
 
 /* locked_org.c */
 extern bool oa_is_member(text *org_id, text *uid);
+
 /*
  * How a client names a request that it may repeat: the Idempotency-Key, and a
  * fingerprint of the request, both as digests.
@@ -46,6 +47,10 @@ extern OaProblem oa_signup(const OaSignup *signup, OaOrgKey *result,
 extern OaProblem oa_create_key(text *uid, text *org_id, text *name,
 							   const OaKeyGrant *grant,
 							   const OaRequestKey *request, OaOrgKey *result);
+
+/* own_key.c: what members may do with a key of their org */
+extern OaProblem oa_rotate_own_key(text *uid, text *org_id, text *key_id,
+								   int64 overlap, OaRotation *rotation);
 
 /* own_org.c: what members may change about their org */
 extern OaProblem oa_rename_own_org(text *uid, text *org_id, text *name);

@@ -309,7 +309,9 @@ overten_signup(PG_FUNCTION_ARGS)
 				(errcode(oa_problem_text(problem)->sqlstate),
 				 errmsg("could not sign up"),
 				 errdetail_internal("%s",
-									oa_problem_message(problem, &fault))));
+									oa_problem_message(problem, &fault)),
+				 oa_problem_text(problem)->hint != NULL ?
+				 errhint("%s", oa_problem_text(problem)->hint) : 0));
 
 	values[0] = PointerGetDatum(org_key.org_id);
 	values[1] = PointerGetDatum(org_key.org_name);

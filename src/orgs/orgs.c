@@ -130,7 +130,8 @@ oa_find_tier(text *tier, bool *self_service)
 
 /*
  * Raise 22023 unless the tier exists.  Must be called between
- * oa_statements_begin() and _end().
+ * oa_statements_begin() and _end().  The message does not repeat the text: a
+ * caller who mixed up arguments may have passed a secret.
  */
 static void
 require_tier(text *tier)

@@ -24,24 +24,38 @@
 #include "sealing/sealing.h"
 #include "settings.h"
 
-/* Raise 55000 because we cannot seal; the detail says why. */
+/*
+ * Raise 55000 because we cannot seal; the detail says why, and the hint what to
+ * do.
+ */
 void
-oa_no_master_key(const char *detail)
+oa_no_master_key(const char *detail, const char *hint)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("there is no master key to seal webhook secrets with"),
 			 errdetail_internal("%s", detail),
-			 errhint("Copy the file that overten_auth.master_key_file names from the server that sealed these values.")));
+			 errhint("%s", hint)));
 }
 
 #define FILE_MAX		4096	/* bytes */
 #define KEY_BASE64_LEN	44		/* length of OA_MASTER_KEY_LEN bytes */
 
+/* What to do about a file that we cannot use. */
+#define HINT_SET \
+	"Set overten_auth.master_key_file to the path of the file."
+#define HINT_COPY \
+	"Copy the file that overten_auth.master_key_file names from the server that sealed these values."
+#define HINT_ACCESS \
+	"Make what overten_auth.master_key_file names a file that the database user owns, with mode 0600, in a directory that this user can enter."
+#define HINT_CONTENT \
+	"Correct the file that overten_auth.master_key_file names: each line is a comment or another key, 32 bytes in base64, and there are at most " CppAsString2(OA_MASTER_KEYS_MAX) " keys. Keep the keys that have sealed values."
+
 static bool
-refuse_file(OaMasterKeyFile *file, const char *problem)
+refuse_file(OaMasterKeyFile *file, const char *problem, const char *hint)
 {
 	strlcpy(file->problem, problem, sizeof(file->problem));
+	file->hint = hint;
 	return false;
 }
 
@@ -50,6 +64,7 @@ fail_at(OaMasterKeyFile *file, int line, const char *what)
 {
 	snprintf(file->problem, sizeof(file->problem),
 			 "Line %d of the master key file %s.", line, what);
+	file->hint = HINT_CONTENT;
 	return false;
 }
 
@@ -64,12 +79,15 @@ check_status(OaMasterKeyFile *file)
 	mode_t		mode = file->status.st_mode;
 
 	if (!S_ISREG(mode))
-		return refuse_file(file, "The master key file is not a regular file.");
+		return refuse_file(file, "The master key file is not a regular file.",
+						   HINT_ACCESS);
 	if (owner != geteuid() && owner != 0)
-		return refuse_file(file, "The master key file must be owned by the database user or root.");
+		return refuse_file(file, "The master key file must be owned by the database user or root.",
+						   HINT_ACCESS);
 	if ((owner == geteuid() && (mode & (S_IRWXG | S_IRWXO)) != 0) ||
 		(owner == 0 && (mode & (S_IWGRP | S_IXGRP | S_IRWXO)) != 0))
-		return refuse_file(file, "The master key file has group or world access; allowed is 0600 or less if the database user owns it, 0640 or less if root does.");
+		return refuse_file(file, "The master key file has group or world access; allowed is 0600 or less if the database user owns it, 0640 or less if root does.",
+						   HINT_ACCESS);
 	return true;
 }
 
@@ -109,7 +127,7 @@ load_key_file(OaMasterKeyFile *file, char *content)
 
 	if (oa_master_key_file[0] == '\0')
 	{
-		(void) refuse_file(file, "overten_auth.master_key_file is empty.");
+		(void) refuse_file(file, "overten_auth.master_key_file is empty.", HINT_SET);
 		return -1;
 	}
 
@@ -123,18 +141,21 @@ load_key_file(OaMasterKeyFile *file, char *content)
 				 file->missing ? "The master key file does not exist." :
 				 "The master key file could not be opened: %s.",
 				 strerror(errno));
+		file->hint = file->missing ? HINT_COPY : HINT_ACCESS;
 		if (stat(oa_master_key_file, &file->status) != 0)
 			memset(&file->status, 0, sizeof(file->status));
 		return -1;
 	}
 
 	if (fstat(fd, &file->status) != 0)
-		(void) refuse_file(file, "The master key file could not be checked.");
+		(void) refuse_file(file, "The master key file could not be checked.",
+						   HINT_ACCESS);
 	else if (check_status(file))
 	{
 		length = read_text(fd, content);
 		if (length < 0)
-			(void) refuse_file(file, "The master key file could not be read.");
+			(void) refuse_file(file, "The master key file could not be read.",
+							   HINT_ACCESS);
 	}
 	close(fd);
 	return length;
@@ -185,7 +206,7 @@ parse_keys(OaMasterKeyFile *file, OaMasterKey *keys, const char *content,
 	const char *end = content + length;
 
 	if (length > FILE_MAX)
-		return refuse_file(file, "The master key file is too large.");
+		return refuse_file(file, "The master key file is too large.", HINT_CONTENT);
 
 	for (int line = 1; at < end; line++)
 	{
@@ -203,7 +224,7 @@ parse_keys(OaMasterKeyFile *file, OaMasterKey *keys, const char *content,
 			return false;
 	}
 	return file->count > 0 ||
-		refuse_file(file, "The master key file holds no key.");
+		refuse_file(file, "The master key file holds no key.", HINT_COPY);
 }
 
 /*

@@ -144,7 +144,7 @@ oa_sealing_key(void)
 		read_file();
 	}
 	if (file.problem[0] != '\0')
-		oa_no_master_key(file.problem);
+		oa_no_master_key(file.problem, file.hint);
 
 	oa_settle_master_key_file();
 	return &held->keys[0];
@@ -182,6 +182,17 @@ const char *
 oa_master_key_problem(void)
 {
 	return file.problem;
+}
+
+/*
+ * Say in a sentence how to get a key that we did not find: repair the file, or
+ * add the key to it.
+ */
+const char *
+oa_master_key_hint(void)
+{
+	return file.problem[0] != '\0' ? file.hint :
+		"Add the key to the file that overten_auth.master_key_file names; the server that sealed these values has it in its file.";
 }
 
 /*

@@ -21,10 +21,11 @@ typedef struct OaMasterKeyFile
 	int			count;			/* number of keys */
 	bool		missing;
 	char		problem[200];	/* a sentence, or empty if the file is good */
+	const char *hint;			/* what to do about the problem */
 	struct stat status;			/* zeros if the file does not exist */
 } OaMasterKeyFile;
 
-pg_noreturn extern void oa_no_master_key(const char *detail);
+pg_noreturn extern void oa_no_master_key(const char *detail, const char *hint);
 extern bool oa_read_master_key_file(OaMasterKeyFile *file, OaMasterKey *keys);
 extern bool oa_master_key_file_has_changed(const OaMasterKeyFile *file);
 

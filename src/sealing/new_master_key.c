@@ -173,7 +173,11 @@ remove_stale_files(const char *path)
 		if (is_stale(candidate) && unlink(candidate) != 0)
 			ereport(LOG_SERVER_ONLY,
 					(errcode_for_file_access(),
-					 errmsg("could not remove a temporary file of overten_auth: %m")));
+					 strcmp(path, MARK_FILE) == 0 ?
+					 errmsg("could not remove a temporary file beside \"%s\" in the data directory: %m",
+							MARK_FILE) :
+					 errmsg("could not remove a temporary file beside the master key file: %m"),
+					 errhint("Let the database user remove files in that directory, or remove the files there whose names end in .tmp by hand; they can hold a master key.")));
 	}
 	if (dir != NULL)
 		FreeDir(dir);
@@ -209,14 +213,20 @@ flush_directory(const char *path)
 	fsync_fname_ext(directory, true, true, ERROR);
 }
 
+/*
+ * Raise 55000 because we could not create a file.  "where" describes its
+ * directory.
+ */
 pg_noreturn static void
-refuse_creation(const char *what, int error)
+refuse_creation(const char *what, const char *where, int error)
 {
 	char		detail[200];
 
 	snprintf(detail, sizeof(detail), "%s could not be made: %s.", what,
 			 strerror(error));
-	oa_no_master_key(detail);
+	oa_no_master_key(detail,
+					 psprintf("Let the database user create files in %s, and check its disk space.",
+							  where));
 }
 
 /*
@@ -246,7 +256,9 @@ oa_make_master_key_file(void)
 	explicit_bzero(key, sizeof(key));
 	explicit_bzero(content, sizeof(content));
 	if (error != 0)
-		refuse_creation("The master key file", error);
+		refuse_creation("The master key file",
+						"the directory of the file that overten_auth.master_key_file names",
+						error);
 }
 
 /*
@@ -271,7 +283,8 @@ oa_settle_master_key_file(void)
 		error = make_file(MARK_FILE, pg_file_create_mode, mark_text,
 						  strlen(mark_text));
 		if (error != 0)
-			refuse_creation("The mark in the data directory", error);
+			refuse_creation("The mark in the data directory",
+							"the data directory", error);
 		flush_directory(MARK_FILE);
 	}
 	settled = true;

@@ -101,7 +101,10 @@ oa_seal(text *org_id, text *webhook_secret)
 		ERR_clear_error();
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not seal a webhook secret")));
+				 errmsg("could not seal the webhook secret of org \"%s\"",
+						text_to_cstring(org_id)),
+				 errdetail("OpenSSL could not encrypt with AES-256-GCM."),
+				 errhint("Check that the server's OpenSSL provides this cipher, and that the machine has free memory.")));
 	}
 	return sealed;
 }
@@ -165,7 +168,7 @@ report_missing_key(const uint8 *id)
 			 errmsg("webhook secrets cannot be unsealed"),
 			 errdetail("Master key %s is missing. %s", hex,
 					   oa_master_key_problem()),
-			 errhint("Copy the file that overten_auth.master_key_file names from the server that sealed these values."),
+			 errhint("%s", oa_master_key_hint()),
 			 errhidestmt(true), errhidecontext(true)));
 }
 
@@ -184,6 +187,7 @@ report_altered(text *org_id)
 			 errmsg("the sealed webhook secret of org \"%s\" does not open",
 					text_to_cstring(org_id)),
 			 errdetail("It has been altered, or was sealed for another org."),
+			 errhint("Make a new secret with overten_rotate_webhook_secret()."),
 			 errhidestmt(true), errhidecontext(true)));
 }
 

@@ -25,6 +25,7 @@ extern OaMasterKey *oa_sealing_key(void);
 extern OaMasterKey *oa_find_master_key(const uint8 *id);
 extern OaMasterKey *oa_master_key(int n);
 extern const char *oa_master_key_problem(void);
+extern const char *oa_master_key_hint(void);
 extern ArrayType *oa_master_key_ids_present(void);
 extern ArrayType *oa_master_key_ids_needed(void);
 

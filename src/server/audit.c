@@ -79,13 +79,15 @@ overten_refuse_change(PG_FUNCTION_ARGS)
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("refuse_change must be called by a trigger")));
+				 errmsg("function \"%s\" was not called by trigger manager",
+						"overten_auth.refuse_change")));
 
 	table = ((TriggerData *) fcinfo->context)->tg_relation;
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("%s is append-only",
 					quote_qualified_identifier(get_namespace_name(RelationGetNamespace(table)),
-											   RelationGetRelationName(table)))));
+											   RelationGetRelationName(table))),
+			 errhint("Its rows stay as they were written. To leave some out of a report, exclude them in its query.")));
 	return PointerGetDatum(NULL);	/* keep the compiler quiet */
 }

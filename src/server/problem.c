@@ -86,17 +86,20 @@ static const OaProblemText problems[] = {
 	[OA_NOT_ONE_ORG] = {
 		400, "invalid_request",
 		"A sign-up has either org_name or existing_org_id, and not both.",
-		.sqlstate = ERRCODE_INVALID_PARAMETER_VALUE
+		.sqlstate = ERRCODE_INVALID_PARAMETER_VALUE,
+		.hint = "Pass org_name for a new org, or existing_org_id for one that the person is a member of."
 	},
 	[OA_INVALID_PARAMETER] = {
 		400, "invalid_parameter",
 		NULL,
-		.sqlstate = ERRCODE_INVALID_PARAMETER_VALUE
+		.sqlstate = ERRCODE_INVALID_PARAMETER_VALUE,
+		.hint = "Tiers are the rows of overten_auth.tiers."
 	},
 	[OA_ORGANIZATION_NOT_FOUND] = {
 		404, "organization_not_found",
 		"There is no such organization.",
-		.sqlstate = ERRCODE_UNDEFINED_OBJECT
+		.sqlstate = ERRCODE_UNDEFINED_OBJECT,
+		.hint = "The person must be a member of the org: see overten_add_member()."
 	},
 	[OA_KEY_NOT_FOUND] = {
 		404, "key_not_found",
@@ -113,22 +116,26 @@ static const OaProblemText problems[] = {
 	[OA_ALREADY_SIGNED_UP] = {
 		409, "already_signed_up",
 		"The organization has API access already.",
-		.sqlstate = ERRCODE_DUPLICATE_OBJECT
+		.sqlstate = ERRCODE_DUPLICATE_OBJECT,
+		.hint = "Mint further keys with overten_mint_key()."
 	},
 	[OA_ORG_LIMIT_REACHED] = {
 		409, "org_limit_reached",
 		"You have as many organizations as you can have.",
-		.sqlstate = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
+		.sqlstate = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+		.hint = "overten_auth.max_orgs_per_uid is the limit."
 	},
 	[OA_API_ACCESS_DISABLED] = {
 		403, "api_access_disabled",
 		"The organization has no API access.",
-		.sqlstate = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+		.sqlstate = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+		.hint = "Allow it with overten_set_api_access(), unless the org is closed."
 	},
 	[OA_KEY_LIMIT_REACHED] = {
 		409, "key_limit_reached",
 		"The organization has as many API keys as it can have.",
-		.sqlstate = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
+		.sqlstate = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+		.hint = "Revoke a key, or raise overten_auth.max_keys_per_org (active keys) or overten_auth.max_keys_total_per_org (all keys)."
 	},
 	[OA_ALREADY_DONE] = {
 		409, "already_done",
@@ -166,6 +173,14 @@ static const OaProblemText problems[] = {
 		409, "invitation_limit_reached",
 		"The organization has as many pending invitations as it can have.",
 		.sqlstate = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
+	},
+	[OA_KEY_NOT_ACTIVE] = {
+		409, "key_not_active",
+		"The API key is revoked, expired or disabled."
+	},
+	[OA_ROTATION_NOT_OVER] = {
+		409, "already_rotated",
+		"The last rotation of the API key is not over."
 	},
 	[OA_SERVICE_UNAVAILABLE] = {
 		503, "service_unavailable",

@@ -34,6 +34,21 @@ refuse_declaration(const FmgrInfo *function)
 			 errhint("Run ALTER EXTENSION overten_auth UPDATE.")));
 }
 
+/*
+ * Raise 55000 unless the function is declared with so many arguments: its
+ * declaration can be older than the library.
+ */
+void
+oa_require_argument_count(FunctionCallInfo fcinfo, int count)
+{
+	if (PG_NARGS() != count)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("function %s does not have the arguments of this version of overten_auth",
+						format_procedure(fcinfo->flinfo->fn_oid)),
+				 errhint("Run ALTER EXTENSION overten_auth UPDATE.")));
+}
+
 /* Raise 55000 unless a row type has these columns. */
 void
 oa_require_columns(const FmgrInfo *function, TupleDesc declared,

@@ -44,6 +44,7 @@ extern int64 oa_monotonic_ms(void);
 #define OA_KEY_NAME_MAX	64		/* characters, after trimming */
 #define OA_ORG_NAME_MAX	100
 #define OA_REASON_MAX	200
+#define OA_DESCRIPTION_MAX	500
 #define OA_UID_MAX		128		/* Firebase's own limit */
 #define OA_NAME_BYTES_MAX	8192	/* of a name in SQL, including spaces */
 
@@ -88,6 +89,7 @@ extern uint64 oa_statement_run_under(OaStatement *statement,
 									 Snapshot snapshot);
 extern Datum oa_statement_result(int row, int column, bool *isnull);
 extern text *oa_statement_text(int row, int column);
+extern struct varlena *oa_statement_varlena(int row, int column);
 extern bool oa_statement_bool(int row, int column);
 extern void oa_statement_return_rows(FunctionCallInfo fcinfo);
 extern void oa_statement_return_row(FunctionCallInfo fcinfo, int row);
@@ -106,6 +108,7 @@ extern void oa_secrecy_end(ErrorContextCallback *callback);
 /* row_type.c: rows of the types that functions are declared with */
 extern Datum oa_result_row(FunctionCallInfo fcinfo, const Oid *types,
 						   int count, const Datum *values, const bool *nulls);
+extern void oa_require_argument_count(FunctionCallInfo fcinfo, int count);
 extern void oa_require_columns(const FmgrInfo *function, TupleDesc declared,
 							   const Oid *types, int count);
 extern void oa_begin_set(FunctionCallInfo fcinfo);
@@ -136,7 +139,8 @@ typedef enum OaProblem
 	OA_ORG_LIMIT_REACHED, OA_API_ACCESS_DISABLED, OA_KEY_LIMIT_REACHED,
 	OA_ALREADY_DONE, OA_IDEMPOTENCY_KEY_REUSED, OA_ORGANIZATION_CLOSED,
 	OA_MEMBER_NOT_FOUND, OA_LAST_MEMBER, OA_INVITATION_NOT_FOUND,
-	OA_ALREADY_MEMBER, OA_INVITATION_LIMIT_REACHED, OA_SERVICE_UNAVAILABLE
+	OA_ALREADY_MEMBER, OA_INVITATION_LIMIT_REACHED, OA_KEY_NOT_ACTIVE, OA_ROTATION_NOT_OVER,
+	OA_SERVICE_UNAVAILABLE
 } OaProblem;
 
 typedef struct OaProblemText
@@ -147,6 +151,7 @@ typedef struct OaProblemText
 	const char *challenge;		/* WWW-Authenticate, or NULL */
 	const char *retry_after;	/* seconds, or NULL */
 	int			sqlstate;		/* if a SQL function can have the problem, too */
+	const char *hint;			/* likewise: what its caller can do */
 } OaProblemText;
 
 /* What is wrong with a parameter, for OA_INVALID_PARAMETER. */

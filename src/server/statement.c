@@ -255,6 +255,22 @@ oa_statement_text(int row, int column)
 	return (text *) DatumGetPointer(SPI_datumTransfer(value, false, -1));
 }
 
+/*
+ * Likewise for a value of any type with a length word, which is not packed.
+ */
+struct varlena *
+oa_statement_varlena(int row, int column)
+{
+	bool		isnull;
+	Datum		value = oa_statement_result(row, column, &isnull);
+
+	if (isnull)
+		return NULL;
+	value = PointerGetDatum(PG_DETOAST_DATUM(value));
+	return (struct varlena *) DatumGetPointer(SPI_datumTransfer(value, false,
+																-1));
+}
+
 /* Return a boolean of the last statement's result, which must not be NULL. */
 bool
 oa_statement_bool(int row, int column)

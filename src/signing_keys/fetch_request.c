@@ -5,6 +5,8 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
+#include "commands/dbcommands.h"
+#include "miscadmin.h"
 #include "utils/timestamp.h"
 
 #include "databases/databases.h"
@@ -20,7 +22,8 @@ refuse_refresh(const char *detail, const char *hint)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("signing keys were not fetched"),
+			 errmsg("could not fetch signing keys for database \"%s\"",
+					get_database_name(MyDatabaseId)),
 			 errdetail_internal("%s", detail),
 			 hint != NULL ? errhint("%s", hint) : 0));
 }

@@ -65,7 +65,7 @@ refuse_document(const char *problem, const char *skipped)
 			 errmsg("signing keys document is not usable"),
 			 errdetail_internal(skipped[0] != '\0' ? "%s Skipped: %s." : "%s",
 								problem, skipped),
-			 errhint("The old signing keys stay in use.")));
+			 errhint("Load the certificates or the JWK set that Google publishes for securetoken@system.gserviceaccount.com. The old signing keys stay in use.")));
 }
 
 /*

@@ -1,8 +1,8 @@
 /*
  * text.h
  *		Forms of text that do not depend on the server's state: base64url,
- *		JSON, times, addresses, encodings, and the characters allowed in
- *		names and ids.
+ *		JSON, times, addresses, encodings, the prefixes of API keys, and the
+ *		characters allowed in names and ids.
  */
 #ifndef OA_TEXT_H
 #define OA_TEXT_H
@@ -119,6 +119,40 @@ extern bool oa_find_from_right(const char *list, int n, const char **start,
 							   int *length);
 extern void oa_parse_client_addr(const char *value, int length,
 								 OaClientAddr *addr);
+
+/* key_prefixes.c: the prefixes of API keys */
+#define OA_KEY_PREFIX_MIN	2	/* bytes, the last one is "_" */
+#define OA_KEY_PREFIX_MAX	16
+#define OA_KEY_PREFIXES_MAX	16	/* in a list */
+#define OA_SECRET_TAIL_LEN	28	/* of a secret, after its prefix */
+
+typedef enum OaEnvironment
+{
+	OA_LIVE, OA_TEST
+} OaEnvironment;
+
+typedef struct OaKeyPrefix
+{
+	char		bytes[OA_KEY_PREFIX_MAX];
+	int			length;
+	OaEnvironment environment;	/* of the keys that begin with it */
+} OaKeyPrefix;
+
+/* Those that are accepted; the first one of an environment is for new keys. */
+typedef struct OaKeyPrefixes
+{
+	int			count;
+	OaKeyPrefix prefixes[OA_KEY_PREFIXES_MAX];
+} OaKeyPrefixes;
+
+extern const char *oa_parse_key_prefixes(const char *list,
+										 OaKeyPrefixes *prefixes);
+extern const OaKeyPrefix *oa_minting_prefix(const OaKeyPrefixes *prefixes,
+											OaEnvironment environment);
+extern const OaKeyPrefix *oa_find_key_prefix(const OaKeyPrefixes *prefixes,
+											 const char *bytes, int length,
+											 int tail);
+extern bool oa_looks_like_secret(const char *bytes, int length);
 
 /* networks.c: sets of addresses with the same first bits */
 #define OA_NETWORK_TEXT_MAX	48	/* bytes, with the number of bits */

@@ -319,7 +319,8 @@ refuse_token(OaTokenStatus status, const OaIdentity *identity)
 	if (status == OA_TOKEN_EXPIRED)
 		ereport(ERROR,
 				(errcode(ERRCODE_TOKEN_EXPIRED),
-				 errmsg("Firebase ID token has expired")));
+				 errmsg("Firebase ID token has expired"),
+				 errhint("The app that signed the user in can get a new token from Firebase.")));
 	if (status == OA_TOKEN_UNAVAILABLE)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -329,7 +330,8 @@ refuse_token(OaTokenStatus status, const OaIdentity *identity)
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 			 errmsg("invalid Firebase ID token"),
-			 errdetail_internal("%s", identity->detail)));
+			 errdetail_internal("%s", identity->detail),
+			 errhint("Pass the ID token of a user who has signed in to the project that overten_auth.firebase_project_id names.")));
 }
 
 /*

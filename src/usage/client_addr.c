@@ -65,3 +65,23 @@ oa_history_addr_datum(const OaHistoryAddr *addr)
 	SET_INET_VARSIZE(value);
 	return InetPGetDatum(value);
 }
+
+/* Is a value of type inet what the history stores of this address? */
+bool
+oa_is_history_addr(Datum value, const OaHistoryAddr *addr)
+{
+	const inet *there = DatumGetInetPP(value);
+	bool		is_ipv6 = (addr->family == 6);
+	int			length = is_ipv6 ? sizeof(addr->bytes) : sizeof(struct in_addr);
+
+	if (ip_family(there) != (is_ipv6 ? PGSQL_AF_INET6 : PGSQL_AF_INET) ||
+		ip_bits(there) != (is_ipv6 ? 64 : 32) ||
+		memcmp(ip_addr(there), addr->bytes, length) != 0)
+		return false;
+	for (int i = length; i < ip_addrsize(there); i++)
+	{
+		if (ip_addr(there)[i] != 0)
+			return false;
+	}
+	return true;
+}

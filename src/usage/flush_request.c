@@ -5,6 +5,8 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
+#include "commands/dbcommands.h"
+#include "miscadmin.h"
 
 #include "databases/databases.h"
 
@@ -19,7 +21,8 @@ report_failure(OaDatabase *database)
 	oa_copy_database(database, &copy);
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("usage could not be flushed"),
+			 errmsg("could not flush usage of database \"%s\"",
+					get_database_name(MyDatabaseId)),
 			 errdetail("The worker reports: %s.",
 					   oa_readable_message(copy.jobs[OA_FLUSHING].failure)),
 			 errhint("No use is lost: the worker tries again.")));
@@ -42,7 +45,8 @@ overten_flush_usage(PG_FUNCTION_ARGS)
 	if (RecoveryInProgress())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("cannot flush usage on a standby"),
+				 errmsg("cannot flush usage of database \"%s\" on a standby",
+						get_database_name(MyDatabaseId)),
 				 errdetail("Uses are counted, and are flushed after promotion.")));
 
 	switch (oa_ask_worker(database, &database->requests))
@@ -55,8 +59,8 @@ overten_flush_usage(PG_FUNCTION_ARGS)
 		case OA_REQUEST_WAITS:
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("could not flush usage within %d seconds",
-							OA_REQUEST_SECONDS),
+					 errmsg("could not flush usage of database \"%s\" within %d seconds",
+							get_database_name(MyDatabaseId), OA_REQUEST_SECONDS),
 					 errhint("All background worker slots may be in use: see max_worker_processes and the server log.")));
 	}
 	PG_RETURN_VOID();

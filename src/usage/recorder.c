@@ -31,7 +31,8 @@ note_overflow(OaDatabase *database)
 	if (pg_atomic_read_u32(&database->overflowed) == 0 &&
 		pg_atomic_compare_exchange_u32(&database->overflowed, &expected, 1))
 		ereport(LOG_SERVER_ONLY,
-				(errmsg("no memory left to count the uses of further keys"),
+				(errmsg("no memory left to count the uses of further keys of database \"%s\"",
+						database->name),
 				 errdetail("Keys are verified as before. This message is not repeated for the database."),
 				 errhint("Raise overten_auth.max_tracked_keys, now %d.",
 						 oa_max_tracked_keys)));

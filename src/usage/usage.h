@@ -21,6 +21,7 @@ typedef struct OaHistoryAddr
 extern const OaClientAddr *oa_session_client_addr(void);
 extern OaHistoryAddr oa_history_addr(const OaClientAddr *addr);
 extern Datum oa_history_addr_datum(const OaHistoryAddr *addr);
+extern bool oa_is_history_addr(Datum value, const OaHistoryAddr *addr);
 
 /*
  * recorder.c, table_recorder.c: recording that a key was used, or that

@@ -79,6 +79,7 @@ oa_lock_usage_tables(void)
 {
 	Oid			oids[lengthof(tables)];
 	Oid			oids_then[lengthof(tables)];
+	const char *busy = tables[0].name;
 
 	for (int attempt = 0; attempt < ATTEMPTS; attempt++)
 	{
@@ -90,6 +91,7 @@ oa_lock_usage_tables(void)
 		n = try_to_lock(oids);
 		if (n < lengthof(tables))
 		{
+			busy = tables[n].name;
 			LockRelationOid(oids[n], tables[n].mode);
 			UnlockRelationOid(oids[n], tables[n].mode);
 			continue;
@@ -105,5 +107,8 @@ oa_lock_usage_tables(void)
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-			 errmsg("could not lock the tables of overten_auth")));
+			 errmsg("could not lock table \"%s.%s\"", OA_SCHEMA, busy),
+			 errdetail("In each of %d attempts, other sessions locked or replaced a table of the extension.",
+					   ATTEMPTS),
+			 errhint("End the sessions in pg_locks that hold locks on these tables.")));
 }

@@ -5,13 +5,19 @@
  * We sort a batch of uses, and pass it to the statements as one array per
  * column.  First we probe the tables.  We leave out keys that are not
  * committed.  We store at most 64 client addresses of a key in an hour; uses
- * from further addresses are counted without an address.  Only one process at
- * a time writes the history of a database, so the result of the probe stays
- * valid.
+ * from further addresses are counted without an address.
+ *
+ * The probe also tells which rows of key_usage exist.  We update those, and
+ * insert the others.  INSERT ... ON CONFLICT would need no probe, but it looks
+ * up each row once more and writes a third more WAL.  Only one process at a
+ * time writes the history of a database, so the result of the probe stays
+ * valid, unless somebody removes rows by hand at that moment.  Then we raise an
+ * error, and the whole batch is written next time.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "utils/array.h"
 #include "utils/timestamp.h"
 
 #include "server/server.h"
@@ -24,23 +30,43 @@ typedef struct Rows
 	int			count;
 } Rows;
 
+/* What has to be done with a row. */
+typedef enum RowKind
+{
+	ROW_NEW, ROW_WITH_ADDRESS, ROW_WITHOUT_ADDRESS,
+	ROW_KINDS
+} RowKind;
+
+/* What key_usage has of a key in an hour. */
+typedef struct Hour
+{
+	bool		known;			/* is the key committed? */
+	Datum	   *addresses;		/* inet */
+	int			count;			/* of the addresses */
+	bool		without_address;	/* is there the row without an address? */
+} Hour;
+
 /*
- * Probe the tables for each use.  Does the key exist?  How many addresses does
- * it have in that hour?  Is this address one of them?  Subqueries use the
- * index, whereas the planner might reverse a join.
+ * Probe the tables for each key and hour.  Does the key exist?  Which addresses
+ * does it have in that hour?  Subqueries use the index, whereas the planner
+ * might reverse a join.
  */
 static OaStatement probe = {
 	.table = "key_usage",
 	.text = "SELECT (SELECT true FROM overten_auth.api_keys k "
-	"WHERE k.key_id = u.key_id) IS NOT NULL, r.addresses, r.is_there "
-	"FROM unnest($1, $2, $3) WITH ORDINALITY u (key_id, hour, client_addr, n) "
-	"CROSS JOIN LATERAL (SELECT count(x.client_addr) AS addresses, "
-	"count(*) FILTER (WHERE x.client_addr = u.client_addr) > 0 AS is_there "
-	"FROM overten_auth.key_usage x "
-	"WHERE x.key_id = u.key_id AND x.hour = u.hour) r "
+	"WHERE k.key_id = u.key_id) IS NOT NULL, "
+	"(SELECT array_agg(x.client_addr) FROM overten_auth.key_usage x "
+	"WHERE x.key_id = u.key_id AND x.hour = u.hour) "
+	"FROM unnest($1, $2) WITH ORDINALITY u (key_id, hour, n) "
 	"ORDER BY u.n",
-	.argtypes = {TEXTARRAYOID, TIMESTAMPTZARRAYOID, INETARRAYOID},
+	.argtypes = {TEXTARRAYOID, TIMESTAMPTZARRAYOID},
 };
+
+#define USAGE_COLUMNS \
+	"(key_id, hour, client_addr, accepted, refused, first_used_at, last_used_at)"
+#define USAGE_TYPES \
+	{TEXTARRAYOID, TIMESTAMPTZARRAYOID, INETARRAYOID, INT8ARRAYOID, \
+	INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID}
 
 /*
  * The sum of two counts, which stops at the maximum so that it cannot
@@ -48,23 +74,46 @@ static OaStatement probe = {
  */
 #define ADD(column) \
 	column " = LEAST(t." column ", 9223372036854775807 " \
-	"- EXCLUDED." column ") + EXCLUDED." column
+	"- u." column ") + u." column
 
-static OaStatement add_usage = {
-	.table = "key_usage",
-	.text = "INSERT INTO overten_auth.key_usage AS t (key_id, hour, client_addr, "
-	"accepted, refused, first_used_at, last_used_at) "
-	"SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7) u "
-	"ON CONFLICT (key_id, hour, client_addr) DO UPDATE "
-	"SET " ADD("accepted") ", " ADD("refused") ", "
-	"first_used_at = LEAST(t.first_used_at, EXCLUDED.first_used_at), "
-	"last_used_at = GREATEST(t.last_used_at, EXCLUDED.last_used_at)",
-	.argtypes = {TEXTARRAYOID, TIMESTAMPTZARRAYOID, INETARRAYOID, INT8ARRAYOID,
-	INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID},
+#define UPDATE_USAGE(client) \
+	"UPDATE overten_auth.key_usage t SET " ADD("accepted") ", " \
+	ADD("refused") ", " \
+	"first_used_at = LEAST(t.first_used_at, u.first_used_at), " \
+	"last_used_at = GREATEST(t.last_used_at, u.last_used_at) " \
+	"FROM unnest($1, $2, $3, $4, $5, $6, $7) u " USAGE_COLUMNS \
+	" WHERE t.key_id = u.key_id AND t.hour = u.hour AND " client
+
+static OaStatement write_rows[ROW_KINDS] = {
+	[ROW_NEW] = {
+		.table = "key_usage",
+		.text = "INSERT INTO overten_auth.key_usage " USAGE_COLUMNS
+		" SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7) u",
+		.argtypes = USAGE_TYPES,
+	},
+	[ROW_WITH_ADDRESS] = {
+		.table = "key_usage",
+		.text = UPDATE_USAGE("t.client_addr = u.client_addr"),
+		.argtypes = USAGE_TYPES,
+	},
+	[ROW_WITHOUT_ADDRESS] = {
+		.table = "key_usage",
+		.text = UPDATE_USAGE("t.client_addr IS NULL"),
+		.argtypes = USAGE_TYPES,
+	},
 };
 
 /* Move the time of the last use forward. */
 static OaStatement set_last_used = {
+	.table = "key_last_used",
+	.text = "UPDATE overten_auth.key_last_used t "
+	"SET last_used_at = GREATEST(t.last_used_at, u.at) "
+	"FROM unnest($1, $2) u (key_id, at) WHERE t.key_id = u.key_id",
+	.argtypes = {TEXTARRAYOID, TIMESTAMPTZARRAYOID},
+};
+
+/* Likewise, if keys have no row yet, because minting did not make it. */
+static OaStatement add_last_used = {
 	.table = "key_last_used",
 	.text = "INSERT INTO overten_auth.key_last_used AS t (key_id, last_used_at) "
 	"SELECT u.key_id, u.at FROM unnest($1, $2) u (key_id, at) "
@@ -99,35 +148,21 @@ same_hour(const OaUses *a, const OaUses *b)
 	return a->key.hour == b->key.hour && same_key(a, b);
 }
 
-/*
- * Run a statement with the first columns of the uses, as many as it has
- * parameters.
- */
-static void
-run_on_columns(OaStatement *statement, const OaUses *uses, int count)
-{
-	Datum		arrays[OA_USE_COLUMNS];
-
-	oa_make_use_arrays(uses, count, oa_statement_argument_count(statement),
-					   arrays);
-	oa_statement_run(statement, arrays, NULL);
-}
-
 /* Write the time of each key's last use. */
 static void
-write_last_used(const Rows *rows)
+write_last_used(const OaUses *batch, int batch_count, const bool *known)
 {
-	Datum	   *key_ids = palloc(rows->count * sizeof(Datum));
-	Datum	   *times = palloc(rows->count * sizeof(Datum));
+	Datum	   *key_ids = palloc(batch_count * sizeof(Datum));
+	Datum	   *times = palloc(batch_count * sizeof(Datum));
 	const OaUses *previous = NULL;
 	TimestampTz last = 0;
 	int			count = 0;
 
-	for (int i = 0; i < rows->count; i++)
+	for (int i = 0; i < batch_count; i++)
 	{
-		const OaUses *uses = &rows->uses[i];
+		const OaUses *uses = &batch[i];
 
-		if (uses->accepted == 0)
+		if (!known[i] || uses->accepted == 0)
 			continue;
 		if (previous == NULL || !same_key(previous, uses))
 		{
@@ -145,7 +180,8 @@ write_last_used(const Rows *rows)
 			oa_make_array(times, NULL, count, TIMESTAMPTZOID),
 		};
 
-		oa_statement_run(&set_last_used, arrays, NULL);
+		if (oa_statement_run(&set_last_used, arrays, NULL) < count)
+			oa_statement_run(&add_last_used, arrays, NULL);
 	}
 }
 
@@ -161,46 +197,132 @@ merge(OaUses *into, const OaUses *uses)
 	into->last_refused_at = Max(into->last_refused_at, uses->last_refused_at);
 }
 
+/* Probe the tables for the keys and hours of a sorted batch. */
+static void
+probe_hours(const OaUses *uses, int count)
+{
+	OaUses	   *hours = palloc(count * sizeof(OaUses));
+	Datum		arrays[2];
+	int			hour_count = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (i == 0 || !same_hour(&uses[i - 1], &uses[i]))
+			hours[hour_count++] = uses[i];
+	}
+	oa_make_use_arrays(hours, hour_count, lengthof(arrays), arrays);
+	oa_statement_run(&probe, arrays, NULL);
+	pfree(hours);
+}
+
+/* Read a row of the probe, which is SPI's last result. */
+static void
+read_hour(int row, Hour *hour)
+{
+	bool		isnull;
+	Datum		array = oa_statement_result(row, 2, &isnull);
+	bool	   *nulls;
+	int			count = 0;
+
+	hour->known = oa_statement_bool(row, 1);
+	hour->count = 0;
+	if (!isnull)
+		deconstruct_array(DatumGetArrayTypeP(array), INETOID, -1, false,
+						  TYPALIGN_INT, &hour->addresses, &nulls, &count);
+	for (int i = 0; i < count; i++)
+	{
+		if (!nulls[i])
+			hour->addresses[hour->count++] = hour->addresses[i];
+	}
+	hour->without_address = (hour->count < count);
+}
+
+/* Does key_usage have a row with this address? */
+static bool
+has_address(const Hour *hour, const OaHistoryAddr *client)
+{
+	for (int i = 0; i < hour->count; i++)
+	{
+		if (oa_is_history_addr(hour->addresses[i], client))
+			return true;
+	}
+	return false;
+}
+
 /*
- * Make rows from a batch whose probe is SPI's last result.  If a key has too
- * many addresses in an hour, we count a new address in the row without an
- * address.
+ * Make rows from the uses of a key in an hour.  If there are too many addresses,
+ * we count a new one in the row without an address.
  */
 static void
-make_rows(const OaUses *uses, int count, bool *known, Rows *rows)
+make_rows_of_hour(const OaUses *uses, int count, const Hour *hour, Rows *rows)
 {
 	OaUses	   *without_address = NULL;
-	int64		new_addresses = 0;
+	int			addresses = hour->count;
 
-	rows->uses = palloc(count * sizeof(OaUses));
-	rows->count = 0;
 	for (int i = 0; i < count; i++)
 	{
 		OaUses		row = uses[i];
-		bool		isnull;
-		int64		addresses = DatumGetInt64(oa_statement_result(i, 2, &isnull));
+		RowKind		kind = ROW_NEW;
 
-		known[i] = oa_statement_bool(i, 1);
-		if (!known[i])
-			continue;
-		if (rows->count == 0 || !same_hour(&rows->uses[rows->count - 1], &row))
+		if (row.key.client.family != 0)
 		{
-			without_address = NULL;
-			new_addresses = 0;
-		}
-		if (row.key.client.family != 0 && !oa_statement_bool(i, 3) &&
-			addresses + ++new_addresses > OA_ADDRESSES_MAX)
-			memset(&row.key.client, 0, sizeof(row.key.client));
-
-		if (row.key.client.family == 0 && without_address != NULL)
-		{
-			merge(without_address, &row);
-			continue;
+			if (has_address(hour, &row.key.client))
+				kind = ROW_WITH_ADDRESS;
+			else if (++addresses > OA_ADDRESSES_MAX)
+				memset(&row.key.client, 0, sizeof(row.key.client));
 		}
 		if (row.key.client.family == 0)
-			without_address = &rows->uses[rows->count];
-		rows->uses[rows->count++] = row;
+		{
+			if (without_address != NULL)
+			{
+				merge(without_address, &row);
+				continue;
+			}
+			if (hour->without_address)
+				kind = ROW_WITHOUT_ADDRESS;
+			without_address = &rows[kind].uses[rows[kind].count];
+		}
+		rows[kind].uses[rows[kind].count++] = row;
 	}
+}
+
+/* Make rows from a sorted batch that was probed. */
+static void
+make_rows(const OaUses *uses, int count, bool *known, Rows *rows)
+{
+	int			hour_count = 0;
+
+	for (int kind = 0; kind < ROW_KINDS; kind++)
+	{
+		rows[kind].uses = palloc(count * sizeof(OaUses));
+		rows[kind].count = 0;
+	}
+	for (int i = 0, next; i < count; i = next)
+	{
+		Hour		hour;
+
+		read_hour(hour_count++, &hour);
+		for (next = i; next < count && same_hour(&uses[i], &uses[next]); next++)
+			known[next] = hour.known;
+		if (hour.known)
+			make_rows_of_hour(&uses[i], next - i, &hour, rows);
+	}
+}
+
+/* Write rows, all of which must be there already, or must be new. */
+static void
+write_kind(RowKind kind, const Rows *rows)
+{
+	Datum		arrays[OA_USE_COLUMNS];
+
+	if (rows->count == 0)
+		return;
+	oa_make_use_arrays(rows->uses, rows->count, OA_USE_COLUMNS, arrays);
+	if (oa_statement_run(&write_rows[kind], arrays, NULL) != rows->count)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("rows of overten_auth.key_usage were changed during a flush"),
+				 errdetail("The next flush will write the same uses.")));
 }
 
 /*
@@ -211,15 +333,13 @@ void
 oa_write_uses(OaUses *uses, int count, bool *known)
 {
 	int			level = oa_statements_begin();
-	Rows		rows;
+	Rows		rows[ROW_KINDS];
 
 	qsort(uses, count, sizeof(OaUses), compare_uses);
-	run_on_columns(&probe, uses, count);
-	make_rows(uses, count, known, &rows);
-	if (rows.count > 0)
-	{
-		run_on_columns(&add_usage, rows.uses, rows.count);
-		write_last_used(&rows);
-	}
+	probe_hours(uses, count);
+	make_rows(uses, count, known, rows);
+	for (int kind = 0; kind < ROW_KINDS; kind++)
+		write_kind(kind, &rows[kind]);
+	write_last_used(uses, count, known);
 	oa_statements_end(level);
 }

@@ -18,6 +18,7 @@
 #include "server/server.h"
 
 #define RESEAL_AT_ONCE	1000	/* rows in memory */
+#define LOST_LISTED		3		/* ids of orgs in the warning */
 
 PG_FUNCTION_INFO_V1(overten_reseal);
 
@@ -35,6 +36,14 @@ PG_FUNCTION_INFO_V1(overten_reseal);
 #define IS_LOST(sealed) \
 	"(NOT " IS_OLD(sealed) \
 	" AND substr(" sealed ", 1, 9) <> $2)"
+
+/*
+ * In SQL: the orgs with a lost value. $3 has those that we have met ourselves.
+ */
+#define HAS_LOST \
+	"(org_id = ANY ($3) OR " IS_LOST("webhook_secret_sealed") \
+	" OR " OA_PREVIOUS_STILL_SIGNS " AND " \
+	IS_LOST("previous_webhook_secret_sealed") ")"
 
 /* The parameters that all statements below begin with. */
 enum
@@ -221,10 +230,8 @@ count_rest(const Progress *progress, int64 *to_do, int64 *lost)
 		.latest = true,
 		.text = "SELECT count(*) FILTER (WHERE org_id <> ALL ($3) AND ("
 		IS_OLD("webhook_secret_sealed") " OR "
-		IS_OLD("previous_webhook_secret_sealed") ")), count(*) FILTER (WHERE "
-		"org_id = ANY ($3) OR "
-		IS_LOST("webhook_secret_sealed") " OR " OA_PREVIOUS_STILL_SIGNS " AND "
-		IS_LOST("previous_webhook_secret_sealed") ") "
+		IS_OLD("previous_webhook_secret_sealed") ")), "
+		"count(*) FILTER (WHERE " HAS_LOST ") "
 		"FROM overten_auth.orgs",
 		.argtypes = {KEY_PARAMETER_TYPES, TEXTARRAYOID},
 	};
@@ -239,12 +246,35 @@ count_rest(const Progress *progress, int64 *to_do, int64 *lost)
 	*lost = DatumGetInt64(oa_statement_result(0, 2, &isnull));
 }
 
+/* List the first orgs with a value that does not open, for a message. */
+static char *
+list_lost(const Progress *progress)
+{
+	static OaStatement list = {
+		.table = "orgs",
+		.latest = true,
+		.text = "SELECT string_agg(o.org_id, ', ') FROM ("
+		"SELECT org_id FROM overten_auth.orgs WHERE " HAS_LOST " "
+		"ORDER BY org_id LIMIT " CppAsString2(LOST_LISTED) ") o",
+		.argtypes = {KEY_PARAMETER_TYPES, TEXTARRAYOID},
+	};
+	Datum		values[KEY_PARAMETERS + 1];
+	text	   *ids;
+
+	memcpy(values, progress->key_parameters, sizeof(progress->key_parameters));
+	values[KEY_PARAMETERS] = PointerGetDatum(make_array(progress->lost,
+														TEXTOID));
+	oa_statement_run(&list, values, NULL);
+	ids = oa_statement_text(0, 1);
+	return ids != NULL ? text_to_cstring(ids) : pstrdup("");
+}
+
 /*
  * overten_reseal(max_orgs int) returns bigint
  *
  * Reseals the webhook secrets of at most max_orgs orgs with the first master
  * key.  Returns how many orgs are left to reseal.  Orgs with a value that does
- * not open are not among them; a WARNING counts those.  Errors: 22004, 22023,
+ * not open are not among them; a WARNING counts those and names a few.  Errors: 22004, 22023,
  * 55000 no master key.
  */
 Datum
@@ -257,6 +287,7 @@ overten_reseal(PG_FUNCTION_ARGS)
 	int			max_orgs;
 	int64		to_do;
 	int64		lost;
+	char	   *lost_ids = NULL;
 	int			level;
 
 	oa_require_argument(fcinfo, 0, "max_orgs");
@@ -277,6 +308,8 @@ overten_reseal(PG_FUNCTION_ARGS)
 		oa_audit("reseal", NULL, NULL, NULL,
 				 cstring_to_text(psprintf("%d", progress.resealed)));
 	count_rest(&progress, &to_do, &lost);
+	if (lost > 0)
+		lost_ids = list_lost(&progress);
 	oa_statements_end(level);
 
 	ereport(NOTICE,
@@ -286,7 +319,8 @@ overten_reseal(PG_FUNCTION_ARGS)
 		ereport(WARNING,
 				(errmsg("orgs with a webhook secret that does not open: " INT64_FORMAT,
 						lost),
-				 errdetail("Their master keys are missing, or they have been altered."),
+				 errdetail("Their master keys are missing, or they have been altered. The first orgs are: %s.",
+						   lost_ids),
 				 errhint("Add the missing keys to the master key file, or make new secrets with overten_rotate_webhook_secret().")));
 	PG_RETURN_INT64(to_do);
 }

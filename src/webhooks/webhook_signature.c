@@ -95,9 +95,10 @@ decode_secret(text *secret)
 }
 
 /*
- * Append a signature to the list.  Returns false if we cannot use the secret.
+ * Append a signature to the list.  Returns NULL, or in a sentence why we cannot
+ * use the secret.
  */
-static bool
+static const char *
 append_signature(StringInfo list, text *org_id, bytea *sealed, bytea *message)
 {
 	text	   *secret = oa_unseal(org_id, sealed);
@@ -108,8 +109,10 @@ append_signature(StringInfo list, text *org_id, bytea *sealed, bytea *message)
 
 	if (secret != NULL)
 		explicit_bzero(VARDATA_ANY(secret), VARSIZE_ANY_EXHDR(secret));
+	if (secret == NULL)
+		return "It does not open: its master key is missing, or it has been altered.";
 	if (key == NULL)
-		return false;
+		return "It is not in the form of Standard Webhooks, whsec_ and base64.";
 
 	signature = oa_hmac_sha256(key, message);
 	explicit_bzero(VARDATA(key), VARSIZE(key) - VARHDRSZ);
@@ -120,7 +123,7 @@ append_signature(StringInfo list, text *org_id, bytea *sealed, bytea *message)
 		elog(ERROR, "could not encode a signature");
 	appendStringInfo(list, "%sv1,%.*s", list->len > 0 ? " " : "", length,
 					 encoded);
-	return true;
+	return NULL;
 }
 
 /*
@@ -171,6 +174,7 @@ sign(FunctionCallInfo fcinfo, const char *body, int body_length)
 	StringInfoData list;
 	bytea	   *sealed;
 	bytea	   *previous_sealed;
+	const char *problem;
 
 	check_message_id(message_id);
 	oa_require_argument(fcinfo, 2, "timestamp");
@@ -187,12 +191,14 @@ sign(FunctionCallInfo fcinfo, const char *body, int body_length)
 
 	read_secrets(org_id, &sealed, &previous_sealed);
 	initStringInfo(&list);
-	if (!append_signature(&list, org_id, sealed, (bytea *) message.data))
+	problem = append_signature(&list, org_id, sealed, (bytea *) message.data);
+	if (problem != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the webhook secret of the org cannot be used"),
-				 errdetail("It does not open, or is not in the form of Standard Webhooks."),
-				 errhint("Repair the master key file, or make a new secret with overten_rotate_webhook_secret().")));
+				 errmsg("the webhook secret of org \"%s\" cannot be used",
+						text_to_cstring(org_id)),
+				 errdetail_internal("%s", problem),
+				 errhint("Add a missing master key to the file that overten_auth.master_key_file names, or make a new secret with overten_rotate_webhook_secret().")));
 	if (previous_sealed != NULL)
 		(void) append_signature(&list, org_id, previous_sealed,
 								(bytea *) message.data);

@@ -45,7 +45,7 @@ typedef struct Started
 	BackgroundWorkerHandle *worker; /* the last one that we started */
 	BackgroundWorkerHandle *key_worker;
 	bool		missing_logged;
-	bool		no_place_logged;
+	bool		no_slot_logged;
 } Started;
 
 /* Register the launcher, so that the postmaster starts it with the server. */
@@ -104,7 +104,8 @@ find_databases(Started *started)
 		if (missing && !started[i].missing_logged)
 			ereport(LOG,
 					(errmsg("database \"%s\" of overten_auth.databases does not exist",
-							oa_database(i)->name)));
+							oa_database(i)->name),
+					 errhint("Create the database, or correct overten_auth.databases and restart the server.")));
 		started[i].missing_logged = missing;
 	}
 	pgstat_report_activity(STATE_IDLE, NULL);
@@ -152,16 +153,16 @@ keep_worker(int n, Started *started, int64 now)
 								   "overten_auth usage worker", n);
 	if (started->worker != NULL)
 	{
-		started->no_place_logged = false;
+		started->no_slot_logged = false;
 		return now + LOOK_MS;
 	}
-	if (!started->no_place_logged)
+	if (!started->no_slot_logged)
 		ereport(LOG,
-				(errmsg("no place for a background worker that flushes usage of database \"%s\"",
+				(errmsg("no free background worker slot to flush usage of database \"%s\"",
 						database->name),
 				 errdetail("Uses are counted, but not written until there is one."),
 				 errhint("You might need to increase max_worker_processes.")));
-	started->no_place_logged = true;
+	started->no_slot_logged = true;
 	return now + RETRY_MS;
 }
 

@@ -84,6 +84,16 @@ tps()
 	! grep -i error "$SCRATCH/pgbench.log" >&2
 }
 
+# warm LAST: verify the keys 1 to LAST once, so that a shared cache has them.
+warm()
+{
+	query -v last="$1" >/dev/null <<-'END'
+		SET overten_auth.record_use_without_preload = off;
+		SELECT count(*)
+		FROM generate_series(1, :last) i, overten_verify_key('sk_live_000000000' || 1000000000000000000 + i);
+	END
+}
+
 # in_turn TITLE CASE...: have the part's function measure() print a number for
 # each case, in turn in each round.
 in_turn()

@@ -41,12 +41,27 @@ my $request = sub { "SET request.headers = '$_[0]'; SELECT $_[1]" };
 
 # A call of each that does something.
 my %calls = (
-	'overten_mint_key(text,text,timestamp with time zone,text[],cidr[])' => "SELECT overten_mint_key('$org')",
+	'overten_mint_key(text,text,timestamp with time zone,text[],cidr[],text)' => "SELECT overten_mint_key('$org')",
 	'overten_verify_key(text)' => "SELECT overten_verify_key('$secret')",
 	'overten_verify_key_digest(bytea)' => "SELECT overten_verify_key_digest('\\x$hex')",
 	'overten_list_keys(text)' => "SELECT overten_list_keys('$org')",
 	'overten_describe_key(text,text)' => "SELECT overten_describe_key('$org', '$key')",
+	'overten_set_expiry(text,text,timestamp with time zone)' => "SELECT overten_set_expiry('$org', '$key', '2101-01-01')",
+	'overten_disable_key(text,text,text)' => "SELECT overten_disable_key('$org', '$key', 'x')",
+	'overten_enable_key(text,text)' => "SELECT overten_enable_key('$org', '$key')",
+	'overten_set_scopes(text,text,text[])' => "SELECT overten_set_scopes('$org', '$key', '{}')",
+	'overten_set_allowed_addresses(text,text,cidr[])' =>
+	  "SELECT overten_set_allowed_addresses('$org', '$key', '{192.0.2.1}')",
+	'overten_key_restrictions(text,text)' => "SELECT overten_key_restrictions('$org')",
+	'overten_check_addresses(text,text,cidr[])' => "SELECT overten_check_addresses('$org', '$key', '{192.0.2.1}')",
+	'overten_has_scope(text)' => "SELECT overten_has_scope('x')",
 	'overten_revoke_key(text,text,text)' => "SELECT overten_revoke_key('$org', '$key', 'x')",
+	'overten_rotate_key(text,text,interval)' => "SELECT overten_rotate_key('$org', '$key')",
+	'overten_rotation_progress(text,text)' => "SELECT overten_rotation_progress('$org', '$key')",
+	'overten_rename_key(text,text,text)' => "SELECT overten_rename_key('$org', '$key', 'x')",
+	'overten_set_key_details(text,text,text,jsonb)' => "SELECT overten_set_key_details('$org', '$key', 'x', '{}')",
+	'overten_key_details(text,text)' => "SELECT overten_key_details('$org', '$key')",
+	'overten_revoke_keys_of(text,text)' => "SELECT overten_revoke_keys_of('ada')",
 	'overten_revoke_leaked(text,text,boolean)' => "SELECT overten_revoke_leaked('$secret', rotate_webhook_secret => true)",
 	'overten_revoke_all(text,text,boolean)' => "SELECT overten_revoke_all('$org', rotate_webhook_secret => true)",
 	'overten_import_key(text,text,bytea,text,timestamp with time zone)' =>
@@ -115,6 +130,7 @@ my %calls = (
 # within them.  They are called over and over until one comes.
 my %brief = (
 	'overten_key_checksum_ok(text)' => "overten_key_checksum_ok('sk_live_' || i)",
+	'overten_auth.key_prefixes()' => 'overten_auth.key_prefixes()',
 	'overten_current_org()' => 'overten_current_org()',
 	'overten_current_key()' => 'overten_current_key()',
 	'overten_auth.stat()' => 'overten_auth.stat()');

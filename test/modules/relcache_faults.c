@@ -15,6 +15,11 @@
  * pause_at_release() makes the session wait, at the end of a transaction that
  * has written, when its locks are released, while the file "hold" is in the
  * data directory.  "held" tells that it does.
+ *
+ * hold_shared_cache(true) leaves the shared cache, which must have one set of
+ * slots, as a process does that stops while it writes into each of them;
+ * hold_shared_cache(false) ends that.  For that it knows what shared_cache.c
+ * has in its memory: a header, the set, and the slots, which begin on a page.
  */
 #include "postgres.h"
 
@@ -23,6 +28,9 @@
 
 #include "access/xact.h"
 #include "fmgr.h"
+#include "port/atomics.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/resowner.h"
@@ -31,11 +39,14 @@ PG_MODULE_MAGIC;
 
 PG_FUNCTION_INFO_V1(fail_in);
 PG_FUNCTION_INFO_V1(pause_at_release);
+PG_FUNCTION_INFO_V1(hold_shared_cache);
 
 PGDLLEXPORT void _PG_init(void);
 
 #define LOOK_US		1000
 #define MADE_UP		0x80000000U
+#define WAYS		8
+#define SLOT_SIZE	320
 
 static enum
 {
@@ -99,6 +110,31 @@ Datum
 pause_at_release(PG_FUNCTION_ARGS)
 {
 	RegisterResourceReleaseCallback(pause_locks, NULL);
+	PG_RETURN_VOID();
+}
+
+Datum
+hold_shared_cache(PG_FUNCTION_ARGS)
+{
+	bool		hold = PG_GETARG_BOOL(0);
+	Size		page = sysconf(_SC_PAGESIZE);
+	Size		size = PG_CACHE_LINE_SIZE + PG_CACHE_LINE_SIZE + 2 * page +
+		WAYS * SLOT_SIZE;
+	bool		found;
+	char	   *set;
+	char	   *slots;
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	set = ShmemInitStruct("overten_auth cache", size, &found);
+	LWLockRelease(AddinShmemInitLock);
+	set = (char *) TYPEALIGN(PG_CACHE_LINE_SIZE, set + 1);
+	slots = (char *) TYPEALIGN(page, set + PG_CACHE_LINE_SIZE);
+
+	/* The set begins with its lock, a slot with its sequence. */
+	pg_atomic_write_u32((pg_atomic_uint32 *) set, hold ? 1 : 0);
+	for (int way = 0; way < WAYS; way++)
+		pg_atomic_fetch_add_u64((pg_atomic_uint64 *) (slots + way * SLOT_SIZE),
+								hold ? 1 : -1);
 	PG_RETURN_VOID();
 }
 

@@ -61,6 +61,10 @@
  * there, which read the table before the revocation.
  *
  * We do not enter changes that are rolled back, because nobody may see them.
+ *
+ * A key that is disabled, has expired, or gets scopes or allowed addresses is
+ * refused by all verifiers here, as if it were revoked.  A key that was so from
+ * the start, and that no longer is, becomes good as if it were minted then.
  */
 #include <stdarg.h>
 #include <stdio.h>

@@ -81,8 +81,8 @@ typedef struct Key
 	uint64_t	first_change;	/* the org's oldest that it can be seen with */
 	const char *_Atomic road;	/* how it was revoked */
 	const char *_Atomic end;	/* and how that was committed */
-	Event		born;			/* the commit of its minting */
-	Event		died;			/* the commit of its revocation */
+	Event		born;			/* the commit that made it good */
+	Event		died;			/* the commit that ended that */
 } Key;
 
 /* What one session has seen of a key; its later answers must show it, too. */
@@ -239,8 +239,9 @@ typedef struct Step
 {
 	enum
 	{
-		NOTHING, KEY_DIES, KEY_BORN, KEY_VOID, ORG_CHANGES
+		NOTHING, KEY_DIES, KEY_BORN, KEY_FREED, KEY_VOID, ORG_CHANGES
 	}			effect;			/* KEY_VOID: a key that is never born */
+	const struct Restriction *restriction;	/* of a key that is freed */
 	Key		   *key;
 	int			slot;			/* of the key among the live ones */
 	Org		   *org;

@@ -110,6 +110,68 @@ revoke_by_delete(Writer *writer)
 			 writer->step.key->id);
 }
 
+/*
+ * What makes all verifiers refuse a key, and what ends that: they ask without a
+ * scope, and from an address that the server does not know.
+ */
+static const struct Restriction
+{
+	const char *begin;
+	const char *end;
+}			restrictions[] = {
+	{"SELECT overten_disable_key('%s', '%s')",
+	"SELECT overten_enable_key('%s', '%s')"},
+	{"SELECT overten_set_scopes('%s', '%s', '{}')",
+	"SELECT overten_set_scopes('%s', '%s', NULL)"},
+	{"SELECT overten_set_allowed_addresses('%s', '%s', '{192.0.2.1}')",
+	"SELECT overten_set_allowed_addresses('%s', '%s', NULL)"},
+	{"SELECT overten_set_expiry('%s', '%s', '2001-01-01')",
+	"SELECT overten_set_expiry('%s', '%s', NULL)"},
+};
+
+#define RESTRICTIONS	(int) (sizeof(restrictions) / sizeof(restrictions[0]))
+
+static const struct Restriction *
+choose_restriction(Writer *writer)
+{
+	return &restrictions[below(&writer->random, RESTRICTIONS)];
+}
+
+/* A key that is not freed again might as well be revoked. */
+static void
+restrict_key(Writer *writer)
+{
+	const Key  *key = writer->step.key;
+
+	writer->step.effect = KEY_DIES;
+	SET_STEP(writer, choose_restriction(writer)->begin, key->org->id, key->id);
+}
+
+/*
+ * Free a new key, which is restricted from the start.  It takes the place of a
+ * live one, so that verifiers ask for it, and cache it, before it is good.
+ */
+static void
+free_key(Writer *writer)
+{
+	writer->step.effect = KEY_FREED;
+	writer->step.restriction = choose_restriction(writer);
+}
+
+/* Mint the key that the step is to free. */
+static void
+mint_restricted_key(Writer *writer)
+{
+	const struct Restriction *restriction = writer->step.restriction;
+	Key		   *key = writer->step.key;
+	char		sql[256];
+
+	mint_key(writer->conn, key);
+	snprintf(sql, sizeof(sql), restriction->begin, key->org->id, key->id);
+	run_command(writer->conn, "%s", sql);
+	SET_STEP(writer, restriction->end, key->org->id, key->id);
+}
+
 /* Update the row of a live key, usually so that it gets new index entries. */
 void
 update_row(Writer *writer)
@@ -167,6 +229,8 @@ static const Kind key_kinds[] = {
 	{"UPDATE of revoked_at", revoke_by_update},
 	{"overten_revoke_leaked", revoke_by_possession},
 	{"DELETE", revoke_by_delete},
+	{"a restriction", restrict_key},
+	{"the end of a restriction", free_key},
 	{"UPDATE of a live key", update_row},
 };
 
@@ -273,6 +337,11 @@ prepare_step(Writer *writer, bool is_org_step)
 
 	kind->plan(writer);
 	end = choose_end(writer);
+	if (step->effect == KEY_FREED)
+	{
+		step->key = new_key(step->org);
+		mint_restricted_key(writer);
+	}
 	if (step->effect == KEY_BORN)
 	{
 		step->key = new_key(step->org);
@@ -280,10 +349,11 @@ prepare_step(Writer *writer, bool is_org_step)
 	}
 	if (end != AT_ONCE)
 		make_in_transaction(writer, end);
-	if (step->effect == KEY_BORN)
+	if (step->effect == KEY_BORN || step->effect == KEY_FREED)
 		live_keys[step->slot] = step->key;
 	if (end >= ROLLS_BACK)
-		step->effect = step->effect == KEY_BORN ? KEY_VOID : NOTHING;
+		step->effect = step->effect == KEY_BORN ||
+			step->effect == KEY_FREED ? KEY_VOID : NOTHING;
 	if (step->effect == KEY_DIES)
 	{
 		victim->end = ends[end].name;

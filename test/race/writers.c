@@ -128,7 +128,7 @@ begin_effect(Step *step, Stamp position)
 		begin_event(&step->key->died, position);
 	else if (step->effect == ORG_CHANGES || step->effect == KEY_BORN)
 		begin_change(step->org, step->suspended, step->tier, position);
-	if (step->effect == KEY_BORN)
+	if (step->effect == KEY_BORN || step->effect == KEY_FREED)
 		begin_event(&step->key->born, position);
 }
 
@@ -146,7 +146,7 @@ end_effect(Writer *writer)
 		end_event(&step->key->died);
 	else if (step->effect == ORG_CHANGES || step->effect == KEY_BORN)
 		end_change(step->org);
-	if (step->effect == KEY_BORN)
+	if (step->effect == KEY_BORN || step->effect == KEY_FREED)
 		end_event(&step->key->born);
 }
 
@@ -162,7 +162,7 @@ place_effect(Writer *writer, Stamp position)
 		place_event(&step->key->died, position);
 	else if (step->effect == ORG_CHANGES || step->effect == KEY_BORN)
 		place_change(step->org, position);
-	if (step->effect == KEY_BORN)
+	if (step->effect == KEY_BORN || step->effect == KEY_FREED)
 		place_event(&step->key->born, position);
 }
 

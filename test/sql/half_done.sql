@@ -67,6 +67,8 @@ INSERT INTO operation (name, sql) VALUES
 	('remove_member', $$SELECT overten_remove_member(%1$L, %2$L)$$),
 	('mint_key', $$SELECT overten_mint_key(%1$L)$$),
 	('revoke_key', $$SELECT overten_revoke_key(%1$L, %3$L)$$),
+	('rotate_key', $$SELECT overten_rotate_key(%1$L, %3$L, '0')$$),
+	('set_key_details', $$SELECT overten_set_key_details(%1$L, %3$L, 'x', '{}')$$),
 	('revoke_leaked', $$SELECT overten_revoke_leaked(%4$L, NULL, true)$$),
 	('revoke_all', $$SELECT overten_revoke_all(%1$L, NULL, true)$$),
 	('import_key', $$SELECT overten_import_key(%1$L, 'x', sha256(%2$L), 'sk_live_0000')$$),

@@ -153,14 +153,29 @@ SELECT overten_reseal(1);
 UPDATE overten_auth.orgs SET previous_webhook_secret_sealed = NULL, previous_webhook_secret_until = NULL;
 UPDATE overten_auth.orgs SET webhook_secret_sealed = set_byte(webhook_secret_sealed, 20, get_byte(webhook_secret_sealed, 20) # 1)
 WHERE org_id <> :'last_id';
+\set VERBOSITY terse
 SELECT overten_reseal(1);
+\set VERBOSITY default
 SELECT count(*) AS old, bool_or(org_id = :'last_id') AS last FROM old;
 
 -- A rotation helps an org whose secret does not open.
 SELECT org_id AS lost_id FROM overten_auth.orgs WHERE org_id <> :'last_id' \gset
-SELECT overten_sign_webhook(:'lost_id', 'msg_1', 1, 'b');
+CREATE FUNCTION pg_temp.refusal(statement text, id text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	message text;
+	detail text;
+	hint text;
+BEGIN
+	EXECUTE statement;
+	RETURN 'not refused';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+	RETURN replace(concat_ws(E'\n', message, detail, hint), id, '(id)');
+END
+$$;
+SELECT pg_temp.refusal(format('SELECT overten_sign_webhook(%L, %L, 1, %L)', :'lost_id', 'msg_1', 'b'), :'lost_id');
 UPDATE overten_auth.orgs SET webhook_secret_sealed = '\x01616263' WHERE org_id = :'lost_id';
-SELECT overten_sign_webhook(:'lost_id', 'msg_1', 1, 'b');
+SELECT pg_temp.refusal(format('SELECT overten_sign_webhook(%L, %L, 1, %L)', :'lost_id', 'msg_1', 'b'), :'lost_id');
 SELECT overten_rotate_webhook_secret(:'lost_id') AS helped \gset
 SELECT overten_sign_webhook(:'lost_id', 'msg_1', 1, 'b') = signature(:'helped', 'msg_1.1.b') AS helped;
 

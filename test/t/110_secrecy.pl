@@ -14,7 +14,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-# More than the 12 characters that are public.
+# More than the characters that are public.
 my $raw_key = qr/sk_live_[0-9A-Za-z]{5}/;
 my $raw_secret = qr/$raw_key|whsec_[0-9A-Za-z+\/]/;
 

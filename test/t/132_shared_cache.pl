@@ -126,6 +126,31 @@ EOQ
 	is_refused_everywhere($secret, 'after an overflow of the queue');
 }
 
+# -- What the statistics say of changes --
+
+{
+	my $owner = create_org($writer, 'Counted');
+	my ($secret, $id) = cached_key($owner);
+	my (undef, $other) = cached_key($org);
+	my @changes = (
+		[ 'its key', 1, "UPDATE overten_auth.api_keys SET name = 'x' WHERE key_id = '$id'" ],
+		[ 'its org', 1, "SELECT overten_set_tier('$owner', 'free'); UPDATE overten_auth.orgs SET name = 'y' WHERE org_id = '$owner'" ],
+		[ 'another key', 0, "UPDATE overten_auth.api_keys SET name = 'x' WHERE key_id = '$other'" ],
+	);
+
+	for (@changes)
+	{
+		my ($what, $stale, $change) = @$_;
+		my $before = stat_of('shared_cache_stale');
+
+		ask($writer, $change);
+		is(is_hit($reader, $secret) ? 0 : 1, $stale, "a change of $what: misses");
+		is(stat_of('shared_cache_stale') - $before, $stale, "a change of $what: stale entries found");
+		ok(is_hit($reader, $secret), "a change of $what: then a hit");
+		is(stat_of('shared_cache_stale') - $before, $stale, "a change of $what: none is found twice");
+	}
+}
+
 # -- Other databases --
 
 {

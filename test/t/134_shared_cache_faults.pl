@@ -47,7 +47,7 @@ sub run_to_the_end
 	is_refused_everywhere($secret, 'a callback that fails in the commit');
 	like(
 		slurp_file($node->logfile, $offset),
-		qr/LOG:  a callback for invalidation messages failed at the end of a transaction.*terminating connection/s,
+		qr/LOG:  a callback for invalidation messages failed at the end of a transaction\n[^\n]*DETAIL:  The error was: relcache_faults\. This session ends.*terminating connection/s,
 		'the session says so, and ends');
 
 	($secret, $id) = cached_key($org);
@@ -177,6 +177,33 @@ SKIP:
 	ask($writer, "ROLLBACK PREPARED 'p'");
 }
 
+# -- A process that stops while it writes --
+
+# It keeps the place: what was being written there is not read, and nothing is
+# written.  In a cache of one set.
+sub is_not_waited_for
+{
+	my ($secret) = @_;
+	my ($new) = mint($writer, $org);
+	my @names = qw(shared_cache_busy shared_cache_stores);
+	my @before = map { stat_of($_) } @names;
+	my $since = sub { join ' ', map { stat_of($names[$_]) - $before[$_] } 0, 1 };
+
+	ask($writer, 'SELECT hold_shared_cache(true)');
+	ok(!is_hit($reader, $secret), 'what another process is writing is not read');
+	is($since->(), '2 0', 'a key that is not read and not stored counts twice');
+	ok(!is_hit($reader, $new), 'nor is another key read');
+	is($since->(), '3 0', 'which is not stored');
+	ok(is_accepted($reader, $_), 'all are accepted') foreach $secret, $new;
+	ask($writer, 'SELECT hold_shared_cache(false)');
+	@before = map { stat_of($_) } @names;
+	ok(is_hit($reader, $secret), 'what it has written is read');
+	ok(!is_hit($reader, $new), 'and another key');
+	ok(is_hit($reader, $new), 'is stored');
+	is($since->(), '0 1', 'which counts as that');
+	return;
+}
+
 # -- Other sizes --
 
 $_->quit foreach $writer, $reader, @sleepers;
@@ -198,6 +225,7 @@ for my $entries (1, 0)
 	}
 	my ($secret, $id) = @{ $keys[-1] };
 	ok(is_hit($reader, $secret), "$entries entries: there is a cache");
+	is_not_waited_for($secret) if $entries > 0;
 	ask($writer, "SELECT overten_revoke_key('$org', '$id')");
 	is_refused_everywhere($secret, "$entries entries");
 	$_->quit foreach $writer, $reader;

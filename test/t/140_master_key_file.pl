@@ -110,14 +110,25 @@ my $id = master_key_ids($node) =~ s/^\{(\w+)\}\|\{\1\}$/$1/r;
 like($id, qr/^[0-9a-f]{16}$/, 'the key has an id');
 
 my $log_start = -s $node->logfile;
+# What to do depends on what is wrong.
+sub hint_for
+{
+	my ($detail) = @_;
+
+	return 'Copy the file' if $detail =~ /does not exist|holds no key/;
+	return 'Make what .* 0600' if $detail =~ /access|regular/;
+	return 'Correct the file';
+}
+
 sub check_bad
 {
 	my ($name, $detail) = @_;
+	my $hint = hint_for($detail);
 
 	like(
 		failure($node),
-		qr/ERROR:  55000: there is no master key .*\nDETAIL:  $detail.*\nHINT:  /,
-		"$name: nothing is sealed, and why");
+		qr/ERROR:  55000: there is no master key .*\nDETAIL:  $detail.*\nHINT:  $hint/,
+		"$name: nothing is sealed, why, and what to do");
 	is(sqlstate_of($node, "SELECT overten_revoke_leaked('$secret', rotate_webhook_secret => true)"),
 		'55000', "$name: nor is a webhook secret replaced with a key");
 	my ($result, $stdout, $stderr) = $node->psql('postgres', <<"EOQ");
@@ -127,8 +138,8 @@ EOQ
 	is($stdout, "$key|\n$key|", "$name: the key is accepted");
 	is(scalar(() = $stderr =~ /WARNING:  webhook secrets cannot be unsealed/g),
 		1, "$name: with one warning");
-	like($stderr, qr/DETAIL:  Master key $id is missing\. $detail/,
-		"$name: that says why");
+	like($stderr, qr/DETAIL:  Master key $id is missing\. $detail.*\nHINT:  $hint/,
+		"$name: that says the same");
 	is(master_key_ids($node), "{$id}|{}", "$name: the key is not there");
 	return;
 }
@@ -188,7 +199,8 @@ write_file($file, random_key());
 my ($result, $stdout, $stderr) = $node->psql('postgres',
 	"SELECT key_id, webhook_secret FROM overten_verify_key('$secret')");
 is($stdout, "$key|", 'another key: the key is accepted');
-like($stderr, qr/Master key $id is missing\. $/m, 'another key: a warning');
+like($stderr, qr/Master key $id is missing\. \nHINT:  Add the key to the file/,
+	'another key: a warning');
 my $log = slurp_file($node->logfile, $log_start);
 unlike($log, qr/\Q$file\E/, 'no message has the path of the file');
 unlike($log, qr/sk_live_\w{5}|whsec_/, 'or a secret');

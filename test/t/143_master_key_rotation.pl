@@ -81,6 +81,8 @@ like(failure($node, 'second'), qr/^$/, 'the other database seals with it');
 is($stdout, 0, 'and has nothing to do that could be done');
 like($stderr, qr/WARNING:  orgs with a .* that does not open: 120$/m,
 	'but is told of those whose key was taken away too early');
+like($stderr, qr/^DETAIL:  .* The first orgs are: org_\w{20}(, org_\w{20}){2}\.$/m,
+	'and which the first of them are');
 write_file($file, $new . $content);
 is(ask($second, 'SELECT overten_reseal()'),
 	0, 'they are done when it is back');

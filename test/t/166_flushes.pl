@@ -179,7 +179,7 @@ sub check_failing_flush
 
 		like(
 			$failure,
-			qr/ERROR:  55000: usage could not be flushed\nDETAIL:  The worker reports: [^\n]*$expected/,
+			qr/ERROR:  55000: could not flush usage of database "postgres"\nDETAIL:  The worker reports: [^\n]*$expected/,
 			"$name: the flush fails, and says why");
 		is(verify($owner, $secret), $key, "$name: verification goes on");
 	}

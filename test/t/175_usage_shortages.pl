@@ -39,7 +39,7 @@ is( sqlstate_of(
 	'57014',
 	'waiting for a flush can be cancelled');
 my @no_place = slurp_file($node->logfile) =~
-  /no place for a background worker that flushes usage of database "postgres"/g;
+  /no free background worker slot to flush usage of database "postgres"/g;
 is(@no_place, 1, 'the log tells so once');
 $node->append_conf('postgresql.conf', "max_worker_processes = 8\noverten_auth.max_tracked_keys = 4");
 $node->restart;
@@ -106,7 +106,7 @@ is( ask($node, "SELECT ($total) + not_attributed - accepted FROM overten_stat"),
 is(ask($node, 'SELECT entries_used, entries_free FROM overten_stat'),
 	'0|4', 'no entry is lost');
 my $log = slurp_file($node->logfile, $log_start);
-is(() = $log =~ /LOG:  no memory left to count the uses of further keys/g,
+is(() = $log =~ /LOG:  no memory left to count the uses of further keys of database "postgres"/g,
 	1, 'the log tells once');
 like($log,
 	qr/HINT:  Raise overten_auth\.max_tracked_keys, now 4\./,

@@ -185,7 +185,7 @@ BEGIN
 	RETURN NULL;
 END
 $$;
-CREATE TRIGGER note_writer AFTER INSERT ON overten_auth.key_usage FOR EACH STATEMENT EXECUTE FUNCTION note_writer();
+CREATE TRIGGER note_writer AFTER INSERT OR UPDATE ON overten_auth.key_usage FOR EACH STATEMENT EXECUTE FUNCTION note_writer();
 CREATE TRIGGER note_writer AFTER INSERT ON overten_auth.signing_keys FOR EACH STATEMENT EXECUTE FUNCTION note_writer();
 EOQ
 ask($owner, "ALTER DATABASE postgres SET $_")
@@ -233,6 +233,28 @@ $session->quit;
 flush_usage($owner);
 is(uses($owner, $locked_key), 2, 'and the next flush writes what this one could not');
 unlike(log_since(), qr/deadlock detected/, 'nobody has had to look for a deadlock');
+
+
+# A row that is removed between the look of a flush and its update
+
+verify($owner, $locked);
+start_log();
+$session = $node->background_psql('postgres');
+ask($session, "BEGIN; DELETE FROM overten_auth.key_usage WHERE key_id = '$locked_key'");
+ask($session, <<"EOQ");
+DO \$\$
+BEGIN
+	WHILE NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted) LOOP
+		PERFORM pg_sleep(0.001);
+	END LOOP;
+END
+\$\$;
+COMMIT
+EOQ
+$session->quit;
+wait_until('the flush has failed', sub { log_since() =~ /rows of overten_auth\.key_usage were changed during a flush/ });
+flush_usage($owner);
+is(uses($owner, $locked_key), 1, 'the use is not lost with the row that it would have been added to');
 
 
 # Renames

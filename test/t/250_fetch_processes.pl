@@ -160,7 +160,7 @@ $node->restart;
 is(refresh(), '55000 The library is not preloaded.', 'not preloaded');
 is(status('key_worker IS NULL AND fetch_outcome IS NULL'), 't', 'no status either');
 $in_vain->finish;
-like($in_vain_err, qr/ERROR:  signing keys were not fetched\nDETAIL:  It took longer than 30 seconds\./, 'no launcher: not for ever');
+like($in_vain_err, qr/ERROR:  could not fetch signing keys for database "postgres"\nDETAIL:  It took longer than 30 seconds\./, 'no launcher: not for ever');
 wait_until('nothing is left', sub { processes('sleep', $nap[5]) == 0 });
 $_->stop for $node, $unable;
 

@@ -40,6 +40,8 @@ SELECT overten_set_api_access('$org', true);
 SELECT overten_set_api_access('$plain_org', false);
 SELECT overten_add_member('$org', 'alice');
 SELECT overten_rotate_webhook_secret('$org', '30 days');
+SELECT overten_set_key_details('$org', '$active_key', 'dumped', '{"a": "é"}');
+SELECT FROM overten_mint_key('$org', 'test', environment => 'test') m, overten_rotate_key('$org', m.key_id, '0');
 INSERT INTO overten_auth.key_usage
 SELECT key_id, hour, address::inet, 3 * n, n - 1, hour, hour + interval '59 minutes'
 FROM (VALUES ('$active_key'), ('$revoked_key')) k (key_id),
@@ -68,6 +70,7 @@ SELECT 'org', o.* FROM overten_auth.orgs o ORDER BY org_id;
 SELECT 'member', m.* FROM overten_auth.members m ORDER BY uid;
 SELECT 'key', k.* FROM overten_auth.api_keys k ORDER BY key_id;
 SELECT 'use', u.* FROM overten_auth.key_last_used u ORDER BY key_id;
+SELECT 'details', d.* FROM overten_auth.key_details d ORDER BY key_id;
 SELECT 'history', u.* FROM overten_auth.key_usage u ORDER BY key_id, hour;
 SELECT 'audit', a.* FROM overten_auth.audit_log a ORDER BY audit_id;
 SELECT 'own', b.* FROM org_billing b;

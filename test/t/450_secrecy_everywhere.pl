@@ -19,7 +19,7 @@ use WholeSurface;
 
 # In whole, as bytes of something else may follow on a prefix.
 my %secrets = (
-	'API key' => qr/sk_live_[0-9A-Za-z]{28}/,
+	'API key' => qr/sk_(?:live|test)_[0-9A-Za-z]{28}/,
 	'webhook secret' => qr{whsec_[0-9A-Za-z+/]{32}},
 	'ID token' => qr/eyJ[0-9A-Za-z_-]{10,}\.eyJ[0-9A-Za-z_-]{10,}/);
 my %needles = (

@@ -103,6 +103,8 @@ my @statements = (
 	"SELECT overten_import_key('$org', 'x', sha256('?'), 'sk_live_0000')",
 	"SELECT overten_import_keys(array_agg('$org'::text), array_agg('x'::text), array_agg(sha256(('? ' || i)::bytea)), array_agg('sk_live_0000'::text)) FROM generate_series(1, 50) i",
 	"SELECT overten_rotate_webhook_secret('$org')",
+	"SELECT overten_rotate_key(org_id, key_id), overten_set_key_details(org_id, key_id, 'x?', '{}'), overten_revoke_keys_of('x?') FROM overten_mint_key('$org')",
+	"SELECT overten_rename_key('$org', '$key', 'name ?')",
 	"SELECT overten_sign_webhook('$org', 'msg', 1, 'x'::text)",
 	'SELECT overten_reseal()',
 	"SELECT overten_load_signing_keys('$one')",

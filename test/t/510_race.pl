@@ -1,13 +1,15 @@
-# Verifications race against revocations, at random, on a server and on its
-# streaming standby, with the cache of all sessions and with those of each: with
-# the library as it is, no impossible answer is given; with each of the mistakes
-# planted that test/mutations has as patches, one is found, wherever the mistake
-# can be seen.  Those in test/mutations/preloaded are in the cache of all
-# sessions; those in test/mutations/shared are for 132_shared_cache.pl and
-# 134_shared_cache_faults.pl.
+# Sessions verify keys while others revoke them, at random, on a server and on its
+# streaming standby.  We test the cache that all sessions share, and the caches
+# of single sessions.
 #
-# pg_regress has one session, and isolation specs only meetings that one can
-# write down.  Here many sessions meet as they happen to.
+# The library as it is must never give an impossible answer.  Then we plant
+# mistakes, one at a time, and the race must find each of them wherever it can be
+# seen.  The mistakes are the patches in test/mutations.  Those in
+# test/mutations/preloaded concern the shared cache.  132_shared_cache.pl and
+# 134_shared_cache_faults.pl are for those in test/mutations/shared.
+#
+# pg_regress has only one session, and in an isolation spec somebody must have
+# thought of each order of steps.  Here the order is random.
 
 use strict;
 use warnings;

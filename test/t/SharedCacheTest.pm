@@ -33,6 +33,7 @@ EOC
 	ask($node, <<"EOQ");
 CREATE FUNCTION fail_in(text) RETURNS void LANGUAGE c STRICT AS '$module';
 CREATE FUNCTION pause_at_release() RETURNS void LANGUAGE c STRICT AS '$module';
+CREATE FUNCTION hold_shared_cache(boolean) RETURNS void LANGUAGE c STRICT AS '$module';
 EOQ
 	$writer = $node->background_psql('postgres');
 	$reader = $node->background_psql('postgres');

@@ -140,9 +140,31 @@ sub surface
 	  check(equal('key_id', ':key_id'), 'public.overten_verify_key_digest(pg_catalog.sha256(pg_catalog.convert_to(:secret, \'UTF8\')))'),
 	  check('public.overten_key_checksum_ok(:secret)'),
 	  check(equal('prefix', 'pg_catalog.left(:secret, 12)'), 'public.overten_list_keys(:org_id)'),
+	  check('public.overten_rename_key(:org_id, :key_id, \'renamed\')'),
+	  check('public.overten_set_key_details(:org_id, :key_id, \'the first\', \'{"a": 1}\')'),
+	  check(equal('description', "'the first'"), 'public.overten_key_details(:org_id, :key_id)'),
+	  "SELECT key_id AS test_id, secret AS test_secret FROM public.overten_mint_key(:org_id, 'test', environment => 'test') \\gset\n",
+	  "SELECT key_id AS rotated_id, secret AS rotated_secret FROM public.overten_rotate_key(:org_id, :test_id, '0') \\gset\n",
+	  check(equal('pg_catalog.count(*)', 2), 'public.overten_rotation_progress(:org_id, :rotated_id)'),
+	  check(equal('pg_catalog.count(*)', 0), 'public.overten_verify_key(:rotated_secret)'),
+
+	  "INSERT INTO overten_auth.scopes (name) VALUES ('read') ON CONFLICT DO NOTHING;\n",
+	  check('public.overten_set_expiry(:org_id, :key_id, \'2101-01-01\')'),
+	  check('public.overten_disable_key(:org_id, :key_id, \'odd\')'),
+	  check(equal('pg_catalog.count(*)', 0), 'public.overten_verify_key(:secret)'),
+	  check('public.overten_enable_key(:org_id, :key_id)'),
+	  check('public.overten_set_scopes(:org_id, :key_id, \'{read}\')'),
+	  check(equal('pg_catalog.count(*)', 0), 'public.overten_verify_key(:secret)'),
+	  check('public.overten_set_scopes(:org_id, :key_id, NULL)'),
+	  check(equal('outcome', "'unknown'"), 'public.overten_check_addresses(:org_id, :key_id, \'{192.0.2.1}\')'),
+	  check('public.overten_set_allowed_addresses(:org_id, :key_id, \'{192.0.2.1}\')'),
+	  check(equal('pg_catalog.count(*)', 0), 'public.overten_verify_key(:secret)'),
+	  check('public.overten_set_allowed_addresses(:org_id, :key_id, NULL)'),
+	  check(equal('status', "'active'"), 'public.overten_key_restrictions(:org_id, :key_id)'),
 
 	  "BEGIN;\n",
 	  check(equal('key_id', ':key_id'), 'public.overten_authenticate(:secret)'),
+	  check('public.overten_has_scope(\'read\')'),
 	  check(equal('public.overten_current_key()', ':key_id')),
 	  check(equal('public.overten_current_org()', ':org_id')),
 	  "COMMIT;\n",
@@ -218,9 +240,10 @@ sub surface
 	  check('NOT public.overten_revoke_key(:org_id, :key_id, \'again\')'),
 	  check('public.overten_revoke_leaked(:imported2, \'found\')'),
 	  check(equal('pg_catalog.count(*)', 0), 'public.overten_verify_key(:imported2)'),
-	  check(equal('public.overten_revoke_all(:org_id)', 3)),
+	  check(equal('public.overten_revoke_keys_of(:uid)', 4)),
+	  check(equal('public.overten_revoke_all(:org_id)', 2)),
 	  check(equal('pg_catalog.count(*)', 0), 'public.overten_verify_key(:api_secret)'),
-	  check(equal('pg_catalog.count(*)', 16), 'overten_auth.audit_log WHERE org_id OPERATOR(pg_catalog.=) :org_id');
+	  check(equal('pg_catalog.count(*)', 23), 'overten_auth.audit_log WHERE org_id OPERATOR(pg_catalog.=) :org_id');
 }
 
 # A key such as another system may have minted.
