@@ -38,7 +38,6 @@ read_expiry(const OaRequest *request, OaResponse *response, bool *given,
 {
 	const OaJsonNode *node;
 	char	   *value;
-	int			length;
 
 	if (!find_member(request, response, "expires_at", OA_FEATURE_EXPIRY,
 					 &node))
@@ -51,9 +50,8 @@ read_expiry(const OaRequest *request, OaResponse *response, bool *given,
 	if (node->type == OA_JSON_STRING)
 	{
 		value = palloc(node->length + 1);
-		length = oa_json_unescape(request->body, node, value);
-		value[length] = '\0';
-		if (strlen(value) == length && oa_parse_time(value, expires_at))
+		value[oa_json_unescape(request->body, node, value)] = '\0';
+		if (oa_parse_time(value, expires_at))
 			return true;
 	}
 	return oa_refuse_parameter(response, "expires_at",
