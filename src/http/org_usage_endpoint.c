@@ -39,7 +39,7 @@ read_grouping(const OaRequest *request, OaResponse *response,
 			  Grouping *grouping)
 {
 	static const char rule[] =
-		"must be key, hour, day, or key and one of the others, as in key,day";
+	"must be key, hour, day, or key and one of the others, as in key,day";
 	const char *at;
 
 	if (!oa_find_parameter(request, response, "by", &at))
@@ -73,7 +73,7 @@ read_period(const OaRequest *request, OaResponse *response,
 			const Grouping *grouping, OaPeriod *period)
 {
 	bool		hourly = grouping->unit != NULL &&
-		strcmp(grouping->unit, "hour") == 0;
+	strcmp(grouping->unit, "hour") == 0;
 	bool		has_since;
 
 	if (!oa_read_period(request, response, &has_since, period))

@@ -271,7 +271,7 @@ string_argument(FunctionCallInfo fcinfo, int n)
 }
 
 /* Likewise, as text. */
-text *
+text	   *
 oa_path_argument(FunctionCallInfo fcinfo, int n)
 {
 	char	   *string = string_argument(fcinfo, n);

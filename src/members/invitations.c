@@ -45,7 +45,7 @@ make_code(void)
  * Compute the digest of a code, as stored in the table.  Returns NULL for a
  * text that cannot be a code.
  */
-bytea *
+bytea	   *
 oa_code_digest(const char *code, int length)
 {
 	bytea	   *digest;

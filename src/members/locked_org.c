@@ -65,7 +65,7 @@ lock_org(OaStatement *lock, text *org_id, text *uid, OaLockedOrg *org)
 	return uid == NULL || is_member(org_id, uid);
 }
 
-#define LOCK(strength) \
+#define LOCK_ORG(strength) \
 	"SELECT name, tier, webhook_secret_sealed, " \
 	"api_access_since IS NOT NULL, suspended_at IS NOT NULL, " \
 	"closed_at IS NOT NULL " \
@@ -85,7 +85,7 @@ oa_lock_members_org(text *org_id, text *uid, OaLockedOrg *org)
 {
 	static OaStatement lock = {
 		.table = "orgs",
-		.text = LOCK("FOR NO KEY UPDATE"),
+		.text = LOCK_ORG("FOR NO KEY UPDATE"),
 		.argtypes = {TEXTOID},
 	};
 
@@ -101,7 +101,7 @@ oa_lock_whole_org(text *org_id, text *uid, OaLockedOrg *org)
 {
 	static OaStatement lock = {
 		.table = "orgs",
-		.text = LOCK("FOR UPDATE"),
+		.text = LOCK_ORG("FOR UPDATE"),
 		.argtypes = {TEXTOID},
 	};
 

@@ -11,6 +11,7 @@
 
 /* locked_org.c */
 extern bool oa_is_member(text *org_id, text *uid);
+
 /*
  * How a client names a request that it may repeat: the Idempotency-Key, and a
  * fingerprint of the request, both as digests.
