@@ -57,7 +57,8 @@ like($rotated, qr/^newacme_/, 'a rotation gives such a key a prefix that is acce
 # A list that is wrong changes nothing, and a server does not start with it.
 reload_with('newacme');
 is(verify($session, $new_secret), $new_key, 'a wrong list changes nothing');
-is($node->restart(fail_ok => 1), 0, 'but a server does not start with it');
+$node->stop;
+is($node->start(fail_ok => 1), 0, 'but a server does not start with it');
 like(slurp_file($node->logfile), qr/FATAL:.*invalid value for parameter "overten_auth.key_prefixes": "newacme"/, 'and says so');
 $node->append_conf('postgresql.conf', "overten_auth.key_prefixes = 'newacme_, acme_, test:acme_test_'");
 $node->start;
