@@ -243,7 +243,7 @@ sub surface
 	  check(equal('public.overten_revoke_keys_of(:uid)', 4)),
 	  check(equal('public.overten_revoke_all(:org_id)', 2)),
 	  check(equal('pg_catalog.count(*)', 0), 'public.overten_verify_key(:api_secret)'),
-	  check(equal('pg_catalog.count(*)', 23), 'overten_auth.audit_log WHERE org_id OPERATOR(pg_catalog.=) :org_id');
+	  check(equal('pg_catalog.count(*)', 35), 'overten_auth.audit_log WHERE org_id OPERATOR(pg_catalog.=) :org_id');
 }
 
 # A key such as another system may have minted.
