@@ -13,6 +13,7 @@
 #include "utils/builtins.h"
 
 #include "http/http.h"
+#include "server/server.h"
 #include "fuzz_server.h"
 
 typedef struct Piece
@@ -22,6 +23,9 @@ typedef struct Piece
 } Piece;
 
 static Piece *pieces = NULL;
+
+const char	oa_alphabet[OA_ALPHABET_LEN + 1] =
+"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 void *
 palloc(Size size)

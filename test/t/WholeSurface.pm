@@ -148,7 +148,6 @@ sub surface
 	  check(equal('pg_catalog.count(*)', 2), 'public.overten_rotation_progress(:org_id, :rotated_id)'),
 	  check(equal('pg_catalog.count(*)', 0), 'public.overten_verify_key(:rotated_secret)'),
 
-	  "INSERT INTO overten_auth.scopes (name) VALUES ('read') ON CONFLICT DO NOTHING;\n",
 	  check('public.overten_set_expiry(:org_id, :key_id, \'2101-01-01\')'),
 	  check('public.overten_disable_key(:org_id, :key_id, \'odd\')'),
 	  check(equal('pg_catalog.count(*)', 0), 'public.overten_verify_key(:secret)'),
@@ -263,6 +262,10 @@ sub run_surface
 {
 	my ($where, $name, $options) = @_;
 	my $uid = 'person' . $persons++;
+	my ($node, $database) = ref $where eq 'ARRAY' ? @$where : ($where, 'postgres');
+
+	$node->safe_psql($database,
+		"INSERT INTO overten_auth.scopes (name) VALUES ('read') ON CONFLICT DO NOTHING");
 	my ($status, $stderr) = run_bound(
 		$where, surface(), $options // '',
 		name => 'Everywhere',
