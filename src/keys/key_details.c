@@ -78,7 +78,7 @@ broken_rule(Jsonb *metadata)
  * Check the metadata of a key, a jsonb that is not detoasted yet.  Returns it,
  * or NULL and the fault.
  */
-Jsonb *
+Jsonb	   *
 oa_check_metadata(Datum metadata, OaFault *fault)
 {
 	Jsonb	   *value;

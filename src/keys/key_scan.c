@@ -299,7 +299,7 @@ OaKeyScanResult
 oa_scan_keys(text *org_id, const OaKeyFilter *filter, bool all_columns,
 			 OaKeyRowCallback callback, void *argument)
 {
-	KeyScan		scan = {.org_id = org_id, .filter = filter};
+	KeyScan		scan = {.org_id = org_id,.filter = filter};
 	MemoryContext context = CurrentMemoryContext;
 	OaKeyScanResult result = OA_KEYS_ALL;
 	int			wanted = filter->limit > 0 ? filter->limit : INT_MAX;

@@ -36,7 +36,7 @@ insert_key(text *org_id, const OaMintedKey *minted, text *uid)
 		"rotated_from) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, "
 		"$12, $13)",
 		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, BYTEAOID,
-		TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID, CIDRARRAYOID,
+			TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID, CIDRARRAYOID,
 		TEXTOID, TEXTOID, TEXTOID},
 	};
 	static OaStatement insert_last_used = {

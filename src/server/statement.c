@@ -83,8 +83,8 @@ set_environment(GucAction action)
 	set_meanwhile("plan_cache_mode", "auto", action);
 
 	/*
-	 * The planner thinks that a statement reads a part of its table, and would
-	 * have it compiled each time that it runs.
+	 * The planner thinks that a statement reads a part of its table, and
+	 * would have it compiled each time that it runs.
 	 */
 	if (jit_enabled)
 		set_meanwhile("jit", "off", action);
