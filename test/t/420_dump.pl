@@ -36,6 +36,7 @@ my ($suspended) = mint($node, $plain_org);
 is(verify($node, $active), $active_key, 'a key is used');
 ask($node, <<"EOQ");
 SELECT overten_revoke_key('$org', '$revoked_key', 'leaked');
+UPDATE overten_auth.api_keys SET revoked_at = now() - interval '1 day' WHERE key_id = '$revoked_key';
 SELECT overten_set_api_access('$org', true);
 SELECT overten_set_api_access('$plain_org', false);
 SELECT overten_add_member('$org', 'alice');
