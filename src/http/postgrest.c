@@ -96,7 +96,7 @@ static void
 handle_call(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
 			OaRequest *request, OaResponse *response)
 {
-	OaHeaders	headers;
+	OaHeaders  *headers = palloc(sizeof(OaHeaders));
 	const char *body = "";
 	char	   *query;
 	int			length = 0;
@@ -108,8 +108,8 @@ handle_call(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
 		response->allow = "DELETE";
 		return;
 	}
-	if (!read_headers(&headers) ||
-		!oa_read_header(&headers, "x-overten-query", &query))
+	if (!read_headers(headers) ||
+		!oa_read_header(headers, "x-overten-query", &query))
 	{
 		response->problem = OA_UNREADABLE_HEADERS;
 		return;
@@ -126,17 +126,17 @@ handle_call(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
 		return;
 	}
 	oa_read_body(body, length, false, request);
-	request->org_id = read_id(&headers, "x-overten-org-id", request, "org_id",
+	request->org_id = read_id(headers, "x-overten-org-id", request, "org_id",
 							  request->org_id);
-	request->key_id = read_id(&headers, "x-overten-key-id", request, "key_id",
+	request->key_id = read_id(headers, "x-overten-key-id", request, "key_id",
 							  request->key_id);
-	request->item_id = read_id(&headers, "x-overten-item-id", request,
+	request->item_id = read_id(headers, "x-overten-item-id", request,
 							   "item_id", request->item_id);
 	request->query = query;
 
-	request->headers = &headers;
-	request->client = oa_read_client_addr(&headers);
-	response->problem = oa_read_bearer(&headers, request);
+	request->headers = headers;
+	request->client = oa_read_client_addr(headers);
+	response->problem = oa_read_bearer(headers, request);
 	if (response->problem == OA_NO_PROBLEM)
 		endpoint(request, response);
 }

@@ -49,7 +49,7 @@ oa_no_master_key(const char *detail, const char *hint)
 #define HINT_ACCESS \
 	"Make what overten_auth.master_key_file names a file that the database user owns, with mode 0600, in a directory that this user can enter."
 #define HINT_CONTENT \
-	"Correct the file that overten_auth.master_key_file names: each line is a comment or another key, 32 bytes in base64, and there are at most " CppAsString2(OA_MASTER_KEYS_MAX) " keys. Keep the keys that have sealed values."
+	"Correct the file that overten_auth.master_key_file names: each line is a comment or another key, 32 bytes in base64, and there are at most 32 keys. Keep the keys that have sealed values."
 
 static bool
 refuse_file(OaMasterKeyFile *file, const char *problem, const char *hint)

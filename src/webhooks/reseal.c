@@ -18,7 +18,6 @@
 #include "server/server.h"
 
 #define RESEAL_AT_ONCE	1000	/* rows in memory */
-#define LOST_LISTED		3		/* ids of orgs in the warning */
 
 PG_FUNCTION_INFO_V1(overten_reseal);
 
@@ -256,7 +255,7 @@ list_lost(const Progress *progress)
 		.text = "SELECT string_agg(o.org_id, ', ') FROM ("
 		"SELECT org_id FROM overten_auth.orgs "
 		"WHERE erased_at IS NULL AND (" HAS_LOST ") "
-		"ORDER BY org_id LIMIT " CppAsString2(LOST_LISTED) ") o",
+		"ORDER BY org_id LIMIT 3) o",
 		.argtypes = {KEY_PARAMETER_TYPES, TEXTARRAYOID},
 	};
 	Datum		values[KEY_PARAMETERS + 1];

@@ -101,7 +101,7 @@ plant($superuser);
 my $documents = join "\n", map { slurp_file("$FindBin::RealBin/../../docs/$_.md") } 'keys', 'operations';
 my @recipes = grep { /^(CREATE ROLE|GRANT .* TO service)/m } $documents =~ /^ *```sql\n(.*?)^ *```$/msg;
 s/^\\.*\n//m foreach @recipes;    # psql's own commands
-is(scalar @recipes, 3, 'recipes of docs/');
+is(scalar @recipes, 4, 'recipes of docs/');
 ask($node, $_) foreach @recipes;
 is(loot(), '', 'nothing was called while they were run');
 my @roles = split /\n/, ask($node, q{SELECT rolname FROM pg_roles

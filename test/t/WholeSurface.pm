@@ -161,6 +161,8 @@ sub surface
 	  check('public.overten_set_allowed_addresses(:org_id, :key_id, NULL)'),
 	  check(equal('status', "'active'"), 'public.overten_key_restrictions(:org_id, :key_id)'),
 
+	  check('key_id IS NOT NULL', 'public.overten_find_keys(:org_id)'),
+
 	  "BEGIN;\n",
 	  check(equal('key_id', ':key_id'), 'public.overten_authenticate(:secret)'),
 	  check('public.overten_has_scope(\'read\')'),
@@ -195,6 +197,8 @@ sub surface
 	  "SELECT pg_catalog.json_extract_path_text(made, 'secret') AS api_secret, pg_catalog.json_extract_path_text(made, 'key_id') AS api_key, pg_catalog.json_extract_path_text(made, 'webhook_secret') AS api_webhook FROM overten_api.create_api_key('{\"name\":\"by PostgREST\"}') made \\gset\n",
 	  "SELECT pg_catalog.json_extract_path_text(made, 'secret') AS api_signup_secret FROM overten_api.signup('{\"org_name\":\"Signed up\"}') made \\gset\n",
 	  check('overten_api.list_api_keys(:org_id) IS NOT NULL'),
+	  check('overten_api.show_api_key(:org_id, :key_id) IS NOT NULL'),
+	  check('overten_api.change_api_key(NULL) IS NOT NULL'),
 	  check('overten_api.list_organizations() IS NOT NULL'),
 	  check('overten_api.list_members(:org_id) IS NOT NULL'),
 	  check('overten_api.list_invitations(:org_id) IS NOT NULL'),
@@ -244,7 +248,7 @@ sub surface
 	  check(equal('pg_catalog.count(*)', 0), 'public.overten_verify_key(:api_secret)'),
 	  check(equal('pg_catalog.count(*)', 35), 'overten_auth.audit_log WHERE org_id OPERATOR(pg_catalog.=) :org_id'),
 
-	  check(equal('public.overten_purge_keys(:org_id, pg_catalog.now())', 5)),
+	  check(equal('public.overten_purge_keys(:org_id, pg_catalog.now())', 7)),
 	  check('public.overten_erase_person(\'eve\')'),
 	  check('public.overten_erase_org(:org_id)'),
 	  check(equal('pg_catalog.count(*)', 0), 'overten_auth.audit_log WHERE org_id OPERATOR(pg_catalog.=) :org_id AND uid IS NOT NULL');
@@ -265,7 +269,9 @@ sub run_surface
 	my ($node, $database) = ref $where eq 'ARRAY' ? @$where : ($where, 'postgres');
 
 	$node->safe_psql($database,
-		"INSERT INTO overten_auth.scopes (name) VALUES ('read') ON CONFLICT DO NOTHING");
+		"SET session_replication_role = replica;
+		INSERT INTO overten_auth.scopes (name) VALUES ('read') ON CONFLICT DO NOTHING",
+		extra_params => [ '-U', scalar getpwuid $> ]);
 	my ($status, $stderr) = run_bound(
 		$where, surface(), $options // '',
 		name => 'Everywhere',
