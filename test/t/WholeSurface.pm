@@ -248,6 +248,8 @@ sub surface
 	  check(equal('pg_catalog.count(*)', 0), 'public.overten_verify_key(:api_secret)'),
 	  check(equal('pg_catalog.count(*)', 35), 'overten_auth.audit_log WHERE org_id OPERATOR(pg_catalog.=) :org_id'),
 
+	  # Erasing is only for READ COMMITTED.
+	  "SET default_transaction_isolation = 'read committed';\n",
 	  check(equal('public.overten_purge_keys(:org_id, pg_catalog.now())', 7)),
 	  check('public.overten_erase_person(\'eve\')'),
 	  check('public.overten_erase_org(:org_id)'),
@@ -268,6 +270,7 @@ sub run_surface
 	my $uid = 'person' . $persons++;
 	my ($node, $database) = ref $where eq 'ARRAY' ? @$where : ($where, 'postgres');
 
+	local $ENV{PGOPTIONS} = $options // '';
 	$node->safe_psql($database,
 		"SET session_replication_role = replica;
 		INSERT INTO overten_auth.scopes (name) VALUES ('read') ON CONFLICT DO NOTHING",
