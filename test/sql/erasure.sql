@@ -28,15 +28,15 @@ $$;
 -- An org of two persons, Ada and Bob, with keys of each kind and a history.
 CREATE FUNCTION pg_temp.make_org(name text, OUT org text, OUT live text, OUT live_id text, OUT dead text, OUT dead_id text) LANGUAGE plpgsql AS $$
 BEGIN
-	SELECT s.org_id, s.secret, s.key_id INTO org, live, live_id FROM overten_signup('ada', name, key_name => name || ' live') s;
-	PERFORM overten_add_member(org, 'bob');
+	SELECT s.org_id, s.secret, s.key_id INTO org, live, live_id FROM overten_signup('ada-1', name, key_name => name || ' live') s;
+	PERFORM overten_add_member(org, 'bob-1');
 	SELECT m.key_id, m.secret INTO dead_id, dead FROM overten_mint_key(org, name || ' dead') m;
 	PERFORM overten_revoke_key(org, dead_id, name || ' reason');
-	UPDATE overten_auth.api_keys SET created_by = 'bob', revoked_by = 'ada', allowed_addresses = '{203.0.113.7}', scopes = '{}' WHERE key_id = dead_id;
+	UPDATE overten_auth.api_keys SET created_by = 'bob-1', revoked_by = 'ada-1', allowed_addresses = '{203.0.113.7}', scopes = '{}' WHERE key_id = dead_id;
 	INSERT INTO overten_auth.key_usage SELECT k, date_trunc('hour', now()), '203.0.113.7', 1, 1, now(), now() FROM unnest(ARRAY[live_id, dead_id]) k;
 	UPDATE overten_auth.key_last_used SET last_used_at = now() WHERE key_id IN (live_id, dead_id);
 	INSERT INTO overten_auth.idempotency_keys (uid, name_digest, fingerprint, first_at, last_at, org_id, key_id)
-	VALUES ('ada', sha256(org::bytea), sha256(''), now(), now(), org, live_id);
+	VALUES ('ada-1', sha256(org::bytea), sha256(''), now(), now(), org, live_id);
 END
 $$;
 
@@ -51,7 +51,7 @@ SELECT pg_temp.error_of(format('SELECT overten_erase_org(%L)', :'org'));
 SELECT overten_set_api_access(:'org', false);
 SELECT pg_temp.error_of(format('SELECT overten_erase_org(%L)', :'org'));
 SELECT overten_set_api_access(:'org', true);
-UPDATE overten_auth.api_keys SET disabled_at = now(), disabled_by = 'ada', disabled_reason = 'Planted' WHERE key_id = :'live_id';
+UPDATE overten_auth.api_keys SET disabled_at = now(), disabled_by = 'ada-1', disabled_reason = 'Planted' WHERE key_id = :'live_id';
 SELECT pg_temp.error_of(format('SELECT overten_erase_org(%L)', :'org'));
 SELECT * FROM pg_temp.find('Planted');
 
@@ -60,7 +60,7 @@ UPDATE overten_auth.api_keys SET expires_at = now() - interval '1 second' WHERE 
 SELECT overten_erase_org(:'org');
 SELECT overten_erase_org(:'org');
 SELECT * FROM pg_temp.find('Planted');
-SELECT * FROM pg_temp.find('bob');
+SELECT * FROM pg_temp.find('bob-1');
 SELECT * FROM pg_temp.find(:'org');
 SELECT * FROM pg_temp.find(:'live_id');
 SELECT * FROM pg_temp.find('203.0.113.7');
@@ -88,10 +88,10 @@ SELECT call, pg_temp.error_of(format(call, :'org', :'dead_id'))
 FROM (VALUES ('SELECT overten_mint_key(%L)'), ('SELECT overten_list_keys(%L)'), ('SELECT overten_revoke_all(%L)'), ('SELECT overten_purge_keys(%L, now())'),
 	('SELECT overten_key_usage(%L, %L)'), ('SELECT overten_key_anomalies(%L, %L)'), ('SELECT overten_org_usage(%L, now(), now())'),
 	('SELECT overten_set_tier(%L, ''free'')'), ('SELECT overten_set_api_access(%L, true)'), ('SELECT overten_set_api_access(%L, false)'),
-	('SELECT overten_add_member(%L, ''eve'')'), ('SELECT overten_remove_member(%L, ''ada'')'), ('SELECT overten_signup(''ada'', NULL, %L)'),
+	('SELECT overten_add_member(%L, ''eve'')'), ('SELECT overten_remove_member(%L, ''ada-1'')'), ('SELECT overten_signup(''ada-1'', NULL, %L)'),
 	('SELECT overten_rotate_webhook_secret(%L)'), ('SELECT overten_sign_webhook(%L, ''m'', 0, ''x''::text)'),
 	('SELECT overten_import_key(%L, ''x'', sha256(''x''), ''sk_live_0000'')'), ('SELECT overten_revoke_key(%L, %L)')) v (call);
-SELECT count(*) FROM overten_list_orgs('ada') WHERE org_id = :'org';
+SELECT count(*) FROM overten_list_orgs('ada-1') WHERE org_id = :'org';
 -- It has no webhook secret to seal.
 SELECT overten_reseal();
 SELECT needed = present AS keys FROM overten_auth.master_key_ids();
@@ -99,12 +99,12 @@ SELECT count(*) FROM overten_check() WHERE severity <> 'notice' AND subject LIKE
 
 -- A person.  The last member of an org with active keys stays.
 SELECT pg_temp.error_of('SELECT overten_erase_person(''eve'')'), overten_erase_person('eve');
-SELECT overten_remove_member(:'other_org', 'bob');
-SELECT pg_temp.error_of('SELECT overten_erase_person(''ada'')');
-SELECT overten_add_member(:'other_org', 'bob');
-SELECT * FROM pg_temp.find('ada');
-SELECT overten_erase_person('ada'), overten_erase_person('ada');
-SELECT * FROM pg_temp.find('ada');
+SELECT overten_remove_member(:'other_org', 'bob-1');
+SELECT pg_temp.error_of('SELECT overten_erase_person(''ada-1'')');
+SELECT overten_add_member(:'other_org', 'bob-1');
+SELECT * FROM pg_temp.find('ada-1');
+SELECT overten_erase_person('ada-1'), overten_erase_person('ada-1');
+SELECT * FROM pg_temp.find('ada-1');
 SELECT uid AS pseudonym FROM overten_auth.members WHERE org_id = :'other_org' AND erased_at IS NOT NULL \gset
 SELECT :'pseudonym' ~ '^erased_\w{17}$' AS form;
 SELECT * FROM pg_temp.find(:'pseudonym');
@@ -115,16 +115,16 @@ FROM overten_auth.api_keys WHERE org_id = :'other_org' ORDER BY created_at;
 -- The membership counts for nobody: not for a person who has that uid, nor as a member
 -- who could look after the keys.
 SELECT pg_temp.error_of(format('SELECT overten_signup(%L, NULL, %L)', :'pseudonym', :'other_org'));
-SELECT pg_temp.error_of(format('SELECT overten_remove_member(%L, ''bob'')', :'other_org'));
-SELECT pg_temp.error_of('SELECT overten_erase_person(''bob'')');
+SELECT pg_temp.error_of(format('SELECT overten_remove_member(%L, ''bob-1'')', :'other_org'));
+SELECT pg_temp.error_of('SELECT overten_erase_person(''bob-1'')');
 -- If the org is suspended, or its keys are dead, the last member can be erased.
 SELECT overten_set_api_access(:'other_org', false);
 BEGIN;
-SELECT overten_erase_person('bob');
+SELECT overten_erase_person('bob-1');
 ROLLBACK;
 SELECT overten_set_api_access(:'other_org', true), overten_revoke_all(:'other_org');
-SELECT overten_erase_person('bob');
-SELECT * FROM pg_temp.find('bob');
+SELECT overten_erase_person('bob-1');
+SELECT * FROM pg_temp.find('bob-1');
 SELECT count(DISTINCT uid) FROM overten_auth.members WHERE org_id = :'other_org';
 
 -- Bad arguments.
@@ -139,11 +139,11 @@ FROM (VALUES ('SELECT overten_erase_org(NULL)'), ('SELECT overten_erase_org(''''
 SELECT * FROM pg_temp.make_org('Careful') \gset
 BEGIN READ ONLY;
 SELECT call, pg_temp.error_of(format(call, :'org'))
-FROM (VALUES ('SELECT overten_erase_org(%L)'), ('SELECT overten_erase_person(''ada''), %L'), ('SELECT overten_purge_keys(%L, now())')) v (call);
+FROM (VALUES ('SELECT overten_erase_org(%L)'), ('SELECT overten_erase_person(''ada-1''), %L'), ('SELECT overten_purge_keys(%L, now())')) v (call);
 ROLLBACK;
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT call, pg_temp.error_of(format(call, :'org'))
-FROM (VALUES ('SELECT overten_erase_org(%L)'), ('SELECT overten_erase_person(''ada''), %L'), ('SELECT overten_purge_keys(%L, now())')) v (call);
+FROM (VALUES ('SELECT overten_erase_org(%L)'), ('SELECT overten_erase_person(''ada-1''), %L'), ('SELECT overten_purge_keys(%L, now())')) v (call);
 ROLLBACK;
 
 -- Nobody else changes the audit log, not even after an erasure, nor within one that
@@ -211,11 +211,11 @@ SET overten_auth.max_keys_total_per_org = 3;
 CREATE FUNCTION pg_temp.fill(org text, dead_since interval) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
 	UPDATE overten_auth.api_keys SET revoked_at = now() - dead_since WHERE org_id = org AND revoked_at IS NOT NULL;
-	RETURN pg_temp.error_of(format('SELECT overten_signup(''ada'', NULL, %L)', org));
+	RETURN pg_temp.error_of(format('SELECT overten_signup(''ada-1'', NULL, %L)', org));
 END
 $$;
 SELECT org_id AS org FROM overten_create_org('Limit') \gset
-SELECT overten_add_member(:'org', 'ada');
+SELECT overten_add_member(:'org', 'ada-1');
 SELECT count(overten_revoke_key(k.org_id, k.key_id)) FROM (SELECT m.* FROM generate_series(1, 3) i, LATERAL overten_mint_key(:'org', i::text) m OFFSET 0) k;
 SELECT pg_temp.fill(:'org', '0'), pg_temp.fill(:'org', '2159 hours');
 BEGIN;
