@@ -229,25 +229,22 @@ check_databases(char **newval, void **extra, GucSource source)
 	return check_problem("overten_auth.databases", *newval, problem);
 }
 
-/* Allocate what a check hook passes to its assign hook; NULL if it cannot. */
-static void *
-allocate_extra(size_t size)
+/*
+ * Pass a copy of a value from a check hook to its assign hook.  Returns false
+ * if there is no memory for it.
+ */
+static bool
+pass_on(void **extra, const void *value, size_t size)
 {
 #if PG_VERSION_NUM >= 160000
-	return guc_malloc(LOG, size);
+	*extra = guc_malloc(LOG, size);
 #else
-	return malloc(size);
+	*extra = malloc(size);
 #endif
-}
-
-static void
-free_extra(void *extra)
-{
-#if PG_VERSION_NUM >= 160000
-	guc_free(extra);
-#else
-	free(extra);
-#endif
+	if (*extra == NULL)
+		return false;
+	memcpy(*extra, value, size);
+	return true;
 }
 
 /* Check a list of prefixes, and parse it once for all uses. */
@@ -257,14 +254,8 @@ check_key_prefixes(char **newval, void **extra, GucSource source)
 	OaKeyPrefixes prefixes;
 	const char *problem = oa_parse_key_prefixes(*newval, &prefixes);
 
-	if (!check_problem("overten_auth.key_prefixes", *newval, problem))
-		return false;
-
-	*extra = allocate_extra(sizeof(prefixes));
-	if (*extra == NULL)
-		return false;
-	memcpy(*extra, &prefixes, sizeof(prefixes));
-	return true;
+	return check_problem("overten_auth.key_prefixes", *newval, problem) &&
+		pass_on(extra, &prefixes, sizeof(prefixes));
 }
 
 static void
@@ -288,38 +279,27 @@ static bool
 check_key_features(char **newval, void **extra, GucSource source)
 {
 	char	   *copy = pstrdup(*newval);
-	const char *unknown = NULL;
-	int		   *features = allocate_extra(sizeof(int));
+	const char *problem = NULL;
+	int			features = 0;
 	List	   *list;
 	ListCell   *cell;
 
-	if (features == NULL)
-		return false;
-	*features = 0;
 	if (!SplitIdentifierString(copy, ',', &list))
-	{
-		GUC_check_errdetail("List syntax is invalid.");
-		free_extra(features);
-		return false;
-	}
+		problem = "List syntax is invalid.";
 	foreach(cell, list)
 	{
 		int			feature = find_key_feature(lfirst(cell));
 
 		if (feature == 0)
-			unknown = lfirst(cell);
-		*features |= feature;
-	}
-	if (unknown != NULL)
-	{
-		GUC_check_errdetail("Unrecognized key feature: \"%s\".", unknown);
-		free_extra(features);
-		return false;
+			problem = psprintf("Unrecognized key feature: \"%s\".",
+							   (char *) lfirst(cell));
+		features |= feature;
 	}
 	list_free(list);
 	pfree(copy);
-	*extra = features;
-	return true;
+
+	return check_problem("overten_auth.key_features", *newval, problem) &&
+		pass_on(extra, &features, sizeof(features));
 }
 
 static void
@@ -383,11 +363,10 @@ read_networks(const char *list, OaNetwork *networks)
 static bool
 check_trusted_proxies(char **newval, void **extra, GucSource source)
 {
-	if (read_networks(*newval, NULL) >= 0)
-		return true;
-	GUC_check_errdetail("It is a list of at most %d addresses or networks, such as \"10.0.0.0/8, 2001:db8::1\", with no bits set to the right of the mask.",
-						OA_TRUSTED_PROXIES_MAX);
-	return false;
+	return check_problem("overten_auth.trusted_proxies", *newval,
+						 read_networks(*newval, NULL) >= 0 ? NULL :
+						 psprintf("It is a list of at most %d addresses or networks, such as \"10.0.0.0/8, 2001:db8::1\", with no bits set to the right of the mask.",
+								  OA_TRUSTED_PROXIES_MAX));
 }
 
 static void

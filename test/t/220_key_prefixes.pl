@@ -61,6 +61,17 @@ $node->stop;
 is($node->start(fail_ok => 1), 0, 'but a server does not start with it');
 like(slurp_file($node->logfile), qr/FATAL:.*invalid value for parameter "overten_auth.key_prefixes": "newacme"/, 'and says so');
 $node->append_conf('postgresql.conf', "overten_auth.key_prefixes = 'newacme_, acme_, test:acme_test_'");
+
+# So it is with the other lists: the default would mean something else.
+foreach ([ key_features => 'expiry, wings' ], [ trusted_proxies => '10.0.0.0/8, proxy' ])
+{
+	my ($name, $value) = @$_;
+
+	$node->append_conf('postgresql.conf', "overten_auth.$name = '$value'");
+	is($node->start(fail_ok => 1), 0, "a server does not start with a wrong list of $name");
+	like(slurp_file($node->logfile), qr/FATAL:.*invalid value for parameter "overten_auth.$name": "$value"/, 'and says so');
+	$node->append_conf('postgresql.conf', "overten_auth.$name = ''");
+}
 $node->start;
 $session = $node->background_psql('postgres');
 is(verify($session, $secret), $key, 'a prefix that is in the list again revives its keys');
