@@ -25,19 +25,11 @@ SELECT created_at BETWEEN now() - interval '1 minute' AND now() AS now FROM over
 -- What is there already is not brought back or given away.
 SELECT overten_import_key(:'acme', 'again', :'digest', 'sk_live_4aT7');
 -- The prefix of a minted key is random, so it is replaced here.
-CREATE FUNCTION pg_temp.refusal(statement text, id text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	message text;
-	detail text;
-	hint text;
-BEGIN
-	EXECUTE statement;
-	RETURN 'not refused';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN replace(concat_ws(E'\n', message, detail, hint), id, '(id)');
-END
-$$;
+\getenv srcdir PG_ABS_SRCDIR
+\set refusal :srcdir '/sql/refusal.inc'
+\set ECHO none
+\i :refusal
+\set ECHO all
 SELECT pg_temp.refusal(format('SELECT overten_import_key(%L, %L, sha256(%L::bytea), %L)', :'umbrella', 'stolen', :'minted_secret', :'minted_prefix'), :'minted_prefix');
 SELECT NOT EXISTS (SELECT FROM overten_verify_key(:'secret')) AS refused, (SELECT org_name FROM overten_verify_key(:'minted_secret'));
 

@@ -91,19 +91,11 @@ SELECT overten_add_member(:'club', 'ada'), overten_add_member(:'club', 'bob');
 SELECT key_id AS club_key FROM overten_mint_key(:'club') \gset
 SELECT overten_remove_member(:'club', 'ada') AS not_the_last;
 SELECT overten_remove_member(:'club', 'ada') AS no_member;
-CREATE FUNCTION pg_temp.refusal(statement text, id text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	message text;
-	detail text;
-	hint text;
-BEGIN
-	EXECUTE statement;
-	RETURN 'not refused';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN replace(concat_ws(E'\n', message, detail, hint), id, '(id)');
-END
-$$;
+\getenv srcdir PG_ABS_SRCDIR
+\set refusal :srcdir '/sql/refusal.inc'
+\set ECHO none
+\i :refusal
+\set ECHO all
 SELECT pg_temp.refusal(format('SELECT overten_remove_member(%L, %L)', :'club', 'bob'), :'club');
 SELECT overten_add_member(:'club', 'bob') AS was_removed;
 BEGIN;

@@ -160,19 +160,11 @@ SELECT count(*) AS old, bool_or(org_id = :'last_id') AS last FROM old;
 
 -- A rotation helps an org whose secret does not open.
 SELECT org_id AS lost_id FROM overten_auth.orgs WHERE org_id <> :'last_id' \gset
-CREATE FUNCTION pg_temp.refusal(statement text, id text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	message text;
-	detail text;
-	hint text;
-BEGIN
-	EXECUTE statement;
-	RETURN 'not refused';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN replace(concat_ws(E'\n', message, detail, hint), id, '(id)');
-END
-$$;
+\getenv srcdir PG_ABS_SRCDIR
+\set refusal :srcdir '/sql/refusal.inc'
+\set ECHO none
+\i :refusal
+\set ECHO all
 SELECT pg_temp.refusal(format('SELECT overten_sign_webhook(%L, %L, 1, %L)', :'lost_id', 'msg_1', 'b'), :'lost_id');
 UPDATE overten_auth.orgs SET webhook_secret_sealed = '\x01616263' WHERE org_id = :'lost_id';
 SELECT pg_temp.refusal(format('SELECT overten_sign_webhook(%L, %L, 1, %L)', :'lost_id', 'msg_1', 'b'), :'lost_id');
