@@ -10,8 +10,8 @@ TEXT_OBJS = $(addprefix src/text/, \
 	base64url.o client_addr_text.o encoding.o json_string.o key_prefixes.o \
 	networks.o rfc3339.o strict_json.o text_rules.o)
 SERVER_OBJS = $(addprefix src/server/, \
-	arguments.o audit.o clock.o digest.o pgcrypto.o problem.o random.o \
-	row_type.o secrecy.o single_row.o statement.o \
+	arguments.o audit.o clock.o digest.o interval_argument.o pgcrypto.o problem.o \
+	random.o row_type.o secrecy.o single_row.o statement.o \
 	wait_event.o)
 DATABASES_OBJS = $(addprefix src/databases/, \
 	databases.o worker_request.o worker_session.o)

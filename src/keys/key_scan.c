@@ -198,15 +198,11 @@ note_flushed_uses(KeyScan *scan)
 		"WHERE last_used_at IS NOT NULL",
 		.argtypes = {TEXTARRAYOID},
 	};
-	Datum	   *key_ids = palloc(scan->count * sizeof(Datum));
-	Datum		array;
+	Datum		array = oa_make_array(oa_statement_column(scan->count, OA_KEY_ID),
+									  NULL, scan->count, TEXTOID);
 	bool		isnull;
 	int			level;
 	int			count;
-
-	for (int row = 0; row < scan->count; row++)
-		key_ids[row] = oa_statement_result(row, OA_KEY_ID, &isnull);
-	array = oa_make_array(key_ids, NULL, scan->count, TEXTOID);
 
 	level = oa_statements_begin();
 	count = (int) oa_statement_run(&find, &array, NULL);

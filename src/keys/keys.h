@@ -180,7 +180,7 @@ extern bool oa_rename_key(text *org_id, text *key_id, text *uid, text *name,
 pg_noreturn extern void oa_key_not_seen(text *key_id);
 
 /* rotation.c: replacing a key by a new one */
-#define OA_OVERLAP_MAX	(30 * USECS_PER_DAY)
+#define OA_OVERLAP_MAX_DAYS	30
 
 typedef enum OaRotationOutcome
 {

@@ -94,17 +94,9 @@ find_keys(text *org_id, int *count)
 		.argtypes = {TEXTOID},
 	};
 	Datum		org = PointerGetDatum(org_id);
-	Datum	   *key_ids;
 
 	*count = (int) oa_statement_run(&find, &org, NULL);
-	key_ids = palloc(Max(*count, 1) * sizeof(Datum));
-	for (int row = 0; row < *count; row++)
-	{
-		bool		isnull;
-
-		key_ids[row] = oa_statement_result(row, 1, &isnull);
-	}
-	return key_ids;
+	return oa_statement_column(*count, 1);
 }
 
 /*

@@ -37,20 +37,12 @@ find_counted_keys(text *org_id, int *count)
 {
 	Datum		org = PointerGetDatum(org_id);
 	int32	   *hours;
-	Datum	   *key_ids;
 
 	*count = 0;
 	if (oa_counted_hours(&hours) == 0)
 		return NULL;
 	*count = (int) oa_statement_run(&find_keys, &org, NULL);
-	key_ids = palloc(Max(*count, 1) * sizeof(Datum));
-	for (int row = 0; row < *count; row++)
-	{
-		bool		isnull;
-
-		key_ids[row] = oa_statement_result(row, 1, &isnull);
-	}
-	return key_ids;
+	return oa_statement_column(*count, 1);
 }
 
 /*

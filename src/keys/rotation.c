@@ -30,8 +30,6 @@
 #include "orgs/orgs.h"
 #include "server/server.h"
 
-#define OVERLAP_MAX_DAYS	((int) (OA_OVERLAP_MAX / USECS_PER_DAY))
-
 PG_FUNCTION_INFO_V1(overten_rotate_key);
 
 /* The row of the key that is rotated, locked. */
@@ -112,10 +110,10 @@ find_good_relative(text *key_id, const OldKey *key)
 	static OaStatement find = {
 		.table = "api_keys",
 		.latest = true,
-		.text = "SELECT key_id FROM overten_auth.api_keys "
-		"WHERE (rotated_from = $1 OR key_id = $2) AND revoked_at IS NULL "
-		"AND (expires_at IS NULL OR expires_at > clock_timestamp()) "
-		"ORDER BY created_at DESC, key_id LIMIT 1",
+		.text = "SELECT k.key_id FROM overten_auth.api_keys k "
+		"WHERE (k.rotated_from = $1 OR k.key_id = $2) "
+		"AND " OA_KEY_IS_ACTIVE("k") " "
+		"ORDER BY k.created_at DESC, k.key_id LIMIT 1",
 		.argtypes = {TEXTOID, TEXTOID},
 	};
 	Datum		values[] = {
@@ -247,35 +245,6 @@ oa_rotate_key(text *org_id, text *key_id, text *uid, int64 overlap,
 	return outcome;
 }
 
-/*
- * Return the nth argument, an interval of 0 to 30 days, in microseconds from
- * now.
- */
-static int64
-overlap_argument(FunctionCallInfo fcinfo, int n)
-{
-	Interval	none = {0};
-	Interval	longest = {.day = OVERLAP_MAX_DAYS};
-	TimestampTz now = GetCurrentTimestamp();
-	Datum		overlap;
-	TimestampTz end;
-
-	oa_require_argument(fcinfo, n, "overlap");
-	overlap = PG_GETARG_DATUM(n);
-	if (DatumGetBool(DirectFunctionCall2(interval_lt, overlap,
-										 IntervalPGetDatum(&none))) ||
-		DatumGetBool(DirectFunctionCall2(interval_gt, overlap,
-										 IntervalPGetDatum(&longest))))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("overlap must be between 0 and %d days",
-						OVERLAP_MAX_DAYS)));
-	end = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-												  TimestampTzGetDatum(now),
-												  overlap));
-	return Max(end - now, 0);
-}
-
 /* Raise the error for a rotation that is refused. */
 pg_noreturn static void
 refuse_rotation(OaRotationOutcome outcome, text *org_id, text *key_id,
@@ -337,7 +306,8 @@ overten_rotate_key(PG_FUNCTION_ARGS)
 	};
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
 	text	   *key_id = oa_text_argument(fcinfo, 1, "key_id");
-	int64		overlap = overlap_argument(fcinfo, 2);
+	int64		overlap = oa_interval_argument(fcinfo, 2, "overlap", false,
+											   OA_OVERLAP_MAX_DAYS);
 	OaRotation	rotation;
 	OaRotationOutcome outcome;
 	Datum		values[lengthof(types)];

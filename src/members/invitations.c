@@ -243,30 +243,6 @@ oa_withdraw_invitation(text *uid, text *org_id, text *invitation_id)
 	return found;
 }
 
-/* Return the nth argument, the time that an invitation is valid, in seconds. */
-static int64
-validity_argument(FunctionCallInfo fcinfo, int n)
-{
-	Datum		now = TimestampTzGetDatum(GetCurrentTimestamp());
-	Interval	longest = {.day = OA_INVITATION_DAYS_MAX};
-	Interval	shortest = {.time = USECS_PER_SEC};
-	Datum		end;
-
-	oa_require_argument(fcinfo, n, "valid_for");
-	if (DatumGetBool(DirectFunctionCall2(interval_lt, PG_GETARG_DATUM(n),
-										 IntervalPGetDatum(&shortest))) ||
-		DatumGetBool(DirectFunctionCall2(interval_gt, PG_GETARG_DATUM(n),
-										 IntervalPGetDatum(&longest))))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("valid_for must be between 1 second and %d days",
-						OA_INVITATION_DAYS_MAX)));
-	end = DirectFunctionCall2(timestamptz_pl_interval, now,
-							  PG_GETARG_DATUM(n));
-	return (DatumGetTimestampTz(end) - DatumGetTimestampTz(now)) /
-		USECS_PER_SEC;
-}
-
 /*
  * overten_invite(org_id text, note text, valid_for interval)
  * 		returns invitation_id, org_id, note, created_at, expires_at, code
@@ -283,7 +259,8 @@ overten_invite(PG_FUNCTION_ARGS)
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
 	text	   *note = oa_optional_name_argument(fcinfo, 1, "note",
 												 OA_INVITATION_NOTE_MAX);
-	int64		seconds = validity_argument(fcinfo, 2);
+	int64		seconds = oa_interval_argument(fcinfo, 2, "valid_for", true,
+											   OA_INVITATION_DAYS_MAX) / USECS_PER_SEC;
 	OaInvitation invitation;
 	Datum		values[lengthof(types)];
 	const bool	nulls[lengthof(types)] = {[2] = (note == NULL)};

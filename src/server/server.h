@@ -67,6 +67,11 @@ extern text *oa_trim_name(text *name, int max_characters, OaTextRule *broken);
 extern text *oa_check_name(Datum name, const char *what, int max_characters);
 extern OaTextRule oa_check_uid(text *uid);
 
+/* interval_argument.c */
+extern int64 oa_interval_argument(FunctionCallInfo fcinfo, int n,
+								  const char *what, bool positive,
+								  int max_days);
+
 /* statement.c: the extension's own SQL, run as the owner of its tables */
 #define OA_STATEMENT_ARGS 16
 
@@ -91,6 +96,7 @@ extern Datum oa_statement_result(int row, int column, bool *isnull);
 extern text *oa_statement_text(int row, int column);
 extern struct varlena *oa_statement_varlena(int row, int column);
 extern bool oa_statement_bool(int row, int column);
+extern Datum *oa_statement_column(int count, int column);
 extern void oa_statement_return_rows(FunctionCallInfo fcinfo);
 extern void oa_statement_return_row(FunctionCallInfo fcinfo, int row);
 extern void oa_statement_return_changed(FunctionCallInfo fcinfo, int row,

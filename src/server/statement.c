@@ -271,6 +271,24 @@ oa_statement_varlena(int row, int column)
 																-1));
 }
 
+/*
+ * Return a column of the first rows of the last statement's result, which must
+ * not be NULL.  The values last as long as the result.
+ */
+Datum	   *
+oa_statement_column(int count, int column)
+{
+	Datum	   *values = palloc(Max(count, 1) * sizeof(Datum));
+
+	for (int row = 0; row < count; row++)
+	{
+		bool		isnull;
+
+		values[row] = oa_statement_result(row, column, &isnull);
+	}
+	return values;
+}
+
 /* Return a boolean of the last statement's result, which must not be NULL. */
 bool
 oa_statement_bool(int row, int column)

@@ -22,24 +22,6 @@
 
 PG_FUNCTION_INFO_V1(overten_rotate_webhook_secret);
 
-/* Raise 22023 unless 0 <= grace <= 30 days.  A month counts as 30 days. */
-static void
-check_grace(Interval *grace)
-{
-	Interval	none = {0};
-	Interval	longest = {.day = GRACE_MAX_DAYS};
-	Datum		value = IntervalPGetDatum(grace);
-
-	if (DatumGetBool(DirectFunctionCall2(interval_lt, value,
-										 IntervalPGetDatum(&none))) ||
-		DatumGetBool(DirectFunctionCall2(interval_gt, value,
-										 IntervalPGetDatum(&longest))))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("grace must be between 0 and %d days",
-						GRACE_MAX_DAYS)));
-}
-
 /*
  * Store an org's new webhook secret.  If "until" is in the future, the old
  * secret also signs until then.  The person and the reason may be NULL.
@@ -112,13 +94,9 @@ Datum
 overten_rotate_webhook_secret(PG_FUNCTION_ARGS)
 {
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
-	Datum		now = TimestampTzGetDatum(GetCurrentTimestamp());
-	Datum		until;
+	int64		grace = oa_interval_argument(fcinfo, 1, "grace", false,
+											 GRACE_MAX_DAYS);
 
-	oa_require_argument(fcinfo, 1, "grace");
-	check_grace(PG_GETARG_INTERVAL_P(1));
-	until = DirectFunctionCall2(timestamptz_pl_interval, now,
-								PG_GETARG_DATUM(1));
 	PG_RETURN_TEXT_P(oa_rotate_webhook_secret(org_id, NULL,
-											  DatumGetTimestampTz(until)));
+											  GetCurrentTimestamp() + grace));
 }
