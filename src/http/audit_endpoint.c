@@ -106,14 +106,9 @@ read_key_id(const OaRequest *request, OaResponse *response, text **key_id)
 {
 	const char *value;
 
-	*key_id = NULL;
 	if (!oa_find_parameter(request, response, "key_id", &value))
 		return false;
-	if (value == NULL)
-		return true;
-	*key_id = oa_utf8_to_text(value, (int) strlen(value));
-	if (*key_id == NULL)
-		*key_id = cstring_to_text("");	/* the id of nothing */
+	*key_id = value != NULL ? oa_utf8_to_id(value) : NULL;
 	return true;
 }
 

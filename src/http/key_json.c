@@ -8,7 +8,6 @@
 
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/json.h"
 #include "utils/lsyscache.h"
 
 #include "http/http.h"
@@ -43,9 +42,12 @@ write_array(StringInfo json, const char *name, ArrayType *array)
 	appendStringInfoChar(json, '[');
 	for (int i = 0; i < count; i++)
 	{
+		char	   *value;
+
 		if (i > 0)
 			appendStringInfoChar(json, ',');
-		escape_json(json, OidOutputFunctionCall(output, values[i]));
+		value = OidOutputFunctionCall(output, values[i]);
+		oa_write_quoted(json, value, (int) strlen(value));
 	}
 	appendStringInfoChar(json, ']');
 }

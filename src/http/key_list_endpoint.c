@@ -11,7 +11,6 @@
  */
 #include "postgres.h"
 
-#include "utils/builtins.h"
 
 #include "http/http.h"
 #include "keys/keys.h"
@@ -68,11 +67,8 @@ read_filter(const OaRequest *request, OaResponse *response,
 		!oa_find_parameter(request, response, "cursor", &cursor))
 		return false;
 
-	/* What the database's encoding cannot hold is the id of nothing. */
 	if (cursor != NULL)
-		filter->after = oa_utf8_to_text(cursor, (int) strlen(cursor));
-	if (cursor != NULL && filter->after == NULL)
-		filter->after = cstring_to_text("");
+		filter->after = oa_utf8_to_id(cursor);
 	return true;
 }
 

@@ -48,11 +48,10 @@ decode_uid(text *encoded)
 {
 	char	   *string = text_to_cstring(encoded);
 	char	   *decoded = palloc(strlen(string) + 1);
-	text	   *uid = NULL;
 
-	if (oa_percent_decode(string, string + strlen(string), decoded))
-		uid = oa_utf8_to_text(decoded, (int) strlen(decoded));
-	return uid != NULL ? uid : cstring_to_text("");
+	if (!oa_percent_decode(string, string + strlen(string), decoded))
+		decoded[0] = '\0';
+	return oa_utf8_to_id(decoded);
 }
 
 /* DELETE /organizations/{org_id}/members/{uid} */

@@ -5,17 +5,17 @@
  * PostgREST puts the request's headers into the setting request.headers.  It
  * takes the response's status and headers from response.status and
  * response.headers.  All three are local to the transaction.  PostgREST itself
- * checks path, method and media type.  The ids of the path come in the headers
- * x-overten-org-id and x-overten-key-id, or x-overten-item-id for things that
- * are not keys, which only the proxy in front sets, or else as arguments.  A query string comes in x-overten-query, because
- * PostgREST would reject parameters that are not arguments.
+ * checks path, method and media type.  The ids of the path come as arguments,
+ * or in headers that only the proxy in front sets: x-overten-org-id, and
+ * x-overten-key-id or, for what is not a key, x-overten-item-id.  A query
+ * string comes in x-overten-query, because PostgREST would reject parameters
+ * that are not arguments.
  *
  * We return errors, because raising one would roll back the transaction and
  * log the error.  Some functions must raise.  Those that revoke, remove or close
  * something return void, because for a 204 with a json result PostgREST
- * announces a body.
- * authenticate_request is called before every request (db-pre-request), and
- * must stop a request that has a bad key.
+ * announces a body.  authenticate_request is called before every request
+ * (db-pre-request), and must stop a request that has a bad key.
  *
  * We also put the whole body of a refusal into the header X-Overten-Error.  It
  * tells the proxy in front that one of our functions refuses, and not

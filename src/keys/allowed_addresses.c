@@ -26,7 +26,7 @@ PG_FUNCTION_INFO_V1(overten_check_addresses);
 static OaStatement find_others = {
 	.table = "key_usage",
 	.text = "SELECT h.client_addr, "
-	"LEAST(sum(h.accepted), 9223372036854775807)::int8, "
+	OA_SUM("h.accepted") ", "
 	"max(h.last_used_at), "
 	"CASE WHEN h.client_addr IS NULL OR EXISTS ("
 	"SELECT FROM unnest($9) n WHERE n << h.client_addr) "

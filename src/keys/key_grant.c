@@ -88,8 +88,9 @@ compare_networks(const void *a, const void *b)
 }
 
 /*
- * Sort the values of a one-dimensional array and remove duplicates.  "prepare"
- * is called for each value before, unless it is NULL.  Returns false if the array has another form, too many values, or NULLs.
+ * Sort the values of a one-dimensional array and remove duplicates.  Unless it
+ * is NULL, "prepare" is called for each value before.  Returns false if the
+ * array has another form, too many values, or NULLs.
  */
 static bool
 normalize(ArrayType **array, const char *param, int max,

@@ -25,9 +25,9 @@ oa_count_keys_of(text *uid, text *org_id)
 	static OaStatement count = {
 		.table = "api_keys",
 		.latest = true,
-		.text = "SELECT count(*) FROM overten_auth.api_keys "
-		"WHERE org_id = $2 AND created_by = $1 AND revoked_at IS NULL "
-		"AND (expires_at IS NULL OR expires_at > clock_timestamp())",
+		.text = "SELECT count(*) FROM overten_auth.api_keys k "
+		"WHERE k.org_id = $2 AND k.created_by = $1 "
+		"AND " OA_KEY_IS_ACTIVE("k"),
 		.argtypes = {TEXTOID, TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(uid), PointerGetDatum(org_id)};

@@ -105,8 +105,8 @@ oa_verify_secret(const char *bytes, int length, const OaClientAddr *client,
 
 /*
  * Verify a digest for a SQL function whose rows are overten_auth.verified_key.
- * "saw_secret" is for the decision.  Returns NULL if it is refused.  *restrictions is NULL if there are none; so
- * may be the pointer.
+ * "saw_secret" is for the decision.  Returns NULL if it is refused.  Sets
+ * *restrictions, to NULL if there are none, unless the pointer is NULL.
  */
 static HeapTupleHeader
 verify_for_sql(FunctionCallInfo fcinfo, const uint8 *digest, bool saw_secret,

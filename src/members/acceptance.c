@@ -72,22 +72,6 @@ use_up(bytea *digest, text *uid)
 		oa_statement_text(0, 1) : NULL;
 }
 
-/* Make a person a member of a locked org. */
-static void
-add_member(text *org_id, text *uid, text *invitation_id)
-{
-	static OaStatement insert = {
-		.table = "members",
-		.text = "INSERT INTO overten_auth.members (org_id, uid) "
-		"VALUES ($1, $2) ON CONFLICT DO NOTHING",
-		.argtypes = {TEXTOID, TEXTOID},
-	};
-	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(uid)};
-
-	oa_statement_run(&insert, values, NULL);
-	oa_audit("accept_invitation", org_id, NULL, uid, invitation_id);
-}
-
 /* Accept an invitation to a locked org. */
 static OaProblem
 accept(text *uid, bytea *digest, text *org_id)
@@ -100,7 +84,8 @@ accept(text *uid, bytea *digest, text *org_id)
 	invitation_id = use_up(digest, uid);
 	if (invitation_id == NULL)
 		return OA_INVITATION_NOT_FOUND;
-	add_member(org_id, uid, invitation_id);
+	(void) oa_insert_member(org_id, uid);
+	oa_audit("accept_invitation", org_id, NULL, uid, invitation_id);
 	return OA_NO_PROBLEM;
 }
 

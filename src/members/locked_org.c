@@ -101,9 +101,20 @@ oa_lock_members_org(text *org_id, text *uid, OaLockedOrg *org)
 	return lock_org(&lock, org_id, uid, org);
 }
 
+/* Lock an org of a person's.  Can the person mint a key for it? */
+OaProblem
+oa_lock_org_with_access(text *org_id, text *uid, OaLockedOrg *org)
+{
+	if (!oa_lock_members_org(org_id, uid, org))
+		return OA_ORGANIZATION_NOT_FOUND;
+	return org->signed_up && !org->suspended ? OA_NO_PROBLEM :
+		OA_API_ACCESS_DISABLED;
+}
+
 /*
- * Likewise, against everything that refers to the org, too: this waits for
- * keys that are being minted, and for members that are being added.
+ * Lock an org like oa_lock_members_org(), but against everything that refers to
+ * the org, too: this waits for keys that are being minted, and for members that
+ * are being added.
  */
 bool
 oa_lock_whole_org(text *org_id, text *uid, OaLockedOrg *org)
@@ -118,18 +129,26 @@ oa_lock_whole_org(text *org_id, text *uid, OaLockedOrg *org)
 }
 
 /*
+ * Take a lock that stands for the hash of something in a table, until this
+ * transaction ends.  No SQL function can take it.
+ */
+void
+oa_lock_hash(const char *table, uint32 hash)
+{
+	LockDatabaseObject(get_relname_relid(table,
+										 get_namespace_oid(OA_SCHEMA, false)),
+					   hash, 0, ExclusiveLock);
+}
+
+/*
  * Wait until no other transaction counts the orgs of a person, or erases the
  * person, and keep others waiting until this transaction ends.
  */
 void
 oa_lock_person(text *uid)
 {
-	uint32		hash = hash_bytes((unsigned char *) VARDATA_ANY(uid),
-								  VARSIZE_ANY_EXHDR(uid));
-
-	LockDatabaseObject(get_relname_relid("members",
-										 get_namespace_oid(OA_SCHEMA, false)),
-					   hash, 0, ExclusiveLock);
+	oa_lock_hash("members", hash_bytes((unsigned char *) VARDATA_ANY(uid),
+									   VARSIZE_ANY_EXHDR(uid)));
 }
 
 /*

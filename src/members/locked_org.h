@@ -20,7 +20,10 @@ typedef struct OaLockedOrg
 } OaLockedOrg;
 
 extern bool oa_lock_members_org(text *org_id, text *uid, OaLockedOrg *org);
+extern void oa_lock_hash(const char *table, uint32 hash);
 extern void oa_lock_person(text *uid);
+extern OaProblem oa_lock_org_with_access(text *org_id, text *uid,
+										 OaLockedOrg *org);
 extern bool oa_lock_whole_org(text *org_id, text *uid, OaLockedOrg *org);
 extern bool oa_has_all_keys(text *org_id, int replaced);
 extern void oa_describe_org(text *org_id, const OaLockedOrg *org,

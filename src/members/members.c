@@ -47,6 +47,24 @@ is_last_with_keys(text *org_id, text *uid)
 }
 
 /*
+ * Insert the row of a member.  Returns false if the person is a member already.
+ * Must be called between oa_statements_begin() and _end().
+ */
+bool
+oa_insert_member(text *org_id, text *uid)
+{
+	static OaStatement insert = {
+		.table = "members",
+		.text = "INSERT INTO overten_auth.members (org_id, uid) "
+		"VALUES ($1, $2) ON CONFLICT DO NOTHING",
+		.argtypes = {TEXTOID, TEXTOID},
+	};
+	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(uid)};
+
+	return oa_statement_run(&insert, values, NULL) > 0;
+}
+
+/*
  * Remove a member on behalf of "uid", who must be a member, too, or of the
  * application, if it is NULL.  Members may remove themselves.  The keys that
  * the person has minted stay.
@@ -148,21 +166,14 @@ notice_keys(text *org_id, text *uid)
 Datum
 overten_add_member(PG_FUNCTION_ARGS)
 {
-	static OaStatement insert = {
-		.table = "members",
-		.text = "INSERT INTO overten_auth.members (org_id, uid) "
-		"VALUES ($1, $2) ON CONFLICT DO NOTHING",
-		.argtypes = {TEXTOID, TEXTOID},
-	};
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
 	text	   *uid = oa_uid_argument(fcinfo, 1);
-	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(uid)};
 	bool		added;
 	int			level;
 
 	level = oa_statements_begin();
 	oa_require_org(org_id);
-	added = oa_statement_run(&insert, values, NULL) > 0;
+	added = oa_insert_member(org_id, uid);
 	if (added)
 		oa_audit("add_member", org_id, NULL, NULL, uid);
 	oa_require_org(org_id);

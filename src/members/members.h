@@ -71,6 +71,7 @@ typedef void (*OaMemberCallback) (const OaMember *member, void *argument);
 
 extern void oa_list_members(text *org_id, OaMemberCallback callback,
 							void *argument);
+extern bool oa_insert_member(text *org_id, text *uid);
 extern OaProblem oa_remove_member(text *uid, text *org_id, text *member);
 
 /* invitations.c, acceptance.c: joining an org by a one-time code */

@@ -23,12 +23,9 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "databases/databases.h"
@@ -58,9 +55,7 @@ oa_lock_request(const OaRequestKey *request, text *uid)
 									hash_bytes((unsigned char *) VARDATA_ANY(uid),
 											   VARSIZE_ANY_EXHDR(uid)));
 
-	LockDatabaseObject(get_relname_relid("idempotency_keys",
-										 get_namespace_oid(OA_SCHEMA, false)),
-					   hash, 0, ExclusiveLock);
+	oa_lock_hash("idempotency_keys", hash);
 }
 
 /*
@@ -182,10 +177,9 @@ is_active(text *org_id, text *key_id)
 	static OaStatement find = {
 		.table = "api_keys",
 		.latest = true,
-		.text = "SELECT 1 FROM overten_auth.api_keys "
-		"WHERE key_id = $2 AND org_id = $1 AND revoked_at IS NULL "
-		"AND disabled_at IS NULL "
-		"AND (expires_at IS NULL OR expires_at > clock_timestamp())",
+		.text = "SELECT 1 FROM overten_auth.api_keys k "
+		"WHERE k.key_id = $2 AND k.org_id = $1 AND k.disabled_at IS NULL "
+		"AND " OA_KEY_IS_ACTIVE("k"),
 		.argtypes = {TEXTOID, TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(key_id)};
@@ -211,18 +205,16 @@ OaProblem
 oa_repeat(const OaRequestKey *request, text *uid, const OaDone *done,
 		  text *key_name, const OaKeyGrant *grant, OaOrgKey *result)
 {
-	OaProblem	problem = OA_NO_PROBLEM;
+	OaProblem	problem;
 	OaLockedOrg org;
 	int			level = oa_statements_begin();
 
-	if (!oa_lock_members_org(done->org_id, uid, &org))
-		problem = OA_ORGANIZATION_NOT_FOUND;
-	else if (!org.signed_up || org.suspended)
-		problem = OA_API_ACCESS_DISABLED;
-	else if (done->is_late || !is_active(done->org_id, done->key_id) ||
-			 oa_was_used(done->key_id))
+	problem = oa_lock_org_with_access(done->org_id, uid, &org);
+	if (problem == OA_NO_PROBLEM &&
+		(done->is_late || !is_active(done->org_id, done->key_id) ||
+		 oa_was_used(done->key_id)))
 		problem = OA_ALREADY_DONE;
-	else if (oa_has_all_keys(done->org_id, 1))
+	if (problem == OA_NO_PROBLEM && oa_has_all_keys(done->org_id, 1))
 		problem = OA_KEY_LIMIT_REACHED;
 	oa_statements_end(level);
 

@@ -111,15 +111,9 @@ check_existing_org(const OaSignup *signup, OaLockedOrg *org, OaFault *fault)
 static void
 add_first_member(text *org_id, text *uid)
 {
-	static OaStatement insert = {
-		.table = "members",
-		.text = "INSERT INTO overten_auth.members (org_id, uid) VALUES ($1, $2)",
-		.argtypes = {TEXTOID, TEXTOID},
-	};
-	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(uid)};
 	int			level = oa_statements_begin();
 
-	oa_statement_run(&insert, values, NULL);
+	(void) oa_insert_member(org_id, uid);
 	oa_audit("add_member", org_id, NULL, uid, uid);
 	oa_statements_end(level);
 }
@@ -193,21 +187,6 @@ oa_signup(const OaSignup *signup, OaOrgKey *result, OaFault *fault)
 	return problem;
 }
 
-/* Lock an org of a person's.  Can the person mint a key for it? */
-static OaProblem
-check_access(text *org_id, text *uid, OaLockedOrg *org)
-{
-	OaProblem	problem = OA_NO_PROBLEM;
-	int			level = oa_statements_begin();
-
-	if (!oa_lock_members_org(org_id, uid, org))
-		problem = OA_ORGANIZATION_NOT_FOUND;
-	else if (!org->signed_up || org->suspended)
-		problem = OA_API_ACCESS_DISABLED;
-	oa_statements_end(level);
-	return problem;
-}
-
 /* Mint a key for a locked org. */
 static OaProblem
 mint_key(text *uid, text *org_id, const OaLockedOrg *org, text *name,
@@ -236,10 +215,13 @@ oa_create_key(text *uid, text *org_id, text *name, const OaKeyGrant *grant,
 	OaProblem	problem;
 	OaLockedOrg org;
 	OaDone		done;
+	int			level;
 
 	if (request != NULL)
 		oa_lock_request(request, uid);
-	problem = check_access(org_id, uid, &org);
+	level = oa_statements_begin();
+	problem = oa_lock_org_with_access(org_id, uid, &org);
+	oa_statements_end(level);
 	if (problem != OA_NO_PROBLEM)
 		return problem;
 

@@ -25,6 +25,12 @@ PG_FUNCTION_INFO_V1(overten_all_orgs);
 	"o.org_id, o.name, o.tier, o.created_at, o.api_access_since, " \
 	"o.suspended_at, o.closed_at "
 
+/* The orgs of person $1, in the order of their creation. */
+#define ORGS_OF_PERSON(columns) \
+	"SELECT " columns "FROM overten_auth.members m " \
+	"JOIN overten_auth.orgs o ON o.org_id = m.org_id " \
+	"WHERE m.uid = $1 ORDER BY o.created_at, o.org_id"
+
 /* Call back for each row of the last statement's result. */
 static void
 call_back(OaOrgCallback callback, void *argument)
@@ -62,11 +68,7 @@ oa_list_orgs(text *uid, OaOrgCallback callback, void *argument)
 {
 	static OaStatement list = {
 		.table = "orgs",
-		.text = "SELECT " ORG_COLUMNS
-		"FROM overten_auth.members m JOIN overten_auth.orgs o "
-		"ON o.org_id = m.org_id "
-		"WHERE m.uid = $1 "
-		"ORDER BY o.created_at, o.org_id",
+		.text = ORGS_OF_PERSON(ORG_COLUMNS),
 		.argtypes = {TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(uid)};
@@ -107,12 +109,8 @@ overten_list_orgs(PG_FUNCTION_ARGS)
 {
 	static OaStatement list = {
 		.table = "orgs",
-		.text = "SELECT o.org_id, o.name, o.tier, o.created_at, "
-		"o.api_access_since, o.suspended_at "
-		"FROM overten_auth.members m JOIN overten_auth.orgs o "
-		"ON o.org_id = m.org_id "
-		"WHERE m.uid = $1 "
-		"ORDER BY o.created_at, o.org_id",
+		.text = ORGS_OF_PERSON("o.org_id, o.name, o.tier, o.created_at, "
+							   "o.api_access_since, o.suspended_at "),
 		.argtypes = {TEXTOID},
 	};
 	text	   *uid = oa_uid_argument(fcinfo, 0);

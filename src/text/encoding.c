@@ -95,6 +95,18 @@ oa_utf8_to_text(const char *utf8, int length)
 }
 
 /*
+ * Make a text from UTF-8 that should be the id of something.  What the server
+ * cannot store is "", which is not the id of anything.
+ */
+text	   *
+oa_utf8_to_id(const char *utf8)
+{
+	text	   *id = oa_utf8_to_text(utf8, (int) strlen(utf8));
+
+	return id != NULL ? id : cstring_to_text("");
+}
+
+/*
  * Make a text from a string that strict_json.c has parsed, or NULL as above.
  */
 text	   *

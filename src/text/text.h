@@ -84,6 +84,7 @@ extern char *oa_server_to_utf8(const char *bytes, int length,
 							   int *utf8_length);
 extern bool oa_utf8_to_server(const char **bytes, int *length);
 extern text *oa_utf8_to_text(const char *utf8, int length);
+extern text *oa_utf8_to_id(const char *utf8);
 extern text *oa_json_to_text(const char *json, const OaJsonNode *node);
 
 /* rfc3339.c: times */

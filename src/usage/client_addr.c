@@ -2,9 +2,9 @@
  * client_addr.c
  *		The address that a session comes from, and what a key's history stores.
  *
- * There we cut an IPv6 address to its first 64 bits: a customer can vary the rest at
- * will, and it does not say who the customer is.  We store an IPv4-mapped
- * address as IPv4.
+ * There we cut an IPv6 address to its first 64 bits: a customer can vary the
+ * rest at will, and it does not say who the customer is.  We store an
+ * IPv4-mapped address as IPv4.
  */
 #include "postgres.h"
 

@@ -36,7 +36,8 @@
 #define REST_MS				(24 * 60 * 60 * 1000)
 
 /*
- * Does api_keys lack this key, or have only its digest?  A subquery uses the index; a join might not.
+ * Does api_keys lack this key, or have only its digest?  A subquery uses the
+ * index; a join might not.
  */
 #define IS_GONE(key_id) \
 	"(SELECT true FROM overten_auth.api_keys k " \

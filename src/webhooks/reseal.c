@@ -274,8 +274,8 @@ list_lost(const Progress *progress)
  *
  * Reseals the webhook secrets of at most max_orgs orgs with the first master
  * key.  Returns how many orgs are left to reseal.  Orgs with a value that does
- * not open are not among them; a WARNING counts those and names a few.  Errors: 22004, 22023,
- * 55000 no master key.
+ * not open are not among them; a WARNING counts those and names a few.  Errors:
+ * 22004, 22023, 55000 no master key.
  */
 Datum
 overten_reseal(PG_FUNCTION_ARGS)

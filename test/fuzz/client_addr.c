@@ -31,7 +31,7 @@ try_address(const char *start, int length)
 		return;
 	if (addr.family != 4 && addr.family != 6)
 		abort();
-	memcpy(bytes, addr.bytes, addr.family == 4 ? 4 : 8);
+	memcpy(bytes, addr.bytes, sizeof(bytes));
 	inet_ntop(addr.family == 4 ? AF_INET : AF_INET6, bytes, written,
 			  sizeof(written));
 	oa_parse_client_addr(written, strlen(written), &again);
