@@ -49,7 +49,7 @@ HTTP_OBJS = $(addprefix src/http/, \
 	key_list_endpoint.o key_members.o member_endpoints.o org_endpoints.o \
 	org_usage_endpoint.o parameters.o postgrest.o postgrest_keys.o \
 	postgrest_orgs.o query_string.o request_body.o request_headers.o \
-	response_headers.o response_json.o usage_endpoint.o)
+	response_headers.o response_json.o response_row.o usage_endpoint.o)
 WORKERS_OBJS = $(addprefix src/workers/, \
 	audit_cleaning.o database_jobs.o database_names.o database_worker.o launcher.o)
 ROOT_OBJS = $(addprefix src/, \

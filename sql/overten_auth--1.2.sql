@@ -1508,7 +1508,7 @@ CREATE FUNCTION @extschema@.overten_handle_request(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_handle_request_bytes';
 REVOKE ALL ON FUNCTION @extschema@.overten_handle_request(text, text, json, bytea) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_handle_request(text, text, json, bytea) IS
-'Answers one HTTP request to the API. The path begins with /api/v1 and may have a query string. headers is an object with lower-case names. The body is as the client sent it; NULL and an empty body both mean that there is no body. Whatever a client does wrong, the result is an answer and not an error. Call this function in FROM: SELECT (overten_handle_request(...)).* calls it once per column, and so handles the request three times. The role of an HTTP layer needs EXECUTE on this function only. Errors: 22004 method or path is NULL.';
+'Answers one HTTP request to the API. The path begins with /api/v1 and may have a query string. headers is an object with lower-case names. The body is as the client sent it; NULL and an empty body both mean that there is no body. Whatever a client does wrong, the result is an answer and not an error. Call this function in FROM: SELECT (overten_handle_request(...)).* calls it once per column, and so handles the request three times. The role of an HTTP layer needs EXECUTE on this function only, unless it also answers proxies (overten_authorize_request). Errors: 22004 method or path is NULL.';
 
 CREATE FUNCTION @extschema@.overten_handle_request(
 	method text,
@@ -1520,6 +1520,15 @@ CREATE FUNCTION @extschema@.overten_handle_request(
 REVOKE ALL ON FUNCTION @extschema@.overten_handle_request(text, text, json, text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_handle_request(text, text, json, text) IS
 'Likewise, with a body of type text, to try requests by hand. An HTTP layer should pass bytea: a client can send a body that is not valid in the database''s encoding, and the server rejects a call with such a text.';
+
+CREATE FUNCTION @extschema@.overten_authorize_request(
+	query text,
+	headers json)
+	RETURNS overten_auth.http_response
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_authorize_request(text, json) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_authorize_request(text, json) IS
+'Answers the question of a proxy or a service whether a request to it may go on, as overten_admission does. For an HTTP layer that clients cannot reach, because whoever asks names the cost. query: the parameters cost (0 to 1000000000, default 1), scope (names with spaces between) and for (auth_request: the status 429 becomes 403, for nginx knows no other), percent-encoded; NULL means none. headers: those of the client''s request, as overten_handle_request takes them. The status is 200, 400, 401, 403 or 429; the headers say whose key it is, which refusal, and what a limit leaves. Errors: 55000 on a standby where keys are not verified, or if limits of the key cannot be counted.';
 
 CREATE SCHEMA overten_api;
 REVOKE ALL ON SCHEMA overten_api FROM PUBLIC;

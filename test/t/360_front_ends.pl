@@ -41,7 +41,7 @@ my %patience = map { $_ => 1000 * $PostgreSQL::Test::Utils::timeout_default }
 my $gateway = start_gateway($node, 'front_gateway', %patience);
 my $postgrest = start_postgrest($node, 'front_contract');
 my $open = start_service('service');
-my $wrapped = start_service('wrapped', $gateway->{url});
+my $wrapped = start_service('wrapped', $gateway->{authorize_url});
 my ($api_port, $auth_port) = (free_port(), free_port());
 my $api_nginx = start_nginx('front_nginx', 'nginx.conf', $api_port,
 	'127.0.0.1:8080' => "127.0.0.1:$api_port",
@@ -49,7 +49,7 @@ my $api_nginx = start_nginx('front_nginx', 'nginx.conf', $api_port,
 	'127.0.0.1:3000' => "127.0.0.1:$postgrest->{port}");
 my $auth_nginx = start_nginx('auth_nginx', 'auth_request.conf', $auth_port,
 	'127.0.0.1:8081' => "127.0.0.1:$auth_port",
-	'127.0.0.1:8080' => "127.0.0.1:$gateway->{port}",
+	'127.0.0.1:8079' => "127.0.0.1:$gateway->{authorize_port}",
 	'127.0.0.1:9000' => "127.0.0.1:$open->{port}");
 
 # Each front end, its port, and whether it is one of the API or protects a service.
@@ -197,8 +197,8 @@ foreach my $end (grep { $_->[2] eq 'service' } @ends)
 				'X-Overten-Tier', 'X-Overten-Key-Prefix', 'X-Overten-Client-Addr', 'X-Overten-Key-Id', 'X-Overten-Query'),
 			'', "5\r\nhello\r\n0\r\nX-Overten-Org-Id: forged\r\nAuthorization: $good\r\n" ]);
 	my $seen = decode_json($answer->{body});
-	my @told = ($org, '%E4%BC%81%E6%A5%AD%201', substr $secret, 0, 12);
-	my @names = map { "x-overten-$_" } qw(org-id tier key-prefix);
+	my @told = ($key, $org, '%E4%BC%81%E6%A5%AD%201', substr $secret, 0, 12);
+	my @names = map { "x-overten-$_" } qw(key-id org-id tier key-prefix);
 	my @raw = @{ $seen->{rawHeaders} };
 	my (%raw, %trailers);
 	push @{ $raw{ lc $raw[ 2 * $_ ] } }, $raw[ 2 * $_ + 1 ] foreach 0 .. $#raw / 2;
@@ -245,9 +245,9 @@ sub connections_to
 	return scalar grep { /^ *\d+: \S+ \w+:$port / } split /\n/, slurp_file('/proc/net/tcp');
 }
 
-my $before = connections_to($gateway->{port});
+my $before = connections_to($gateway->{authorize_port});
 is(summary(send_to($ends[2], $verify, [ auth("Bearer $revoked") ])), $is{bad}, "refusal $_") foreach 1 .. 30;
-cmp_ok(connections_to($gateway->{port}) - $before, '<=', 5, 'refusals share connections');
+cmp_ok(connections_to($gateway->{authorize_port}) - $before, '<=', 5, 'refusals share connections');
 
 
 # At once, or not at all.
