@@ -26,10 +26,12 @@ USAGE_OBJS = $(addprefix src/usage/, \
 	usage_lock.o usage_rows.o use_arrays.o use_batches.o use_counters.o)
 ORGS_OBJS = $(addprefix src/orgs/, \
 	audit_pages.o org_list.o orgs.o)
+LIMITS_OBJS = $(addprefix src/limits/, \
+	buckets.o limit_rows.o limit_use.o limits.o limits_of_key.o rate.o)
 WEBHOOKS_OBJS = $(addprefix src/webhooks/, \
 	reseal.o webhook_secret.o webhook_signature.o)
 KEYS_OBJS = $(addprefix src/keys/, \
-	allowed_addresses.o decision.o identity.o import.o key_anomalies.o \
+	admission.o allowed_addresses.o decision.o identity.o import.o key_anomalies.o \
 	key_changes.o key_details.o key_grant.o key_history.o key_limits.o \
 	key_list.o key_row.o key_scan.o key_text.o keys.o leaks.o minters.o org_anomalies.o \
 	org_usage.o purge.o restrictions.o rotation.o rotation_progress.o verify.o)
@@ -57,7 +59,7 @@ ROOT_OBJS = $(addprefix src/, \
 	check.o finish_script.o overten_auth.o settings.o status.o)
 
 OBJS = $(TEXT_OBJS) $(SERVER_OBJS) $(DATABASES_OBJS) $(LOOKUP_OBJS) \
-	$(SEALING_OBJS) $(USAGE_OBJS) $(ORGS_OBJS) $(WEBHOOKS_OBJS) \
+	$(SEALING_OBJS) $(USAGE_OBJS) $(ORGS_OBJS) $(WEBHOOKS_OBJS) $(LIMITS_OBJS) \
 	$(KEYS_OBJS) $(MEMBERS_OBJS) $(SIGNING_KEYS_OBJS) $(TOKENS_OBJS) \
 	$(HTTP_OBJS) $(WORKERS_OBJS) $(ROOT_OBJS)
 
@@ -70,14 +72,14 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text prefixes keys key_lists key_details rotation orgs erasure restrictions names no_row webhooks usage privileges closing roles check http http_keys http_orgs idempotency firebase identity leaks import half_done
+REGRESS = key_text prefixes keys key_lists key_details rotation orgs erasure restrictions limits names no_row webhooks usage privileges closing roles check http http_keys http_orgs idempotency firebase identity leaks import half_done
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
 ISOLATION = revocation disabling minting leak_response members invitations repeated_requests rotating
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
 
-EXTRA_CLEAN = test/race/race test/faults/load test/faults/clock_shift.so test/modules/flush_pauses.so test/modules/relcache_faults.so test/unit/fetch_answer
+EXTRA_CLEAN = test/race/race test/faults/load test/faults/clock_shift.so test/modules/admissions.so test/modules/flush_pauses.so test/modules/relcache_faults.so test/modules/test_clock.so test/unit/fetch_answer
 
 # Called once a statement, these functions gain nothing from being inlined by
 # the JIT compiler.

@@ -39,6 +39,7 @@ extern text *oa_make_webhook_secret(void);
 
 /* clock.c: a monotonic clock */
 extern int64 oa_monotonic_ms(void);
+extern int64 oa_monotonic_ns(void);
 
 /* arguments.c: arguments of functions, and text that people choose */
 #define OA_KEY_NAME_MAX	64		/* characters, after trimming */
