@@ -46,7 +46,7 @@ TOKENS_OBJS = $(addprefix src/tokens/, \
 	claims.o firebase_token.o jwt_library.o token_decoder.o token_reader.o \
 	token_rules.o)
 HTTP_OBJS = $(addprefix src/http/, \
-	audit_endpoint.o detail_members.o endpoints.o http_client_addr.o \
+	audit_endpoint.o authorization.o detail_members.o endpoints.o http_client_addr.o \
 	http_request.o idempotency_key.o invitation_endpoints.o key_endpoints.o key_json.o \
 	key_list_endpoint.o key_members.o member_endpoints.o org_endpoints.o \
 	org_usage_endpoint.o parameters.o postgrest.o postgrest_keys.o \
@@ -72,7 +72,7 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text prefixes keys key_lists key_details rotation orgs erasure restrictions limits names no_row webhooks usage privileges closing roles check http http_keys http_orgs idempotency firebase identity leaks import half_done
+REGRESS = key_text prefixes keys key_lists key_details rotation orgs erasure restrictions limits names no_row webhooks usage privileges closing roles check http authorization http_keys http_orgs idempotency firebase identity leaks import half_done
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
 ISOLATION = revocation disabling minting leak_response members invitations repeated_requests rotating
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto

@@ -27,7 +27,7 @@ const FIND = `
   JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace
   LEFT JOIN pg_catalog.pg_proc p ON p.pronamespace OPERATOR(pg_catalog.=) n.oid
     AND p.proname OPERATOR(pg_catalog.=) '${HANDLE[0]}'
-    AND pg_catalog.oidvectortypes(p.proargtypes) OPERATOR(pg_catalog.=) '${ARGUMENTS.join(', ')}'
+    AND pg_catalog.oidvectortypes(p.proargtypes) OPERATOR(pg_catalog.=) '${HANDLE.slice(1).join(', ')}'
   WHERE e.extname OPERATOR(pg_catalog.=) 'overten_auth'`;
 
 // Conditions that pass on their own, by class of SQLSTATE or in full: lost
