@@ -28,6 +28,8 @@ ORGS_OBJS = $(addprefix src/orgs/, \
 	audit_pages.o org_list.o orgs.o)
 LIMITS_OBJS = $(addprefix src/limits/, \
 	buckets.o limit_rows.o limit_use.o limits.o limits_of_key.o rate.o)
+CREDITS_OBJS = $(addprefix src/credits/, \
+	account.o credit_erasure.o holds.o ledger.o spending.o)
 WEBHOOKS_OBJS = $(addprefix src/webhooks/, \
 	reseal.o webhook_secret.o webhook_signature.o)
 KEYS_OBJS = $(addprefix src/keys/, \
@@ -59,8 +61,8 @@ ROOT_OBJS = $(addprefix src/, \
 	check.o finish_script.o overten_auth.o settings.o status.o)
 
 OBJS = $(TEXT_OBJS) $(SERVER_OBJS) $(DATABASES_OBJS) $(LOOKUP_OBJS) \
-	$(SEALING_OBJS) $(USAGE_OBJS) $(ORGS_OBJS) $(WEBHOOKS_OBJS) $(LIMITS_OBJS) \
-	$(KEYS_OBJS) $(MEMBERS_OBJS) $(SIGNING_KEYS_OBJS) $(TOKENS_OBJS) \
+	$(SEALING_OBJS) $(USAGE_OBJS) $(ORGS_OBJS) $(CREDITS_OBJS) $(WEBHOOKS_OBJS) \
+	$(LIMITS_OBJS) $(KEYS_OBJS) $(MEMBERS_OBJS) $(SIGNING_KEYS_OBJS) $(TOKENS_OBJS) \
 	$(HTTP_OBJS) $(WORKERS_OBJS) $(ROOT_OBJS)
 
 # The folder of this file, which make -f may name; PGXS looks for DATA in there.
@@ -72,9 +74,9 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text prefixes keys key_lists key_details rotation orgs erasure restrictions limits names no_row webhooks usage privileges closing roles check http authorization http_keys http_orgs idempotency firebase identity leaks import half_done
+REGRESS = key_text prefixes keys key_lists key_details rotation orgs credits erasure restrictions limits names no_row webhooks usage privileges closing roles check http authorization http_keys http_orgs idempotency firebase identity leaks import half_done
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
-ISOLATION = revocation disabling minting leak_response members invitations repeated_requests rotating
+ISOLATION = revocation disabling minting leak_response members invitations repeated_requests rotating spending
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl

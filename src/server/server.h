@@ -61,6 +61,8 @@ extern text *oa_name_argument(FunctionCallInfo fcinfo, int n,
 extern text *oa_optional_name_argument(FunctionCallInfo fcinfo, int n,
 									   const char *what, int max_characters);
 extern text *oa_reason_argument(FunctionCallInfo fcinfo, int n);
+extern text *oa_id_argument(FunctionCallInfo fcinfo, int n, const char *what,
+						   int max_characters);
 extern text *oa_uid_argument(FunctionCallInfo fcinfo, int n);
 extern char *oa_id_for_message(text *id, const char *prefix);
 extern const char *oa_text_rule(OaTextRule rule, int max_characters);
@@ -104,11 +106,11 @@ extern void oa_statement_return_changed(FunctionCallInfo fcinfo, int row,
 										int column, Datum value);
 extern void oa_statements_end(int guc_level);
 
-/* audit.c: the audit log */
+/* audit.c: the audit log, and tables that are append-only */
 extern void oa_audit(const char *action, text *org_id, text *key_id,
 					 text *uid, text *detail);
-extern uint64 oa_change_audit_log(OaStatement *statement, const Datum *values,
-								  const bool *nulls);
+extern uint64 oa_change_append_only(OaStatement *statement,
+									const Datum *values, const bool *nulls);
 
 /* secrecy.c: keeping statements out of the log */
 extern void oa_secrecy_begin(ErrorContextCallback *callback);

@@ -37,6 +37,7 @@ BEGIN
 	UPDATE overten_auth.key_last_used SET last_used_at = now() WHERE key_id IN (live_id, dead_id);
 	INSERT INTO overten_auth.idempotency_keys (uid, name_digest, fingerprint, first_at, last_at, org_id, key_id)
 	VALUES ('ada-1', sha256(org::bytea), sha256(''), now(), now(), org, live_id);
+	PERFORM overten_grant(org, 10, name || ' reason', name || ' payment'), overten_hold(org, 1, name || ' hold'), overten_spend(org, 2, name || ' request', name || ' detail');
 END
 $$;
 
@@ -90,7 +91,7 @@ FROM (VALUES ('SELECT overten_mint_key(%L)'), ('SELECT overten_list_keys(%L)'), 
 	('SELECT overten_set_tier(%L, ''free'')'), ('SELECT overten_set_api_access(%L, true)'), ('SELECT overten_set_api_access(%L, false)'),
 	('SELECT overten_add_member(%L, ''eve'')'), ('SELECT overten_remove_member(%L, ''ada-1'')'), ('SELECT overten_signup(''ada-1'', NULL, %L)'),
 	('SELECT overten_rotate_webhook_secret(%L)'), ('SELECT overten_sign_webhook(%L, ''m'', 0, ''x''::text)'),
-	('SELECT overten_import_key(%L, ''x'', sha256(''x''), ''sk_live_0000'')'), ('SELECT overten_revoke_key(%L, %L)')) v (call);
+	('SELECT overten_import_key(%L, ''x'', sha256(''x''), ''sk_live_0000'')'), ('SELECT overten_revoke_key(%L, %L)'), ('SELECT overten_grant(%L, 1)'), ('SELECT overten_spend(%L, 1, %L)')) v (call);
 SELECT count(*) FROM overten_list_orgs('ada-1') WHERE org_id = :'org';
 -- It has no webhook secret to seal.
 SELECT overten_reseal();

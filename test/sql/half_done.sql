@@ -75,6 +75,8 @@ INSERT INTO operation (name, sql) VALUES
 	('import_keys', $$SELECT overten_import_keys(array_agg(%1$L::text), array_agg('x'::text), array_agg(sha256((%2$L || i)::bytea)), array_agg('sk_live_0000'::text))
 		FROM generate_series(1, 50) i$$),
 	('rotate_webhook_secret', $$SELECT overten_rotate_webhook_secret(%1$L)$$),
+	('spend', $$SELECT overten_grant(%1$L, 10), overten_spend(%1$L, 1, 'request')$$),
+	('settle', $$SELECT overten_grant(%1$L, 10), overten_hold(%1$L, 4, 'one'), overten_hold(%1$L, 4, 'two'), overten_settle(%1$L, 1, 'one'), overten_release(%1$L, 'two')$$),
 	('reseal', $$SELECT overten_reseal()$$),
 	('load_signing_keys', $$SELECT overten_load_signing_keys(current_setting('test.keys')::json)$$);
 INSERT INTO overten_auth.tiers VALUES ('pro', false);

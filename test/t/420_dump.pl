@@ -41,6 +41,7 @@ SELECT overten_set_api_access('$org', true);
 SELECT overten_set_api_access('$plain_org', false);
 SELECT overten_add_member('$org', 'alice');
 SELECT overten_rotate_webhook_secret('$org', '30 days');
+SELECT overten_grant('$org', 100, 'Welcome, é', 'payment \\1'), overten_hold('$org', 40, 'held', '1 day'), overten_spend('$org', 20, 'request', E'it''s \\\\N');
 SELECT overten_set_key_details('$org', '$active_key', 'dumped', '{"a": "é"}');
 SELECT FROM overten_mint_key('$org', 'test', environment => 'test') m, overten_rotate_key('$org', m.key_id, '0');
 INSERT INTO overten_auth.key_usage
@@ -74,6 +75,9 @@ SELECT 'use', u.* FROM overten_auth.key_last_used u ORDER BY key_id;
 SELECT 'details', d.* FROM overten_auth.key_details d ORDER BY key_id;
 SELECT 'history', u.* FROM overten_auth.key_usage u ORDER BY key_id, hour;
 SELECT 'audit', a.* FROM overten_auth.audit_log a ORDER BY audit_id;
+SELECT 'credits', c.* FROM overten_auth.credits c ORDER BY org_id;
+SELECT 'ledger', l.* FROM overten_auth.credit_ledger l ORDER BY org_id, entry;
+SELECT 'hold', h.* FROM overten_auth.credit_holds h ORDER BY org_id, request_id;
 SELECT 'own', b.* FROM org_billing b;
 SELECT 'trigger', tgrelid::regclass, tgname, tgenabled FROM pg_trigger
 	WHERE NOT tgisinternal ORDER BY 2, 3;
@@ -89,6 +93,8 @@ sub reports
 SET TimeZone = 'UTC';
 SELECT * FROM overten_list_keys('$org');
 SELECT * FROM overten_list_orgs('alice');
+SELECT * FROM overten_credit_balance('$org');
+SELECT * FROM overten_list_ledger('$org');
 SELECT * FROM overten_key_usage('$org', '$active_key');
 SELECT * FROM overten_org_usage('$org', now() - interval '1 day', now());
 SELECT kind, client_addr, observed FROM overten_key_anomalies('$org', '$revoked_key');
@@ -132,9 +138,12 @@ is_deeply(
 		use => 5,
 		details => 1,
 		history => 6,
-		audit => 15,
+		audit => 16,
+		credits => 1,
+		ledger => 2,
+		hold => 1,
 		own => 1,
-		trigger => 4
+		trigger => 5
 	},
 	'there is something to dump in each table');
 my $reports = reports($node);
@@ -154,6 +163,9 @@ sub check_restored
 	is(reports($where), $reports, "$how: so is what is reported of it");
 	is(verify($where, $active), $active_key, "$how: the key is accepted");
 	is(verify($where, $revoked), '', "$how: the revoked one is refused");
+	is(sqlstate_of($where, "SELECT overten_spend('$org', 20, 'request'); SELECT overten_spend('$org', 41, 'another')"),
+		'53OA2', "$how: a request is not paid for again, and what is held is not spent");
+	is(sqlstate_of($where, 'DELETE FROM overten_auth.credit_ledger'), '42501', "$how: the ledger is append-only");
 	is(verify($where, $suspended),
 		'', "$how: the one of a suspended org is refused");
 
