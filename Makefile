@@ -31,8 +31,9 @@ WEBHOOKS_OBJS = $(addprefix src/webhooks/, \
 KEYS_OBJS = $(addprefix src/keys/, \
 	allowed_addresses.o decision.o identity.o import.o key_anomalies.o \
 	key_changes.o key_details.o key_grant.o key_history.o key_list.o \
-	key_row.o key_scan.o key_text.o keys.o leaks.o minters.o org_anomalies.o \
-	org_usage.o purge.o restrictions.o rotation.o rotation_progress.o verify.o)
+	key_row.o key_scan.o key_text.o keys.o leaks.o list_text.o minters.o \
+	org_anomalies.o org_usage.o purge.o restrictions.o rotation.o \
+	rotation_progress.o verify.o)
 MEMBERS_OBJS = $(addprefix src/members/, \
 	acceptance.o erasure.o invitations.o locked_org.o members.o own_key.o own_org.o \
 	repeated_request.o signup.o)

@@ -721,24 +721,30 @@ CREATE FUNCTION @extschema@.overten_import_key(
 	name text,
 	digest bytea,
 	prefix text,
-	created_at timestamptz DEFAULT NULL)
+	created_at timestamptz DEFAULT NULL,
+	expires_at timestamptz DEFAULT NULL,
+	scopes text[] DEFAULT NULL,
+	allowed_addresses cidr[] DEFAULT NULL)
 	RETURNS text
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_import_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_import_key IS
-'Imports a key that was minted elsewhere, a prefix of overten_auth.key_prefixes and 28 alphanumeric characters, by its SHA-256 (32 bytes) and its visible characters: the prefix and 4 more. The prefix also decides whether it is a live key or a test key. Returns its new key_id. If created_at is NULL, it is the current time. Errors: 42704 the org does not exist; 55000 the org is closed; 23505 a key with this digest exists already, active or revoked; 22023 the name, the digest''s length, the prefix, or a created_at before 1970 or in the future; 22004 another argument is NULL.';
+'Imports a key that was minted elsewhere, a prefix of overten_auth.key_prefixes and 28 alphanumeric characters, by its SHA-256 (32 bytes) and its visible characters: the prefix and 4 more. The prefix also decides whether it is a live key or a test key. Returns its new key_id. If created_at is NULL, it is the current time. expires_at, scopes and allowed_addresses restrict the key as in overten_mint_key, and NULL means no restriction; but the key may have expired already, and overten_auth.max_key_lifetime does not apply. Errors: 42704 the org does not exist; 55000 the org is closed; 23505 a key with this digest exists already, active, revoked or erased; 22023 the name, the digest''s length, the prefix, a created_at before 1970 or in the future, an expires_at that is infinite, or scopes or allowed_addresses, as for overten_mint_key; 22004 another argument is NULL.';
 
 CREATE FUNCTION @extschema@.overten_import_keys(
 	org_ids text[],
 	names text[],
 	digests bytea[],
 	prefixes text[],
-	created_at timestamptz[] DEFAULT NULL)
+	created_at timestamptz[] DEFAULT NULL,
+	expires_at timestamptz[] DEFAULT NULL,
+	scopes text[] DEFAULT NULL,
+	allowed_addresses text[] DEFAULT NULL)
 	RETURNS int8
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_import_keys FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_import_keys IS
-'Like overten_import_key, for many keys: imports all of them or none. The arrays have one value per key, as array_agg() makes them from a staging table. Returns how many keys were imported. Errors: those of overten_import_key, with the row, counted from 1, in the context; 22023 the arrays differ in length, or have more than 10 million values; 22004 an argument other than created_at is NULL.';
+'Like overten_import_key, for many keys: imports all of them or none. The arrays have one value per key, as array_agg() makes them from a staging table; the scopes and the allowed_addresses of a key are the text of an array, such as array_agg(scopes::text) makes. Returns how many keys were imported. Errors: those of overten_import_key, with the row, counted from 1, in the context; 22P02 a text is not an array; 22023 the arrays differ in length, or have more than 10 million values; 22004 one of the first four arguments is NULL.';
 
 CREATE FUNCTION @extschema@.overten_purge_keys(org_id text, before timestamptz)
 	RETURNS int8

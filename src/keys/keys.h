@@ -270,6 +270,10 @@ extern OaKeyScanResult oa_scan_keys(text *org_id, const OaKeyFilter *filter,
 									bool all_columns,
 									OaKeyRowCallback callback, void *argument);
 
+/* list_text.c: scopes and addresses as text */
+extern text *oa_list_text(ArrayType *list);
+extern ArrayType *oa_read_list(Datum list_text, Oid type);
+
 /* key_changes.c: changing what restricts a key */
 typedef struct OaKeyChange
 {
