@@ -302,11 +302,6 @@ typedef enum OaKeyChanged
 extern OaKeyChanged oa_change_key(text *org_id, text *key_id, text *uid,
 								  const OaKeyChange *wanted, OaFault *fault);
 
-/* In SQL: is a key neither revoked nor expired? */
-#define OA_KEY_IS_ACTIVE(key) \
-	"(" key ".revoked_at IS NULL AND (" key ".expires_at IS NULL " \
-	"OR " key ".expires_at > clock_timestamp()))"
-
 /* purge.c: erasing keys that are dead */
 extern void oa_begin_erasing(const char *function);
 extern uint64 oa_purge_keys(text *org_id, TimestampTz before);
