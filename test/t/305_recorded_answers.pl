@@ -214,7 +214,7 @@ sub play
 	$exchange->('list: one is revoked', 'GET', "$api$keys", [$token]);
 
 	# The history of a key
-	ask($node, "INSERT INTO overten_auth.key_usage SELECT '$key', t, a, n, n - 1, t, t + '30 min' FROM (VALUES ('2020-04-17 11:00Z'::timestamptz, '203.0.113.7'::inet, 3), ('2020-04-17 12:00Z', '2001:db8::/64', 2), ('2020-04-17 12:00Z', NULL, 1)) v (t, a, n)");
+	ask($node, "INSERT INTO overten_auth.key_usage SELECT '$key', t, a, n, 0, t, t + '30 min' FROM (VALUES ('2020-04-17 11:00Z'::timestamptz, '203.0.113.7'::inet, 3), ('2020-04-17 12:00Z', '2001:db8::/64', 2), ('2020-04-17 12:00Z', NULL, 1)) v (t, a, n)");
 	my $usage = "$api$keys/$key/usage";
 	$exchange->('usage', 'GET', "$usage?since=2020-04-17T11:30:00Z&until=2020-04-18T00:00:00%2B01:00", [$token]);
 	$exchange->('usage: none', 'GET', "$usage?since=2020-04-18T00:00:00Z&until=2020-04-19T00:00:00Z", [$token]);
