@@ -250,10 +250,11 @@ write_rows(Import *import, int first, int count)
 
 	for (int column = 0; column < COLUMNS; column++)
 	{
-		bool	   *nulls = column < GIVEN_COLUMNS ?
-			import->nulls[column] + first : NULL;
+		bool	   *nulls = NULL;
 		int			lower_bound = 1;
 
+		if (column < GIVEN_COLUMNS)
+			nulls = import->nulls[column] + first;
 		arrays[column] =
 			PointerGetDatum(construct_md_array(import->values[column] + first,
 											   nulls, 1, &count, &lower_bound,

@@ -13,7 +13,7 @@
 #include "keys/keys.h"
 
 /* Write a list.  NULL stays NULL. */
-text *
+text	   *
 oa_list_text(ArrayType *list)
 {
 	return list == NULL ? NULL :
@@ -25,7 +25,7 @@ oa_list_text(ArrayType *list)
  * Read a list of values of a type.  Raises 22P02 or what that type's input
  * function raises if the text is not one.
  */
-ArrayType *
+ArrayType  *
 oa_read_list(Datum list_text, Oid type)
 {
 	char	   *input = TextDatumGetCString(list_text);

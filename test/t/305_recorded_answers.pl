@@ -146,8 +146,8 @@ sub play
 	}
 	foreach my $bad ('', 'x', '{', '{"org_name":"a","org_name":"b"}', "{\"org_name\":\"\xff\"}", '[]', '"x"', 'null', '{} {}', ' ' x 16385)
 	{
-		$post->('sign up: ' . (length $bad > 100 ? 'too much' : "body $bad"), '/signup', $bad);
-		$post->('mint: ' . (length $bad > 100 ? 'too much' : "body $bad"), $keys, $bad);
+		$post->('sign up: ' . (length $bad > 100 ? 'too much' : $bad eq '' ? 'no body' : "body $bad"), '/signup', $bad);
+		$post->('mint: ' . (length $bad > 100 ? 'too much' : $bad eq '' ? 'no body' : "body $bad"), $keys, $bad);
 	}
 
 	# Credentials
