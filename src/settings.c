@@ -10,7 +10,6 @@
 #include "utils/guc.h"
 #include "utils/varlena.h"
 
-#include "limits/rate.h"
 #include "settings.h"
 #include "text/text.h"
 

@@ -32,6 +32,8 @@ enum
 	OA_FULL_REFUSES, OA_FULL_ADMITS
 };
 
+#define OA_SHARE_WHOLE	1000	/* overten_auth.limit_share in thousandths */
+
 /* The most networks that overten_auth.trusted_proxies can name. */
 #define OA_TRUSTED_PROXIES_MAX	256
 

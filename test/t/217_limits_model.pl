@@ -62,7 +62,10 @@ sub run_sessions
 {
 	my ($count, $max_cost, $step, $pause, @sessions) = @_;
 	my (@files, @running);
+	my $gate = $node->background_psql('postgres');
 
+	# All begin at the same moment.
+	ask($gate, 'SELECT pg_advisory_lock(1)');
 	for my $session (@sessions)
 	{
 		my ($secret, $who, $around) = @$session;
@@ -70,7 +73,8 @@ sub run_sessions
 		my $parts = () = ($around // 'CALL;') =~ /CALL/g;
 		my $call = sprintf "SELECT admissions('%s', %d, %d, %d, %d, %d, '%s')",
 		  $secret, $who, $count / $parts, $max_cost, $step, $pause, $file;
-		my $sql = ($around // 'CALL;') =~ s/CALL/$call/gr;
+		my $sql = 'SELECT pg_advisory_lock_shared(1), pg_advisory_unlock_shared(1);'
+		  . (($around // 'CALL;') =~ s/CALL/$call/gr);
 
 		# A file of a session that was canceled at once.
 		append_to_file($file, '');
@@ -79,6 +83,9 @@ sub run_sessions
 		push @running, IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres') ],
 			'<', \$sql, '>', \my $out, '2>', \my $err);
 	}
+	$node->poll_query_until('postgres',
+		"SELECT count(*) = ${\scalar @sessions} FROM pg_locks WHERE locktype = 'advisory' AND NOT granted");
+	$gate->quit;
 	$_->finish foreach @running;
 	return @files;
 }
@@ -152,7 +159,7 @@ sub warm_key
 	my ($secret, $id) = warm_key();
 
 	set_limit('key', $id, 'x', 7, 1, 3);
-	my @files = run_sessions($requests, 3, 70_000_000, 20, map { [ $secret, 0 ] } 1 .. 4);
+	my @files = run_sessions($requests, 3, 70_000_000, 100, map { [ $secret, 0 ] } 1 .. 4);
 	holds('7 a second', \@files, [ 0, 7, 1, 3 ]);
 	unlink @files;
 }
@@ -169,7 +176,7 @@ sub warm_key
 	);
 
 	set_limit('key', $id, 'x', 999_983, 1, 2_000_000);
-	my @files = run_sessions($requests / 2, 1_000_000, 400_000_000, 20, map { [ $secret, 0, $_ ] } @ends);
+	my @files = run_sessions($requests / 2, 1_000_000, 400_000_000, 100, map { [ $secret, 0, $_ ] } @ends);
 	holds('costs to a million', \@files, [ 0, 999_983, 1, 2_000_000 ]);
 	unlink @files;
 }
@@ -185,7 +192,7 @@ sub warm_key
 	set_limit('key', $one_id, 'x', 777, 3, 20);
 	set_limit('key', $one_id, 'y', 7, 1, 50);
 	set_limit('key', $two_id, 'x', 600, 1, 40);
-	my @files = run_sessions($requests / 2, 30, 30_000_000, 20,
+	my @files = run_sessions($requests / 2, 30, 30_000_000, 100,
 		[ $one, 0 ], [ $one, 0 ], [ $two, 1 ], [ $two, 1 ]);
 	holds(
 		'several limits', \@files,
@@ -211,7 +218,7 @@ sub warm_key
 	} 1 .. 200;
 	my $setting = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres') ],
 		'<', \$sql, '>', \my $out, '2>', \my $err);
-	my @files = run_sessions($requests / 2, 5, 100_000_000, 20, map { [ $secret, 0 ] } 1 .. 2);
+	my @files = run_sessions($requests / 2, 5, 100_000_000, 100, map { [ $secret, 0 ] } 1 .. 2);
 	$setting->finish;
 	holds('limits that change', \@files, map { [ -2, $_, 1, 5 ] } @quotas);
 	my $seen = ask($node, "SELECT count(*) > 20 FROM overten_auth.audit_log WHERE action = 'set_limit' AND key_id = '$id'");
