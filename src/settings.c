@@ -117,6 +117,9 @@ static const struct
 	{"scopes", OA_FEATURE_SCOPES},
 	{"addresses", OA_FEATURE_ADDRESSES},
 	{"people", OA_FEATURE_PEOPLE},
+	{"details", OA_FEATURE_DETAILS},
+	{"environments", OA_FEATURE_ENVIRONMENTS},
+	{"rotation", OA_FEATURE_ROTATION},
 };
 
 /*
@@ -179,7 +182,7 @@ char	   *oa_databases = NULL;
 int			oa_max_tracked_keys = 10000;
 
 /*
- * The number of keys that the shared cache holds.  Each takes about 460 bytes.
+ * The number of keys that the shared cache holds.  Each takes about 400 bytes.
  * Set it to one and a half times the number of keys in use.
  */
 int			oa_shared_cache_entries = 0;
