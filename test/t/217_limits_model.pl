@@ -56,6 +56,17 @@ sub set_limit
 		"SELECT overten_set_limit('$scope', '$subject', '$name', $quota, '$period s', $burst, '${\($per // 'key')}')");
 }
 
+# Start psql with statements.  They are in a file, so that it needs nothing from us.
+sub start_psql
+{
+	my ($sql) = @_;
+	my $file = "$dir/statements" . ++$rounds;
+
+	append_to_file($file, $sql);
+	return IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-f', $file ],
+		'>', '/dev/null', '2>', "$file.err");
+}
+
 # Run sessions at once.  Each is [ secret, who, statements around the calls ],
 # where CALL stands for a call with the rest of the requests.  Returns the files.
 sub run_sessions
@@ -80,8 +91,7 @@ sub run_sessions
 		append_to_file($file, '');
 		chmod 0666, $file or die $!;
 		push @files, $file;
-		push @running, IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres') ],
-			'<', \$sql, '>', \my $out, '2>', \my $err);
+		push @running, start_psql($sql);
 	}
 	$node->poll_query_until('postgres',
 		"SELECT count(*) = ${\scalar @sessions} FROM pg_locks WHERE locktype = 'advisory' AND NOT granted");
@@ -216,8 +226,7 @@ sub warm_key
 	my $sql = join '', map {
 		"SELECT overten_set_limit('key', '$id', 'x', $quotas[$_ % 3], '1 s', 5) FROM pg_sleep(0.002);\n"
 	} 1 .. 200;
-	my $setting = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres') ],
-		'<', \$sql, '>', \my $out, '2>', \my $err);
+	my $setting = start_psql($sql);
 	my @files = run_sessions($requests / 2, 5, 100_000_000, 100, map { [ $secret, 0 ] } 1 .. 2);
 	$setting->finish;
 	holds('limits that change', \@files, map { [ -2, $_, 1, 5 ] } @quotas);
