@@ -42,6 +42,9 @@ SELECT overten_set_api_access('$plain_org', false);
 SELECT overten_add_member('$org', 'alice');
 SELECT overten_rotate_webhook_secret('$org', '30 days');
 SELECT overten_set_key_details('$org', '$active_key', 'dumped', '{"a": "é"}');
+SELECT overten_set_limit('tier', 'pro', 'per_second', 7, '1 s', shadow => true);
+SELECT overten_set_limit('org', '$org', 'per_hour', 1000, '1 hour', 10, 'org', true);
+SELECT overten_set_limit('key', '$active_key', 'per_second', 8, '1 s', shadow => true);
 SELECT FROM overten_mint_key('$org', 'test', environment => 'test') m, overten_rotate_key('$org', m.key_id, '0');
 INSERT INTO overten_auth.key_usage
 SELECT key_id, hour, address::inet, 3 * n, n - 1, hour, hour + interval '59 minutes'
@@ -71,6 +74,7 @@ SELECT 'org', o.* FROM overten_auth.orgs o ORDER BY org_id;
 SELECT 'member', m.* FROM overten_auth.members m ORDER BY uid;
 SELECT 'key', k.* FROM overten_auth.api_keys k ORDER BY key_id;
 SELECT 'use', u.* FROM overten_auth.key_last_used u ORDER BY key_id;
+SELECT 'limit', l.* FROM overten_auth.limits l ORDER BY scope;
 SELECT 'details', d.* FROM overten_auth.key_details d ORDER BY key_id;
 SELECT 'history', u.* FROM overten_auth.key_usage u ORDER BY key_id, hour;
 SELECT 'audit', a.* FROM overten_auth.audit_log a ORDER BY audit_id;
@@ -90,6 +94,7 @@ SET TimeZone = 'UTC';
 SELECT * FROM overten_list_keys('$org');
 SELECT * FROM overten_list_orgs('alice');
 SELECT * FROM overten_key_usage('$org', '$active_key');
+SELECT * FROM overten_list_limits('$org');
 SELECT * FROM overten_org_usage('$org', now() - interval '1 day', now());
 SELECT kind, client_addr, observed FROM overten_key_anomalies('$org', '$revoked_key');
 EOQ
@@ -131,10 +136,11 @@ is_deeply(
 		key => 5,
 		use => 5,
 		details => 1,
+		limit => 3,
 		history => 6,
-		audit => 15,
+		audit => 18,
 		own => 1,
-		trigger => 4
+		trigger => 5
 	},
 	'there is something to dump in each table');
 my $reports = reports($node);
