@@ -77,7 +77,7 @@ SHLIB_LINK = -lcrypto -ldl
 # in expected/, because it looks in the output directory first.
 REGRESS = key_text prefixes keys key_lists key_details rotation orgs credits erasure restrictions limits names no_row webhooks usage privileges closing roles check http authorization http_keys http_orgs idempotency firebase identity leaks import half_done
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
-ISOLATION = revocation disabling minting leak_response members invitations repeated_requests rotating spending erasing
+ISOLATION = revocation disabling limiting minting leak_response members invitations repeated_requests rotating spending erasing
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl

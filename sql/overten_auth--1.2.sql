@@ -2649,6 +2649,18 @@ CREATE FUNCTION overten_auth.check_configuration()
 		format('Add %s, and restart the server.', quote_ident(current_database()))
 	FROM state WHERE databases IS NOT NULL AND usage_mode <> 'shared memory'
 	UNION ALL
+	SELECT 'warning', 'overten_auth.limits',
+		'There are rate limits, but they are not counted in this database. Requests of the keys that have them fail in overten_admit.',
+		'Preload the library and list the database, or drop the limits.'
+	FROM state
+	WHERE usage_mode <> 'shared memory' AND EXISTS (
+		SELECT FROM overten_auth.limits WHERE NOT shadow)
+	UNION ALL
+	SELECT 'notice', format('limit %I of tier %s', l.name, l.subject),
+		'There is no such tier.', 'Drop the limit, or a tier that gets this name will have it.'
+	FROM overten_auth.limits l
+	WHERE l.scope = 'tier' AND l.subject NOT IN (SELECT t.name FROM overten_auth.tiers t)
+	UNION ALL
 	SELECT 'warning', 'background worker',
 		'No background worker serves this database at the moment. Uses stay in shared memory, and are lost in a crash.',
 		'If this stays so, raise max_worker_processes, and see the server log.'
@@ -2720,7 +2732,7 @@ CREATE FUNCTION overten_auth.check_configuration()
 $$;
 REVOKE ALL ON FUNCTION overten_auth.check_configuration FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.check_configuration IS
-'Returns the rows of overten_check about settings, workers, prefixes of keys, proxies, signing keys and master keys.';
+'Returns the rows of overten_check about settings, workers, limits, prefixes of keys, proxies, signing keys and master keys.';
 
 CREATE FUNCTION overten_auth.check_credits()
 	RETURNS TABLE (severity text, subject text, problem text, remedy text)

@@ -41,9 +41,11 @@ SELECT overten_set_api_access('$org', true);
 SELECT overten_set_api_access('$plain_org', false);
 SELECT overten_add_member('$org', 'alice');
 SELECT overten_rotate_webhook_secret('$org', '30 days');
-SELECT overten_set_limit('org', '$org', 'per_minute', 60, '1 minute', burst => 7, shadow => true);
 SELECT overten_grant('$org', 100, 'Welcome, é', 'payment \\1'), overten_hold('$org', 40, 'held', '1 day'), overten_spend('$org', 20, 'request', E'it''s \\\\N');
 SELECT overten_set_key_details('$org', '$active_key', 'dumped', '{"a": "é"}');
+SELECT overten_set_limit('tier', 'pro', 'per_second', 7, '1 s', shadow => true);
+SELECT overten_set_limit('org', '$org', 'per_hour', 1000, '1 hour', 10, 'org', true);
+SELECT overten_set_limit('key', '$active_key', 'per_second', 8, '1 s', shadow => true);
 SELECT FROM overten_mint_key('$org', 'test', environment => 'test') m, overten_rotate_key('$org', m.key_id, '0');
 INSERT INTO overten_auth.scopes VALUES ('read', 'Read "\n"', true), ('write', '', false);
 SELECT overten_invite('$org', 'for Bob'), overten_add_member('$org', 'erased'), overten_erase_person('erased');
@@ -111,6 +113,7 @@ SELECT * FROM overten_all_orgs();
 SELECT * FROM overten_list_members('$org');
 SELECT * FROM overten_list_invitations('$org');
 SELECT * FROM overten_key_usage('$org', '$active_key');
+SELECT * FROM overten_list_limits('$org');
 SELECT * FROM overten_org_usage('$org', now() - interval '1 day', now());
 SELECT kind, client_addr, observed FROM overten_key_anomalies('$org', '$revoked_key');
 EOQ
@@ -159,7 +162,7 @@ is_deeply(
 		credits => 1,
 		credit_ledger => 2,
 		credit_holds => 1,
-		limits => 1,
+		limits => 3,
 		audit_log => 28,
 		own => 1,
 		trigger => 5
