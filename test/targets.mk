@@ -63,6 +63,11 @@ WEBHOOKS = test/webhooks/node_modules/.package-lock.json
 $(WEBHOOKS): test/webhooks/package-lock.json
 	cd test/webhooks && npm ci --ignore-scripts --no-audit --no-fund --silent
 
+DASHBOARD_PACKAGES = gateway/dashboard/node_modules/.package-lock.json
+
+$(DASHBOARD_PACKAGES): gateway/dashboard/package-lock.json
+	cd gateway/dashboard && npm ci --ignore-scripts --silent
+
 PEERS = test/bench/peers/node_modules/.package-lock.json
 
 # Without what reaches Google's other services.
@@ -136,10 +141,10 @@ format:
 	@$(DEPS) JOBS='lint'
 	$(MAKE) --no-print-directory run-format
 
-run-test: all test/race/race test/modules/flush_pauses.so test/modules/relcache_faults.so test/unit/fetch_answer $(GATEWAY) $(WEBHOOKS)
+run-test: all test/race/race test/modules/flush_pauses.so test/modules/relcache_faults.so test/unit/fetch_answer $(GATEWAY) $(WEBHOOKS) $(DASHBOARD_PACKAGES)
 	$(TEMP_INSTALL) $(MAKE) installcheck EXTRA_REGRESS_OPTS='$(TEMP_INSTANCE)'
 
-run-test-matrix: $(GATEWAY) $(WEBHOOKS)
+run-test-matrix: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD_PACKAGES)
 	test/matrix
 
 # What can be asked in the time when every use of a catalog reads it anew, and
@@ -151,17 +156,17 @@ DISCARDING = REGRESS='privileges firebase leaks' TAP_TESTS= \
 	TEMP_INSTANCE='--temp-instance=tmp_instance --temp-config=test/discard_caches.conf'
 
 # These build copies of this tree, whose own objects are for PG_CONFIG's server.
-run-test-cassert: $(GATEWAY) $(WEBHOOKS)
+run-test-cassert: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD_PACKAGES)
 	PG_CONFIG=$$(test/build-postgres) && export PG_CONFIG && \
 	test/in-copy $(MAKE) run-test WITH=test/with-clean-logs && \
 	test/in-copy $(MAKE) run-test WITH=test/with-clean-logs $(DISCARDING)
 
-run-test-valgrind: $(GATEWAY) $(WEBHOOKS)
+run-test-valgrind: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD_PACKAGES)
 	PG_CONFIG=$$(test/build-postgres) && export PG_CONFIG && \
 	test/in-copy $(MAKE) run-test WITH=test/with-valgrind \
 		PROVE_TESTS=test/valgrind/workers.pl
 
-run-test-ubsan: $(GATEWAY) $(WEBHOOKS)
+run-test-ubsan: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD_PACKAGES)
 	test/in-copy $(MAKE) run-test WITH=test/with-clean-logs COPT='-fsanitize=undefined -fno-sanitize-recover=undefined'
 
 run-test-faults: all test/faults/load test/faults/clock_shift.so

@@ -15,12 +15,12 @@ use Test::More;
 
 # How many blocks are not run.  Each has a reason that holds for every machine
 # that runs this.
-my $not_run = 16;
+my $not_run = 17;
 
 my $top = "$FindBin::RealBin/../..";
 my @files = map { "$top/$_" } 'README.md', 'SECURITY.md', 'CONTRIBUTING.md';
 push @files, sort glob "$top/docs/*.md";
-cmp_ok(scalar @files, '>=', 11, 'pages');
+cmp_ok(scalar @files, '>=', 12, 'pages');
 
 my @left_out;
 

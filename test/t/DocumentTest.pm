@@ -96,7 +96,7 @@ sub open_page
 	}
 
 	my $page = { name => $name, node => $node, folder => $folder, environment => \%environment,
-		processes => [], port => free_port() };
+		processes => [], port => free_port(), identity_port => free_port() };
 	return $page;
 }
 
@@ -141,6 +141,7 @@ sub adapt
 	$text =~ s{-o postgres -g postgres}{-o $user -g $group}g;
 	$text =~ s{PGHOST=/run/postgresql}{PGHOST=$host}g;
 	$text =~ s{PORT=8080|127\.0\.0\.1:\K8080}{$& eq 'PORT=8080' ? "PORT=$page->{port}" : $page->{port}}ge;
+	$text =~ s{\b9099\b}{$page->{identity_port}}g;
 	$text =~ s{https://api\.example\.com}{http://127.0.0.1:$page->{port}}g;
 	return $text;
 }
@@ -203,7 +204,7 @@ sub run_ini
 
 	if ($file eq 'postgresql.conf')
 	{
-		$node->append_conf($file, $block->{text});
+		$node->append_conf($file, adapt($page, $block->{text}));
 		$node->restart;
 		my $wrong = $node->safe_psql('postgres', q{SELECT string_agg(name || ': ' || error, E'\n') FROM pg_file_settings WHERE error IS NOT NULL});
 		my ($ran, undef, $err) = (1, '', '');

@@ -229,8 +229,9 @@ sub start_service
 	return $process;
 }
 
-# Start pgbouncer before a node, in transaction mode, for the gateway.  Returns its
-# process, with the folder of its socket, and its port.
+# Start pgbouncer before a node for the gateway, in transaction mode and without
+# prepared statements.  Returns its process, with the folder of its socket, and
+# its port.
 sub start_pgbouncer
 {
 	my ($node, $name) = @_;
@@ -252,6 +253,10 @@ default_pool_size = 2
 EOC
 	PostgreSQL::Test::Utils::append_to_file("$folder/users", qq("overten_gateway" ""\n));
 	local $ENV{PATH} = "$ENV{PATH}:/usr/sbin";
+	# Versions that do not know the setting cannot do what it is for.
+	my ($major, $minor) = `pgbouncer --version` =~ /(\d+)\.(\d+)/;
+	PostgreSQL::Test::Utils::append_to_file("$folder/pgbouncer.ini", "max_prepared_statements = 0\n")
+	  if $major > 1 || $minor >= 21;
 	my $process = start_process($name, {}, 'pgbouncer', "$folder/pgbouncer.ini");
 	@{$process}{qw(folder port)} = ($folder, $port);
 	wait_until('pgbouncer listens', sub { -S "$folder/.s.PGSQL.$port" });
