@@ -235,6 +235,7 @@ my ($full, @all) = org_with_keys(3);
 $lost = rotate($full, $all[0][1], '{}', 'full');
 $again = rotate($full, $all[0][1], '{}', 'full');
 is(join(' ', $again->{status}, active($full)), '201 4', 'an org that has all its keys repeats a rotation');
+is(refusal(rotate($full, $all[0][1])), "409 already_rotated $again->{key_id}", 'and says which key of a line is good');
 is(refusal(rotate($full, $all[1][1])), '409 key_limit_reached', 'but does not rotate a second key');
 is(rotate($full, $all[1][1], '{"overlap_seconds":0}')->{status}, '201', 'unless that one ends at once');
 is(refusal(exchange('POST', path_of($full), '{}')), '409 key_limit_reached', 'and mints none');
