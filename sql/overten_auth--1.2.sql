@@ -740,7 +740,7 @@ CREATE FUNCTION @extschema@.overten_set_expiry(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_set_expiry FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_set_expiry IS
-'Sets from when on a key is refused, this moment included; NULL means never. A time that is past ends the key at once, and a later time makes it valid again. All sessions follow as soon as the transaction has committed. Returns true if that changed anything. Errors: 42704 the org has no such key; 55000 the key is revoked; 22023 the time is infinite, or later than overten_auth.max_key_lifetime after the key was created, and not sooner than the expiry that the key has; 22004 an id is NULL.';
+'Sets from when on a key is refused, this moment included; NULL means never. A time that is past ends the key at once, and a later time makes it valid again, whatever overten_auth.max_keys_per_org says. All sessions follow as soon as the transaction has committed. Returns true if that changed anything. Errors: 42704 the org has no such key; 55000 the key is revoked; 22023 the time is infinite, or later than overten_auth.max_key_lifetime after the key was created, and not sooner than the expiry that the key has; 22004 an id is NULL.';
 
 CREATE FUNCTION @extschema@.overten_disable_key(
 	org_id text,
