@@ -8,6 +8,7 @@
 //   GET /readyz     200 if the database answers and we may call it, or else an error
 //   GET /authorize  GET /api/v1/verify for proxies, which do not read a body: 204 with
 //                   the org in headers, or the same refusal
+//   GET /dashboard/ a page where people manage their keys, if it is configured
 //
 // SIGTERM and SIGINT end the gateway when the running requests are answered.  So does
 // a mistake in the program that no request has caused, with exit status 1.
@@ -19,6 +20,7 @@ import {
   authorized, healthy, internalError, malformed, unavailable, unreadableRequest,
 } from './answers.mjs';
 import { openCors } from './cors.mjs';
+import { openDashboard } from './dashboard.mjs';
 import { isPassing, nameOf, openDatabase } from './database.mjs';
 import { Exchanges } from './exchanges.mjs';
 import { addressOf, bodyOf, headersOf, isWellFormed, pathOf } from './request.mjs';
@@ -58,8 +60,10 @@ function report(message) {
 }
 
 let settings;
+let dashboard;
 try {
   settings = readSettings(process.env);
+  dashboard = openDashboard(settings.dashboard);
 } catch (error) {
   fail(error.message);
 }
@@ -86,6 +90,10 @@ async function answerTo(request, path) {
   if (request.method === 'GET' && Object.hasOwn(own, path)) {
     return own[path](request);
   }
+  const page = dashboard.answer(request, path);
+  if (page !== undefined) {
+    return page;
+  }
   const preflight = cors.preflight(request);
   if (preflight !== undefined) {
     return preflight;
@@ -98,9 +106,9 @@ async function answerTo(request, path) {
 
 // Send an answer.  A HEAD gets only the headers, without a Content-Length, because
 // the database does not make the body whose length it would be.  A 204 has neither.
-function send(request, response, { status, headers, body }) {
+function send(request, response, { status, headers, body, sameOrigin }) {
   const bare = request.method === 'HEAD' || status === 204;
-  const all = { ...headers, ...cors.headers(request) };
+  const all = { ...headers, ...(sameOrigin ? {} : cors.headers(request)) };
 
   if (!bare) {
     all['Content-Length'] = Buffer.byteLength(body ?? '');
@@ -256,6 +264,9 @@ server.on('error', (error) => fail(`cannot listen: ${error.code}`));
 server.listen(settings.port, settings.host, () => {
   const { address, port } = server.address();
   say(`listening on ${address}:${port}`);
+  if (settings.dashboard?.emulatorUrl !== undefined) {
+    say('FOR DEVELOPMENT ONLY: people sign in to the dashboard at FIREBASE_AUTH_EMULATOR_URL, not at Firebase');
+  }
 });
 // Try the database, so that we report problems with it before the first request.
 database.ping();
