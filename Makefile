@@ -30,8 +30,8 @@ WEBHOOKS_OBJS = $(addprefix src/webhooks/, \
 	reseal.o webhook_secret.o webhook_signature.o)
 KEYS_OBJS = $(addprefix src/keys/, \
 	allowed_addresses.o decision.o identity.o import.o key_anomalies.o \
-	key_changes.o key_details.o key_grant.o key_history.o key_list.o \
-	key_row.o key_scan.o key_text.o keys.o leaks.o minters.o org_anomalies.o \
+	key_changes.o key_details.o key_grant.o key_history.o key_limits.o \
+	key_list.o key_row.o key_scan.o key_text.o keys.o leaks.o minters.o org_anomalies.o \
 	org_usage.o purge.o restrictions.o rotation.o rotation_progress.o verify.o)
 MEMBERS_OBJS = $(addprefix src/members/, \
 	acceptance.o erasure.o invitations.o locked_org.o members.o own_key.o own_org.o \
@@ -44,12 +44,12 @@ TOKENS_OBJS = $(addprefix src/tokens/, \
 	claims.o firebase_token.o jwt_library.o token_decoder.o token_reader.o \
 	token_rules.o)
 HTTP_OBJS = $(addprefix src/http/, \
-	audit_endpoint.o endpoints.o http_client_addr.o http_request.o \
-	idempotency_key.o invitation_endpoints.o key_endpoints.o key_json.o \
+	audit_endpoint.o detail_members.o endpoints.o http_client_addr.o \
+	http_request.o idempotency_key.o invitation_endpoints.o key_endpoints.o key_json.o \
 	key_list_endpoint.o key_members.o member_endpoints.o org_endpoints.o \
 	org_usage_endpoint.o parameters.o postgrest.o postgrest_keys.o \
 	postgrest_orgs.o query_string.o request_body.o request_headers.o \
-	response_headers.o response_json.o usage_endpoint.o)
+	response_headers.o response_json.o rotation_endpoints.o usage_endpoint.o)
 WORKERS_OBJS = $(addprefix src/workers/, \
 	audit_cleaning.o database_jobs.o database_names.o database_worker.o launcher.o)
 ROOT_OBJS = $(addprefix src/, \

@@ -73,7 +73,7 @@ const cors = openCors(settings.corsOrigins);
 const exchanges = new Exchanges();
 let stopping = false;
 
-// The gateway's own paths, which accept only GET.
+// The gateway's own paths, which accept only GET and HEAD.
 const own = {
   '/healthz': () => healthy,
   '/readyz': async () => await database.ping() ? healthy : unavailable,
@@ -87,7 +87,7 @@ async function answerTo(request, path) {
   if (!isWellFormed(request, path)) {
     return malformed;
   }
-  if (request.method === 'GET' && Object.hasOwn(own, path)) {
+  if ((request.method === 'GET' || request.method === 'HEAD') && Object.hasOwn(own, path)) {
     return own[path](request);
   }
   const page = dashboard.answer(request, path);

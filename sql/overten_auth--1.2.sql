@@ -496,7 +496,8 @@ CREATE FUNCTION @extschema@.overten_find_keys(
 	status text DEFAULT NULL,
 	unused_since timestamptz DEFAULT NULL,
 	"limit" int4 DEFAULT NULL,
-	after text DEFAULT NULL)
+	after text DEFAULT NULL,
+	environment text DEFAULT NULL)
 	RETURNS TABLE (
 		key_id text,
 		name text,
@@ -513,11 +514,12 @@ CREATE FUNCTION @extschema@.overten_find_keys(
 		revoked_by text,
 		revoked_reason text,
 		disabled_by text,
-		disabled_reason text)
+		disabled_reason text,
+		environment text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_find_keys FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_find_keys IS
-'Returns the keys of an org that fulfill all the conditions that are not NULL, in the order of their creation. status is active, or the first reason to refuse the key: revoked, expired or disabled. unused_since selects the keys that were created before that time, and were not used since; uses that are only counted in shared memory count, too. limit is the greatest number of rows. after is the key_id of a key of the org, of any status: the rows begin after that key, so the last key_id of a page leads to the next page. Errors: 42704 the org does not exist, or it has no such key as after; 22023 status is another text, or limit is less than 1; 22004 org_id is NULL.';
+'Returns the keys of an org that fulfill all the conditions that are not NULL, in the order of their creation. status is active, or the first reason to refuse the key: revoked, expired or disabled. unused_since selects the keys that were created before that time, and were not used since; uses that are only counted in shared memory count, too. limit is the greatest number of rows. after is the key_id of a key of the org, of any status: the rows begin after that key, so the last key_id of a page leads to the next page. environment is live or test. Errors: 42704 the org does not exist, or it has no such key as after; 22023 status or environment is another text, or limit is less than 1; 22004 org_id is NULL.';
 
 CREATE FUNCTION @extschema@.overten_describe_key(org_id text, key_id text)
 	RETURNS TABLE (
@@ -1557,6 +1559,21 @@ CREATE FUNCTION overten_api.change_api_key(json) RETURNS json
 REVOKE ALL ON FUNCTION overten_api.change_api_key FROM PUBLIC;
 COMMENT ON FUNCTION overten_api.change_api_key IS
 'PATCH /organizations/{org_id}/api-keys/{key_id}; the ids are in the headers x-overten-org-id and x-overten-key-id, or the members org_id and key_id. 405 while overten_auth.key_features is empty.';
+
+CREATE FUNCTION overten_api.rotate_api_key(json) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_rotate_api_key';
+REVOKE ALL ON FUNCTION overten_api.rotate_api_key FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.rotate_api_key IS
+'POST /organizations/{org_id}/api-keys/{key_id}/rotate; the ids are in the headers x-overten-org-id and x-overten-key-id, or the members org_id and key_id. 404 while overten_auth.key_features lacks "rotation".';
+
+CREATE FUNCTION overten_api.key_rotation(
+	org_id text DEFAULT NULL,
+	key_id text DEFAULT NULL)
+	RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_key_rotation';
+REVOKE ALL ON FUNCTION overten_api.key_rotation FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.key_rotation IS
+'GET /organizations/{org_id}/api-keys/{key_id}/rotation; the ids are in the headers x-overten-org-id and x-overten-key-id, or the arguments. 404 while overten_auth.key_features lacks "rotation".';
 
 CREATE FUNCTION overten_api.revoke_api_key(json) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_revoke_api_key';

@@ -117,6 +117,9 @@ static const struct
 	{"scopes", OA_FEATURE_SCOPES},
 	{"addresses", OA_FEATURE_ADDRESSES},
 	{"people", OA_FEATURE_PEOPLE},
+	{"details", OA_FEATURE_DETAILS},
+	{"environments", OA_FEATURE_ENVIRONMENTS},
+	{"rotation", OA_FEATURE_ROTATION},
 };
 
 /*

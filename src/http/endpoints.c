@@ -97,29 +97,6 @@ read_key_name(const OaRequest *request, OaResponse *response, const char *name,
 	return true;
 }
 
-/* Write the response with a new key. */
-static void
-write_org_key(OaResponse *response, const OaOrgKey *result)
-{
-	StringInfo	json = &response->body;
-
-	response->status = 201;
-	oa_begin_object(json);
-	oa_write_text(json, "org_id", result->org_id);
-	oa_write_text(json, "org_name", result->org_name);
-	oa_write_text(json, "tier", result->tier);
-	oa_write_text(json, "key_id", result->key.key_id);
-	oa_write_text(json, "name", result->key.name);
-	oa_write_text(json, "prefix", result->key.prefix);
-	oa_write_time(json, "created_at", result->key.created_at, false);
-	oa_write_text(json, "secret", result->key.secret);
-	oa_write_text(json, "webhook_secret", result->webhook_secret);
-	oa_write_grant(json, result->key.grant.expires_at,
-				   !result->key.grant.has_expiry, result->key.grant.scopes,
-				   result->key.grant.allowed_addresses);
-	appendStringInfoChar(json, '}');
-}
-
 /* Respond with a new key, or with the problem. */
 static void
 answer_with_key(OaResponse *response, OaProblem problem,
@@ -127,7 +104,12 @@ answer_with_key(OaResponse *response, OaProblem problem,
 {
 	response->problem = problem;
 	if (problem == OA_NO_PROBLEM)
-		write_org_key(response, result);
+	{
+		response->status = 201;
+		oa_begin_object(&response->body);
+		oa_write_new_key(&response->body, result);
+		appendStringInfoChar(&response->body, '}');
+	}
 	else if (problem == OA_ALREADY_DONE)
 	{
 		response->org_id = result->org_id;
@@ -145,7 +127,7 @@ oa_endpoint_signup(const OaRequest *request, OaResponse *response)
 
 	if (!identify_new_person(request, response, &signup.uid) ||
 		!oa_read_request_key(request, response, "POST /signup", NULL,
-							 &storage, &signup.request) ||
+							 NULL, &storage, &signup.request) ||
 		!oa_require_object(request, response))
 		return;
 	if ((oa_find_member(request, "org_name") == NULL) ==
@@ -180,7 +162,7 @@ oa_endpoint_create_key(const OaRequest *request, OaResponse *response)
 
 	if (!oa_identify(request, response, &uid) ||
 		!oa_read_request_key(request, response, "POST api-keys",
-							 request->org_id, &storage, &key) ||
+							 request->org_id, NULL, &storage, &key) ||
 		!oa_require_object(request, response) ||
 		!read_key_name(request, response, "name", &name) ||
 		!oa_read_grant(request, response, &grant) ||

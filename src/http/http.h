@@ -35,8 +35,9 @@ typedef struct OaRequest
 	text	   *org_id;			/* from the path, or NULL */
 	text	   *key_id;
 	text	   *item_id;		/* of a member or an invitation, as it came */
-	bool		needs_feature;	/* is it one of the requests that only
-								 * overten_auth.key_features allows? */
+	int			features;		/* for PostgREST: the request is there if one
+								 * of them is on; 0 for always */
+	OaProblem	without;		/* else this is the answer */
 	const char *query;			/* after the path's "?"; if NULL, see below */
 	const char *since;			/* decoded parameters, if query is NULL */
 	const char *until;
@@ -55,6 +56,10 @@ typedef struct OaResponse
 	int			status;
 	StringInfoData body;		/* JSON in the server's encoding, or empty */
 } OaResponse;
+
+/* The rule for what overten_auth.key_features does not have. */
+#define OA_NOT_OFFERED \
+	"must be left out, because the service does not offer it"
 
 /*
  * Note what is wrong with the request.  Returns false, so that checks can
@@ -167,16 +172,25 @@ extern void oa_endpoint_verify(const OaRequest *request, OaResponse *response);
 
 /* key_json.c: keys as JSON */
 extern bool oa_has_feature(int features);
-extern void oa_write_grant(StringInfo json, TimestampTz expires_at,
-						   bool never_expires, ArrayType *scopes,
-						   ArrayType *allowed_addresses);
 extern void oa_write_key(StringInfo json, const OaListedKey *key);
+extern void oa_write_details(StringInfo json, text *description,
+							 Jsonb *metadata);
+extern void oa_write_new_key(StringInfo json, const OaOrgKey *key);
 
 /* key_members.c: what requests give keys */
+extern bool oa_find_feature(const OaRequest *request, OaResponse *response,
+							const char *name, OaKeyFeature feature,
+							const OaJsonNode **node);
 extern bool oa_read_grant(const OaRequest *request, OaResponse *response,
 						  OaKeyGrant *grant);
 extern bool oa_read_key_change(const OaRequest *request, OaResponse *response,
 							   OaKeyChange *change);
+
+/* detail_members.c: how requests call and describe keys */
+extern bool oa_read_details(const OaRequest *request, OaResponse *response,
+							OaKeyDetails *details);
+extern bool oa_read_new_name(const OaRequest *request, OaResponse *response,
+							 text **name);
 
 /* key_endpoints.c */
 extern void oa_endpoint_show_key(const OaRequest *request,
@@ -191,8 +205,15 @@ extern void oa_endpoint_list_keys(const OaRequest *request,
 /* idempotency_key.c: how a client names a request that it may repeat */
 extern bool oa_read_request_key(const OaRequest *request,
 								OaResponse *response, const char *endpoint,
-								const text *org_id, OaRequestKey *storage,
+								const text *org_id, const text *key_id,
+								OaRequestKey *storage,
 								const OaRequestKey **key);
+
+/* rotation_endpoints.c */
+extern void oa_endpoint_rotate_key(const OaRequest *request,
+								   OaResponse *response);
+extern void oa_endpoint_show_rotation(const OaRequest *request,
+									  OaResponse *response);
 
 /* usage_endpoint.c, org_usage_endpoint.c */
 extern void oa_endpoint_key_usage(const OaRequest *request,

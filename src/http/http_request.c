@@ -146,6 +146,21 @@ static const Route routes[] = {
 		"GET, HEAD",
 		{{"GET", oa_endpoint_key_usage}, {"HEAD", oa_endpoint_key_usage}}
 	},
+	{
+		{"organizations", "", "api-keys", "", "rotate"},
+		"POST",
+		{{"POST", oa_endpoint_rotate_key, true}},
+		OA_FEATURE_ROTATION
+	},
+	{
+		{"organizations", "", "api-keys", "", "rotation"},
+		"GET, HEAD",
+		{
+			{"GET", oa_endpoint_show_rotation},
+			{"HEAD", oa_endpoint_show_rotation}
+		},
+		OA_FEATURE_ROTATION
+	},
 };
 
 enum

@@ -53,9 +53,9 @@ write_array(StringInfo json, const char *name, ArrayType *array)
 }
 
 /* Write what a key was given. */
-void
-oa_write_grant(StringInfo json, TimestampTz expires_at, bool never_expires,
-			   ArrayType *scopes, ArrayType *allowed_addresses)
+static void
+write_grant(StringInfo json, TimestampTz expires_at, bool never_expires,
+			ArrayType *scopes, ArrayType *allowed_addresses)
 {
 	if (oa_has_feature(OA_FEATURE_EXPIRY))
 		oa_write_time(json, "expires_at", expires_at, never_expires);
@@ -79,8 +79,10 @@ oa_write_key(StringInfo json, const OaListedKey *key)
 		return;
 
 	oa_write_text(json, "status", key->status);
-	oa_write_grant(json, key->expires_at, key->never_expires, key->scopes,
-				   key->allowed_addresses);
+	if (oa_has_feature(OA_FEATURE_ENVIRONMENTS))
+		oa_write_text(json, "environment", key->environment);
+	write_grant(json, key->expires_at, key->never_expires, key->scopes,
+				key->allowed_addresses);
 	if (oa_has_feature(OA_FEATURE_DISABLE))
 		oa_write_time(json, "disabled_at", key->disabled_at,
 					  key->not_disabled);
@@ -95,4 +97,42 @@ oa_write_key(StringInfo json, const OaListedKey *key)
 		oa_write_text(json, "disabled_by", key->disabled_by);
 		oa_write_text(json, "disabled_reason", key->disabled_reason);
 	}
+}
+
+/* Write the details of a key, which lists do not show. */
+void
+oa_write_details(StringInfo json, text *description, Jsonb *metadata)
+{
+	if (!oa_has_feature(OA_FEATURE_DETAILS))
+		return;
+	oa_write_text(json, "description", description);
+	oa_write_name(json, "metadata");
+	if (metadata != NULL)
+		(void) JsonbToCString(json, &metadata->root, VARSIZE(metadata));
+	else
+		appendStringInfoString(json, "null");
+}
+
+/* Write the members of a new key, with its secret. */
+void
+oa_write_new_key(StringInfo json, const OaOrgKey *org_key)
+{
+	const OaMintedKey *key = &org_key->key;
+	const OaKeyGrant *grant = &key->grant;
+
+	oa_write_text(json, "org_id", org_key->org_id);
+	oa_write_text(json, "org_name", org_key->org_name);
+	oa_write_text(json, "tier", org_key->tier);
+	oa_write_text(json, "key_id", key->key_id);
+	oa_write_text(json, "name", key->name);
+	oa_write_text(json, "prefix", key->prefix);
+	oa_write_time(json, "created_at", key->created_at, false);
+	oa_write_text(json, "secret", key->secret);
+	oa_write_text(json, "webhook_secret", org_key->webhook_secret);
+	if (oa_has_feature(OA_FEATURE_ENVIRONMENTS))
+		oa_write_string(json, "environment",
+						oa_environment_name(grant->environment));
+	write_grant(json, grant->expires_at, !grant->has_expiry, grant->scopes,
+				grant->allowed_addresses);
+	oa_write_details(json, grant->description, grant->metadata);
 }

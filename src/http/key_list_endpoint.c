@@ -50,6 +50,27 @@ status_rule(void)
 					is_shown_status("disabled") ? ", disabled" : "");
 }
 
+/* Read the environment to list.  Nobody should take all keys for test keys. */
+static bool
+read_environment(const OaRequest *request, OaResponse *response,
+				 OaKeyFilter *filter)
+{
+	const char *name;
+	OaEnvironment environment;
+
+	if (!oa_find_parameter(request, response, "environment", &name))
+		return false;
+	if (name == NULL)
+		return true;
+	if (!oa_has_feature(OA_FEATURE_ENVIRONMENTS))
+		return oa_refuse_parameter(response, "environment", OA_NOT_OFFERED);
+	if (!oa_parse_environment(name, (int) strlen(name), &environment,
+							  &response->fault))
+		return oa_refuse(response, OA_INVALID_PARAMETER);
+	filter->environment = oa_environment_name(environment);
+	return true;
+}
+
 /* Read the parameters that select keys. */
 static bool
 read_filter(const OaRequest *request, OaResponse *response,
@@ -63,6 +84,7 @@ read_filter(const OaRequest *request, OaResponse *response,
 		return oa_refuse_parameter(response, "status", status_rule());
 	if (!oa_read_time(request, response, "unused_since", NULL,
 					  &filter->has_unused_since, &filter->unused_since) ||
+		!read_environment(request, response, filter) ||
 		!oa_read_limit(request, response, LIMIT_MAX, &filter->limit) ||
 		!oa_find_parameter(request, response, "cursor", &cursor))
 		return false;

@@ -21,14 +21,15 @@
 #include "text/text.h"
 
 /* Find a member of a feature. *node is NULL if it is missing. */
-static bool
-find_member(const OaRequest *request, OaResponse *response, const char *name,
-			OaKeyFeature feature, const OaJsonNode **node)
+bool
+oa_find_feature(const OaRequest *request, OaResponse *response,
+				const char *name, OaKeyFeature feature,
+				const OaJsonNode **node)
 {
 	*node = oa_json_member(request->body, request->members, request->members,
 						   name);
 	return *node == NULL || oa_has_feature(feature) ||
-		oa_refuse_parameter(response, name, "must be left out, because the service does not offer it");
+		oa_refuse_parameter(response, name, OA_NOT_OFFERED);
 }
 
 /* Read the time when a key expires. */
@@ -39,8 +40,8 @@ read_expiry(const OaRequest *request, OaResponse *response, bool *given,
 	const OaJsonNode *node;
 	char	   *value;
 
-	if (!find_member(request, response, "expires_at", OA_FEATURE_EXPIRY,
-					 &node))
+	if (!oa_find_feature(request, response, "expires_at", OA_FEATURE_EXPIRY,
+						 &node))
 		return false;
 	*given = node != NULL;
 	*has_expiry = node != NULL && node->type != OA_JSON_NULL;
@@ -99,7 +100,7 @@ read_list(const OaRequest *request, OaResponse *response, const char *name,
 	int			first;
 
 	*array = NULL;
-	if (!find_member(request, response, name, feature, &node))
+	if (!oa_find_feature(request, response, name, feature, &node))
 		return false;
 	*given = node != NULL;
 	if (node == NULL || node->type == OA_JSON_NULL)
@@ -139,19 +140,64 @@ read_addresses(const OaRequest *request, OaResponse *response, bool *given,
 					 given, addresses);
 }
 
+/* Read the environment of a new key.  The default is "live". */
+static bool
+read_environment(const OaRequest *request, OaResponse *response,
+				 OaEnvironment *environment)
+{
+	const OaJsonNode *node;
+	char	   *name;
+
+	if (!oa_find_feature(request, response, "environment",
+						 OA_FEATURE_ENVIRONMENTS, &node))
+		return false;
+	*environment = OA_LIVE;
+	if (node == NULL || node->type == OA_JSON_NULL)
+		return true;
+	if (node->type != OA_JSON_STRING)
+		return oa_refuse_parameter(response, "environment",
+								   "must be a string");
+
+	name = palloc(node->length + 1);
+	return oa_parse_environment(name,
+								oa_json_unescape(request->body, node, name),
+								environment, &response->fault) ||
+		oa_refuse(response, OA_INVALID_PARAMETER);
+}
+
+/* Refuse to change the environment of a key, which it has for good. */
+static bool
+refuse_environment(const OaRequest *request, OaResponse *response)
+{
+	const OaJsonNode *node;
+
+	if (!oa_find_feature(request, response, "environment",
+						 OA_FEATURE_ENVIRONMENTS, &node))
+		return false;
+	return node == NULL ||
+		oa_refuse_parameter(response, "environment",
+							"must be left out, because the environment of a key does not change");
+}
+
 /* Read what a new key is given, and check it. */
 bool
 oa_read_grant(const OaRequest *request, OaResponse *response,
 			  OaKeyGrant *grant)
 {
+	OaKeyDetails details;
 	bool		given;
 
 	memset(grant, 0, sizeof(*grant));
-	if (!read_expiry(request, response, &given, &grant->has_expiry,
+	if (!read_environment(request, response, &grant->environment) ||
+		!read_expiry(request, response, &given, &grant->has_expiry,
 					 &grant->expires_at) ||
 		!read_scopes(request, response, &given, &grant->scopes) ||
-		!read_addresses(request, response, &given, &grant->allowed_addresses))
+		!read_addresses(request, response, &given,
+						&grant->allowed_addresses) ||
+		!oa_read_details(request, response, &details))
 		return false;
+	grant->description = details.description;
+	grant->metadata = details.metadata;
 	return oa_check_grant(grant, true, &response->fault) ||
 		oa_refuse(response, OA_INVALID_PARAMETER);
 }
@@ -166,8 +212,9 @@ oa_read_key_change(const OaRequest *request, OaResponse *response,
 	memset(change, 0, sizeof(*change));
 	if (!read_expiry(request, response, &change->sets_expiry,
 					 &change->has_expiry, &change->expires_at) ||
-		!find_member(request, response, "disabled", OA_FEATURE_DISABLE,
-					 &node))
+		!refuse_environment(request, response) ||
+		!oa_find_feature(request, response, "disabled", OA_FEATURE_DISABLE,
+						 &node))
 		return false;
 	if (node != NULL && node->type != OA_JSON_TRUE &&
 		node->type != OA_JSON_FALSE)

@@ -102,10 +102,11 @@ handle_call(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
 	int			length = 0;
 
 	oa_response_init(response);
-	if (request->needs_feature && !oa_has_feature(OA_ALL_FEATURES))
+	if (request->features != 0 && !oa_has_feature(request->features))
 	{
-		response->problem = OA_METHOD_NOT_ALLOWED;
-		response->allow = "DELETE";
+		response->problem = request->without;
+		if (request->without == OA_METHOD_NOT_ALLOWED)
+			response->allow = "DELETE";
 		return;
 	}
 	if (!read_headers(headers) ||

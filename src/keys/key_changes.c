@@ -13,6 +13,10 @@
  * Who has disabled a key matters.  A person enables only what a person has
  * disabled.  If the application disables a key that a person has disabled, the
  * key counts as disabled by the application from then on.
+ *
+ * A later expiry can make one more key good: one that has expired, or one that
+ * was rotated and would soon end.  For a person it then counts as a new key
+ * against the limits of the org, whose row the caller has locked.
  */
 #include "postgres.h"
 
@@ -43,6 +47,7 @@ typedef struct LockedKey
 	TimestampTz expires_at;
 	bool		disabled;
 	bool		disabled_by_person;
+	bool		is_extra;		/* expired, or its successor is good */
 	bool		same_expiry;
 	bool		same_scopes;
 	bool		same_addresses;
@@ -67,7 +72,10 @@ lock_key(const Datum *values, const bool *nulls, LockedKey *key)
 		.text = "SELECT revoked_at IS NOT NULL, created_at, expires_at, "
 		"disabled_at IS NOT NULL, disabled_by IS NOT NULL, "
 		"expires_at IS NOT DISTINCT FROM $3, scopes IS NOT DISTINCT FROM $4, "
-		"allowed_addresses IS NOT DISTINCT FROM $5 "
+		"allowed_addresses IS NOT DISTINCT FROM $5, "
+		"COALESCE(expires_at <= clock_timestamp(), false) OR EXISTS "
+		"(SELECT FROM overten_auth.api_keys s WHERE s.rotated_from = $2 "
+		"AND " OA_KEY_IS_ACTIVE("s") ") "
 		"FROM overten_auth.api_keys WHERE key_id = $2 AND org_id = $1 "
 		"AND erased_at IS NULL FOR NO KEY UPDATE",
 		.argtypes = {TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID,
@@ -86,6 +94,7 @@ lock_key(const Datum *values, const bool *nulls, LockedKey *key)
 	key->same_expiry = oa_statement_bool(0, 6);
 	key->same_scopes = oa_statement_bool(0, 7);
 	key->same_addresses = oa_statement_bool(0, 8);
+	key->is_extra = oa_statement_bool(0, 9);
 	return true;
 }
 
@@ -132,6 +141,17 @@ check_new_expiry(const OaKeyChange *change, const LockedKey *key,
 	fault->param = "expires_at";
 	fault->rule = "must not be null while keys have a longest lifetime";
 	return false;
+}
+
+/* Does a change need room for one more key in the org? */
+static bool
+needs_room(const OaKeyChange *change, const LockedKey *key)
+{
+	if (!change->sets_expiry || !key->is_extra || !key->has_expiry)
+		return false;
+	return !change->has_expiry ||
+		(change->expires_at > key->expires_at &&
+		 change->expires_at > GetCurrentTimestamp());
 }
 
 /* A time for the audit log, in UTC and ISO 8601 whatever the settings are. */
@@ -188,8 +208,8 @@ leave_out_same(OaKeyChange *change, const LockedKey *key, text *uid)
 }
 
 /*
- * Change a key, on behalf of a person if "uid" is not NULL.  The reason, if
- * any, is a good one.  Returns OA_KEY_CHANGE_REFUSED and the fault if a value
+ * Change a key, on behalf of a person if "uid" is not NULL; then the caller has
+ * locked the org.  The reason, if any, is a good one.  Returns OA_KEY_CHANGE_REFUSED and the fault if a value
  * breaks a rule; then nothing was written.
  */
 OaKeyChanged
@@ -228,6 +248,9 @@ oa_change_key(text *org_id, text *key_id, text *uid,
 	else if (change.sets_disabled && !change.disabled && key.disabled &&
 			 uid != NULL && !key.disabled_by_person)
 		result = OA_KEY_NOT_YOURS_TO_ENABLE;
+	else if (uid != NULL && needs_room(&change, &key) &&
+			 oa_has_all_keys(org_id, key_id, 0))
+		result = OA_KEY_HAS_NO_ROOM;
 	else
 	{
 		leave_out_same(&change, &key, uid);
@@ -278,6 +301,7 @@ change_key(FunctionCallInfo fcinfo, const OaKeyChange *change)
 					 errmsg("the key is revoked"),
 					 errdetail("A revocation is final.")));
 		case OA_KEY_NOT_YOURS_TO_ENABLE:
+		case OA_KEY_HAS_NO_ROOM:
 			break;
 	}
 	elog(ERROR, "unexpected result of a change");

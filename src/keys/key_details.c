@@ -164,24 +164,31 @@ oa_get_key_details(text *key_id, OaKeyDetails *details)
 	oa_statements_end(level);
 }
 
-/* Give a new key the description and metadata of another one. */
+/*
+ * Write the description and the metadata of a new key, unless both are NULL.
+ * Must be called between oa_statements_begin() and _end().
+ */
 void
-oa_copy_key_details(text *from_key_id, text *to_key_id)
+oa_insert_key_details(text *key_id, text *description, Jsonb *metadata)
 {
-	static OaStatement copy = {
+	static OaStatement insert = {
 		.table = "key_details",
 		.text = "INSERT INTO overten_auth.key_details "
-		"(key_id, description, metadata) "
-		"SELECT $2, description, metadata FROM overten_auth.key_details "
-		"WHERE key_id = $1",
-		.argtypes = {TEXTOID, TEXTOID},
+		"(key_id, description, metadata) VALUES ($1, $2, $3)",
+		.argtypes = {TEXTOID, TEXTOID, JSONBOID},
 	};
 	Datum		values[] = {
-		PointerGetDatum(from_key_id),
-		PointerGetDatum(to_key_id),
+		PointerGetDatum(key_id),
+		PointerGetDatum(description),
+		PointerGetDatum(metadata),
+	};
+	const bool	nulls[lengthof(values)] = {
+		[1] = (description == NULL),
+		[2] = (metadata == NULL),
 	};
 
-	oa_statement_run(&copy, values, NULL);
+	if (description != NULL || metadata != NULL)
+		oa_statement_run(&insert, values, nulls);
 }
 
 /*

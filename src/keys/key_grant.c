@@ -1,7 +1,7 @@
 /*
  * key_grant.c
- *		Checks what a key is given beside its org and name: an environment, an
- *		expiry, scopes and allowed addresses.
+ *		Checks what a key is given beside its org, name and details: an
+ *		environment, an expiry, scopes and allowed addresses.
  *
  * SQL functions and HTTP endpoints share these checks.  So a broken rule is
  * returned as a fault, and only oa_require_grant() raises it.  Arrays are
@@ -243,7 +243,8 @@ oa_check_grant(OaKeyGrant *grant, bool self_service, OaFault *fault)
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (!oa_has_prefix(grant->environment))
-		return set_fault(fault, "environment",
+		return set_fault(fault, "environment", self_service ?
+						 "must be one that the service has keys for" :
 						 "must have a prefix in overten_auth.key_prefixes");
 	if (grant->has_expiry)
 	{

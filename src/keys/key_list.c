@@ -17,7 +17,7 @@ PG_FUNCTION_INFO_V1(overten_find_keys);
 enum
 {
 	ARGUMENT_ORG_ID, ARGUMENT_STATUS, ARGUMENT_UNUSED_SINCE, ARGUMENT_LIMIT,
-	ARGUMENT_AFTER
+	ARGUMENT_AFTER, ARGUMENT_ENVIRONMENT, ARGUMENTS
 };
 
 /* Who is called back for each key, through call_back(). */
@@ -79,6 +79,7 @@ call_back(int row, TimestampTz last_used_at, void *argument)
 	key.revoked_reason = row_text(row, OA_KEY_REVOKED_REASON);
 	key.disabled_by = row_text(row, OA_KEY_DISABLED_BY);
 	key.disabled_reason = row_text(row, OA_KEY_DISABLED_REASON);
+	key.environment = row_text(row, OA_KEY_ENVIRONMENT);
 	listing->callback(&key, listing->argument);
 }
 
@@ -187,6 +188,23 @@ status_argument(FunctionCallInfo fcinfo)
 			 errmsg("status must be active, expired, revoked or disabled")));
 }
 
+/* Return the environment to filter by, or NULL. */
+static const char *
+environment_argument(FunctionCallInfo fcinfo)
+{
+	OaEnvironment environment;
+	OaFault		fault;
+	text	   *name;
+
+	if (PG_ARGISNULL(ARGUMENT_ENVIRONMENT))
+		return NULL;
+	name = PG_GETARG_TEXT_PP(ARGUMENT_ENVIRONMENT);
+	if (!oa_parse_environment(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name),
+							  &environment, &fault))
+		oa_refuse_fault(&fault);
+	return oa_environment_name(environment);
+}
+
 /* Return the greatest number of rows, or 0 if there is no limit. */
 static int
 limit_argument(FunctionCallInfo fcinfo)
@@ -205,10 +223,10 @@ limit_argument(FunctionCallInfo fcinfo)
 
 /*
  * overten_find_keys(org_id text, status text, unused_since timestamptz,
- * 		"limit" int, after text)
+ * 		"limit" int, after text, environment text)
  * 		returns setof the columns of overten_list_keys(), status, expires_at,
  * 		disabled_at, scopes, allowed_addresses, created_by, revoked_by,
- * 		revoked_reason, disabled_by, disabled_reason
+ * 		revoked_reason, disabled_by, disabled_reason, environment
  *
  * All arguments but the first may be NULL.  Errors: 22004, 22023, 42704.
  */
@@ -217,6 +235,7 @@ overten_find_keys(PG_FUNCTION_ARGS)
 {
 	OaKeyFilter filter = {0};
 
+	oa_require_argument_count(fcinfo, ARGUMENTS);
 	filter.status = status_argument(fcinfo);
 	if (!PG_ARGISNULL(ARGUMENT_UNUSED_SINCE))
 	{
@@ -226,5 +245,6 @@ overten_find_keys(PG_FUNCTION_ARGS)
 	filter.limit = limit_argument(fcinfo);
 	if (!PG_ARGISNULL(ARGUMENT_AFTER))
 		filter.after = PG_GETARG_TEXT_PP(ARGUMENT_AFTER);
+	filter.environment = environment_argument(fcinfo);
 	return return_keys(fcinfo, &filter, true);
 }

@@ -51,7 +51,8 @@ typedef struct KeyScan
 /* Arguments of the statements. */
 enum
 {
-	ORG_ID, NOW, AFTER_TIME, AFTER_KEY, STATUS, UNUSED_SINCE, LIMIT, ARGUMENTS
+	ORG_ID, NOW, AFTER_TIME, AFTER_KEY, STATUS, UNUSED_SINCE, LIMIT,
+	ENVIRONMENT, ARGUMENTS
 };
 
 #define LAST_USED \
@@ -70,7 +71,8 @@ enum
 
 #define ALL_COLUMNS FEW_COLUMNS ", " KEY_STATUS ", k.expires_at, " \
 	"k.disabled_at, k.scopes, k.allowed_addresses, k.created_by, " \
-	"k.revoked_by, k.revoked_reason, k.disabled_by, k.disabled_reason"
+	"k.revoked_by, k.revoked_reason, k.disabled_by, k.disabled_reason, " \
+	"k.environment"
 
 #define FROM_ORG \
 	" FROM overten_auth.api_keys k " \
@@ -81,11 +83,12 @@ enum
 	"AND ($5 IS NULL OR " KEY_STATUS " = $5) " \
 	"AND ($6 IS NULL OR (k.created_at < $6 " \
 	"AND (" LAST_USED " >= $6) IS NOT TRUE)) " \
+	"AND ($8 IS NULL OR k.environment = $8) " \
 	"ORDER BY k.created_at, k.key_id LIMIT $7"
 
 #define ARGUMENT_TYPES \
 	{TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, \
-	TIMESTAMPTZOID, INT4OID}
+	TIMESTAMPTZOID, INT4OID, TEXTOID}
 
 static OaStatement select_few_columns = {
 	.table = "api_keys",
@@ -246,6 +249,7 @@ read_chunk(KeyScan *scan, OaStatement *statement, int chunk)
 	const bool	nulls[ARGUMENTS] = {
 		[STATUS] = (filter->status == NULL),
 		[UNUSED_SINCE] = !filter->has_unused_since,
+		[ENVIRONMENT] = (filter->environment == NULL),
 	};
 	Datum		values[ARGUMENTS];
 
@@ -257,6 +261,8 @@ read_chunk(KeyScan *scan, OaStatement *statement, int chunk)
 		CStringGetTextDatum(filter->status);
 	values[UNUSED_SINCE] = TimestampTzGetDatum(filter->unused_since);
 	values[LIMIT] = Int32GetDatum(chunk);
+	values[ENVIRONMENT] = nulls[ENVIRONMENT] ? (Datum) 0 :
+		CStringGetTextDatum(filter->environment);
 	run_select(scan, statement, values, nulls);
 }
 

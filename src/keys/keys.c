@@ -24,7 +24,7 @@ PG_FUNCTION_INFO_V1(overten_describe_key);
 PG_FUNCTION_INFO_V1(overten_key_restrictions);
 PG_FUNCTION_INFO_V1(overten_revoke_key);
 
-/* Insert the row of a new key. */
+/* Insert the rows of a new key. */
 static void
 insert_key(text *org_id, const OaMintedKey *minted, text *uid)
 {
@@ -70,6 +70,8 @@ insert_key(text *org_id, const OaMintedKey *minted, text *uid)
 
 	oa_statement_run(&insert, values, nulls);
 	oa_statement_run(&insert_last_used, values, NULL);
+	oa_insert_key_details(minted->key_id, minted->grant.description,
+						  minted->grant.metadata);
 }
 
 /*

@@ -113,6 +113,8 @@ typedef struct OaKeyGrant
 	ArrayType  *scopes;			/* text[]; NULL: all scopes */
 	ArrayType  *allowed_addresses;	/* cidr[]; NULL: all addresses */
 	OaEnvironment environment;
+	text	   *description;	/* or NULL */
+	Jsonb	   *metadata;		/* an object that was checked, or NULL */
 	text	   *lineage;		/* key_id of the first of its line, or NULL */
 	text	   *rotated_from;	/* key_id of the one before it, or NULL */
 } OaKeyGrant;
@@ -172,7 +174,8 @@ extern Jsonb *oa_check_metadata(Datum metadata, OaFault *fault);
 extern bool oa_set_key_details(text *org_id, text *key_id, text *uid,
 							   const OaKeyDetails *details, bool *changed);
 extern void oa_get_key_details(text *key_id, OaKeyDetails *details);
-extern void oa_copy_key_details(text *from_key_id, text *to_key_id);
+extern void oa_insert_key_details(text *key_id, text *description,
+								  Jsonb *metadata);
 extern bool oa_rename_key(text *org_id, text *key_id, text *uid, text *name,
 						  bool *changed);
 
@@ -190,18 +193,23 @@ typedef enum OaRotationOutcome
 	OA_ROTATION_EXPIRED,
 	OA_ROTATION_DISABLED,
 	OA_ROTATION_NO_PREFIX,		/* for new keys of its environment */
-	OA_ALREADY_ROTATED			/* another key of its line is still good */
+	OA_ALREADY_ROTATED,			/* another key of its line is still good */
+	OA_ROTATION_NO_ROOM			/* the org has as many keys as it can have */
 } OaRotationOutcome;
 
 typedef struct OaRotation
 {
 	OaMintedKey key;			/* if OA_ROTATED: the new one */
-	TimestampTz previous_expires_at;	/* likewise: when the old one ends */
+	text	   *previous_key_id;	/* likewise: the old one */
+	bool		has_previous_end;	/* likewise, and does the old one end? */
+	TimestampTz previous_expires_at;	/* when the old one ends, or ended */
 	text	   *good_relative;	/* if OA_ALREADY_ROTATED: the other key's id */
 } OaRotation;
 
 extern OaRotationOutcome oa_rotate_key(text *org_id, text *key_id, text *uid,
 									   int64 overlap, OaRotation *rotation);
+extern void oa_replace_lost_key(text *org_id, text *key_id, text *uid,
+								OaRotation *rotation);
 
 /* rotation_progress.c: who still uses the old key */
 typedef struct OaProgress
@@ -242,7 +250,8 @@ typedef enum OaKeyColumn
 	OA_KEY_LAST_USED_AT, OA_KEY_REVOKED_AT,
 	OA_KEY_STATUS, OA_KEY_EXPIRES_AT, OA_KEY_DISABLED_AT, OA_KEY_SCOPES,
 	OA_KEY_ALLOWED_ADDRESSES, OA_KEY_CREATED_BY, OA_KEY_REVOKED_BY,
-	OA_KEY_REVOKED_REASON, OA_KEY_DISABLED_BY, OA_KEY_DISABLED_REASON
+	OA_KEY_REVOKED_REASON, OA_KEY_DISABLED_BY, OA_KEY_DISABLED_REASON,
+	OA_KEY_ENVIRONMENT
 } OaKeyColumn;
 
 typedef struct OaKeyFilter
@@ -250,6 +259,7 @@ typedef struct OaKeyFilter
 	const char *status;			/* NULL: any */
 	bool		has_unused_since;
 	TimestampTz unused_since;	/* created before, and not used since */
+	const char *environment;	/* NULL: any */
 	text	   *after;			/* a key's id; NULL: from the first key on */
 	int			limit;			/* 0: all */
 } OaKeyFilter;
@@ -292,6 +302,7 @@ typedef enum OaKeyChanged
 	OA_KEY_MISSING,
 	OA_KEY_WAS_REVOKED,
 	OA_KEY_NOT_YOURS_TO_ENABLE, /* the application has disabled it */
+	OA_KEY_HAS_NO_ROOM,			/* the org has as many keys as it can have */
 	OA_KEY_CHANGE_REFUSED		/* a value breaks a rule */
 } OaKeyChanged;
 
@@ -302,6 +313,9 @@ extern OaKeyChanged oa_change_key(text *org_id, text *key_id, text *uid,
 #define OA_KEY_IS_ACTIVE(key) \
 	"(" key ".revoked_at IS NULL AND (" key ".expires_at IS NULL " \
 	"OR " key ".expires_at > clock_timestamp()))"
+
+/* key_limits.c: how many keys an org can have */
+extern bool oa_has_all_keys(text *org_id, text *except, int replaced);
 
 /* purge.c: erasing keys that are dead */
 extern void oa_begin_erasing(const char *function);
@@ -330,6 +344,7 @@ typedef struct OaListedKey
 	text	   *revoked_reason;
 	text	   *disabled_by;
 	text	   *disabled_reason;
+	text	   *environment;
 } OaListedKey;
 
 typedef void (*OaKeyCallback) (const OaListedKey *key, void *argument);

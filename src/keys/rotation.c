@@ -151,9 +151,13 @@ set_expiry(const OldKey *old, OaKeyGrant *grant)
 		grant->expires_at = Min(grant->expires_at, latest);
 }
 
-/* Can this key be rotated? */
+/*
+ * Can this key be rotated?  A person's rotation may exceed the limit of active
+ * keys by one, so that an org that has all its keys can still rotate them.
+ */
 static OaRotationOutcome
-check_key(text *org_id, text *key_id, OldKey *key, OaRotation *rotation)
+check_key(text *org_id, text *key_id, text *uid, int64 overlap, OldKey *key,
+		  OaRotation *rotation)
 {
 	if (!lock_key(org_id, key_id, key))
 		return OA_ROTATION_NO_SUCH_KEY;
@@ -167,7 +171,11 @@ check_key(text *org_id, text *key_id, OldKey *key, OaRotation *rotation)
 	if (!oa_has_prefix(key->grant.environment))
 		return OA_ROTATION_NO_PREFIX;
 	rotation->good_relative = find_good_relative(key_id, key);
-	return rotation->good_relative == NULL ? OA_ROTATED : OA_ALREADY_ROTATED;
+	if (rotation->good_relative != NULL)
+		return OA_ALREADY_ROTATED;
+	if (uid != NULL && oa_has_all_keys(org_id, NULL, overlap > 0 ? 1 : 2))
+		return OA_ROTATION_NO_ROOM;
+	return OA_ROTATED;
 }
 
 /*
@@ -200,11 +208,24 @@ end_key(text *key_id, text *uid, TimestampTz now, TimestampTz end)
 	oa_statement_run(end > now ? &expire : &revoke, values, nulls);
 }
 
+/* Mint a key with a grant, and with the name and the details of another one. */
+static void
+mint_like(text *org_id, text *key_id, const OldKey *key, text *uid,
+		  OaKeyGrant *grant, OaMintedKey *minted)
+{
+	OaKeyDetails details;
+
+	oa_get_key_details(key_id, &details);
+	grant->description = details.description;
+	grant->metadata = details.metadata;
+	oa_mint_key(org_id, key->name, uid, grant, minted);
+}
+
 /*
  * Rotate a key of an org, on behalf of a person if "uid" is not NULL.  The old
  * key is good for "overlap" microseconds more, at most 30 days, which the caller
  * has checked; 0 revokes it.  Nothing is written unless the outcome is
- * OA_ROTATED.
+ * OA_ROTATED.  OA_ROTATION_NO_ROOM is for persons alone.
  */
 OaRotationOutcome
 oa_rotate_key(text *org_id, text *key_id, text *uid, int64 overlap,
@@ -218,7 +239,7 @@ oa_rotate_key(text *org_id, text *key_id, text *uid, int64 overlap,
 	int			level = oa_statements_begin();
 
 	lock_org(org_id);
-	outcome = check_key(org_id, key_id, &old, rotation);
+	outcome = check_key(org_id, key_id, uid, overlap, &old, rotation);
 	if (outcome == OA_ROTATED)
 	{
 		MemoryContext spi = MemoryContextSwitchTo(caller);
@@ -226,23 +247,74 @@ oa_rotate_key(text *org_id, text *key_id, text *uid, int64 overlap,
 		grant = old.grant;
 		set_expiry(&old, &grant);
 		grant.rotated_from = key_id;
-		oa_mint_key(org_id, old.name, uid, &grant, &rotation->key);
+		mint_like(org_id, key_id, &old, uid, &grant, &rotation->key);
 		MemoryContextSwitchTo(spi);
 
 		end = rotation->key.created_at + overlap;
 		if (old.grant.has_expiry)
 			end = Min(end, old.grant.expires_at);
-		oa_copy_key_details(key_id, rotation->key.key_id);
 		end_key(key_id, uid, rotation->key.created_at, end);
 		oa_audit("rotate_key", org_id, key_id, uid, rotation->key.key_id);
 		if (end <= rotation->key.created_at)
 			oa_audit("revoke_key", org_id, key_id, uid,
 					 cstring_to_text("rotated"));
+		rotation->previous_key_id = key_id;
+		rotation->has_previous_end = true;
 		rotation->previous_expires_at = end;
 		ForceSyncCommit();
 	}
 	oa_statements_end(level);
 	return outcome;
+}
+
+/* Set when a key that was rotated ends, or has ended. */
+static void
+read_end(text *key_id, OaRotation *rotation)
+{
+	static OaStatement find = {
+		.table = "api_keys",
+		.text = "SELECT LEAST(revoked_at, expires_at) "
+		"FROM overten_auth.api_keys WHERE key_id = $1",
+		.argtypes = {TEXTOID},
+	};
+	Datum		values[] = {PointerGetDatum(key_id)};
+	bool		isnull = true;
+
+	if (oa_statement_run(&find, values, NULL) > 0)
+		rotation->previous_expires_at =
+			DatumGetTimestampTz(oa_statement_result(0, 1, &isnull));
+	rotation->previous_key_id = key_id;
+	rotation->has_previous_end = !isnull;
+}
+
+/*
+ * Mint a key in the place of one that a rotation has made, which was revoked
+ * because its secret was lost.  The new one replaces the same old key, and has
+ * what the lost one had, its expiry, too.
+ */
+void
+oa_replace_lost_key(text *org_id, text *key_id, text *uid,
+					OaRotation *rotation)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext spi;
+	OldKey		lost;
+	OaKeyGrant	grant;
+	int			level = oa_statements_begin();
+
+	if (!lock_key(org_id, key_id, &lost))
+		oa_key_missing(org_id, key_id);
+
+	spi = MemoryContextSwitchTo(caller);
+	grant = lost.grant;
+	grant.rotated_from = lost.rotated_from;
+	mint_like(org_id, key_id, &lost, uid, &grant, &rotation->key);
+	MemoryContextSwitchTo(spi);
+
+	read_end(lost.rotated_from, rotation);
+	oa_audit("rotate_key", org_id, lost.rotated_from, uid,
+			 rotation->key.key_id);
+	oa_statements_end(level);
 }
 
 /* Raise the error for a rotation that is refused. */

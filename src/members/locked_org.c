@@ -1,12 +1,10 @@
 /*
  * locked_org.c
- *		Locks an org for one of its members, and a person; checks the limits
- *		of an org.
+ *		Locks an org for one of its members, and a person.
  *
  * A member's request locks the org's row before it decides anything, so that
  * requests about one org come one after the other.  The locks do not block
- * verification, and do not write in a way that empties caches.  We count keys
- * under the latest snapshot, whatever the isolation level is.
+ * verification, and do not write in a way that empties caches.
  *
  * The answer is the same if an org does not exist and if it is not the
  * caller's.
@@ -18,15 +16,10 @@
 #include "common/hashfn.h"
 #include "storage/lmgr.h"
 #include "utils/lsyscache.h"
-#include "utils/timestamp.h"
 
 #include "members/locked_org.h"
 #include "sealing/sealing.h"
 #include "server/server.h"
-#include "settings.h"
-
-/* How long a key counts after it was revoked or has expired. */
-#define DEAD_KEYS_COUNT	(90 * USECS_PER_DAY)
 
 /* Is this person a member of this org? */
 static bool
@@ -149,39 +142,6 @@ oa_lock_person(text *uid)
 {
 	oa_lock_hash("members", hash_bytes((unsigned char *) VARDATA_ANY(uid),
 									   VARSIZE_ANY_EXHDR(uid)));
-}
-
-/*
- * Has this org, which is locked, reached a limit of keys, if "replaced" of its
- * active keys are revoked before another one is minted?  Keys that have been
- * dead for a long time do not count: a loop of minting and revoking should end,
- * but an org that has rotated its keys for years should not.
- *
- * Must be called between oa_statements_begin() and _end().
- */
-bool
-oa_has_all_keys(text *org_id, int replaced)
-{
-	static OaStatement count = {
-		.table = "api_keys",
-		.latest = true,
-		.text = "SELECT count(*) FILTER (WHERE " OA_KEY_IS_ACTIVE("k") ") "
-		"- $4 >= $2 OR count(*) FILTER (WHERE " OA_KEY_IS_ACTIVE("k") " "
-		"OR LEAST(k.revoked_at, k.expires_at) > $5) >= $3 "
-		"FROM overten_auth.api_keys k "
-		"WHERE k.org_id = $1 AND k.erased_at IS NULL",
-		.argtypes = {TEXTOID, INT4OID, INT4OID, INT4OID, TIMESTAMPTZOID},
-	};
-	Datum		values[] = {
-		PointerGetDatum(org_id),
-		Int32GetDatum(oa_max_keys_per_org),
-		Int32GetDatum(oa_max_keys_total_per_org),
-		Int32GetDatum(replaced),
-		TimestampTzGetDatum(GetCurrentTimestamp() - DEAD_KEYS_COUNT),
-	};
-
-	oa_statement_run(&count, values, NULL);
-	return oa_statement_bool(0, 1);
 }
 
 /* Fill in the result from a locked org. */

@@ -8,7 +8,7 @@
 
 #include "members/members.h"
 
-/* locked_org.c: locking an org for one of its members, and its limits */
+/* locked_org.c: locking an org for one of its members */
 typedef struct OaLockedOrg
 {
 	text	   *name;
@@ -25,7 +25,6 @@ extern void oa_lock_person(text *uid);
 extern OaProblem oa_lock_org_with_access(text *org_id, text *uid,
 										 OaLockedOrg *org);
 extern bool oa_lock_whole_org(text *org_id, text *uid, OaLockedOrg *org);
-extern bool oa_has_all_keys(text *org_id, int replaced);
 extern void oa_describe_org(text *org_id, const OaLockedOrg *org,
 							OaOrgKey *result);
 
@@ -33,7 +32,7 @@ extern void oa_describe_org(text *org_id, const OaLockedOrg *org,
 typedef enum OaRepetition
 {
 	OA_FIRST_REQUEST,			/* do it, and then call oa_note_done() */
-	OA_REPEATED,				/* call oa_repeat() */
+	OA_REPEATED,				/* call oa_repeat() or oa_begin_repeat() */
 	OA_ANOTHER_REQUEST			/* refuse it: the key was for another one */
 } OaRepetition;
 
@@ -50,6 +49,10 @@ extern OaRepetition oa_find_done(const OaRequestKey *request, text *uid,
 								 OaDone *done);
 extern void oa_note_done(const OaRequestKey *request, text *uid,
 						 const OaOrgKey *result);
+extern OaProblem oa_begin_repeat(text *uid, const OaDone *done, int replaced,
+								 OaOrgKey *result);
+extern void oa_note_repeat(const OaRequestKey *request, text *uid,
+						   text *key_id);
 extern OaProblem oa_repeat(const OaRequestKey *request, text *uid,
 						   const OaDone *done, text *key_name,
 						   const OaKeyGrant *grant, OaOrgKey *result);

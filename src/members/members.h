@@ -49,8 +49,13 @@ extern OaProblem oa_create_key(text *uid, text *org_id, text *name,
 							   const OaRequestKey *request, OaOrgKey *result);
 
 /* own_key.c: what members may do with a key of their org */
+extern OaProblem oa_change_own_key(text *uid, text *org_id, text *key_id,
+								   const OaKeyChange *change, text *name,
+								   const OaKeyDetails *details,
+								   OaFault *fault);
 extern OaProblem oa_rotate_own_key(text *uid, text *org_id, text *key_id,
-								   int64 overlap, OaRotation *rotation);
+								   int64 overlap, const OaRequestKey *request,
+								   OaOrgKey *result, OaRotation *rotation);
 
 /* own_org.c: what members may change about their org */
 extern OaProblem oa_rename_own_org(text *uid, text *org_id, text *name);

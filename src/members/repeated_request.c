@@ -148,8 +148,9 @@ oa_note_done(const OaRequestKey *request, text *uid, const OaOrgKey *result)
 }
 
 /* Note which key a repetition has minted. */
-static void
-note_repeat(const OaRequestKey *request, text *uid, text *key_id)
+void
+oa_note_repeat(const OaRequestKey *request, text *uid,
+			   text *key_id)
 {
 	static OaStatement update = {
 		.table = "idempotency_keys",
@@ -170,16 +171,20 @@ note_repeat(const OaRequestKey *request, text *uid, text *key_id)
 	oa_statements_end(level);
 }
 
-/* Is this key of the org accepted? */
+/*
+ * Is this key of the org accepted, and the last of its line?  One that somebody
+ * has rotated since is not lost.
+ */
 static bool
-is_active(text *org_id, text *key_id)
+is_replaceable(text *org_id, text *key_id)
 {
 	static OaStatement find = {
 		.table = "api_keys",
 		.latest = true,
 		.text = "SELECT 1 FROM overten_auth.api_keys k "
 		"WHERE k.key_id = $2 AND k.org_id = $1 AND k.disabled_at IS NULL "
-		"AND " OA_KEY_IS_ACTIVE("k"),
+		"AND " OA_KEY_IS_ACTIVE("k") " AND NOT EXISTS "
+		"(SELECT FROM overten_auth.api_keys s WHERE s.rotated_from = $2)",
 		.argtypes = {TEXTOID, TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(key_id)};
@@ -197,13 +202,14 @@ tell_done(const OaDone *done, OaOrgKey *result)
 }
 
 /*
- * Repeat a request that was done before: replace the key whose secret was
- * lost, or return OA_ALREADY_DONE, and the ids in *result.  Membership comes
- * first, because the person may have left the org since.
+ * Begin to repeat a request that was done before: revoke the key whose secret
+ * was lost, and describe the org in *result, so that the caller can mint another
+ * key.  Or return OA_ALREADY_DONE, and the ids in *result.  "replaced" is as in
+ * oa_has_all_keys().  Membership comes first, because the person may have left
+ * the org since.
  */
 OaProblem
-oa_repeat(const OaRequestKey *request, text *uid, const OaDone *done,
-		  text *key_name, const OaKeyGrant *grant, OaOrgKey *result)
+oa_begin_repeat(text *uid, const OaDone *done, int replaced, OaOrgKey *result)
 {
 	OaProblem	problem;
 	OaLockedOrg org;
@@ -211,10 +217,11 @@ oa_repeat(const OaRequestKey *request, text *uid, const OaDone *done,
 
 	problem = oa_lock_org_with_access(done->org_id, uid, &org);
 	if (problem == OA_NO_PROBLEM &&
-		(done->is_late || !is_active(done->org_id, done->key_id) ||
+		(done->is_late || !is_replaceable(done->org_id, done->key_id) ||
 		 oa_was_used(done->key_id)))
 		problem = OA_ALREADY_DONE;
-	if (problem == OA_NO_PROBLEM && oa_has_all_keys(done->org_id, 1))
+	if (problem == OA_NO_PROBLEM &&
+		oa_has_all_keys(done->org_id, NULL, replaced))
 		problem = OA_KEY_LIMIT_REACHED;
 	oa_statements_end(level);
 
@@ -228,9 +235,22 @@ oa_repeat(const OaRequestKey *request, text *uid, const OaDone *done,
 					  cstring_to_text("its secret was lost, and the request repeated")) != OA_REVOKED)
 		return tell_done(done, result);
 	oa_describe_org(done->org_id, &org, result);
-	oa_mint_key(done->org_id, key_name, uid, grant, &result->key);
-	note_repeat(request, uid, result->key.key_id);
 	return OA_NO_PROBLEM;
+}
+
+/* Repeat a request that has minted a key. */
+OaProblem
+oa_repeat(const OaRequestKey *request, text *uid, const OaDone *done,
+		  text *key_name, const OaKeyGrant *grant, OaOrgKey *result)
+{
+	OaProblem	problem = oa_begin_repeat(uid, done, 1, result);
+
+	if (problem == OA_NO_PROBLEM)
+	{
+		oa_mint_key(done->org_id, key_name, uid, grant, &result->key);
+		oa_note_repeat(request, uid, result->key.key_id);
+	}
+	return problem;
 }
 
 /*

@@ -101,7 +101,7 @@ check_existing_org(const OaSignup *signup, OaLockedOrg *org, OaFault *fault)
 		problem = OA_ALREADY_SIGNED_UP;
 	else if (org->suspended)
 		problem = OA_API_ACCESS_DISABLED;
-	else if (oa_has_all_keys(signup->existing_org_id, 0))
+	else if (oa_has_all_keys(signup->existing_org_id, NULL, 0))
 		problem = OA_KEY_LIMIT_REACHED;
 	oa_statements_end(level);
 	return problem;
@@ -193,7 +193,7 @@ mint_key(text *uid, text *org_id, const OaLockedOrg *org, text *name,
 		 const OaKeyGrant *grant, OaOrgKey *result)
 {
 	int			level = oa_statements_begin();
-	bool		full = oa_has_all_keys(org_id, 0);
+	bool		full = oa_has_all_keys(org_id, NULL, 0);
 
 	oa_statements_end(level);
 	if (full)

@@ -158,7 +158,10 @@ free_key(Writer *writer)
 	writer->step.restriction = choose_restriction(writer);
 }
 
-/* Mint the key that the step is to free. */
+/*
+ * Mint the key that the step is to free, in one transaction: a standby may show
+ * what was true between two of them.
+ */
 static void
 mint_restricted_key(Writer *writer)
 {
@@ -166,9 +169,11 @@ mint_restricted_key(Writer *writer)
 	Key		   *key = writer->step.key;
 	char		sql[256];
 
+	run_command(writer->conn, "BEGIN");
 	mint_key(writer->conn, key);
 	snprintf(sql, sizeof(sql), restriction->begin, key->org->id, key->id);
 	run_command(writer->conn, "%s", sql);
+	run_command(writer->conn, "COMMIT");
 	SET_STEP(writer, restriction->end, key->org->id, key->id);
 }
 

@@ -51,7 +51,7 @@ INSERT INTO overten_auth.key_last_used SELECT key_id, CASE WHEN key_id LIKE '%4'
 -- Without a parameter, the answer of the contract: expired and disabled keys are
 -- listed, and nothing tells which they are.
 SELECT status, headers, body FROM pg_temp.ask('GET', :'keys', :'ada_token');
-SELECT query, same FROM (VALUES ('?'), ('?select=x&offset=1'), ('?Limit=1'), ('?environment=')) v (query),
+SELECT query, same FROM (VALUES ('?'), ('?select=x&offset=1'), ('?Limit=1'), ('?Environment=test')) v (query),
 	LATERAL (SELECT a.body = (SELECT body FROM pg_temp.ask('GET', :'keys', :'ada_token')) AS same FROM pg_temp.ask('GET', :'keys' || query, :'ada_token') a) a;
 
 -- What a page holds.
@@ -70,7 +70,8 @@ SELECT left(query, 60), pg_temp.names(:'keys', query, :'ada_token')
 FROM (VALUES ('?limit=0'), ('?limit=-1'), ('?limit=1001'), ('?limit=1000000000'), ('?limit=99999999999999999999'), ('?limit='), ('?limit'), ('?limit=1e2'), ('?limit=%201'), ('?limit=1&limit=2'), ('?limit=%00'), ('?limit=0x10'),
 	('?cursor='), ('?cursor=x'), ('?cursor=%ff%fe'), ('?cursor=%00'), ('?cursor=' || repeat('k', 8000)), ('?cursor=key_00000000000000000002&cursor=x'), ('?limit=2&cursor=key_%27%3B--'), ('?cursor=%E2%9C%93'),
 	('?status='), ('?status=Active'), ('?status=expired'), ('?status=disabled'), ('?status=active,revoked'), ('?status=%ff'),
-	('?unused_since=yesterday'), ('?unused_since='), ('?unused_since=2020-06-01'), ('?unused_since=infinity')) v (query);
+	('?unused_since=yesterday'), ('?unused_since='), ('?unused_since=2020-06-01'), ('?unused_since=infinity'),
+	('?environment='), ('?environment=test'), ('?%65nvironment=live')) v (query);
 SELECT pg_temp.names(:'keys', '?cursor=' || :'foreign', :'ada_token');
 -- The order of the contract: who asks, the parameters, the org, and then the cursor,
 -- which says nothing about another org.
@@ -102,12 +103,13 @@ FROM unnest('{?,?status=active,?status=revoked,?unused_since=2020-06-01T00:00:00
 INSERT INTO overten_auth.scopes (name, self_service) VALUES ('jobs.read', true);
 SELECT request, status, body::json #>> '{error,message}' AS message, (SELECT count(*) FROM overten_auth.api_keys WHERE org_id = :'org') AS keys
 FROM (VALUES ('{"name": "n", "expires_at": "2100-01-01T00:00:00Z"}'), ('{"expires_at": null}'), ('{"expires_at": 1}'), ('{"scopes": ["jobs.read"]}'), ('{"scopes": null}'), ('{"scopes": []}'),
-	('{"allowed_addresses": ["192.0.2.0/24"]}'), ('{"allowed_addresses": null}'), ('{"name": "", "scopes": null}')) v (request),
+	('{"allowed_addresses": ["192.0.2.0/24"]}'), ('{"allowed_addresses": null}'), ('{"description": "d"}'), ('{"description": null}'), ('{"metadata": {}}'), ('{"metadata": null}'), ('{"environment": "live"}'), ('{"environment": null}'), ('{"name": "", "scopes": null}')) v (request),
 	LATERAL pg_temp.ask('POST', :'keys', :'ada_token', request);
 SELECT status, array_to_string(ARRAY(SELECT json_object_keys(body::json)), ' ') FROM pg_temp.ask('POST', :'keys', :'ada_token', '{"name": "plain", "Expires_at": 1, "expiry": 1, "disabled": true}');
 -- A key has no requests of its own but DELETE.
 SELECT method, path, a.status, a.headers, a.body::json #>> '{error,code}' AS code
-FROM (VALUES ('GET', '/key_00000000000000000000'), ('HEAD', '/key_00000000000000000000'), ('PATCH', '/key_00000000000000000000'), ('PUT', '/key_00000000000000000000')) v (method, path),
+FROM (VALUES ('GET', '/key_00000000000000000000'), ('HEAD', '/key_00000000000000000000'), ('PATCH', '/key_00000000000000000000'), ('PUT', '/key_00000000000000000000'),
+	('POST', '/key_00000000000000000000/rotate'), ('GET', '/key_00000000000000000000/rotate'), ('GET', '/key_00000000000000000000/rotation'), ('HEAD', '/key_00000000000000000000/rotation'), ('PUT', '/key_00000000000000000000/rotation')) v (method, path),
 	LATERAL pg_temp.ask(method, :'keys' || path, :'ada_token', CASE method WHEN 'PATCH' THEN '{"disabled": true}' END) a;
 \set VERBOSITY terse
 SET overten_auth.key_features = 'expiry';

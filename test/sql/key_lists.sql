@@ -105,4 +105,13 @@ SELECT bool_and(key_id > lag) FROM (SELECT key_id, lag(key_id) OVER () FROM over
 SELECT size, count(*), max(name) FROM unnest('{999,1000,1001,2000,2499,2500,2501}'::int[]) size, overten_find_keys(:'empty', "limit" => size) GROUP BY size ORDER BY size;
 SELECT length(pg_temp.pages(:'empty', NULL, NULL, 999)) = length(pg_temp.pages(:'empty', NULL, NULL, 1000)) AS same;
 
+-- The keys of one environment, also in pages.
+UPDATE overten_auth.api_keys SET environment = 'test' WHERE org_id = :'empty' AND name::int > 2589;
+SELECT wanted, count(*), bool_and(environment = wanted) AS right
+FROM unnest('{live,test}'::text[]) wanted, overten_find_keys(:'empty', environment => wanted) GROUP BY wanted ORDER BY wanted;
+SELECT string_agg(name, ' ') FROM overten_find_keys(:'empty', 'active', '2020-01-02', 3, 'key_00000000000000000' || to_hex(2591), 'test');
+SELECT * FROM overten_find_keys(:'empty', environment => 'Test');
+SELECT * FROM overten_find_keys(:'empty', environment => '');
+SELECT * FROM overten_find_keys(:'empty', environment => repeat('live', 1000000));
+
 DROP EXTENSION overten_auth CASCADE;

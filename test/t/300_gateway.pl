@@ -13,6 +13,7 @@ use ApiContract;
 use GatewayTest;
 use IO::Socket::INET;
 use JSON::PP qw(decode_json);
+use KeyContract;
 use OrgContract;
 use OvertenTest;
 use PostgreSQL::Test::Cluster;
@@ -158,6 +159,7 @@ my @each = (
 	[ 'GET', "/api/v1/organizations/$state->{own}/api-keys/$state->{own_key}/usage", [$ada] ],
 	[ 'DELETE', "/api/v1/organizations/$state->{own}/api-keys/$state->{own_key}", [$ada] ],
 	[ 'GET', '/api/v1/verify', [$bearer] ],
+	key_requests($state->{own}, $state->{own_key}, $ada),
 	org_requests($state->{renamed}, $ada));
 
 # The database goes away and comes back while requests run.
@@ -198,6 +200,13 @@ is_deeply(
 	{ 200 => 200 },
 	'200 connections over two of pgbouncer');
 
+# With all features.  A gateway that starts has only sessions that know them.
+prepare_keys($node, $state);
+set_features($node);
+my $managed = start_gateway($node, 'managed');
+check_key_matrix($node, $managed->{url}, $state);
+set_features($node, '');
+
 # No answer without the privilege, and nothing told of why.
 ask($node, 'REVOKE EXECUTE ON FUNCTION overten_handle_request(text, text, json, bytea) FROM overten_gateway');
 my $denied = request($gateway->{url}, 'GET', '/api/v1/verify', [$bearer]);
@@ -210,9 +219,9 @@ like(slurp_file($gateway->{out}), qr/"status":500,.*"error":"42501"/, 'and the a
 
 is(check_openapi(), '', 'openapi.json describes every answer, and nothing else');
 
-stop_process($_) foreach $gateway, $pooled, $impatient, $bouncer;
+stop_process($_) foreach $gateway, $managed, $pooled, $impatient, $bouncer;
 unlike(slurp_file($bouncer->{err}), qr/sk_live_\w|whsec_|eyJ|Bearer/, 'no credential in the log of pgbouncer');
-foreach my $process ($gateway, $strict, $pooled, $impatient)
+foreach my $process ($gateway, $managed, $strict, $pooled, $impatient)
 {
 	my @lines = split /\n/, slurp_file($process->{out});
 	ok(@lines > 0 && !grep({ !eval { decode_json($_) } } @lines),

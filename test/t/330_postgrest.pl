@@ -14,6 +14,7 @@ use lib $FindBin::RealBin;
 use ApiContract;
 use GatewayTest;
 use JSON::PP qw(decode_json);
+use KeyContract;
 use OrgContract;
 use OvertenTest;
 use PostgreSQL::Test::Cluster;
@@ -46,6 +47,33 @@ my $renamed = "/api/v1/organizations/$state->{renamed}";
 ask($node, "SELECT overten_add_member('$state->{renamed}', '$uid')");
 is(summary(request($url, 'DELETE', "$renamed/members/%C3%9Cnal%2Fo%22b%20%25%3f", [$ada])), '204', 'a member whose uid is to be encoded');
 is(summary(request($url, 'DELETE', "$renamed/invitations/$state->{invitation}", [$ada])), '204', 'an invitation is withdrawn');
+
+# With all features, and nginx told of them.
+prepare_keys($node, $state);
+set_features($node);
+my $managed_postgrest = start_postgrest($node, 'managed');
+my $managed_port = free_port();
+my $managed_nginx = start_nginx('managed_nginx', 'nginx.conf', $managed_port,
+	'$overten_key_route' => 'managed_key',
+	'$overten_rotation' => 'on',
+	'127.0.0.1:8080' => "127.0.0.1:$managed_port",
+	'127.0.0.1:8443' => '127.0.0.1:' . free_port(),
+	'127.0.0.1:3000' => "127.0.0.1:$managed_postgrest->{port}");
+my $managed_url = "http://127.0.0.1:$managed_port";
+check_key_matrix($node, $managed_url, $state);
+
+# The functions themselves, where nginx does not know that the features are off.
+set_features($node, 'people');
+stop_process($managed_postgrest);
+$managed_postgrest = start_postgrest($node, 'managed_again', port => $managed_postgrest->{port});
+my @key_requests = key_requests($state->{managed}, $state->{managed_key1}, $ada);
+is(summary(request($managed_url, @{ $key_requests[0] })), '200', 'a key is shown with any feature');
+is(summary(request($managed_url, @$_)), '404 not_found', "$_->[0] $_->[1] without rotations") foreach @key_requests[ 2, 3 ];
+set_features($node, '');
+stop_process($managed_postgrest);
+$managed_postgrest = start_postgrest($node, 'managed_off', port => $managed_postgrest->{port});
+is(summary(request($managed_url, @$_)), '405 method_not_allowed', "$_->[0] $_->[1] without features") foreach @key_requests[ 0, 1 ];
+is(summary(request($managed_url, @$_)), '404 not_found', "$_->[0] $_->[1] without features") foreach @key_requests[ 2, 3 ];
 
 # Over TLS and HTTP/2.
 my ($secret) = mint($node, $state->{foreign});
@@ -162,6 +190,11 @@ foreach (@each)
 	my $answer = request($url, @$_);
 	is("$answer->{status} $answer->{body}", "500 $internal_error", "$_->[0] $_->[1] without the privilege");
 }
+foreach (@key_requests)
+{
+	my $answer = request($managed_url, @$_);
+	is("$answer->{status} $answer->{body}", "500 $internal_error", "$_->[0] $_->[1] without the privilege");
+}
 ask($node, 'GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA overten_api TO overten_web');
 ask($node, <<'EOQ');
 DO $$
@@ -179,16 +212,21 @@ foreach (@each)
 	my $answer = request($url, @$_);
 	is("$answer->{status} $answer->{body}", "500 $internal_error", "$_->[0] $_->[1] without the function");
 }
+foreach (@key_requests)
+{
+	my $answer = request($managed_url, @$_);
+	is("$answer->{status} $answer->{body}", "500 $internal_error", "$_->[0] $_->[1] without the function");
+}
 
 stop_process($postgrest);
 $away = request($url, 'DELETE', "/api/v1/organizations/x/api-keys/y", [$ada]);
 is(summary($away), '503 service_unavailable', 'PostgREST is away');
 is_deeply($away->{headers}{'retry-after'}, ['1'], 'which will pass');
 
-is_deeply([ map { foreign_errors($_) } $url, $tls_url ], [], "no error that reached a client was anything but the API's own");
+is_deeply([ map { foreign_errors($_) } $url, $tls_url, $managed_url ], [], "no error that reached a client was anything but the API's own");
 
-stop_process($nginx);
-foreach my $file (glob("$nginx->{folder}/*.log"), @{$postgrest}{qw(out err)}, @{$tenant}{qw(out err)}, $nginx->{err})
+stop_process($_) foreach $nginx, $managed_nginx, $managed_postgrest;
+foreach my $file (map({ glob("$_->{folder}/*.log") } $nginx, $managed_nginx), @{$postgrest}{qw(out err)}, @{$managed_postgrest}{qw(out err)}, @{$tenant}{qw(out err)}, $nginx->{err})
 {
 	my ($name) = $file =~ m{([^/]+)$};
 	unlike(slurp_file($file), qr/sk_live_\w|whsec_|eyJ|Bearer/, "no credential in $name");

@@ -236,6 +236,20 @@ wait_until('one proxy is trusted', sub { ask($node, 'SHOW overten_auth.trust_for
 used_from($_) foreach grep { $_->[2] eq 'service' } @ends;
 
 
+# nginx asks on connections that it keeps, and a refusal does not cost one.
+
+# How many connections to a port there are, or have just been closed, at the other end.
+sub connections_to
+{
+	my $port = sprintf '%04X', shift;
+	return scalar grep { /^ *\d+: \S+ \w+:$port / } split /\n/, slurp_file('/proc/net/tcp');
+}
+
+my $before = connections_to($gateway->{port});
+is(summary(send_to($ends[2], $verify, [ auth("Bearer $revoked") ])), $is{bad}, "refusal $_") foreach 1 .. 30;
+cmp_ok(connections_to($gateway->{port}) - $before, '<=', 5, 'refusals share connections');
+
+
 # At once, or not at all.
 
 my ($other, $other_key) = mint($node, $org);

@@ -215,6 +215,11 @@ sub matrix
 		[ 'HEAD /signup', '405', 'HEAD', "$api/signup" ],
 		[ 'PUT on keys', '405 method_not_allowed', 'PUT', $keys ],
 		[ 'GET on a key', '405 method_not_allowed', 'GET', "$keys/$s{own_key}" ],
+		[ 'PATCH on a key', '405 method_not_allowed', 'PATCH', "$keys/$s{own_key}", [ $ada, $json ], '{}' ],
+		[ 'rotating without the feature', '404 not_found', 'POST', "$keys/$s{own_key}/rotate", [ $ada, $json ], '{}' ],
+		[ 'a rotation without the feature', '404 not_found', 'GET', "$keys/$s{own_key}/rotation", [$ada] ],
+		[ 'PUT on a rotation without the feature', '404 not_found', 'PUT', "$keys/$s{own_key}/rotation", [$ada] ],
+		[ 'text to rotate without the feature', '404 not_found', 'POST', "$keys/$s{own_key}/rotate", ['Content-Type: text/plain'], ' ' x 16385 ],
 		[ 'OPTIONS', '405 method_not_allowed', 'OPTIONS', $keys ],
 		[ 'POST on usage', '405 method_not_allowed', 'POST', $usage ],
 		[ 'usage of no key', '404 not_found', 'GET', "$keys//usage", [$ada] ],
@@ -297,6 +302,8 @@ sub matrix
 		$signup->('an unknown tier', '400 invalid_parameter tier', '{"org_name":"x","tier":"gold"}'),
 		$signup->('key_name an object', '400 invalid_parameter key_name', '{"org_name":"x","key_name":{}}'),
 		[ 'name an array', '400 invalid_parameter name', 'POST', $keys, [ $ada, $json ], '{"name":[]}' ],
+		(map { [ "$_ without the feature", "400 invalid_parameter $_", 'POST', $keys, [ $ada, $json ], "{\"$_\":null}" ] } qw(expires_at scopes allowed_addresses description metadata environment)),
+		[ 'the environment of a list without the feature', '400 invalid_parameter environment', 'GET', "$keys?environment=live", [$ada] ],
 		[ 'no body for a key', '400 invalid_json', 'POST', $keys, [ $ada, $json ], '' ],
 
 		# parameters

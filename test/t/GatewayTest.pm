@@ -174,21 +174,29 @@ sub start_postgrest
 }
 
 # Start nginx with a configuration of gateway/ in which only addresses are
-# replaced: texts of the file by others; and the time that PostgREST has, as the
+# replaced: texts of the file by others; the lines of nginx_maps.conf that are the
+# reader's choice, by names of variables; and the time that PostgREST has, as the
 # machine may be slow.  Returns its process, with the folder that it writes to.
 sub start_nginx
 {
 	my ($name, $main, $port, %replace) = @_;
 	my $folder = "$output/$name";
 	my $text = slurp_file("$top/gateway/$main");
+	my $maps = slurp_file("$top/gateway/nginx_maps.conf");
 
+	foreach my $choice (grep { /^\$/ } keys %replace)
+	{
+		my $chosen = delete $replace{$choice};
+		$maps =~ s/^map "" \Q$choice\E \{\n    default  \K\w+(?=; +# your choice: )/$chosen/m or die "no choice $choice";
+	}
 	foreach my $old (keys %replace)
 	{
 		$text =~ s/\Q$old\E/$replace{$old}/ or die "no \"$old\" in $main";
 	}
 	mkdir $folder or die;
 	copy($_, $folder) foreach glob("$top/gateway/*.conf");
-	unlink "$folder/$main", "$folder/nginx_postgrest.conf";
+	unlink "$folder/$main", "$folder/nginx_postgrest.conf", "$folder/nginx_maps.conf";
+	PostgreSQL::Test::Utils::append_to_file("$folder/nginx_maps.conf", $maps);
 	PostgreSQL::Test::Utils::append_to_file("$folder/$main", $text);
 	PostgreSQL::Test::Utils::append_to_file("$folder/nginx_postgrest.conf",
 		slurp_file("$top/gateway/nginx_postgrest.conf") =~
@@ -221,8 +229,9 @@ sub start_service
 	return $process;
 }
 
-# Start pgbouncer before a node, in transaction mode, for the gateway.  Returns its
-# process, with the folder of its socket, and its port.
+# Start pgbouncer before a node for the gateway, in transaction mode and without
+# prepared statements.  Returns its process, with the folder of its socket, and
+# its port.
 sub start_pgbouncer
 {
 	my ($node, $name) = @_;
@@ -244,6 +253,10 @@ default_pool_size = 2
 EOC
 	PostgreSQL::Test::Utils::append_to_file("$folder/users", qq("overten_gateway" ""\n));
 	local $ENV{PATH} = "$ENV{PATH}:/usr/sbin";
+	# Versions that do not know the setting cannot do what it is for.
+	my ($major, $minor) = `pgbouncer --version` =~ /(\d+)\.(\d+)/;
+	PostgreSQL::Test::Utils::append_to_file("$folder/pgbouncer.ini", "max_prepared_statements = 0\n")
+	  if $major > 1 || $minor >= 21;
 	my $process = start_process($name, {}, 'pgbouncer', "$folder/pgbouncer.ini");
 	@{$process}{qw(folder port)} = ($folder, $port);
 	wait_until('pgbouncer listens', sub { -S "$folder/.s.PGSQL.$port" });
@@ -306,6 +319,7 @@ my $codes = join '|', qw(not_found method_not_allowed unsupported_media_type
   payload_too_large missing_credentials invalid_request invalid_api_key
   invalid_token expired_token auth_unavailable invalid_json invalid_parameter
   organization_not_found key_not_found key_revoked disabled_by_operator
+  key_not_active already_rotated
   already_signed_up org_limit_reached
   api_access_disabled key_limit_reached already_done idempotency_key_reused
   anonymous_not_allowed email_not_verified
