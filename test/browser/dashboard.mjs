@@ -274,7 +274,7 @@ async function features(orgId) {
   await page.getByLabel('Name').waitFor();
   equal(await page.getByLabel('Expires').count() + await page.getByLabel('Allowed addresses').count(), 0,
     'nothing is offered that is off');
-  await sql("ALTER SYSTEM SET overten_auth.key_features = 'expiry, disable, addresses, people'");
+  await sql("ALTER SYSTEM SET overten_auth.key_features = 'expiry, disable, addresses, people, rotation, environments'");
   await sql('SELECT pg_reload_conf()');
   for (let tries = 0; tries < 100 && await page.getByLabel('Expires').count() === 0; tries++) {
     await page.reload();
@@ -303,6 +303,88 @@ async function features(orgId) {
   await button('Enable').click();
   await page.getByText('Enabled “contractor”.').waitFor();
   equal(await verify(secret), 200, 'and enabled again');
+  return secret;
+}
+
+// Replace a key: both are good for a while, and the old one ends when nobody needs it.
+async function rotation(old) {
+  await button('Rotate…').click();
+  await page.getByRole('dialog').waitFor();
+  equal(await focused(), 'Cancel', 'Cancel has the focus before a rotation');
+  await browser.look('rotate');
+  await page.getByLabel('The old key should').selectOption('be good for 7 days');
+  const { secret } = await answerOf(() => button('Rotate').click());
+  await browser.heading('Store the secret of “contractor”');
+  await button('I have stored it').click();
+  await page.getByRole('heading', { name: 'Rotation' }).waitFor();
+  equal(`${await verify(old)} ${await verify(secret)}`, '200 200', 'both keys are good');
+  await page.reload();
+  await page.getByRole('region', { name: 'Uses since the rotation' }).getByText('new').waitFor();
+  await browser.look('rotation');
+  await button('Rotate…').click();
+  await button('Rotate').click();
+  await page.getByText('The last rotation of this key is not over.').waitFor();
+  browser.takeComplaints('409 (Conflict)');
+  await button('Cancel').click();
+  await button('End the old key now').click();
+  await page.getByText('It has ended.').waitFor();
+  equal(`${await verify(old)} ${await verify(secret)}`, '401 200', 'the old key has ended');
+}
+
+// What the whole organization did, and another person who joins and leaves it.
+async function organization() {
+  await link('Usage').click();
+  await browser.heading('Usage');
+  await page.getByRole('img', { name: /^Uses by day: [0-9]+ uses accepted/ }).waitFor();
+  await browser.look('usage');
+  const [download] = await Promise.all([page.waitForEvent('download'), button('Download by day as CSV').click()]);
+  const table = Buffer.concat(await (await download.createReadStream()).toArray()).toString();
+  check(/^usage-\d{4}-\d\d\.csv: "key_id","name","prefix","day","accepted","refused"\r\n(?:"key_\w+","[^"]+","sk_live_\w{4}","[0-9-]{10}","\d+","\d+"\r\n)+$/
+    .test(`${download.suggestedFilename()}: ${table}`), 'the usage can be downloaded', table);
+  await page.getByLabel('Month').selectOption({ index: 1 });
+  await page.getByText('There was no use in this month.').waitFor();
+  await link('Audit log').click();
+  await browser.heading('Audit log');
+  await page.getByRole('region', { name: 'Audit log' }).getByText('disable key').waitFor();
+  await browser.look('audit log');
+
+  await link('Members').click();
+  await browser.heading('Members');
+  await page.getByText('grace@example.com (you)').waitFor();
+  await page.getByText('Nobody is invited at the moment.').waitFor();
+  await page.getByLabel('For whom').fill('Eve');
+  await button('Invite').click();
+  const code = await page.locator('.notice code').textContent();
+  await page.getByRole('region', { name: 'Invitations' }).getByText('Eve').first().waitFor();
+  await browser.look('members');
+  await button('I have sent it').click();
+  await nowhere(code, 'after inviting');
+
+  await button('Sign out').click();
+  await browser.heading('Sign in');
+  await button('Create an account').click();
+  await page.getByLabel('Email address').fill('eve@example.com');
+  await page.getByLabel('Password').fill('first-compiler');
+  await button('Create an account').click();
+  await page.getByLabel('Code of the invitation').fill('inv_nothing');
+  await button('Join').click();
+  await page.locator('form').nth(1).getByRole('alert').getByText(/./).waitFor();
+  browser.takeComplaints('404 (Not Found)', '400 (Bad Request)');
+  await page.getByLabel('Code of the invitation').fill(` ${code} `);
+  await button('Join').click();
+  await browser.heading('Keys');
+  await page.getByRole('row', { name: /primary/ }).waitFor();
+  await link('Members').click();
+  await button('Leave…').click();
+  await browser.look('leave');
+  equal(await focused(), 'Cancel', 'Cancel has the focus, too');
+  await button('Leave').click();
+  await browser.heading('Sign up for the API');
+  await button('Sign out').click();
+  await page.getByLabel('Email address').fill('grace@example.com');
+  await page.getByLabel('Password').fill('first-compiler');
+  await button('Sign in').click();
+  await browser.heading('Keys');
 }
 
 // A thousand keys, and a key with the longest history that there can be.
@@ -355,7 +437,8 @@ try {
   await filters();
   equal(browser.takeComplaints(), '', 'keys: no complaint');
   await troubles(first.org_id);
-  await features(first.org_id);
+  await rotation(await features(first.org_id));
+  await organization();
   const [{ uid }] = await sql('SELECT uid FROM overten_list_members($1)', first.org_id);
   await largest(uid);
   await signOut();

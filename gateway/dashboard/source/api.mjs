@@ -56,7 +56,8 @@ async function ask(method, path, token, body, requestKey) {
 
 // Send a request, and return its answer.  It is repeated if it may help: with a new ID
 // token if the API does not take ours any more, and after a pause if the API was not
-// there.  Each of our requests can be repeated: a POST has an Idempotency-Key.
+// there.  All our requests can be repeated: a POST that makes a secret has an
+// Idempotency-Key, and an invitation more can be withdrawn.
 export async function call(method, path, body, requestKey) {
   const text = body === undefined ? undefined : JSON.stringify(body);
   let fresh = false;

@@ -1,6 +1,6 @@
 // Which screen there is: by who is signed in, what has to be stored, and the URL.
 
-import { useEffect, useState } from 'preact/hooks';
+import { useEffect, useErrorBoundary, useState } from 'preact/hooks';
 
 import { get } from './api.mjs';
 import { html } from './html.mjs';
@@ -9,15 +9,18 @@ import { Announcements } from './parts/announce.mjs';
 import { Loaded, useResource } from './parts/load.mjs';
 import { Screen } from './parts/screen.mjs';
 import { go, hashOf, replace, useRoute } from './route.mjs';
+import { AuditLog } from './screens/audit_log.mjs';
 import { CreateKey } from './screens/create_key.mjs';
 import { Key } from './screens/key.mjs';
 import { Keys } from './screens/keys.mjs';
+import { Members } from './screens/members.mjs';
 import { Secret } from './screens/secret.mjs';
 import { SignIn } from './screens/sign_in.mjs';
 import { SignUp } from './screens/sign_up.mjs';
+import { Usage } from './screens/usage.mjs';
 import { Waiting } from './screens/waiting.mjs';
 
-const SECTIONS = [['keys', 'Keys']];
+const SECTIONS = [['keys', 'Keys'], ['usage', 'Usage'], ['audit-log', 'Audit log'], ['members', 'Members']];
 
 function Choose({ to }) {
   useEffect(() => replace(to), []);
@@ -32,7 +35,7 @@ function NotFound() {
 }
 
 // A place inside an organization.
-function Place({ org, words: [section, ...rest], query, onKey }) {
+function Place({ org, person, words: [section, ...rest], query, onKey, onLeft }) {
   const [keyId, step, ...more] = rest;
 
   if (section === 'keys' && more.length === 0) {
@@ -43,18 +46,34 @@ function Place({ org, words: [section, ...rest], query, onKey }) {
       return html`<${CreateKey} org=${org} onKey=${(answer) => onKey(answer, false)} />`;
     }
     if (step === undefined) {
-      return html`<${Key} key=${keyId} org=${org} keyId=${keyId} query=${query} />`;
+      return html`<${Key} key=${keyId} org=${org} keyId=${keyId} query=${query}
+        onKey=${(answer) => onKey(answer, false)} />`;
     }
     if (step === 'first-request') {
       return html`<${Waiting} key=${keyId} org=${org} keyId=${keyId} />`;
     }
   }
+  if (section === 'usage' && rest.length === 0) {
+    return html`<${Usage} org=${org} query=${query} />`;
+  }
+  if (section === 'audit-log' && rest.length === 0) {
+    return html`<${AuditLog} org=${org} />`;
+  }
+  if (section === 'members' && rest.length === 0) {
+    return html`<${Members} org=${org} person=${person} onLeft=${onLeft} />`;
+  }
   return html`<${NotFound} />`;
 }
 
-function Navigation({ org, section }) {
-  return html`<nav aria-label="Organization"><span class="org">${org.name}</span>
-    ${SECTIONS.map(([name, text]) => html`<a href=${hashOf([org.org_id, name])}
+// "all" are the organizations of the person that have keys; "org" is that of the screen,
+// if it has one.
+function Navigation({ org, all, section }) {
+  return html`<nav aria-label="Organizations">
+    <details class="orgs" key=${org?.org_id}><summary>${org?.name ?? 'Organizations'}</summary>
+      <ul>${all.map(({ org_id: id, name, closed_at: closed }) => html`<li><a href=${hashOf([id, 'keys'])}
+          aria-current=${id === org?.org_id ? 'true' : undefined}>${name}${closed && ' (closed)'}</a></li>`)}
+        <li><a href=${hashOf(['signup'])}>Another organization…</a></li></ul></details>
+    ${org && SECTIONS.map(([name, text]) => html`<a href=${hashOf([org.org_id, name])}
       aria-current=${name === section ? 'page' : undefined}>${text}</a>`)}</nav>`;
 }
 
@@ -74,14 +93,25 @@ function Workspace({ person }) {
 
   function hold(answer, isFirst) {
     setHeld({ answer, next: [answer.org_id, 'keys', answer.key_id, ...(isFirst ? ['first-request'] : [])] });
+    // The organization may be new, too.
+    orgs.reload();
   }
 
-  async function release() {
+  function release() {
     const { next } = held;
 
     setHeld(undefined);
     go(next);
+  }
+
+  async function joined(org) {
     await orgs.reload();
+    go([org.org_id, 'keys']);
+  }
+
+  async function left() {
+    await orgs.reload();
+    replace(['']);
   }
 
   if (held !== undefined) {
@@ -92,21 +122,29 @@ function Workspace({ person }) {
     const org = active.find((each) => each.org_id === orgId);
 
     return html`<${Header} person=${person}>
-        ${org && html`<${Navigation} org=${org} section=${words[0]} />`}<//>
+        ${active.length > 0 && html`<${Navigation} org=${org} all=${active} section=${words[0]} />`}<//>
       <main>${org !== undefined
-        ? html`<${Place} key=${org.org_id} org=${org} words=${words} query=${query} onKey=${hold} />`
+        ? html`<${Place} key=${org.org_id} org=${org} person=${person} words=${words} query=${query}
+          onKey=${hold} onLeft=${left} />`
         : active.length === 0 || orgId === 'signup'
-          ? html`<${SignUp} organizations=${all} onKey=${(answer) => hold(answer, true)} />`
+          ? html`<${SignUp} organizations=${all} onKey=${(answer) => hold(answer, true)} onJoined=${joined} />`
           : orgId === '' ? html`<${Choose} to=${[active[0].org_id, 'keys']} />` : html`<${NotFound} />`}
       </main>`;
   }}<//>`;
 }
 
 export function App() {
+  const [isBroken] = useErrorBoundary((error) => console.error(error));
   // Undefined until Firebase knows.
   const [person, setPerson] = useState();
 
   useEffect(() => onPerson(setPerson), []);
+  if (isBroken) {
+    return html`<main><${Screen} title="Something is wrong">
+      <p class="notice bad">This page has a mistake. What you have done so far is done.</p>
+      <div class="buttons"><button type="button" onClick=${() => location.reload()}>Load it again</button></div>
+    <//></main>`;
+  }
   return html`
     ${person === undefined && html`<main><p class="loading" role="status">Loading…</p></main>`}
     ${person === null && html`<main><${SignIn} /></main>`}

@@ -20,6 +20,12 @@ const TEXTS = {
   org_limit_reached: 'You have created as many organizations as you can have.',
   api_access_disabled: 'API access of this organization is switched off. Contact support.',
   key_limit_reached: 'This organization has as many keys as it can have. Revoke one that is not used.',
+  invitation_not_found: 'This code is not good: it is mistyped, or the invitation has expired, was used or was withdrawn.',
+  invitation_limit_reached: 'There are as many invitations as there can be. Withdraw one that is not needed.',
+  already_member: 'You are a member already.',
+  member_not_found: 'This person is not a member any more.',
+  last_member: 'The last member cannot leave while there are active keys. Revoke them first.',
+  already_rotated: 'The last rotation of this key is not over. End the old key of that rotation first.',
   already_done: 'This key was created, but its secret was lost on the way. Revoke it, and create another one.',
   // Firebase's
   'auth/invalid-credential': 'The email address or the password is wrong.',

@@ -33,8 +33,10 @@ export function featuresOf(keys) {
   const has = (member) => keys.some((key) => member in key);
 
   return {
+    any: has('status'),
     expiry: has('expires_at'),
     disable: has('disabled_at'),
+    environments: has('environment'),
     addresses: has('allowed_addresses'),
     people: has('created_by'),
   };

@@ -17,9 +17,9 @@ export function useResource(read, inputs) {
     let next;
 
     try {
-      next = { value: await read() };
+      next = { of: reload, value: await read() };
     } catch (error) {
-      next = { error };
+      next = { of: reload, error };
     }
     // What was asked for earlier may come later.
     if (turn === latest.current) {
@@ -28,13 +28,13 @@ export function useResource(read, inputs) {
   }, inputs);
 
   useEffect(() => {
-    setState({});
     reload();
     return () => {
       latest.current++;
     };
   }, [reload]);
-  return { ...state, reload };
+  // What was read for other inputs would not fit the rest of the screen.
+  return { ...(state.of === reload ? state : {}), reload };
 }
 
 // Show a resource by "children", or that it is not there yet, or why it is not.

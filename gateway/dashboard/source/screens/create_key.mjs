@@ -14,6 +14,8 @@ import { DAY, rfc3339 } from '../times.mjs';
 const NEVER = '';
 const EXPIRIES = [[NEVER, 'never'], ['7', 'in 7 days'], ['30', 'in 30 days'], ['90', 'in 90 days'], ['365', 'in a year']];
 
+const LIVE = 'live';
+
 // The addresses of a text: one a line, or separated by commas or spaces.
 function addressesOf(text) {
   const addresses = text.split(/[\s,]+/).filter(Boolean);
@@ -25,12 +27,16 @@ function Form({ org, features, onKey }) {
   const [name, setName] = useState('');
   const [expiry, setExpiry] = useState(NEVER);
   const [addresses, setAddresses] = useState('');
+  const [environment, setEnvironment] = useState(LIVE);
   const requestKey = useRef(new RequestKey());
   // A repetition has to say the same time.
   const opened = useRef(Date.now());
   const creating = useAction(async () => {
     const body = { name };
 
+    if (features.environments) {
+      body.environment = environment;
+    }
     if (expiry !== NEVER) {
       body.expires_at = rfc3339(opened.current + expiry * DAY);
     }
@@ -49,6 +55,8 @@ function Form({ org, features, onKey }) {
     <${Field} id="name" name="name" label="Name" required maxlength="64" autocomplete="off"
       hint="Such as the service and the environment that will use it" value=${name} onInput=${setName}
       error=${creating.error} />
+    ${features.environments && html`<${Choice} id="environment" label="Environment" value=${environment}
+      onInput=${setEnvironment} options=${[[LIVE, 'live'], ['test', 'test: not billed, and refused in production']]} />`}
     ${features.expiry && html`<${Choice} id="expiry" label="Expires" value=${expiry} onInput=${setExpiry}
       options=${EXPIRIES} />`}
     ${features.addresses && html`<${Field} id="addresses" name="allowed_addresses" label="Allowed addresses"

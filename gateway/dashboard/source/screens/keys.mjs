@@ -29,7 +29,7 @@ function Row({ org, item, slots, features }) {
 
   return html`<tr role="row">
     <th role="rowheader" scope="row"><a href=${hashOf([org.org_id, 'keys', item.key_id])}>${item.name}</a>
-      <code>${item.prefix}…</code></th>
+      <code>${item.prefix}…</code>${item.environment === 'test' && html`<span class="badge">test</span>`}</th>
     <td role="cell" data-label="Status"><${Status} of=${item} /></td>
     <td role="cell" data-label="Last ${DAYS} days"><${Bars} slots=${slots} label=${label} kind="small" /></td>
     <td role="cell" data-label="Last used"><${Moment} at=${item.last_used_at} /></td>

@@ -7,11 +7,13 @@ import { html } from '../html.mjs';
 import { Choice, Field } from '../parts/field.mjs';
 import { ActionButton, Problem, useAction } from '../parts/load.mjs';
 import { Screen } from '../parts/screen.mjs';
+import { Join } from './join.mjs';
 
 const NEW = '';
 
-// "organizations" are those of the person; "onKey" gets the answer, with the secret.
-export function SignUp({ organizations, onKey }) {
+// "organizations" are those of the person; "onKey" gets the answer, with the secret, and
+// "onJoined" the organization that the person has joined instead.
+export function SignUp({ organizations, onKey, onJoined }) {
   const possible = organizations.filter((org) => org.api_access_since === null && org.closed_at === null);
   const [existing, setExisting] = useState(NEW);
   const [orgName, setOrgName] = useState('');
@@ -40,5 +42,6 @@ export function SignUp({ organizations, onKey }) {
       <${Problem} of=${signing} />
       <div class="buttons"><${ActionButton} type="submit" kind="main" action=${signing}>Sign up<//></div>
     </form>
+    <${Join} onJoined=${onJoined} />
   <//>`;
 }
