@@ -58,7 +58,7 @@ BEGIN
 		SELECT array_agg(f.name) AS found, (array_agg(f.key_id))[count(*)] AS last
 			INTO page FROM overten_find_keys(org, wanted, since, size, at) f;
 		EXIT WHEN page.last IS NULL;
-		ASSERT cardinality(page.found) <= size;
+		ASSERT cardinality(page.found) <= size AND page.last IS DISTINCT FROM at;
 		names := names || page.found;
 		at := page.last;
 	END LOOP;
