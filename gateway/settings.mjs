@@ -1,6 +1,8 @@
 // The settings of the gateway, read from the environment once, at the start.
 //
 // HOST, PORT            where to listen (127.0.0.1, 8080); PORT 0 takes a free one
+// AUTHORIZE_LISTEN      where to answer GET /authorize, for proxies and services only
+//                       (127.0.0.1:8079); off: nowhere
 // PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE, …
 //                       the database, as node-postgres takes them
 // POOL_SIZE             most connections for requests that write (10)
@@ -21,9 +23,14 @@
 // SHUTDOWN_TIMEOUT_MS   how long SIGTERM waits for running requests (10000)
 // CORS_ORIGINS          origins of web pages that may read the answers, separated by
 //                       commas, such as https://app.example.com (none)
+// FIREBASE_API_KEY      the public key of the Firebase project's web configuration; with
+//                       it, /dashboard/ is a page where people manage their keys (none)
+// FIREBASE_AUTH_EMULATOR_URL
+//                       for development: where the dashboard signs people in instead of
+//                       Firebase, such as http://127.0.0.1:9099 (none)
 // ACCESS_LOG            on or off: one line of JSON per request on standard output (on)
 
-import { readOrigins } from './cors.mjs';
+import { originOf, readOrigins } from './cors.mjs';
 
 const limits = {
   PORT: [8080, 0, 65535],
@@ -58,6 +65,35 @@ function onOrOff(environment, name) {
   return text === 'on';
 }
 
+// Where proxies ask; undefined if they may not.
+function authorizeListen(environment) {
+  const text = environment.AUTHORIZE_LISTEN || '127.0.0.1:8079';
+  const [, host, port] = /^(?:\[([0-9a-f:]+)\]|([^:]+)):([0-9]{1,5})$/i.exec(text)?.filter((part) => part) ?? [];
+
+  if (text === 'off') {
+    return undefined;
+  }
+  if (port === undefined || Number(port) > 65535) {
+    throw new Error('AUTHORIZE_LISTEN must be an address and a port, such as 127.0.0.1:8079, or off');
+  }
+  return { host, port: Number(port) };
+}
+
+// The settings of the dashboard; null if there is none.
+function dashboard(environment) {
+  const apiKey = environment.FIREBASE_API_KEY || '';
+  const emulatorUrl = environment.FIREBASE_AUTH_EMULATOR_URL || undefined;
+
+  if (!/^[A-Za-z0-9_-]{0,200}$/.test(apiKey)) {
+    throw new Error('FIREBASE_API_KEY must be letters, digits, - and _');
+  }
+  // It becomes a part of the policy of the page.
+  if (emulatorUrl !== undefined && originOf(emulatorUrl) !== emulatorUrl) {
+    throw new Error('FIREBASE_AUTH_EMULATOR_URL must be an origin, such as http://127.0.0.1:9099');
+  }
+  return apiKey === '' ? null : { apiKey, emulatorUrl };
+}
+
 // Return all settings as one object.  Throws an Error that names the wrong setting.
 export function readSettings(environment) {
   const prepare = onOrOff(environment, 'PREPARE');
@@ -65,6 +101,7 @@ export function readSettings(environment) {
   return {
     host: environment.HOST || '127.0.0.1',
     port: integer(environment, 'PORT'),
+    authorize: authorizeListen(environment),
     poolSize: integer(environment, 'POOL_SIZE'),
     pipelines: prepare ? integer(environment, 'PIPELINES') : 0,
     prepare,
@@ -76,6 +113,7 @@ export function readSettings(environment) {
     keepAlive: integer(environment, 'KEEP_ALIVE_MS'),
     shutdownTimeout: integer(environment, 'SHUTDOWN_TIMEOUT_MS'),
     corsOrigins: readOrigins(environment.CORS_ORIGINS ?? ''),
+    dashboard: dashboard(environment),
     accessLog: onOrOff(environment, 'ACCESS_LOG'),
   };
 }
