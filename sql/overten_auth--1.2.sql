@@ -229,6 +229,53 @@ COMMENT ON INDEX overten_auth.api_keys_rotated_from_idx IS 'finds the key that h
 COMMENT ON INDEX overten_auth.api_keys_org_id_idx IS 'lists the keys of an org in order';
 COMMENT ON CONSTRAINT api_keys_digest_key ON overten_auth.api_keys IS 'verification uses its index';
 
+CREATE TABLE overten_auth.limits (
+	scope text COLLATE "C" NOT NULL
+		CONSTRAINT limits_scope_check CHECK (
+			scope IN ('tier', 'org', 'key')),
+	subject text COLLATE "C" NOT NULL,
+	name text COLLATE "C" NOT NULL
+		CONSTRAINT limits_name_check CHECK (
+			name ~ '^[a-z0-9][a-z0-9_-]{0,31}$'),
+	org_id text COLLATE "C"
+		CONSTRAINT limits_org_id_fkey REFERENCES overten_auth.orgs,
+	quota int8 NOT NULL
+		CONSTRAINT limits_quota_check CHECK (
+			quota >= 1),
+	period interval NOT NULL
+		CONSTRAINT limits_period_check CHECK (
+			period >= interval '1 second'
+			AND period < interval '1 day'
+			AND extract(microseconds FROM period)::int8 % 1000000 = 0),
+	burst int8 NOT NULL
+		CONSTRAINT limits_burst_check CHECK (
+			burst >= 1),
+	per text COLLATE "C" NOT NULL
+		CONSTRAINT limits_per_check CHECK (
+			per IN ('key', 'org')),
+	shadow bool NOT NULL DEFAULT false,
+	CONSTRAINT limits_pkey PRIMARY KEY (scope, subject, name),
+	CONSTRAINT limits_subject_check CHECK (
+		CASE scope
+			WHEN 'tier' THEN org_id IS NULL
+			WHEN 'org' THEN org_id = subject AND org_id IS NOT NULL
+			ELSE org_id IS NOT NULL AND per = 'key' END)
+) WITH (vacuum_truncate = off);
+CREATE INDEX limits_org_id_idx
+	ON overten_auth.limits (org_id) WHERE org_id IS NOT NULL;
+REVOKE ALL ON overten_auth.limits FROM PUBLIC;
+COMMENT ON TABLE overten_auth.limits IS 'rate limits; set them with overten_set_limit: a change removes the keys that it concerns from the caches of all sessions';
+COMMENT ON COLUMN overten_auth.limits.scope IS 'tier, org or key: what the limit is set for';
+COMMENT ON COLUMN overten_auth.limits.subject IS 'the name of the tier, the org_id, or the key_id of the first key of a line of rotations';
+COMMENT ON COLUMN overten_auth.limits.name IS 'name: 1 to 32 characters, a-z and 0-9, and after the first also _ and -; of limits with the same name, a key has the nearest: its own, its org''s, or its tier''s';
+COMMENT ON COLUMN overten_auth.limits.org_id IS 'the org that the subject is or belongs to; NULL for a tier';
+COMMENT ON COLUMN overten_auth.limits.quota IS 'the cost that is admitted in each period in the long run';
+COMMENT ON COLUMN overten_auth.limits.period IS 'the period: whole seconds, at least 1 second and less than a day';
+COMMENT ON COLUMN overten_auth.limits.burst IS 'the cost that is admitted at once after a pause';
+COMMENT ON COLUMN overten_auth.limits.per IS 'key if each key has the limit for itself, org if the keys of an org share it';
+COMMENT ON COLUMN overten_auth.limits.shadow IS 'whether the limit is only counted, and refuses nothing';
+COMMENT ON INDEX overten_auth.limits_org_id_idx IS 'finds the limits of an org and its keys';
+
 /* No foreign key: its row locks would write to api_keys. */
 CREATE TABLE overten_auth.key_last_used (
 	key_id text COLLATE "C"
@@ -324,12 +371,12 @@ REVOKE ALL ON overten_auth.audit_log FROM PUBLIC;
 COMMENT ON TABLE overten_auth.audit_log IS 'who did what and when; append-only, except that orgs and persons can be erased, and that the worker removes rows older than overten_auth.audit_retention';
 COMMENT ON COLUMN overten_auth.audit_log.audit_id IS 'a random id of the entry; it says nothing of the order, which is that of the column at';
 COMMENT ON COLUMN overten_auth.audit_log.at IS 'when it happened, by the wall clock';
-COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, rename_org, close_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, invite, withdraw_invitation, accept_invitation, mint_key, import_key, revoke_key, revoke_leaked_key, load_signing_keys, rotate_webhook_secret, set_expiry, set_scopes, set_allowed_addresses, disable_key, enable_key, rename_key, set_key_details, rotate_key, reseal, purge_keys, grant_credits, erase_org or erase_person';
+COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, rename_org, close_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, invite, withdraw_invitation, accept_invitation, mint_key, import_key, revoke_key, revoke_leaked_key, set_limit, drop_limit, load_signing_keys, rotate_webhook_secret, set_expiry, set_scopes, set_allowed_addresses, disable_key, enable_key, rename_key, set_key_details, rotate_key, reseal, purge_keys, grant_credits, erase_org or erase_person';
 COMMENT ON COLUMN overten_auth.audit_log.org_id IS 'the affected org; NULL if no org or several orgs are affected';
 COMMENT ON COLUMN overten_auth.audit_log.key_id IS 'the affected key; NULL if no single key is affected';
 COMMENT ON COLUMN overten_auth.audit_log.actor IS 'the database role of the session (session_user)';
 COMMENT ON COLUMN overten_auth.audit_log.uid IS 'the person on whose behalf the session acted; NULL if it acted for itself';
-COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier or name, the member, the invitation, the name or new name of the key, the new expiry, scopes or addresses, the key_id of the key that replaces it, the reason, or the number of signing keys, purged keys, resealed orgs or credits; NULL if the org was erased';
+COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier or name, the member, the invitation, the name or new name of the key, the new expiry, scopes or addresses, the key_id of the key that replaces it, the limit, the reason, or the number of signing keys, purged keys, resealed orgs or credits; NULL if the org was erased';
 COMMENT ON INDEX overten_auth.audit_log_org_id_idx IS 'shows the history of an org';
 COMMENT ON INDEX overten_auth.audit_log_at_idx IS 'finds rows older than overten_auth.audit_retention';
 
@@ -496,6 +543,12 @@ CREATE TRIGGER "0_invalidate_caches"
 	FOR EACH ROW EXECUTE FUNCTION overten_auth.invalidate_caches();
 ALTER TABLE overten_auth.api_keys ENABLE ALWAYS TRIGGER "0_invalidate_caches";
 COMMENT ON TRIGGER "0_invalidate_caches" ON overten_auth.api_keys IS 'makes a change take effect at once; never disable it, or other sessions would go on accepting a revoked key from their caches';
+
+CREATE TRIGGER "0_invalidate_caches"
+	AFTER INSERT OR UPDATE OR DELETE ON overten_auth.limits
+	FOR EACH ROW EXECUTE FUNCTION overten_auth.invalidate_caches();
+ALTER TABLE overten_auth.limits ENABLE ALWAYS TRIGGER "0_invalidate_caches";
+COMMENT ON TRIGGER "0_invalidate_caches" ON overten_auth.limits IS 'makes a change take effect at once; never disable it, or other sessions would go on with the limits in their caches';
 
 CREATE TRIGGER "0_invalidate_caches"
 	AFTER INSERT OR UPDATE OR DELETE ON overten_auth.signing_keys
@@ -842,6 +895,125 @@ CREATE FUNCTION @extschema@.overten_purge_keys(org_id text, before timestamptz)
 REVOKE ALL ON FUNCTION @extschema@.overten_purge_keys FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_purge_keys IS
 'Purges the keys of an org that were revoked or have expired before a time: removes their names, persons, reasons and history, and leaves them out of lists and limits. Ids, prefixes, times and digests stay, so the keys are refused for good and cannot be imported again. Returns how many keys were purged by this call. Errors: 42704 the org does not exist; 22023 before is infinite or in the future; 22004 an argument is NULL; 25000 the transaction is above READ COMMITTED.';
+
+
+/* Limits, and whether a request may go on */
+
+CREATE FUNCTION @extschema@.overten_set_limit(
+	scope text,
+	subject text,
+	name text,
+	quota int8,
+	period interval,
+	burst int8 DEFAULT NULL,
+	per text DEFAULT 'key',
+	shadow bool DEFAULT false)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_set_limit FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_set_limit IS
+'Sets a rate limit: quota in each period, and burst, or quota if that is NULL, at once after a pause. scope is tier, org or key, and subject the name of the tier, the org_id or the key_id. The limit of a key is that of all keys of its line of rotations. per is key if each key has the limit for itself, and org if the keys of an org share it. A shadow limit is only counted, and refuses nothing. Of limits with the same name, a key has the nearest: its own, its org''s, or its tier''s. All sessions follow as soon as the transaction has committed. A limit whose numbers change begins anew, with a full burst. Returns true if that changed anything. Errors: 42704 the org or the key does not exist; 22023 the tier does not exist, the name does not have 1 to 32 characters a-z and 0-9, and after the first also _ and -, quota or burst is less than 1, period is not a whole number of seconds of at least 1 second and less than 1 day, quota is more than 1000000 for each second of the period, the limit cannot be counted exactly (the detail says when), another text is in scope or per, per is org if scope is key, or the subject has 8 other limits; 22004 an argument other than burst is NULL.';
+
+CREATE FUNCTION @extschema@.overten_drop_limit(
+	scope text,
+	subject text,
+	name text)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_drop_limit FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_drop_limit IS
+'Drops a rate limit. All sessions follow as soon as the transaction has committed. Returns true if that changed anything, and false if there is no such limit. Errors: 22023 scope is not tier, org or key; 22004 an argument is NULL.';
+
+CREATE FUNCTION @extschema@.overten_list_limits(org_id text DEFAULT NULL)
+	RETURNS TABLE (
+		scope text,
+		subject text,
+		name text,
+		quota int8,
+		period interval,
+		burst int8,
+		per text,
+		shadow bool)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_list_limits FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_list_limits IS
+'Returns the limits of an org''s tier, of the org, and of its keys, or all limits if org_id is NULL; columns as in overten_auth.limits. overten_limit_status shows which of them count. Errors: 42704 the org does not exist.';
+
+CREATE FUNCTION @extschema@.overten_admit(
+	secret text,
+	cost int8 DEFAULT 1,
+	scopes text[] DEFAULT NULL,
+	client_addr inet DEFAULT NULL)
+	RETURNS SETOF overten_auth.verified_key ROWS 1
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_admit FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_admit IS
+'Returns whether a request may go on: one row, as overten_verify_key does, if the secret is that of an active key, the key has all of the scopes and allows the client address, and each of its limits grants the cost; no row otherwise. client_addr is the address of the client; NULL means the session''s. A request that is admitted consumes the cost from all limits, and counts as a use; one that is refused consumes nothing. What was consumed stays so, even if the transaction rolls back. A cost of 0 only asks. Call this function in FROM, as overten_verify_key. Errors: 22023 the cost is less than 0 or more than 1000000000, or client_addr is not a single address; 22004 the cost is NULL; 55000 the key has limits, and the library is not preloaded, does not serve the database, or has no memory left for another bucket, or this is a standby and overten_auth.verify_on_standby is off.';
+
+CREATE TYPE overten_auth.admission AS (
+	outcome text,
+	key_id text,
+	org_id text,
+	org_name text,
+	tier text,
+	environment text,
+	key_prefix text,
+	scopes text[],
+	limit_name text,
+	quota int8,
+	remaining int8,
+	retry_after interval,
+	reset_after interval
+);
+REVOKE ALL ON TYPE overten_auth.admission FROM PUBLIC;
+COMMENT ON TYPE overten_auth.admission IS 'whether a request may go on, and why not; all columns but outcome are NULL if outcome is invalid';
+COMMENT ON COLUMN overten_auth.admission.outcome IS 'admitted, or the first reason to refuse the request: invalid, expired, disabled, address_not_allowed, insufficient_scope or rate_limited';
+COMMENT ON COLUMN overten_auth.admission.key_id IS 'the key';
+COMMENT ON COLUMN overten_auth.admission.org_id IS 'the org that is billed for the key';
+COMMENT ON COLUMN overten_auth.admission.org_name IS 'display name of the org';
+COMMENT ON COLUMN overten_auth.admission.tier IS 'the org''s plan';
+COMMENT ON COLUMN overten_auth.admission.environment IS 'live or test';
+COMMENT ON COLUMN overten_auth.admission.key_prefix IS 'the visible characters of the secret: its prefix and 4 more';
+COMMENT ON COLUMN overten_auth.admission.scopes IS 'what the key may be used for; NULL for everything';
+COMMENT ON COLUMN overten_auth.admission.limit_name IS 'the limit that matters: the one that refuses for the longest time or, if the request is admitted, the one with the least left; NULL if the key has no limit that is enforced, or if something else refuses the request';
+COMMENT ON COLUMN overten_auth.admission.quota IS 'the quota of that limit';
+COMMENT ON COLUMN overten_auth.admission.remaining IS 'the cost that this limit would admit now';
+COMMENT ON COLUMN overten_auth.admission.retry_after IS 'after which time the same request can be admitted, if nothing else is admitted meanwhile; NULL unless outcome is rate_limited, and if the cost is more than the burst, so that it is never admitted';
+COMMENT ON COLUMN overten_auth.admission.reset_after IS 'after which time this limit admits its whole burst again, if nothing is admitted meanwhile';
+
+CREATE FUNCTION @extschema@.overten_admission(
+	secret text,
+	cost int8 DEFAULT 1,
+	scopes text[] DEFAULT NULL,
+	client_addr inet DEFAULT NULL)
+	RETURNS overten_auth.admission
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_admission FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_admission IS
+'Does the same as overten_admit, and consumes the same, but always returns one row, which says why a request is refused: for front ends that tell their clients. A row is no yes: test whether outcome is admitted. Call this function in FROM: SELECT (overten_admission(...)).* calls it once per column, and so consumes 13 times the cost. Errors: as overten_admit.';
+
+CREATE FUNCTION @extschema@.overten_charge(key_id text, cost int8)
+	RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_charge FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_charge IS
+'Adds a cost to all limits of a key without asking them, for work whose cost is known only afterwards. If that is more than is left, the next requests wait until time has repaid it. Also takes a key that is revoked, since its org can have limits that all of its keys share. What was added stays so, even if the transaction rolls back. Errors: 42704 the key does not exist; 22023 and 55000 as overten_admit; 22004 an argument is NULL.';
+
+CREATE FUNCTION @extschema@.overten_limit_status(org_id text)
+	RETURNS TABLE (
+		key_id text,
+		limit_name text,
+		quota int8,
+		period interval,
+		burst int8,
+		shadow bool,
+		remaining int8,
+		reset_after interval,
+		refusals int8)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_limit_status FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_limit_status IS
+'Returns the limits that count for an org and its keys, and what is left of each on this server: first those that the keys share, with NULL as key_id, then those of each key that is not revoked or expired, in the order of their creation. Of a line of rotations there is only the newest key. remaining is the cost that the limit would admit now; reset_after is when it admits its whole burst again. refusals is how many requests the limit has refused, or a shadow limit would have refused; it begins anew when the server starts, and can do so when memory for buckets is short. Errors: 42704 the org does not exist; 55000 the library is not preloaded or does not serve the database; 22004 the argument is NULL.';
 
 
 /* The history of keys */
@@ -1606,6 +1778,11 @@ CREATE FUNCTION overten_auth.stat(
 	OUT not_attributed int8,
 	OUT flushes int8,
 	OUT flush_failures int8,
+	OUT limited int8,
+	OUT shadow_limited int8,
+	OUT out_of_limit_buckets int8,
+	OUT limit_buckets_used int4,
+	OUT limit_buckets_free int4,
 	OUT entries_used int4,
 	OUT entries_free int4,
 	OUT shared_cache_entries int8,
@@ -1631,6 +1808,11 @@ COMMENT ON COLUMN @extschema@.overten_stat.cache_misses IS 'keys looked up in th
 COMMENT ON COLUMN @extschema@.overten_stat.not_attributed IS 'uses missing in the history because there was no memory left to count them: raise overten_auth.max_tracked_keys';
 COMMENT ON COLUMN @extschema@.overten_stat.flushes IS 'how often uses were written to the tables';
 COMMENT ON COLUMN @extschema@.overten_stat.flush_failures IS 'how often a worker failed to write uses to the tables, or to remove old history; no use is lost, and the worker tries again: flush_failure in overten_status() says why';
+COMMENT ON COLUMN @extschema@.overten_stat.limited IS 'requests refused by a rate limit; they are among those in refused';
+COMMENT ON COLUMN @extschema@.overten_stat.shadow_limited IS 'how often a shadow limit would have refused a request';
+COMMENT ON COLUMN @extschema@.overten_stat.out_of_limit_buckets IS 'requests that could not be counted against a limit, because there was no memory for another bucket: raise overten_auth.max_limit_buckets; overten_auth.limits_full says whether they were refused';
+COMMENT ON COLUMN @extschema@.overten_stat.limit_buckets_used IS 'buckets of limits that are in use, or were: idle ones are only removed when there is no other';
+COMMENT ON COLUMN @extschema@.overten_stat.limit_buckets_free IS 'how many more buckets there are';
 COMMENT ON COLUMN @extschema@.overten_stat.entries_used IS 'pairs of a key and a client address that are counted now';
 COMMENT ON COLUMN @extschema@.overten_stat.entries_free IS 'how many more pairs can be counted';
 COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_entries IS 'how many keys the shared cache, which is one for all sessions, can hold; NULL if overten_auth.shared_cache_entries is 0';
@@ -1685,7 +1867,7 @@ CREATE FUNCTION @extschema@.overten_handle_request(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_handle_request_bytes';
 REVOKE ALL ON FUNCTION @extschema@.overten_handle_request(text, text, json, bytea) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_handle_request(text, text, json, bytea) IS
-'Answers one HTTP request to the API. The path begins with /api/v1 and may have a query string. headers is an object with lower-case names. The body is as the client sent it; NULL and an empty body both mean that there is no body. Whatever a client does wrong, the result is an answer and not an error. Call this function in FROM: SELECT (overten_handle_request(...)).* calls it once per column, and so handles the request three times. The role of an HTTP layer needs EXECUTE on this function only. Errors: 22004 method or path is NULL.';
+'Answers one HTTP request to the API. The path begins with /api/v1 and may have a query string. headers is an object with lower-case names. The body is as the client sent it; NULL and an empty body both mean that there is no body. Whatever a client does wrong, the result is an answer and not an error. Call this function in FROM: SELECT (overten_handle_request(...)).* calls it once per column, and so handles the request three times. The role of an HTTP layer needs EXECUTE on this function only, unless it also answers proxies (overten_authorize_request). Errors: 22004 method or path is NULL.';
 
 CREATE FUNCTION @extschema@.overten_handle_request(
 	method text,
@@ -1697,6 +1879,15 @@ CREATE FUNCTION @extschema@.overten_handle_request(
 REVOKE ALL ON FUNCTION @extschema@.overten_handle_request(text, text, json, text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_handle_request(text, text, json, text) IS
 'Likewise, with a body of type text, to try requests by hand. An HTTP layer should pass bytea: a client can send a body that is not valid in the database''s encoding, and the server rejects a call with such a text.';
+
+CREATE FUNCTION @extschema@.overten_authorize_request(
+	query text,
+	headers json)
+	RETURNS overten_auth.http_response
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_authorize_request(text, json) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_authorize_request(text, json) IS
+'Answers the question of a proxy or a service whether a request to it may go on, as overten_admission does. For an HTTP layer that clients cannot reach, because whoever asks names the cost. query: the parameters cost (0 to 1000000000, default 1), scope (names with spaces between) and for (auth_request: the status 429 becomes 403, for nginx knows no other), percent-encoded; NULL means none. headers: those of the client''s request, as overten_handle_request takes them. The status is 200, 400, 401, 403 or 429; the headers say whose key it is, which refusal, and what a limit leaves. Errors: 55000 on a standby where keys are not verified, or if limits of the key cannot be counted.';
 
 CREATE SCHEMA overten_api;
 REVOKE ALL ON SCHEMA overten_api FROM PUBLIC;
@@ -1854,7 +2045,7 @@ COMMENT ON FUNCTION overten_api.authenticate_request IS
 /* By default, PUBLIC may use the row types of tables and views. */
 REVOKE ALL ON TYPE overten_auth.tiers, overten_auth.scopes,
 	overten_auth.orgs, overten_auth.members, overten_auth.invitations,
-	overten_auth.api_keys,
+	overten_auth.api_keys, overten_auth.limits,
 	overten_auth.key_last_used, overten_auth.key_details,
 	overten_auth.key_usage, overten_auth.usage_batches,
 	overten_auth.audit_log, overten_auth.idempotency_keys,
@@ -1871,6 +2062,7 @@ SELECT pg_extension_config_dump('overten_auth.orgs', '');
 SELECT pg_extension_config_dump('overten_auth.members', '');
 SELECT pg_extension_config_dump('overten_auth.invitations', '');
 SELECT pg_extension_config_dump('overten_auth.api_keys', '');
+SELECT pg_extension_config_dump('overten_auth.limits', '');
 SELECT pg_extension_config_dump('overten_auth.key_last_used', '');
 SELECT pg_extension_config_dump('overten_auth.key_details', '');
 SELECT pg_extension_config_dump('overten_auth.key_usage', '');

@@ -110,6 +110,11 @@ erase_rest_of_org(text *org_id)
 		.text = "DELETE FROM overten_auth.idempotency_keys WHERE org_id = $1",
 		.argtypes = {TEXTOID},
 	};
+	static OaStatement remove_limits = {
+		.table = "limits",
+		.text = "DELETE FROM overten_auth.limits WHERE org_id = $1",
+		.argtypes = {TEXTOID},
+	};
 	static OaStatement erase_log = {
 		.table = "audit_log",
 		.text = "UPDATE overten_auth.audit_log "
@@ -122,6 +127,7 @@ erase_rest_of_org(text *org_id)
 	oa_statement_run(&remove_members, values, NULL);
 	oa_statement_run(&remove_invitations, values, NULL);
 	oa_statement_run(&remove_requests, values, NULL);
+	oa_statement_run(&remove_limits, values, NULL);
 	oa_change_append_only(&erase_log, values, NULL);
 }
 

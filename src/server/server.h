@@ -39,6 +39,7 @@ extern text *oa_make_webhook_secret(void);
 
 /* clock.c: a monotonic clock */
 extern int64 oa_monotonic_ms(void);
+extern int64 oa_monotonic_ns(void);
 
 /* arguments.c: arguments of functions, and text that people choose */
 #define OA_KEY_NAME_MAX	64		/* characters, after trimming */
@@ -141,6 +142,8 @@ typedef enum OaProblem
 	OA_PATH_TOO_LONG, OA_NOT_FOUND, OA_METHOD_NOT_ALLOWED,
 	OA_UNREADABLE_HEADERS, OA_UNSUPPORTED_MEDIA_TYPE, OA_PAYLOAD_TOO_LARGE,
 	OA_MISSING_CREDENTIALS, OA_TWO_CREDENTIALS, OA_INVALID_API_KEY,
+	OA_EXPIRED_API_KEY, OA_DISABLED_API_KEY, OA_ADDRESS_REFUSED,
+	OA_SCOPE_MISSING, OA_TOO_MANY_REQUESTS,
 	OA_INVALID_TOKEN, OA_EXPIRED_TOKEN, OA_AUTH_UNAVAILABLE,
 	OA_ANONYMOUS_NOT_ALLOWED, OA_EMAIL_NOT_VERIFIED, OA_BAD_IDEMPOTENCY_KEY,
 	OA_INVALID_JSON,
@@ -153,6 +156,8 @@ typedef enum OaProblem
 	OA_ALREADY_MEMBER, OA_INVITATION_LIMIT_REACHED, OA_KEY_NOT_ACTIVE, OA_ROTATION_NOT_OVER,
 	OA_SERVICE_UNAVAILABLE
 } OaProblem;
+
+#define OA_CHALLENGE	"Bearer realm=\"overten\""
 
 typedef struct OaProblemText
 {

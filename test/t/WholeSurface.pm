@@ -163,6 +163,14 @@ sub surface
 
 	  check('key_id IS NOT NULL', 'public.overten_find_keys(:org_id)'),
 
+	  check("public.overten_set_limit('org', :org_id, 'limit', 1000, '1 hour')"),
+	  check(equal('quota', 1000), "public.overten_list_limits(:org_id) WHERE scope OPERATOR(pg_catalog.=) 'org'"),
+	  check(equal('key_id', ':key_id'), 'public.overten_admit(:secret)'),
+	  check(equal('remaining', 989), 'public.overten_admission(:secret, 10)'),
+	  check('public.overten_charge(:key_id, 5) IS NOT NULL'),
+	  check(equal('remaining', 984), 'public.overten_limit_status(:org_id) WHERE key_id OPERATOR(pg_catalog.=) :key_id'),
+	  check("public.overten_drop_limit('org', :org_id, 'limit')"),
+
 	  "BEGIN;\n",
 	  check(equal('key_id', ':key_id'), 'public.overten_authenticate(:secret)'),
 	  check('public.overten_has_scope(\'read\')'),
@@ -258,7 +266,7 @@ sub surface
 	  check(equal('public.overten_revoke_keys_of(:uid)', 4)),
 	  check(equal('public.overten_revoke_all(:org_id)', 2)),
 	  check(equal('pg_catalog.count(*)', 0), 'public.overten_verify_key(:api_secret)'),
-	  check(equal('pg_catalog.count(*)', 36), 'overten_auth.audit_log WHERE org_id OPERATOR(pg_catalog.=) :org_id'),
+	  check(equal('pg_catalog.count(*)', 38), 'overten_auth.audit_log WHERE org_id OPERATOR(pg_catalog.=) :org_id'),
 
 	  # Erasing is only for READ COMMITTED.
 	  "SET default_transaction_isolation = 'read committed';\n",
