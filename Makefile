@@ -26,10 +26,10 @@ USAGE_OBJS = $(addprefix src/usage/, \
 	usage_lock.o usage_rows.o use_arrays.o use_batches.o use_counters.o)
 ORGS_OBJS = $(addprefix src/orgs/, \
 	audit_pages.o org_list.o orgs.o)
-CREDITS_OBJS = $(addprefix src/credits/, \
-	account.o credit_erasure.o holds.o ledger.o spending.o)
 LIMITS_OBJS = $(addprefix src/limits/, \
 	buckets.o limit_rows.o limit_use.o limits.o limits_of_key.o rate.o)
+CREDITS_OBJS = $(addprefix src/credits/, \
+	account.o credit_erasure.o holds.o ledger.o spending.o)
 WEBHOOKS_OBJS = $(addprefix src/webhooks/, \
 	reseal.o webhook_secret.o webhook_signature.o)
 KEYS_OBJS = $(addprefix src/keys/, \
@@ -61,9 +61,8 @@ ROOT_OBJS = $(addprefix src/, \
 	check.o finish_script.o overten_auth.o settings.o status.o)
 
 OBJS = $(TEXT_OBJS) $(SERVER_OBJS) $(DATABASES_OBJS) $(LOOKUP_OBJS) \
-	$(SEALING_OBJS) $(USAGE_OBJS) $(ORGS_OBJS) $(CREDITS_OBJS) \
-	$(WEBHOOKS_OBJS) $(LIMITS_OBJS) $(KEYS_OBJS) $(MEMBERS_OBJS) \
-	$(SIGNING_KEYS_OBJS) $(TOKENS_OBJS) \
+	$(SEALING_OBJS) $(USAGE_OBJS) $(ORGS_OBJS) $(CREDITS_OBJS) $(WEBHOOKS_OBJS) \
+	$(LIMITS_OBJS) $(KEYS_OBJS) $(MEMBERS_OBJS) $(SIGNING_KEYS_OBJS) $(TOKENS_OBJS) \
 	$(HTTP_OBJS) $(WORKERS_OBJS) $(ROOT_OBJS)
 
 # The folder of this file, which make -f may name; PGXS looks for DATA in there.
