@@ -35,8 +35,9 @@ WEBHOOKS_OBJS = $(addprefix src/webhooks/, \
 KEYS_OBJS = $(addprefix src/keys/, \
 	admission.o allowed_addresses.o decision.o identity.o import.o key_anomalies.o \
 	key_changes.o key_details.o key_grant.o key_history.o key_limits.o \
-	key_list.o key_row.o key_scan.o key_text.o keys.o leaks.o minters.o org_anomalies.o \
-	org_usage.o purge.o restrictions.o rotation.o rotation_progress.o verify.o)
+	key_list.o key_row.o key_scan.o key_text.o keys.o leaks.o list_text.o \
+	minters.o org_anomalies.o org_usage.o purge.o restrictions.o rotation.o \
+	rotation_progress.o verify.o)
 MEMBERS_OBJS = $(addprefix src/members/, \
 	acceptance.o erasure.o invitations.o locked_org.o members.o own_key.o own_org.o \
 	repeated_request.o signup.o)
@@ -76,7 +77,7 @@ SHLIB_LINK = -lcrypto -ldl
 # in expected/, because it looks in the output directory first.
 REGRESS = key_text prefixes keys key_lists key_details rotation orgs credits erasure restrictions limits names no_row webhooks usage privileges closing roles check http authorization http_keys http_orgs idempotency firebase identity leaks import half_done
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
-ISOLATION = revocation disabling minting leak_response members invitations repeated_requests rotating spending
+ISOLATION = revocation disabling limiting minting leak_response members invitations repeated_requests rotating spending erasing
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl

@@ -740,7 +740,7 @@ CREATE FUNCTION @extschema@.overten_set_expiry(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_set_expiry FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_set_expiry IS
-'Sets from when on a key is refused, this moment included; NULL means never. A time that is past ends the key at once, and a later time makes it valid again. All sessions follow as soon as the transaction has committed. Returns true if that changed anything. Errors: 42704 the org has no such key; 55000 the key is revoked; 22023 the time is infinite, or later than overten_auth.max_key_lifetime after the key was created, and not sooner than the expiry that the key has; 22004 an id is NULL.';
+'Sets from when on a key is refused, this moment included; NULL means never. A time that is past ends the key at once, and a later time makes it valid again, whatever overten_auth.max_keys_per_org says. All sessions follow as soon as the transaction has committed. Returns true if that changed anything. Errors: 42704 the org has no such key; 55000 the key is revoked; 22023 the time is infinite, or later than overten_auth.max_key_lifetime after the key was created, and not sooner than the expiry that the key has; 22004 an id is NULL.';
 
 CREATE FUNCTION @extschema@.overten_disable_key(
 	org_id text,
@@ -863,31 +863,37 @@ CREATE FUNCTION @extschema@.overten_revoke_all(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_revoke_all FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_revoke_all IS
-'Revokes the active keys of an org for good, and returns how many there were. Waits for transactions that are minting keys for the org. rotate_webhook_secret also replaces the org''s webhook secret at each call, without a grace period; the new one is not returned: overten_verify_key shows it with a new key. Errors: 42704 the org does not exist; 22023 the reason, as for overten_revoke_leaked; 22004 org_id or rotate_webhook_secret is NULL; 40001 the transaction is above READ COMMITTED and a key was minted after it began; 55000 as for overten_revoke_leaked.';
+'Revokes all keys of an org for good that are not revoked yet, and returns how many there were. Waits for transactions that are minting keys for the org. rotate_webhook_secret also replaces the org''s webhook secret at each call, without a grace period; the new one is not returned: overten_verify_key shows it with a new key. Errors: 42704 the org does not exist; 22023 the reason, as for overten_revoke_leaked; 22004 org_id or rotate_webhook_secret is NULL; 40001 the transaction is above READ COMMITTED and a key was minted after it began; 55000 as for overten_revoke_leaked.';
 
 CREATE FUNCTION @extschema@.overten_import_key(
 	org_id text,
 	name text,
 	digest bytea,
 	prefix text,
-	created_at timestamptz DEFAULT NULL)
+	created_at timestamptz DEFAULT NULL,
+	expires_at timestamptz DEFAULT NULL,
+	scopes text[] DEFAULT NULL,
+	allowed_addresses cidr[] DEFAULT NULL)
 	RETURNS text
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_import_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_import_key IS
-'Imports a key that was minted elsewhere, a prefix of overten_auth.key_prefixes and 28 alphanumeric characters, by its SHA-256 (32 bytes) and its visible characters: the prefix and 4 more. The prefix also decides whether it is a live key or a test key. Returns its new key_id. If created_at is NULL, it is the current time. Errors: 42704 the org does not exist; 55000 the org is closed; 23505 a key with this digest exists already, active or revoked; 22023 the name, the digest''s length, the prefix, or a created_at before 1970 or in the future; 22004 another argument is NULL.';
+'Imports a key that was minted elsewhere, a prefix of overten_auth.key_prefixes and 28 alphanumeric characters, by its SHA-256 (32 bytes) and its visible characters: the prefix and 4 more. The prefix also decides whether it is a live key or a test key. Returns its new key_id. If created_at is NULL, it is the current time. expires_at, scopes and allowed_addresses restrict the key as in overten_mint_key, and NULL means no restriction; but the key may have expired already, and overten_auth.max_key_lifetime does not apply. Errors: 42704 the org does not exist; 55000 the org is closed; 23505 a key with this digest exists already, active, revoked or erased; 22023 the name, the digest''s length, the prefix, a created_at before 1970 or in the future, an expires_at that is infinite, or scopes or allowed_addresses, as for overten_mint_key; 22004 another argument is NULL.';
 
 CREATE FUNCTION @extschema@.overten_import_keys(
 	org_ids text[],
 	names text[],
 	digests bytea[],
 	prefixes text[],
-	created_at timestamptz[] DEFAULT NULL)
+	created_at timestamptz[] DEFAULT NULL,
+	expires_at timestamptz[] DEFAULT NULL,
+	scopes text[] DEFAULT NULL,
+	allowed_addresses text[] DEFAULT NULL)
 	RETURNS int8
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_import_keys FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_import_keys IS
-'Like overten_import_key, for many keys: imports all of them or none. The arrays have one value per key, as array_agg() makes them from a staging table. Returns how many keys were imported. Errors: those of overten_import_key, with the row, counted from 1, in the context; 22023 the arrays differ in length, or have more than 10 million values; 22004 an argument other than created_at is NULL.';
+'Like overten_import_key, for many keys: imports all of them or none. The arrays have one value per key, as array_agg() makes them from a staging table; the scopes and the allowed_addresses of a key are the text of an array, such as array_agg(scopes::text) makes. Returns how many keys were imported. Errors: those of overten_import_key, with the row, counted from 1, in the context; 22P02 a text is not an array; 22023 the arrays differ in length, or have more than 10 million values; 22004 one of the first four arguments is NULL.';
 
 CREATE FUNCTION @extschema@.overten_purge_keys(org_id text, before timestamptz)
 	RETURNS int8
@@ -1483,7 +1489,7 @@ CREATE FUNCTION @extschema@.overten_all_orgs(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_all_orgs FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_all_orgs IS
-'Returns all orgs in pages, in the order of their creation: at most max_orgs (1 to 1000) orgs that come after after_org_id, or the first ones. Pass the last org_id of a page to get the next page; a page with fewer than max_orgs rows is the last one. An argument that is NULL filters nothing: tier is the org''s own; suspended and closed say whether it is, and a closed org is suspended, too; name_part is 1 to 100 characters that are in the name, whatever their case. members and active_keys count. Errors: 42704 after_org_id does not exist; 22023 name_part or max_orgs; 22004 max_orgs is NULL.';
+'Returns all orgs in pages, in the order of their creation: at most max_orgs (1 to 1000) orgs that come after after_org_id, or the first ones. Pass the last org_id of a page to get the next page; a page with fewer than max_orgs rows is the last one. An argument that is NULL filters nothing: tier is the org''s own; suspended and closed say whether it is, and a closed org is suspended, too; name_part is 1 to 100 characters that are in the name, whatever their case. members and active_keys count; a key is active if it is neither revoked nor expired, also while it is disabled. Errors: 42704 after_org_id does not exist; 22023 name_part or max_orgs; 22004 max_orgs is NULL.';
 
 CREATE FUNCTION @extschema@.overten_rename_org(org_id text, name text)
 	RETURNS bool
@@ -1506,7 +1512,7 @@ CREATE FUNCTION @extschema@.overten_list_members(org_id text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_list_members FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_list_members IS
-'Returns the members of an org, in the order of their joining. active_keys: how many keys of the org the person has minted that are not revoked; they stay if the person is removed. Errors: 42704 the org does not exist; 22004 the argument is NULL.';
+'Returns the members of an org, in the order of their joining. active_keys: how many active keys of the org the person has minted; they stay if the person is removed. A key is active if it is neither revoked nor expired, also while it is disabled. Errors: 42704 the org does not exist; 22004 the argument is NULL.';
 
 CREATE FUNCTION @extschema@.overten_invite(
 	org_id text,
@@ -2643,6 +2649,18 @@ CREATE FUNCTION overten_auth.check_configuration()
 		format('Add %s, and restart the server.', quote_ident(current_database()))
 	FROM state WHERE databases IS NOT NULL AND usage_mode <> 'shared memory'
 	UNION ALL
+	SELECT 'warning', 'overten_auth.limits',
+		'There are rate limits, but they are not counted in this database. Requests of the keys that have them fail in overten_admit.',
+		'Preload the library and list the database, or drop the limits.'
+	FROM state
+	WHERE usage_mode <> 'shared memory' AND EXISTS (
+		SELECT FROM overten_auth.limits WHERE NOT shadow)
+	UNION ALL
+	SELECT 'notice', format('limit %I of tier %s', l.name, l.subject),
+		'There is no such tier.', 'Drop the limit, or a tier that gets this name will have it.'
+	FROM overten_auth.limits l
+	WHERE l.scope = 'tier' AND l.subject NOT IN (SELECT t.name FROM overten_auth.tiers t)
+	UNION ALL
 	SELECT 'warning', 'background worker',
 		'No background worker serves this database at the moment. Uses stay in shared memory, and are lost in a crash.',
 		'If this stays so, raise max_worker_processes, and see the server log.'
@@ -2691,6 +2709,17 @@ CREATE FUNCTION overten_auth.check_configuration()
 	FROM state, unnest(master_keys_needed) id
 	WHERE id <> ALL (master_keys_present)
 	UNION ALL
+	SELECT 'warning', 'overten_auth.trust_forwarded_for',
+		format('Active keys with allowed addresses: %s. A client that does not come through your proxies can choose its address with X-Forwarded-For.', count(*)),
+		'Name your proxies in overten_auth.trusted_proxies.'
+	FROM state
+	JOIN overten_auth.api_keys k ON k.allowed_addresses IS NOT NULL AND k.revoked_at IS NULL
+		AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())
+	WHERE usage_mode IS NOT NULL
+		AND current_setting('overten_auth.trust_forwarded_for', true) <> '0'
+		AND current_setting('overten_auth.trusted_proxies', true) = ''
+	HAVING count(*) > 0
+	UNION ALL
 	SELECT 'danger', 'overten_auth.trusted_proxies',
 		format('%s contains every client, so that each can choose its address with X-Forwarded-For.', trim(network)),
 		'Name only your proxies.'
@@ -2703,7 +2732,7 @@ CREATE FUNCTION overten_auth.check_configuration()
 $$;
 REVOKE ALL ON FUNCTION overten_auth.check_configuration FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.check_configuration IS
-'Returns the rows of overten_check about settings, workers, prefixes of keys, signing keys and master keys.';
+'Returns the rows of overten_check about settings, workers, limits, prefixes of keys, proxies, signing keys and master keys.';
 
 CREATE FUNCTION overten_auth.check_credits()
 	RETURNS TABLE (severity text, subject text, problem text, remedy text)

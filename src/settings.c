@@ -10,7 +10,6 @@
 #include "utils/guc.h"
 #include "utils/varlena.h"
 
-#include "limits/rate.h"
 #include "settings.h"
 #include "text/text.h"
 
@@ -183,7 +182,7 @@ char	   *oa_databases = NULL;
 int			oa_max_tracked_keys = 10000;
 
 /*
- * The number of keys that the shared cache holds.  Each takes about 460 bytes.
+ * The number of keys that the shared cache holds.  Each takes about 400 bytes.
  * Set it to one and a half times the number of keys in use.
  */
 int			oa_shared_cache_entries = 0;

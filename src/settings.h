@@ -30,10 +30,12 @@ typedef enum OaKeyFeature
 #define OA_ALL_FEATURES		(~0)
 
 /* The values of overten_auth.limits_full. */
-typedef enum OaLimitsFull
+enum
 {
 	OA_FULL_REFUSES, OA_FULL_ADMITS
-} OaLimitsFull;
+};
+
+#define OA_SHARE_WHOLE	1000	/* overten_auth.limit_share in thousandths */
 
 /* The most networks that overten_auth.trusted_proxies can name. */
 #define OA_TRUSTED_PROXIES_MAX	256

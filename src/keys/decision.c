@@ -78,7 +78,7 @@ void
 oa_record_refusal(const OaQuestion *question, const OaDecision *decision)
 {
 	text	   *key_id = decision->row == NULL ? decision->revoked_key_id :
-		oa_verified_column(decision->row, OA_VERIFIED_KEY_ID);
+	oa_verified_column(decision->row, OA_VERIFIED_KEY_ID);
 
 	oa_count_event(decision->was_cached ? OA_REFUSED_UNREAD : OA_REFUSED);
 	if (key_id != NULL)

@@ -301,6 +301,10 @@ extern OaKeyScanResult oa_scan_keys(text *org_id, const OaKeyFilter *filter,
 									bool all_columns,
 									OaKeyRowCallback callback, void *argument);
 
+/* list_text.c: scopes and addresses as text */
+extern text *oa_list_text(ArrayType *list);
+extern ArrayType *oa_read_list(Datum list_text, Oid type);
+
 /* key_changes.c: changing what restricts a key */
 typedef struct OaKeyChange
 {
@@ -329,11 +333,6 @@ typedef enum OaKeyChanged
 
 extern OaKeyChanged oa_change_key(text *org_id, text *key_id, text *uid,
 								  const OaKeyChange *wanted, OaFault *fault);
-
-/* In SQL: is a key neither revoked nor expired? */
-#define OA_KEY_IS_ACTIVE(key) \
-	"(" key ".revoked_at IS NULL AND (" key ".expires_at IS NULL " \
-	"OR " key ".expires_at > clock_timestamp()))"
 
 /* key_limits.c: how many keys an org can have */
 extern bool oa_has_all_keys(text *org_id, text *except, int replaced);

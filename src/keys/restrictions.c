@@ -140,7 +140,7 @@ oa_pack_restrictions(const OaKeyRow *key)
 }
 
 /* Return the scopes of a key that has some of its own: a text[]. */
-ArrayType *
+ArrayType  *
 oa_unpack_scopes(const OaRestrictions *restrictions)
 {
 	const uint8 *at = restrictions->data;

@@ -126,7 +126,7 @@ pack_limit(char *at, const FoundLimit *found, text *line, text *org_id)
 const OaLimits *
 oa_read_limits(OaRead *read, text *line, text *org_id, text *tier)
 {
-	FoundLimit	found[OA_LIMITS_OF_KEY_MAX];
+	FoundLimit	found[OA_LIMITS_OF_KEY_MAX] = {0};
 	OaLimits   *packed;
 	char	   *at;
 	int			count = 0;

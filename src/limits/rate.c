@@ -26,13 +26,14 @@
  * another epoch (buckets.c), which is exact, too.  With burst * T <= BURST_MAX
  * and a debt that grows to DEBT_MAX, no sum overflows.
  *
- * Nothing here allocates, raises or reads a clock: test/unit runs it by itself.
+ * Nothing here allocates, raises or reads a clock.
  */
 #include "postgres.h"
 
 #include "common/int.h"
 
 #include "limits/rate.h"
+#include "settings.h"
 
 #define NS_PER_SECOND	INT64CONST(1000000000)
 #define NS_MIN			1000	/* the shortest time that a cost of 1 takes */

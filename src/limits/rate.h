@@ -23,7 +23,6 @@ typedef struct OaVerdict
 } OaVerdict;
 
 #define OA_LIMIT_PERIOD_MAX	86399	/* seconds: less than a day */
-#define OA_SHARE_WHOLE		1000	/* shares are in thousandths */
 #define OA_COST_MAX			1000000000
 
 extern bool oa_make_rate(int64 quota, int32 period, int64 burst, OaRate *rate);

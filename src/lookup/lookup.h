@@ -184,4 +184,12 @@ extern void oa_key_cache_store(const OaRead *read, const uint8 *digest,
 							   OaCachedKey *cached);
 extern void oa_key_cache_record(const OaCachedKey *cached);
 
+/*
+ * In SQL: is a key active, which is neither revoked nor expired?  A disabled key
+ * is active: its org can enable it again.
+ */
+#define OA_KEY_IS_ACTIVE(key) \
+	"(" key ".revoked_at IS NULL AND (" key ".expires_at IS NULL " \
+	"OR " key ".expires_at > clock_timestamp()))"
+
 #endif							/* OA_LOOKUP_H */

@@ -32,7 +32,7 @@
 #include "settings.h"
 
 #define WAYS		8
-#define SLOT_SIZE	448
+#define SLOT_SIZE	384
 
 typedef struct Slot
 {

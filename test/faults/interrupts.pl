@@ -64,9 +64,9 @@ my %calls = (
 	'overten_revoke_keys_of(text,text)' => "SELECT overten_revoke_keys_of('ada')",
 	'overten_revoke_leaked(text,text,boolean)' => "SELECT overten_revoke_leaked('$secret', rotate_webhook_secret => true)",
 	'overten_revoke_all(text,text,boolean)' => "SELECT overten_revoke_all('$org', rotate_webhook_secret => true)",
-	'overten_import_key(text,text,bytea,text,timestamp with time zone)' =>
+	'overten_import_key(text,text,bytea,text,timestamp with time zone,timestamp with time zone,text[],cidr[])' =>
 	  "SELECT overten_import_key('$org', 'x', sha256('x'), 'sk_live_0000')",
-	'overten_import_keys(text[],text[],bytea[],text[],timestamp with time zone[])' =>
+	'overten_import_keys(text[],text[],bytea[],text[],timestamp with time zone[],timestamp with time zone[],text[],text[])' =>
 	  "SELECT overten_import_keys('{$org}', '{x}', ARRAY[sha256('x')], '{sk_live_0000}')",
 	'overten_create_org(text,text)' => "SELECT overten_create_org('Made')",
 	'overten_set_tier(text,text)' => "SELECT overten_set_tier('$org', 'free')",

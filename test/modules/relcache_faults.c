@@ -46,7 +46,7 @@ PGDLLEXPORT void _PG_init(void);
 #define LOOK_US		1000
 #define MADE_UP		0x80000000U
 #define WAYS		8
-#define SLOT_SIZE	320
+#define SLOT_SIZE	384
 
 static enum
 {

@@ -8,13 +8,12 @@
  * nanoseconds, and gets the new time.  So no two readings are the same, and
  * their order is known.  test_clock_reading is the last one.
  *
- * After one reading in test_clock_pause, the process lets others run.  That
- * makes the time long between a reading and what is decided by it.
+ * After one reading in test_clock_pause, the process sleeps, so that the time is
+ * long between a reading and what is decided by it.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -76,6 +75,6 @@ clock_gettime(clockid_t clock, struct timespec *time)
 	time->tv_sec = now / SECOND;
 	time->tv_nsec = now % SECOND;
 	if (test_clock_pause > 0 && test_clock_random() % test_clock_pause == 0)
-		sched_yield();
+		nanosleep(&(struct timespec) {.tv_nsec = 1000}, NULL);
 	return 0;
 }

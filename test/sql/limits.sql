@@ -188,9 +188,19 @@ SELECT outcome FROM overten_admission(:'other_secret');
 TRUNCATE overten_auth.limits;
 SELECT outcome FROM overten_admission(:'secret');
 
+-- What overten_check says of limits
+SELECT severity, subject, problem FROM overten_check() WHERE subject LIKE '%limit%';
+INSERT INTO overten_auth.tiers VALUES ('gone');
+SELECT overten_set_limit('tier', 'gone', 'x', 1, '1 s', shadow => true);
+DELETE FROM overten_auth.tiers WHERE name = 'gone';
+SELECT severity, subject, problem FROM overten_check() WHERE subject LIKE '%limit%';
+SELECT overten_set_limit('tier', 'free', 'x', 1, '1 s');
+SELECT severity, subject, problem FROM overten_check() WHERE subject LIKE '%limit%';
+SELECT overten_drop_limit('tier', 'gone', 'x'), overten_drop_limit('tier', 'free', 'x');
+
 -- The audit log, and erasing
 SELECT action, readable(org_id) AS org, key_id IS NOT NULL AS has_key, uid, readable(detail) AS detail
-FROM overten_auth.audit_log WHERE action ~ '_limit$' ORDER BY at;
+FROM overten_auth.audit_log WHERE action ~ '_limit$' AND detail !~ 'tier gone' ORDER BY at;
 SELECT overten_set_limit('org', :'org_id', 'x', 1, '1 s');
 SELECT overten_set_limit('key', :'key_id', 'x', 1, '1 s');
 SELECT overten_revoke_all(:'org_id');

@@ -142,7 +142,7 @@ SKIP:
 		$size = $1 if /^Size:\s+(\d+) kB/;
 		$excluded += $size if /^VmFlags:.* dd\b/;
 	}
-	cmp_ok($excluded * 1024, '>=', $slots * 320, 'no core dump has the slots');
+	cmp_ok($excluded * 1024, '>=', $slots * 384, 'no core dump has the slots');
 }
 
 # -- Promotion --

@@ -56,13 +56,27 @@ sub set_limit
 		"SELECT overten_set_limit('$scope', '$subject', '$name', $quota, '$period s', $burst, '${\($per // 'key')}')");
 }
 
+# Start psql with statements.  They are in a file, so that it needs nothing from us.
+sub start_psql
+{
+	my ($sql) = @_;
+	my $file = "$dir/statements" . ++$rounds;
+
+	append_to_file($file, $sql);
+	return IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-f', $file ],
+		'>', '/dev/null', '2>', "$file.err");
+}
+
 # Run sessions at once.  Each is [ secret, who, statements around the calls ],
 # where CALL stands for a call with the rest of the requests.  Returns the files.
 sub run_sessions
 {
 	my ($count, $max_cost, $step, $pause, @sessions) = @_;
 	my (@files, @running);
+	my $gate = $node->background_psql('postgres');
 
+	# All begin at the same moment.
+	ask($gate, 'SELECT pg_advisory_lock(1)');
 	for my $session (@sessions)
 	{
 		my ($secret, $who, $around) = @$session;
@@ -70,15 +84,18 @@ sub run_sessions
 		my $parts = () = ($around // 'CALL;') =~ /CALL/g;
 		my $call = sprintf "SELECT admissions('%s', %d, %d, %d, %d, %d, '%s')",
 		  $secret, $who, $count / $parts, $max_cost, $step, $pause, $file;
-		my $sql = ($around // 'CALL;') =~ s/CALL/$call/gr;
+		my $sql = 'SELECT pg_advisory_lock_shared(1), pg_advisory_unlock_shared(1);'
+		  . (($around // 'CALL;') =~ s/CALL/$call/gr);
 
 		# A file of a session that was canceled at once.
 		append_to_file($file, '');
 		chmod 0666, $file or die $!;
 		push @files, $file;
-		push @running, IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres') ],
-			'<', \$sql, '>', \my $out, '2>', \my $err);
+		push @running, start_psql($sql);
 	}
+	$node->poll_query_until('postgres',
+		"SELECT count(*) = ${\scalar @sessions} FROM pg_locks WHERE locktype = 'advisory' AND NOT granted");
+	$gate->quit;
 	$_->finish foreach @running;
 	return @files;
 }
@@ -152,7 +169,7 @@ sub warm_key
 	my ($secret, $id) = warm_key();
 
 	set_limit('key', $id, 'x', 7, 1, 3);
-	my @files = run_sessions($requests, 3, 70_000_000, 20, map { [ $secret, 0 ] } 1 .. 4);
+	my @files = run_sessions($requests, 3, 70_000_000, 100, map { [ $secret, 0 ] } 1 .. 4);
 	holds('7 a second', \@files, [ 0, 7, 1, 3 ]);
 	unlink @files;
 }
@@ -169,7 +186,7 @@ sub warm_key
 	);
 
 	set_limit('key', $id, 'x', 999_983, 1, 2_000_000);
-	my @files = run_sessions($requests / 2, 1_000_000, 400_000_000, 20, map { [ $secret, 0, $_ ] } @ends);
+	my @files = run_sessions($requests / 2, 1_000_000, 400_000_000, 100, map { [ $secret, 0, $_ ] } @ends);
 	holds('costs to a million', \@files, [ 0, 999_983, 1, 2_000_000 ]);
 	unlink @files;
 }
@@ -185,7 +202,7 @@ sub warm_key
 	set_limit('key', $one_id, 'x', 777, 3, 20);
 	set_limit('key', $one_id, 'y', 7, 1, 50);
 	set_limit('key', $two_id, 'x', 600, 1, 40);
-	my @files = run_sessions($requests / 2, 30, 30_000_000, 20,
+	my @files = run_sessions($requests / 2, 30, 30_000_000, 100,
 		[ $one, 0 ], [ $one, 0 ], [ $two, 1 ], [ $two, 1 ]);
 	holds(
 		'several limits', \@files,
@@ -209,9 +226,8 @@ sub warm_key
 	my $sql = join '', map {
 		"SELECT overten_set_limit('key', '$id', 'x', $quotas[$_ % 3], '1 s', 5) FROM pg_sleep(0.002);\n"
 	} 1 .. 200;
-	my $setting = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres') ],
-		'<', \$sql, '>', \my $out, '2>', \my $err);
-	my @files = run_sessions($requests / 2, 5, 100_000_000, 20, map { [ $secret, 0 ] } 1 .. 2);
+	my $setting = start_psql($sql);
+	my @files = run_sessions($requests / 2, 5, 100_000_000, 100, map { [ $secret, 0 ] } 1 .. 2);
 	$setting->finish;
 	holds('limits that change', \@files, map { [ -2, $_, 1, 5 ] } @quotas);
 	my $seen = ask($node, "SELECT count(*) > 20 FROM overten_auth.audit_log WHERE action = 'set_limit' AND key_id = '$id'");

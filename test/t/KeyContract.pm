@@ -23,7 +23,7 @@ sub set_features
 	my ($node, $wanted) = @_;
 
 	$wanted //= $features;
-	$node->adjust_conf('postgresql.conf', 'overten_auth.key_features', "'$wanted'");
+	$node->append_conf('postgresql.conf', "overten_auth.key_features = '$wanted'");
 	$node->reload;
 	wait_until("key_features is '$wanted'", sub { ask($node, "LOAD 'overten_auth'; SHOW overten_auth.key_features") eq $wanted });
 	return;
