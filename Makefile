@@ -26,13 +26,18 @@ USAGE_OBJS = $(addprefix src/usage/, \
 	usage_lock.o usage_rows.o use_arrays.o use_batches.o use_counters.o)
 ORGS_OBJS = $(addprefix src/orgs/, \
 	audit_pages.o org_list.o orgs.o)
+LIMITS_OBJS = $(addprefix src/limits/, \
+	buckets.o limit_rows.o limit_use.o limits.o limits_of_key.o rate.o)
+CREDITS_OBJS = $(addprefix src/credits/, \
+	account.o credit_erasure.o holds.o ledger.o spending.o)
 WEBHOOKS_OBJS = $(addprefix src/webhooks/, \
 	reseal.o webhook_secret.o webhook_signature.o)
 KEYS_OBJS = $(addprefix src/keys/, \
-	allowed_addresses.o decision.o identity.o import.o key_anomalies.o \
+	admission.o allowed_addresses.o decision.o identity.o import.o key_anomalies.o \
 	key_changes.o key_details.o key_grant.o key_history.o key_limits.o \
-	key_list.o key_row.o key_scan.o key_text.o keys.o leaks.o minters.o org_anomalies.o \
-	org_usage.o purge.o restrictions.o rotation.o rotation_progress.o verify.o)
+	key_list.o key_row.o key_scan.o key_text.o keys.o leaks.o list_text.o \
+	minters.o org_anomalies.o org_usage.o purge.o restrictions.o rotation.o \
+	rotation_progress.o verify.o)
 MEMBERS_OBJS = $(addprefix src/members/, \
 	acceptance.o erasure.o invitations.o locked_org.o members.o own_key.o own_org.o \
 	repeated_request.o signup.o)
@@ -44,20 +49,21 @@ TOKENS_OBJS = $(addprefix src/tokens/, \
 	claims.o firebase_token.o jwt_library.o token_decoder.o token_reader.o \
 	token_rules.o)
 HTTP_OBJS = $(addprefix src/http/, \
-	audit_endpoint.o detail_members.o endpoints.o http_client_addr.o \
+	audit_endpoint.o authorization.o detail_members.o endpoints.o http_client_addr.o \
 	http_request.o idempotency_key.o invitation_endpoints.o key_endpoints.o key_json.o \
 	key_list_endpoint.o key_members.o member_endpoints.o org_endpoints.o \
 	org_usage_endpoint.o parameters.o postgrest.o postgrest_keys.o \
 	postgrest_orgs.o query_string.o request_body.o request_headers.o \
-	response_headers.o response_json.o rotation_endpoints.o usage_endpoint.o)
+	response_headers.o response_json.o response_row.o rotation_endpoints.o \
+	usage_endpoint.o)
 WORKERS_OBJS = $(addprefix src/workers/, \
 	audit_cleaning.o database_jobs.o database_names.o database_worker.o launcher.o)
 ROOT_OBJS = $(addprefix src/, \
 	check.o finish_script.o overten_auth.o settings.o status.o)
 
 OBJS = $(TEXT_OBJS) $(SERVER_OBJS) $(DATABASES_OBJS) $(LOOKUP_OBJS) \
-	$(SEALING_OBJS) $(USAGE_OBJS) $(ORGS_OBJS) $(WEBHOOKS_OBJS) \
-	$(KEYS_OBJS) $(MEMBERS_OBJS) $(SIGNING_KEYS_OBJS) $(TOKENS_OBJS) \
+	$(SEALING_OBJS) $(USAGE_OBJS) $(ORGS_OBJS) $(CREDITS_OBJS) $(WEBHOOKS_OBJS) \
+	$(LIMITS_OBJS) $(KEYS_OBJS) $(MEMBERS_OBJS) $(SIGNING_KEYS_OBJS) $(TOKENS_OBJS) \
 	$(HTTP_OBJS) $(WORKERS_OBJS) $(ROOT_OBJS)
 
 # The folder of this file, which make -f may name; PGXS looks for DATA in there.
@@ -69,14 +75,14 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text prefixes keys key_lists key_details rotation orgs erasure restrictions names no_row webhooks usage privileges closing roles check http http_keys http_orgs idempotency firebase identity leaks import half_done
+REGRESS = key_text prefixes keys key_lists key_details rotation orgs credits erasure restrictions limits names no_row webhooks usage privileges closing roles check http authorization http_keys http_orgs idempotency firebase identity leaks import half_done
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
-ISOLATION = revocation disabling minting leak_response members invitations repeated_requests rotating
+ISOLATION = revocation disabling minting leak_response members invitations repeated_requests rotating spending erasing
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
 
-EXTRA_CLEAN = test/race/race test/faults/load test/faults/clock_shift.so test/modules/flush_pauses.so test/modules/relcache_faults.so test/unit/fetch_answer
+EXTRA_CLEAN = test/race/race test/faults/load test/faults/clock_shift.so test/modules/admissions.so test/modules/flush_pauses.so test/modules/relcache_faults.so test/modules/test_clock.so test/unit/fetch_answer
 
 # Called once a statement, these functions gain nothing from being inlined by
 # the JIT compiler.

@@ -33,6 +33,9 @@ export const unavailable = refusal(
 export const internalError = refusal(
   500, 'internal_error', 'An internal error occurred.');
 
+// For what proxies ask beside /authorize.
+export const notFound = refusal(404, 'not_found', 'There is no such endpoint.');
+
 // For requests that HTTP does not allow; nginx refuses them in the same words.
 export const malformed = refusal(
   400, 'invalid_request',
@@ -75,7 +78,7 @@ function isHeader([name, value]) {
   return typeof value === 'string' && !OF_THE_CONNECTION.has(name.toLowerCase());
 }
 
-// Make the answer from the rows that overten_handle_request has returned.  Throws a
+// Make the answer from the rows that the database has returned.  Throws a
 // TypeError if they are not an answer.
 export function answerOf(rows) {
   if (rows.length !== 1) {
@@ -93,32 +96,4 @@ export function answerOf(rows) {
     throw new InvalidAnswer('body');
   }
   return { status, headers, body };
-}
-
-// What we tell a proxy about an accepted key, from the answer of GET /verify.  A tier
-// may have any name, but a header must be ASCII, so we encode the values as in URIs;
-// that does not change the other values.  We leave out the name of the org, because
-// the customer has chosen it.
-export function authorized({ body }) {
-  let verified;
-
-  try {
-    verified = JSON.parse(body);
-  } catch {
-    throw new InvalidAnswer('body');
-  }
-  const values = ['org_id', 'tier', 'key_prefix'].map((member) => verified?.[member]);
-  if (!values.every((value) => typeof value === 'string')) {
-    throw new InvalidAnswer('body');
-  }
-  const [org, tier, prefix] = values.map(encodeURIComponent);
-  return {
-    status: 204,
-    headers: {
-      'cache-control': 'no-store',
-      'x-overten-org-id': org,
-      'x-overten-tier': tier,
-      'x-overten-key-prefix': prefix,
-    },
-  };
 }

@@ -1,6 +1,6 @@
-// The one SQL call that each request becomes, and the meaning of its errors.
+// The SQL call that each request becomes, and the meaning of its errors.
 //
-// We call the function in the extension's own schema, with the types of its
+// We call functions in the extension's own schema, with the types of their
 // arguments.  Otherwise a role that may create schemas could put a function of the
 // same name into a schema that search_path finds first, and would get every
 // credential.  Sessions also set search_path, but a pooler may run a statement under
@@ -13,8 +13,9 @@ import { explain, explainFound } from './diagnosis.mjs';
 import { openPipelines } from './pipeline.mjs';
 import { Session } from './session.mjs';
 
-// The types of the function's arguments.
-const ARGUMENTS = ['text', 'text', 'json', 'bytea'];
+// The functions that we call, and the types of their arguments.
+const HANDLE = ['overten_handle_request', 'text', 'text', 'json', 'bytea'];
+const AUTHORIZE = ['overten_authorize_request', 'text', 'json'];
 
 // Find the extension, and what our role may do there. "function" is NULL if there is
 // no function with these arguments.
@@ -25,8 +26,8 @@ const FIND = `
   FROM pg_catalog.pg_extension e
   JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace
   LEFT JOIN pg_catalog.pg_proc p ON p.pronamespace OPERATOR(pg_catalog.=) n.oid
-    AND p.proname OPERATOR(pg_catalog.=) 'overten_handle_request'
-    AND pg_catalog.oidvectortypes(p.proargtypes) OPERATOR(pg_catalog.=) '${ARGUMENTS.join(', ')}'
+    AND p.proname OPERATOR(pg_catalog.=) '${HANDLE[0]}'
+    AND pg_catalog.oidvectortypes(p.proargtypes) OPERATOR(pg_catalog.=) '${HANDLE.slice(1).join(', ')}'
   WHERE e.extname OPERATOR(pg_catalog.=) 'overten_auth'`;
 
 // Conditions that pass on their own, by class of SQLSTATE or in full: lost
@@ -101,7 +102,7 @@ export function openDatabase(settings, report) {
   // its error would end the process.
   pool.on('error', () => {});
 
-  // The call, once we know which schema the function is in.
+  // The calls, once we know which schema the functions are in.
   async function find() {
     const { rows } = await pool.query(FIND);
     const problem = explainFound(rows);
@@ -112,24 +113,24 @@ export function openDatabase(settings, report) {
     }
     statements++;
     const schema = pg.escapeIdentifier(rows[0].schema);
-    return {
-      name: `overten_handle_request_${statements}`,
-      text: `SELECT status, headers, body FROM ${schema}.overten_handle_request(${
-        ARGUMENTS.map((type, i) => `$${i + 1}::pg_catalog.${type}`).join(', ')})`,
-    };
+    return ([name, ...types]) => ({
+      name: `${name}_${statements}`,
+      text: `SELECT status, headers, body FROM ${schema}.${name}(${
+        types.map((type, i) => `$${i + 1}::pg_catalog.${type}`).join(', ')})`,
+    });
   }
 
-  function call() {
+  async function call(what) {
     statement ??= find().catch((error) => {
       statement = undefined;
       throw error;
     });
-    return statement;
+    return (await statement)(what);
   }
 
   // Without prepared statements there are no pipelines, either.
-  async function run(road, values) {
-    const { name, text } = await call();
+  async function run(road, what, values) {
+    const { name, text } = await call(what);
     const named = prepares;
 
     try {
@@ -147,23 +148,32 @@ export function openDatabase(settings, report) {
     }
   }
 
+  async function ask(road, what, values) {
+    try {
+      const { rows } = await run(road, what, values);
+      return answerOf(rows);
+    } catch (error) {
+      if (MOVED.has(error.code)) {
+        statement = undefined;
+      }
+      report(explain(error));
+      throw error;
+    }
+  }
+
   return {
     // Handle one HTTP exchange: return the status, headers and body from the
     // database.
-    async exchange(method, path, headers, body) {
+    exchange(method, path, headers, body) {
       const reads = method === 'GET' || method === 'HEAD';
       const road = reads && !REPORT.test(path) && pipelines || pool;
 
-      try {
-        const { rows } = await run(road, [method, path, asciiJson(headers), body]);
-        return answerOf(rows);
-      } catch (error) {
-        if (MOVED.has(error.code)) {
-          statement = undefined;
-        }
-        report(explain(error));
-        throw error;
-      }
+      return ask(road, HANDLE, [method, path, asciiJson(headers), body]);
+    },
+
+    // May a request go on?  Likewise.
+    authorize(query, headers) {
+      return ask(pipelines || pool, AUTHORIZE, [query, asciiJson(headers)]);
     },
 
     // Does the database answer, and may our role call the function?  Does not reject.

@@ -3,24 +3,27 @@
 //   import http from 'node:http';
 //   import { protect } from './protect.mjs';
 //
-//   http.createServer({ maxHeaderSize: 32768 }, protect('http://127.0.0.1:8080', (request, response, org) => {
+//   http.createServer({ maxHeaderSize: 32768 }, protect('http://127.0.0.1:8079', (request, response, org) => {
 //     response.end(`Hello, ${org.org_name}\n`);
 //   })).listen(9000);
 //
-// The listener gets what GET /verify returns for the key: org_id, org_name, tier,
-// webhook_secret and key_prefix.  The request has the headers X-Overten-Org-Id,
-// X-Overten-Tier and X-Overten-Key-Prefix, percent-encoded as in auth_request.conf.  We
-// remove the credential, and any header of such a name that the client has sent.  If
-// the key is refused, the client gets the API's own answer, and the listener is not
-// called.
+// The address is the gateway's AUTHORIZE_LISTEN.  The listener gets whose key it is:
+// key_id, org_id, org_name, tier, webhook_secret and key_prefix.  The request has the
+// headers X-Overten-Key-Id, X-Overten-Org-Id, X-Overten-Tier and X-Overten-Key-Prefix,
+// percent-encoded as in auth_request.conf.  We remove the credential, and any header of
+// such a name that the client has sent.  If the request is refused, the client gets the
+// API's own answer, and the listener is not called.  If a limit applies to the key, the
+// answer says in RateLimit and RateLimit-Policy what is left.
 //
-// Options: "timeout", how many milliseconds to wait for the gateway (8000); "address",
-// a function that returns the client's address for a request, if that is not the other
-// end of the connection.  We pass the address to the gateway in X-Forwarded-For.  Set
-// overten_auth.trust_forwarded_for to 1, or each use is recorded under this service's
-// own address.
+// Options: "cost" (1) and "scope" (none; several with spaces between), what the request
+// takes, either a value or a function of the request; "timeout", how many milliseconds
+// to wait for the gateway (8000); "address", a function that returns the client's
+// address for a request, if that is not the other end of the connection.  We pass the
+// address to the gateway in X-Forwarded-For.  Set overten_auth.trust_forwarded_for to 1,
+// or each use is recorded under this service's own address.
 //
-// We ask the gateway about each request, because a cached answer would outlive the key.
+// We ask the gateway about each request, and once: a cached answer would outlive the
+// key, and the cost of a repeated question would be taken twice.
 // We do not protect events other than "request", such as "upgrade".  Requests that the
 // server's own parser refuses do not get here.
 
@@ -38,9 +41,12 @@ const malformed = {
   body: '{"error":{"code":"invalid_request","message":"The request is not valid HTTP, or has more than one Authorization header."}}',
 };
 
-// The gateway's refusals that are meant for the client, and their headers.
-const REFUSALS = new Set([400, 401, 403]);
-const RELAYED = ['cache-control', 'content-type', 'www-authenticate'];
+// What the client gets of the headers of a refusal.
+const LIMITS = ['ratelimit', 'ratelimit-policy'];
+const RELAYED = ['cache-control', 'content-type', 'www-authenticate', 'retry-after', ...LIMITS];
+
+// The headers that tell the service whose key it is.
+const TOLD = ['X-Overten-Key-Id', 'X-Overten-Org-Id', 'X-Overten-Tier', 'X-Overten-Key-Prefix'];
 
 // Headers that a client must not send to the service, and that the service must not
 // see.  Some programs accept _ for - in names.
@@ -52,27 +58,39 @@ function valuesOf(request, wanted) {
   return raw.filter((_, i) => i % 2 === 1 && raw[i - 1].toLowerCase() === wanted);
 }
 
-// Ask the gateway about a key.  Returns the answer for the client, or the org.
-async function ask(gateway, headers, timeout) {
+// The path and query of a question.
+function question(options, request) {
+  const given = ['cost', 'scope'].map((name) => [name,
+    typeof options[name] === 'function' ? options[name](request) : options[name]]);
+
+  return `/authorize?${given.filter(([, value]) => value !== undefined)
+    .map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join('&')}`;
+}
+
+function pick(headers, names) {
+  return Object.fromEntries([...headers].filter(([name]) => names.includes(name)));
+}
+
+// Ask the gateway about a request.  Returns the answer for the client, or whose key it
+// is, and the headers that the client gets in any case.
+async function ask(url, headers, timeout) {
   try {
-    const answer = await fetch(new URL('/api/v1/verify', gateway), {
+    const answer = await fetch(url, {
       headers,
       redirect: 'error',
       signal: AbortSignal.timeout(timeout),
     });
     const body = await answer.text();
     if (answer.status === 200) {
+      const told = TOLD.map((name) => [name, answer.headers.get(name)]);
       const org = JSON.parse(body);
-      const told = [org.org_id, org.tier, org.key_prefix];
-      return told.every((value) => typeof value === 'string')
-        ? { org, known: told.map(encodeURIComponent) } : { refusal: unavailable };
+      return told.every(([, value]) => value !== null) && typeof org?.org_id === 'string'
+        ? { org, told, limits: pick(answer.headers, LIMITS) } : { refusal: unavailable };
     }
     return {
-      refusal: REFUSALS.has(answer.status) ? {
-        status: answer.status,
-        headers: Object.fromEntries([...answer.headers].filter(([name]) => RELAYED.includes(name))),
-        body,
-      } : unavailable,
+      // Another answer than a refusal is not for the client.
+      refusal: answer.headers.has('x-overten-refusal')
+        ? { status: answer.status, headers: pick(answer.headers, RELAYED), body } : unavailable,
     };
   } catch {
     return { refusal: unavailable };
@@ -93,14 +111,12 @@ function strip(raw, ...objects) {
   }
 }
 
-function mark(request, [org, tier, prefix]) {
+function mark(request, told) {
   // node makes these objects from rawHeaders when they are first used.
   const { headers, headersDistinct } = request;
 
   strip(request.rawHeaders, headers, headersDistinct);
-  for (const [name, value] of [
-    ['X-Overten-Org-Id', org], ['X-Overten-Tier', tier], ['X-Overten-Key-Prefix', prefix],
-  ]) {
+  for (const [name, value] of told) {
     request.rawHeaders.push(name, value);
     headers[name.toLowerCase()] = value;
     if (headersDistinct !== undefined) {
@@ -129,7 +145,14 @@ export function protect(gateway, listener, options = {}) {
       refuse(request, response, malformed);
       return;
     }
-    const { org, known, refusal } = await ask(gateway, [
+    let url;
+    try {
+      url = new URL(question(options, request), gateway);
+    } catch {
+      refuse(request, response, unavailable);
+      return;
+    }
+    const { org, told, limits, refusal } = await ask(url, [
       ...credentials.map((value) => ['authorization', value]),
       ...valuesOf(request, 'x-overten-authorization').map((value) => ['x-overten-authorization', value]),
       ['x-forwarded-for', address(request) ?? 'unknown'],
@@ -138,7 +161,10 @@ export function protect(gateway, listener, options = {}) {
     if (refusal !== undefined) {
       refuse(request, response, refusal);
     } else {
-      mark(request, known);
+      mark(request, told);
+      for (const [name, value] of Object.entries(limits)) {
+        response.setHeader(name, value);
+      }
       listener(request, response, org);
     }
   };

@@ -23,7 +23,8 @@ BEGIN;
 -- The gateway.
 CREATE ROLE overten_gateway LOGIN;
 GRANT EXECUTE ON FUNCTION :"schema".overten_handle_request(text, text, json, bytea),
-	:"schema".overten_handle_request(text, text, json, text) TO overten_gateway;
+	:"schema".overten_handle_request(text, text, json, text),
+	:"schema".overten_authorize_request(text, json) TO overten_gateway;
 ALTER ROLE overten_gateway SET log_parameter_max_length = 0;
 ALTER ROLE overten_gateway SET log_parameter_max_length_on_error = 0;
 ALTER ROLE overten_gateway SET statement_timeout = '4s';

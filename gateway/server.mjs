@@ -6,9 +6,14 @@
 //
 //   GET /healthz    200 while this process runs; does not ask the database
 //   GET /readyz     200 if the database answers and we may call it, or else an error
-//   GET /authorize  GET /api/v1/verify for proxies, which do not read a body: 204 with
-//                   the org in headers, or the same refusal
 //   GET /dashboard/ a page where people manage their keys, if it is configured
+//
+// At an address of its own, which only proxies and services may reach, it answers
+//
+//   GET /authorize  may a request with these headers go on?  It passes the query and
+//                   the headers to overten_authorize_request, and returns its answer
+//
+// because a client could name a cost there that uses up all that its org may use.
 //
 // SIGTERM and SIGINT end the gateway when the running requests are answered.  So does
 // a mistake in the program that no request has caused, with exit status 1.
@@ -17,7 +22,7 @@ import http from 'node:http';
 
 import { openAccessLog, loggablePath } from './access_log.mjs';
 import {
-  authorized, healthy, internalError, malformed, unavailable, unreadableRequest,
+  healthy, internalError, malformed, notFound, unavailable, unreadableRequest,
 } from './answers.mjs';
 import { openCors } from './cors.mjs';
 import { openDashboard } from './dashboard.mjs';
@@ -77,31 +82,35 @@ let stopping = false;
 const own = {
   '/healthz': () => healthy,
   '/readyz': async () => await database.ping() ? healthy : unavailable,
-  '/authorize': async (request) => {
-    const answer = await database.exchange('GET', '/api/v1/verify', headersOf(request), null);
-    return answer.status === 200 ? authorized(answer) : answer;
-  },
+};
+const ownForProxies = {
+  ...own,
+  '/authorize': (request, query) => database.authorize(query, headersOf(request)),
 };
 
-async function answerTo(request, path) {
-  if (!isWellFormed(request, path)) {
-    return malformed;
-  }
-  if ((request.method === 'GET' || request.method === 'HEAD') && Object.hasOwn(own, path)) {
-    return own[path](request);
-  }
-  const page = dashboard.answer(request, path);
-  if (page !== undefined) {
-    return page;
-  }
-  const preflight = cors.preflight(request);
-  if (preflight !== undefined) {
-    return preflight;
+function ownAnswer(paths, request, path) {
+  const [bare, ...query] = path.split('?');
+
+  return (request.method === 'GET' || request.method === 'HEAD') && Object.hasOwn(paths, bare)
+    ? paths[bare](request, query.join('?')) : undefined;
+}
+
+// Answer a client.
+async function answerClient(request, path) {
+  const found = ownAnswer(own, request, path) ?? dashboard.answer(request, path) ??
+    cors.preflight(request);
+  if (found !== undefined) {
+    return found;
   }
   const headers = headersOf(request);
   const body = await bodyOf(request);
   return inTurn(request, headers,
     () => database.exchange(request.method, path, headers, body));
+}
+
+// Answer a proxy or a service.
+async function answerProxy(request, path) {
+  return ownAnswer(ownForProxies, request, path) ?? notFound;
 }
 
 // Send an answer.  A HEAD gets only the headers, without a Content-Length, because
@@ -120,14 +129,14 @@ function send(request, response, { status, headers, body, sameOrigin }) {
   response.end(bare ? undefined : body);
 }
 
-// Answer a request.  Returns the name of what went wrong.
-async function respond(exchange, path) {
+// Answer a request by a function.  Returns the name of what went wrong.
+async function respond(exchange, path, answerTo) {
   const { request, response } = exchange;
   let answer;
   let failure;
 
   try {
-    answer = await answerTo(request, path);
+    answer = isWellFormed(request, path) ? await answerTo(request, path) : malformed;
   } catch (error) {
     if (request.destroyed && !request.complete) {
       return undefined;
@@ -146,7 +155,7 @@ async function respond(exchange, path) {
   return failure && nameOf(failure);
 }
 
-function handle(request, response) {
+function handle(request, response, answerTo) {
   const started = performance.now();
   const path = pathOf(request.url);
   const entry = {
@@ -156,7 +165,7 @@ function handle(request, response) {
     path: loggablePath(path),
   };
   const exchange = exchanges.begin(request, response);
-  const responded = respond(exchange, path);
+  const responded = respond(exchange, path, answerTo);
 
   response.on('close', async () => {
     if (!request.complete) {
@@ -174,18 +183,6 @@ function handle(request, response) {
     });
   });
 }
-
-const server = http.createServer({
-  maxHeaderSize: MAX_HEADER_SIZE,
-  headersTimeout: settings.headersTimeout,
-  requestTimeout: settings.requestTimeout,
-  keepAliveTimeout: settings.keepAlive,
-  // How often node checks the two time limits; its default is 30 s.
-  connectionsCheckingInterval: 1000,
-}, handle);
-
-// If we do not know an expectation, we can still answer the request without it.
-server.on('checkExpectation', handle);
 
 // Answer by hand, when its turn has come, a request without a response; then close
 // the connection.
@@ -206,23 +203,47 @@ function refuse(socket, answer, reason) {
   });
 }
 
-// Requests that node's parser refuses never reach handle(), and neither does a
-// CONNECT.
-server.on('clientError', (error, socket) => {
-  if (error.code === 'ECONNRESET') {
-    socket.destroy();
-  } else {
-    refuse(socket, unreadableRequest(error.code), error.code);
-  }
-});
-server.on('connect', (request, socket) => refuse(socket, malformed));
-
-// node does not count a connection as idle if nothing has come on it yet.
+// The servers, and their connections: node does not count a connection as idle if
+// nothing has come on it yet.
+const servers = [];
 const connections = new Set();
-server.on('connection', (socket) => {
-  connections.add(socket);
-  socket.on('close', () => connections.delete(socket));
-});
+
+// Answer requests at an address by a function.  "what" tells the operator which they
+// are.
+function listen({ host, port }, what, answerTo) {
+  const answer = (request, response) => handle(request, response, answerTo);
+  const server = http.createServer({
+    maxHeaderSize: MAX_HEADER_SIZE,
+    headersTimeout: settings.headersTimeout,
+    requestTimeout: settings.requestTimeout,
+    keepAliveTimeout: settings.keepAlive,
+    // How often node checks the two time limits; its default is 30 s.
+    connectionsCheckingInterval: 1000,
+  }, answer);
+
+  // If we do not know an expectation, we can still answer the request without it.
+  server.on('checkExpectation', answer);
+  // Requests that node's parser refuses never reach handle(), and neither does a
+  // CONNECT.
+  server.on('clientError', (error, socket) => {
+    if (error.code === 'ECONNRESET') {
+      socket.destroy();
+    } else {
+      refuse(socket, unreadableRequest(error.code), error.code);
+    }
+  });
+  server.on('connect', (request, socket) => refuse(socket, malformed));
+  server.on('connection', (socket) => {
+    connections.add(socket);
+    socket.on('close', () => connections.delete(socket));
+  });
+  server.on('error', (error) => fail(`cannot be ${what} ${host}:${port}: ${error.code}`));
+  server.listen(port, host, () => {
+    const { address, port: taken } = server.address();
+    say(`${what} ${address}:${taken}`);
+  });
+  servers.push(server);
+}
 
 // Stop accepting, let running requests finish, then close the database connections.
 function stop(reason) {
@@ -233,14 +254,16 @@ function stop(reason) {
   say(`${reason}: stopping, requests that are running: ${exchanges.size}`);
   setTimeout(() => fail('requests were still running; stopped all the same'),
     settings.shutdownTimeout).unref();
-  server.close(async () => {
+  Promise.all(servers.map((server) => new Promise((closed) => {
+    server.close(closed);
+    server.closeIdleConnections();
+  }))).then(async () => {
     await database.close();
     say('stopped');
     // Exit after the last lines of the access log are written; nothing else matters
     // now.
     setImmediate(() => process.exit());
   });
-  server.closeIdleConnections();
   for (const socket of connections) {
     if (socket.bytesRead === 0) {
       socket.destroy();
@@ -260,13 +283,12 @@ process.on('uncaughtException', (error) => {
   stop(nameOf(error));
 });
 
-server.on('error', (error) => fail(`cannot listen: ${error.code}`));
-server.listen(settings.port, settings.host, () => {
-  const { address, port } = server.address();
-  say(`listening on ${address}:${port}`);
-  if (settings.dashboard?.emulatorUrl !== undefined) {
-    say('FOR DEVELOPMENT ONLY: people sign in to the dashboard at FIREBASE_AUTH_EMULATOR_URL, not at Firebase');
-  }
-});
+listen(settings, 'listening on', answerClient);
+if (settings.authorize !== undefined) {
+  listen(settings.authorize, 'answering /authorize on', answerProxy);
+}
+if (settings.dashboard?.emulatorUrl !== undefined) {
+  say('FOR DEVELOPMENT ONLY: people sign in to the dashboard at FIREBASE_AUTH_EMULATOR_URL, not at Firebase');
+}
 // Try the database, so that we report problems with it before the first request.
 database.ping();

@@ -1,6 +1,8 @@
 // The settings of the gateway, read from the environment once, at the start.
 //
 // HOST, PORT            where to listen (127.0.0.1, 8080); PORT 0 takes a free one
+// AUTHORIZE_LISTEN      where to answer GET /authorize, for proxies and services only
+//                       (127.0.0.1:8079); off: nowhere
 // PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE, …
 //                       the database, as node-postgres takes them
 // POOL_SIZE             most connections for requests that write (10)
@@ -63,6 +65,20 @@ function onOrOff(environment, name) {
   return text === 'on';
 }
 
+// Where proxies ask; undefined if they may not.
+function authorizeListen(environment) {
+  const text = environment.AUTHORIZE_LISTEN || '127.0.0.1:8079';
+  const [, host, port] = /^(?:\[([0-9a-f:]+)\]|([^:]+)):([0-9]{1,5})$/i.exec(text)?.filter((part) => part) ?? [];
+
+  if (text === 'off') {
+    return undefined;
+  }
+  if (port === undefined || Number(port) > 65535) {
+    throw new Error('AUTHORIZE_LISTEN must be an address and a port, such as 127.0.0.1:8079, or off');
+  }
+  return { host, port: Number(port) };
+}
+
 // The settings of the dashboard; null if there is none.
 function dashboard(environment) {
   const apiKey = environment.FIREBASE_API_KEY || '';
@@ -85,6 +101,7 @@ export function readSettings(environment) {
   return {
     host: environment.HOST || '127.0.0.1',
     port: integer(environment, 'PORT'),
+    authorize: authorizeListen(environment),
     poolSize: integer(environment, 'POOL_SIZE'),
     pipelines: prepare ? integer(environment, 'PIPELINES') : 0,
     prepare,

@@ -229,6 +229,53 @@ COMMENT ON INDEX overten_auth.api_keys_rotated_from_idx IS 'finds the key that h
 COMMENT ON INDEX overten_auth.api_keys_org_id_idx IS 'lists the keys of an org in order';
 COMMENT ON CONSTRAINT api_keys_digest_key ON overten_auth.api_keys IS 'verification uses its index';
 
+CREATE TABLE overten_auth.limits (
+	scope text COLLATE "C" NOT NULL
+		CONSTRAINT limits_scope_check CHECK (
+			scope IN ('tier', 'org', 'key')),
+	subject text COLLATE "C" NOT NULL,
+	name text COLLATE "C" NOT NULL
+		CONSTRAINT limits_name_check CHECK (
+			name ~ '^[a-z0-9][a-z0-9_-]{0,31}$'),
+	org_id text COLLATE "C"
+		CONSTRAINT limits_org_id_fkey REFERENCES overten_auth.orgs,
+	quota int8 NOT NULL
+		CONSTRAINT limits_quota_check CHECK (
+			quota >= 1),
+	period interval NOT NULL
+		CONSTRAINT limits_period_check CHECK (
+			period >= interval '1 second'
+			AND period < interval '1 day'
+			AND extract(microseconds FROM period)::int8 % 1000000 = 0),
+	burst int8 NOT NULL
+		CONSTRAINT limits_burst_check CHECK (
+			burst >= 1),
+	per text COLLATE "C" NOT NULL
+		CONSTRAINT limits_per_check CHECK (
+			per IN ('key', 'org')),
+	shadow bool NOT NULL DEFAULT false,
+	CONSTRAINT limits_pkey PRIMARY KEY (scope, subject, name),
+	CONSTRAINT limits_subject_check CHECK (
+		CASE scope
+			WHEN 'tier' THEN org_id IS NULL
+			WHEN 'org' THEN org_id = subject AND org_id IS NOT NULL
+			ELSE org_id IS NOT NULL AND per = 'key' END)
+) WITH (vacuum_truncate = off);
+CREATE INDEX limits_org_id_idx
+	ON overten_auth.limits (org_id) WHERE org_id IS NOT NULL;
+REVOKE ALL ON overten_auth.limits FROM PUBLIC;
+COMMENT ON TABLE overten_auth.limits IS 'rate limits; set them with overten_set_limit: a change removes the keys that it concerns from the caches of all sessions';
+COMMENT ON COLUMN overten_auth.limits.scope IS 'tier, org or key: what the limit is set for';
+COMMENT ON COLUMN overten_auth.limits.subject IS 'the name of the tier, the org_id, or the key_id of the first key of a line of rotations';
+COMMENT ON COLUMN overten_auth.limits.name IS 'name: 1 to 32 characters, a-z and 0-9, and after the first also _ and -; of limits with the same name, a key has the nearest: its own, its org''s, or its tier''s';
+COMMENT ON COLUMN overten_auth.limits.org_id IS 'the org that the subject is or belongs to; NULL for a tier';
+COMMENT ON COLUMN overten_auth.limits.quota IS 'the cost that is admitted in each period in the long run';
+COMMENT ON COLUMN overten_auth.limits.period IS 'the period: whole seconds, at least 1 second and less than a day';
+COMMENT ON COLUMN overten_auth.limits.burst IS 'the cost that is admitted at once after a pause';
+COMMENT ON COLUMN overten_auth.limits.per IS 'key if each key has the limit for itself, org if the keys of an org share it';
+COMMENT ON COLUMN overten_auth.limits.shadow IS 'whether the limit is only counted, and refuses nothing';
+COMMENT ON INDEX overten_auth.limits_org_id_idx IS 'finds the limits of an org and its keys';
+
 /* No foreign key: its row locks would write to api_keys. */
 CREATE TABLE overten_auth.key_last_used (
 	key_id text COLLATE "C"
@@ -324,12 +371,12 @@ REVOKE ALL ON overten_auth.audit_log FROM PUBLIC;
 COMMENT ON TABLE overten_auth.audit_log IS 'who did what and when; append-only, except that orgs and persons can be erased, and that the worker removes rows older than overten_auth.audit_retention';
 COMMENT ON COLUMN overten_auth.audit_log.audit_id IS 'a random id of the entry; it says nothing of the order, which is that of the column at';
 COMMENT ON COLUMN overten_auth.audit_log.at IS 'when it happened, by the wall clock';
-COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, rename_org, close_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, invite, withdraw_invitation, accept_invitation, mint_key, import_key, revoke_key, revoke_leaked_key, load_signing_keys, rotate_webhook_secret, set_expiry, set_scopes, set_allowed_addresses, disable_key, enable_key, rename_key, set_key_details, rotate_key, reseal, purge_keys, erase_org or erase_person';
+COMMENT ON COLUMN overten_auth.audit_log.action IS 'create_org, rename_org, close_org, set_tier, allow_api_access, suspend_api_access, add_member, remove_member, invite, withdraw_invitation, accept_invitation, mint_key, import_key, revoke_key, revoke_leaked_key, set_limit, drop_limit, load_signing_keys, rotate_webhook_secret, set_expiry, set_scopes, set_allowed_addresses, disable_key, enable_key, rename_key, set_key_details, rotate_key, reseal, purge_keys, grant_credits, erase_org or erase_person';
 COMMENT ON COLUMN overten_auth.audit_log.org_id IS 'the affected org; NULL if no org or several orgs are affected';
 COMMENT ON COLUMN overten_auth.audit_log.key_id IS 'the affected key; NULL if no single key is affected';
 COMMENT ON COLUMN overten_auth.audit_log.actor IS 'the database role of the session (session_user)';
 COMMENT ON COLUMN overten_auth.audit_log.uid IS 'the person on whose behalf the session acted; NULL if it acted for itself';
-COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier or name, the member, the invitation, the name or new name of the key, the new expiry, scopes or addresses, the key_id of the key that replaces it, the reason, or the number of signing keys, purged keys or resealed orgs; NULL if the org was erased';
+COMMENT ON COLUMN overten_auth.audit_log.detail IS 'the new tier or name, the member, the invitation, the name or new name of the key, the new expiry, scopes or addresses, the key_id of the key that replaces it, the limit, the reason, or the number of signing keys, purged keys, resealed orgs or credits; NULL if the org was erased';
 COMMENT ON INDEX overten_auth.audit_log_org_id_idx IS 'shows the history of an org';
 COMMENT ON INDEX overten_auth.audit_log_at_idx IS 'finds rows older than overten_auth.audit_retention';
 
@@ -364,6 +411,94 @@ COMMENT ON COLUMN overten_auth.idempotency_keys.key_id IS 'the API key that the 
 COMMENT ON COLUMN overten_auth.idempotency_keys.repeats IS 'how often the API key was replaced, because the request was repeated; at most 5';
 COMMENT ON INDEX overten_auth.idempotency_keys_first_at_idx IS 'finds rows that are older than 24 hours';
 COMMENT ON INDEX overten_auth.idempotency_keys_org_id_idx IS 'finds the rows of an org that is erased';
+
+/*
+ * These three are written with each request that is paid for.  So they are apart
+ * from orgs, whose rows are in caches, and only the first grant to an org checks
+ * a foreign key, because its row lock would write to orgs.
+ */
+CREATE TABLE overten_auth.credits (
+	org_id text COLLATE "C"
+		CONSTRAINT credits_pkey PRIMARY KEY
+		CONSTRAINT credits_org_id_fkey REFERENCES overten_auth.orgs,
+	balance int8 NOT NULL DEFAULT 0,
+	held int8 NOT NULL DEFAULT 0,
+	entries int8 NOT NULL DEFAULT 0,
+	CONSTRAINT credits_held_check CHECK (
+		held >= 0
+		AND held <= balance)
+) WITH (fillfactor = 50);
+REVOKE ALL ON overten_auth.credits FROM PUBLIC;
+COMMENT ON TABLE overten_auth.credits IS 'prepaid credits of orgs that have ever got some; every change of them locks the row until the transaction ends';
+COMMENT ON COLUMN overten_auth.credits.org_id IS 'the org';
+COMMENT ON COLUMN overten_auth.credits.balance IS 'how many credits the org has: the sum of its ledger';
+COMMENT ON COLUMN overten_auth.credits.held IS 'how many of them are held: the sum of the rows in credit_holds, those that have ended included';
+COMMENT ON COLUMN overten_auth.credits.entries IS 'how many rows the org has in the ledger';
+COMMENT ON CONSTRAINT credits_held_check ON overten_auth.credits IS 'no org spends what it does not have';
+
+CREATE TABLE overten_auth.credit_ledger (
+	org_id text COLLATE "C" NOT NULL,
+	entry int8 NOT NULL,
+	at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	kind text COLLATE "C" NOT NULL,
+	amount int8 NOT NULL,
+	balance int8 NOT NULL
+		CONSTRAINT credit_ledger_balance_check CHECK (
+			balance >= 0),
+	request_id text COLLATE "C"
+		CONSTRAINT credit_ledger_request_id_check CHECK (
+			char_length(request_id) >= 1
+			AND char_length(request_id) <= 255),
+	detail text
+		CONSTRAINT credit_ledger_detail_check CHECK (
+			char_length(detail) >= 1
+			AND char_length(detail) <= 500),
+	CONSTRAINT credit_ledger_pkey PRIMARY KEY (org_id, entry),
+	CONSTRAINT credit_ledger_request_id_key UNIQUE (org_id, request_id),
+	CONSTRAINT credit_ledger_amount_check CHECK (
+		CASE kind
+			WHEN 'grant' THEN amount > 0
+			WHEN 'spend' THEN amount < 0
+			WHEN 'settle' THEN amount <= 0
+			WHEN 'write_off' THEN amount < 0
+			ELSE false
+		END)
+);
+REVOKE ALL ON overten_auth.credit_ledger FROM PUBLIC;
+COMMENT ON TABLE overten_auth.credit_ledger IS 'every change of a balance; append-only, except that an org can be erased';
+COMMENT ON COLUMN overten_auth.credit_ledger.org_id IS 'the org';
+COMMENT ON COLUMN overten_auth.credit_ledger.entry IS 'number of the row: 1, 2, 3 and so on for each org, in the order of the commits';
+COMMENT ON COLUMN overten_auth.credit_ledger.at IS 'when the row was written, by the wall clock';
+COMMENT ON COLUMN overten_auth.credit_ledger.kind IS 'grant, spend, settle (of a hold), or write_off (what the org had when it was erased)';
+COMMENT ON COLUMN overten_auth.credit_ledger.amount IS 'what was added to the balance: greater than 0 for a grant, else less than 0, or 0 if a hold was settled for nothing';
+COMMENT ON COLUMN overten_auth.credit_ledger.balance IS 'the balance after it';
+COMMENT ON COLUMN overten_auth.credit_ledger.request_id IS 'names the request: 1 to 255 characters, by the rules of uids; NULL if a grant has no name, or the org was erased';
+COMMENT ON COLUMN overten_auth.credit_ledger.detail IS 'the reason of a grant, or what the credits were spent for; NULL if there is none, or the org was erased';
+COMMENT ON CONSTRAINT credit_ledger_request_id_key ON overten_auth.credit_ledger IS 'a request that is repeated is not paid for again';
+
+CREATE TABLE overten_auth.credit_holds (
+	org_id text COLLATE "C" NOT NULL,
+	request_id text COLLATE "C" NOT NULL
+		CONSTRAINT credit_holds_request_id_check CHECK (
+			char_length(request_id) >= 1
+			AND char_length(request_id) <= 255),
+	amount int8 NOT NULL
+		CONSTRAINT credit_holds_amount_check CHECK (
+			amount > 0),
+	created_at timestamptz NOT NULL,
+	expires_at timestamptz NOT NULL,
+	CONSTRAINT credit_holds_pkey PRIMARY KEY (org_id, request_id)
+);
+CREATE INDEX credit_holds_expires_at_idx
+	ON overten_auth.credit_holds (org_id, expires_at);
+REVOKE ALL ON overten_auth.credit_holds FROM PUBLIC;
+COMMENT ON TABLE overten_auth.credit_holds IS 'credits that are held for work that is not done yet; a row goes when the hold is settled or released, or after its end when the org needs the credits';
+COMMENT ON COLUMN overten_auth.credit_holds.org_id IS 'the org';
+COMMENT ON COLUMN overten_auth.credit_holds.request_id IS 'names the request, as in credit_ledger';
+COMMENT ON COLUMN overten_auth.credit_holds.amount IS 'how many credits are held';
+COMMENT ON COLUMN overten_auth.credit_holds.created_at IS 'when the hold began';
+COMMENT ON COLUMN overten_auth.credit_holds.expires_at IS 'from when on the row holds nothing, and cannot be settled';
+COMMENT ON INDEX overten_auth.credit_holds_expires_at_idx IS 'finds the holds of an org that have ended';
 
 /* Not dumped: restoring a backup must not bring back withdrawn keys. */
 CREATE TABLE overten_auth.signing_keys (
@@ -410,6 +545,12 @@ ALTER TABLE overten_auth.api_keys ENABLE ALWAYS TRIGGER "0_invalidate_caches";
 COMMENT ON TRIGGER "0_invalidate_caches" ON overten_auth.api_keys IS 'makes a change take effect at once; never disable it, or other sessions would go on accepting a revoked key from their caches';
 
 CREATE TRIGGER "0_invalidate_caches"
+	AFTER INSERT OR UPDATE OR DELETE ON overten_auth.limits
+	FOR EACH ROW EXECUTE FUNCTION overten_auth.invalidate_caches();
+ALTER TABLE overten_auth.limits ENABLE ALWAYS TRIGGER "0_invalidate_caches";
+COMMENT ON TRIGGER "0_invalidate_caches" ON overten_auth.limits IS 'makes a change take effect at once; never disable it, or other sessions would go on with the limits in their caches';
+
+CREATE TRIGGER "0_invalidate_caches"
 	AFTER INSERT OR UPDATE OR DELETE ON overten_auth.signing_keys
 	FOR EACH ROW EXECUTE FUNCTION overten_auth.invalidate_caches();
 ALTER TABLE overten_auth.signing_keys ENABLE ALWAYS TRIGGER "0_invalidate_caches";
@@ -425,6 +566,12 @@ CREATE TRIGGER refuse_change
 	FOR EACH STATEMENT EXECUTE FUNCTION overten_auth.refuse_change();
 ALTER TABLE overten_auth.audit_log ENABLE ALWAYS TRIGGER refuse_change;
 COMMENT ON TRIGGER refuse_change ON overten_auth.audit_log IS 'keeps the log append-only';
+
+CREATE TRIGGER refuse_change
+	BEFORE UPDATE OR DELETE OR TRUNCATE ON overten_auth.credit_ledger
+	FOR EACH STATEMENT EXECUTE FUNCTION overten_auth.refuse_change();
+ALTER TABLE overten_auth.credit_ledger ENABLE ALWAYS TRIGGER refuse_change;
+COMMENT ON TRIGGER refuse_change ON overten_auth.credit_ledger IS 'keeps the ledger append-only';
 
 
 /* Keys */
@@ -716,31 +863,37 @@ CREATE FUNCTION @extschema@.overten_revoke_all(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_revoke_all FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_revoke_all IS
-'Revokes the active keys of an org for good, and returns how many there were. Waits for transactions that are minting keys for the org. rotate_webhook_secret also replaces the org''s webhook secret at each call, without a grace period; the new one is not returned: overten_verify_key shows it with a new key. Errors: 42704 the org does not exist; 22023 the reason, as for overten_revoke_leaked; 22004 org_id or rotate_webhook_secret is NULL; 40001 the transaction is above READ COMMITTED and a key was minted after it began; 55000 as for overten_revoke_leaked.';
+'Revokes all keys of an org for good that are not revoked yet, and returns how many there were. Waits for transactions that are minting keys for the org. rotate_webhook_secret also replaces the org''s webhook secret at each call, without a grace period; the new one is not returned: overten_verify_key shows it with a new key. Errors: 42704 the org does not exist; 22023 the reason, as for overten_revoke_leaked; 22004 org_id or rotate_webhook_secret is NULL; 40001 the transaction is above READ COMMITTED and a key was minted after it began; 55000 as for overten_revoke_leaked.';
 
 CREATE FUNCTION @extschema@.overten_import_key(
 	org_id text,
 	name text,
 	digest bytea,
 	prefix text,
-	created_at timestamptz DEFAULT NULL)
+	created_at timestamptz DEFAULT NULL,
+	expires_at timestamptz DEFAULT NULL,
+	scopes text[] DEFAULT NULL,
+	allowed_addresses cidr[] DEFAULT NULL)
 	RETURNS text
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_import_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_import_key IS
-'Imports a key that was minted elsewhere, a prefix of overten_auth.key_prefixes and 28 alphanumeric characters, by its SHA-256 (32 bytes) and its visible characters: the prefix and 4 more. The prefix also decides whether it is a live key or a test key. Returns its new key_id. If created_at is NULL, it is the current time. Errors: 42704 the org does not exist; 55000 the org is closed; 23505 a key with this digest exists already, active or revoked; 22023 the name, the digest''s length, the prefix, or a created_at before 1970 or in the future; 22004 another argument is NULL.';
+'Imports a key that was minted elsewhere, a prefix of overten_auth.key_prefixes and 28 alphanumeric characters, by its SHA-256 (32 bytes) and its visible characters: the prefix and 4 more. The prefix also decides whether it is a live key or a test key. Returns its new key_id. If created_at is NULL, it is the current time. expires_at, scopes and allowed_addresses restrict the key as in overten_mint_key, and NULL means no restriction; but the key may have expired already, and overten_auth.max_key_lifetime does not apply. Errors: 42704 the org does not exist; 55000 the org is closed; 23505 a key with this digest exists already, active, revoked or erased; 22023 the name, the digest''s length, the prefix, a created_at before 1970 or in the future, an expires_at that is infinite, or scopes or allowed_addresses, as for overten_mint_key; 22004 another argument is NULL.';
 
 CREATE FUNCTION @extschema@.overten_import_keys(
 	org_ids text[],
 	names text[],
 	digests bytea[],
 	prefixes text[],
-	created_at timestamptz[] DEFAULT NULL)
+	created_at timestamptz[] DEFAULT NULL,
+	expires_at timestamptz[] DEFAULT NULL,
+	scopes text[] DEFAULT NULL,
+	allowed_addresses text[] DEFAULT NULL)
 	RETURNS int8
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_import_keys FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_import_keys IS
-'Like overten_import_key, for many keys: imports all of them or none. The arrays have one value per key, as array_agg() makes them from a staging table. Returns how many keys were imported. Errors: those of overten_import_key, with the row, counted from 1, in the context; 22023 the arrays differ in length, or have more than 10 million values; 22004 an argument other than created_at is NULL.';
+'Like overten_import_key, for many keys: imports all of them or none. The arrays have one value per key, as array_agg() makes them from a staging table; the scopes and the allowed_addresses of a key are the text of an array, such as array_agg(scopes::text) makes. Returns how many keys were imported. Errors: those of overten_import_key, with the row, counted from 1, in the context; 22P02 a text is not an array; 22023 the arrays differ in length, or have more than 10 million values; 22004 one of the first four arguments is NULL.';
 
 CREATE FUNCTION @extschema@.overten_purge_keys(org_id text, before timestamptz)
 	RETURNS int8
@@ -748,6 +901,125 @@ CREATE FUNCTION @extschema@.overten_purge_keys(org_id text, before timestamptz)
 REVOKE ALL ON FUNCTION @extschema@.overten_purge_keys FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_purge_keys IS
 'Purges the keys of an org that were revoked or have expired before a time: removes their names, persons, reasons and history, and leaves them out of lists and limits. Ids, prefixes, times and digests stay, so the keys are refused for good and cannot be imported again. Returns how many keys were purged by this call. Errors: 42704 the org does not exist; 22023 before is infinite or in the future; 22004 an argument is NULL; 25000 the transaction is above READ COMMITTED.';
+
+
+/* Limits, and whether a request may go on */
+
+CREATE FUNCTION @extschema@.overten_set_limit(
+	scope text,
+	subject text,
+	name text,
+	quota int8,
+	period interval,
+	burst int8 DEFAULT NULL,
+	per text DEFAULT 'key',
+	shadow bool DEFAULT false)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_set_limit FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_set_limit IS
+'Sets a rate limit: quota in each period, and burst, or quota if that is NULL, at once after a pause. scope is tier, org or key, and subject the name of the tier, the org_id or the key_id. The limit of a key is that of all keys of its line of rotations. per is key if each key has the limit for itself, and org if the keys of an org share it. A shadow limit is only counted, and refuses nothing. Of limits with the same name, a key has the nearest: its own, its org''s, or its tier''s. All sessions follow as soon as the transaction has committed. A limit whose numbers change begins anew, with a full burst. Returns true if that changed anything. Errors: 42704 the org or the key does not exist; 22023 the tier does not exist, the name does not have 1 to 32 characters a-z and 0-9, and after the first also _ and -, quota or burst is less than 1, period is not a whole number of seconds of at least 1 second and less than 1 day, quota is more than 1000000 for each second of the period, the limit cannot be counted exactly (the detail says when), another text is in scope or per, per is org if scope is key, or the subject has 8 other limits; 22004 an argument other than burst is NULL.';
+
+CREATE FUNCTION @extschema@.overten_drop_limit(
+	scope text,
+	subject text,
+	name text)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_drop_limit FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_drop_limit IS
+'Drops a rate limit. All sessions follow as soon as the transaction has committed. Returns true if that changed anything, and false if there is no such limit. Errors: 22023 scope is not tier, org or key; 22004 an argument is NULL.';
+
+CREATE FUNCTION @extschema@.overten_list_limits(org_id text DEFAULT NULL)
+	RETURNS TABLE (
+		scope text,
+		subject text,
+		name text,
+		quota int8,
+		period interval,
+		burst int8,
+		per text,
+		shadow bool)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_list_limits FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_list_limits IS
+'Returns the limits of an org''s tier, of the org, and of its keys, or all limits if org_id is NULL; columns as in overten_auth.limits. overten_limit_status shows which of them count. Errors: 42704 the org does not exist.';
+
+CREATE FUNCTION @extschema@.overten_admit(
+	secret text,
+	cost int8 DEFAULT 1,
+	scopes text[] DEFAULT NULL,
+	client_addr inet DEFAULT NULL)
+	RETURNS SETOF overten_auth.verified_key ROWS 1
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_admit FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_admit IS
+'Returns whether a request may go on: one row, as overten_verify_key does, if the secret is that of an active key, the key has all of the scopes and allows the client address, and each of its limits grants the cost; no row otherwise. client_addr is the address of the client; NULL means the session''s. A request that is admitted consumes the cost from all limits, and counts as a use; one that is refused consumes nothing. What was consumed stays so, even if the transaction rolls back. A cost of 0 only asks. Call this function in FROM, as overten_verify_key. Errors: 22023 the cost is less than 0 or more than 1000000000, or client_addr is not a single address; 22004 the cost is NULL; 55000 the key has limits, and the library is not preloaded, does not serve the database, or has no memory left for another bucket, or this is a standby and overten_auth.verify_on_standby is off.';
+
+CREATE TYPE overten_auth.admission AS (
+	outcome text,
+	key_id text,
+	org_id text,
+	org_name text,
+	tier text,
+	environment text,
+	key_prefix text,
+	scopes text[],
+	limit_name text,
+	quota int8,
+	remaining int8,
+	retry_after interval,
+	reset_after interval
+);
+REVOKE ALL ON TYPE overten_auth.admission FROM PUBLIC;
+COMMENT ON TYPE overten_auth.admission IS 'whether a request may go on, and why not; all columns but outcome are NULL if outcome is invalid';
+COMMENT ON COLUMN overten_auth.admission.outcome IS 'admitted, or the first reason to refuse the request: invalid, expired, disabled, address_not_allowed, insufficient_scope or rate_limited';
+COMMENT ON COLUMN overten_auth.admission.key_id IS 'the key';
+COMMENT ON COLUMN overten_auth.admission.org_id IS 'the org that is billed for the key';
+COMMENT ON COLUMN overten_auth.admission.org_name IS 'display name of the org';
+COMMENT ON COLUMN overten_auth.admission.tier IS 'the org''s plan';
+COMMENT ON COLUMN overten_auth.admission.environment IS 'live or test';
+COMMENT ON COLUMN overten_auth.admission.key_prefix IS 'the visible characters of the secret: its prefix and 4 more';
+COMMENT ON COLUMN overten_auth.admission.scopes IS 'what the key may be used for; NULL for everything';
+COMMENT ON COLUMN overten_auth.admission.limit_name IS 'the limit that matters: the one that refuses for the longest time or, if the request is admitted, the one with the least left; NULL if the key has no limit that is enforced, or if something else refuses the request';
+COMMENT ON COLUMN overten_auth.admission.quota IS 'the quota of that limit';
+COMMENT ON COLUMN overten_auth.admission.remaining IS 'the cost that this limit would admit now';
+COMMENT ON COLUMN overten_auth.admission.retry_after IS 'after which time the same request can be admitted, if nothing else is admitted meanwhile; NULL unless outcome is rate_limited, and if the cost is more than the burst, so that it is never admitted';
+COMMENT ON COLUMN overten_auth.admission.reset_after IS 'after which time this limit admits its whole burst again, if nothing is admitted meanwhile';
+
+CREATE FUNCTION @extschema@.overten_admission(
+	secret text,
+	cost int8 DEFAULT 1,
+	scopes text[] DEFAULT NULL,
+	client_addr inet DEFAULT NULL)
+	RETURNS overten_auth.admission
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_admission FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_admission IS
+'Does the same as overten_admit, and consumes the same, but always returns one row, which says why a request is refused: for front ends that tell their clients. A row is no yes: test whether outcome is admitted. Call this function in FROM: SELECT (overten_admission(...)).* calls it once per column, and so consumes 13 times the cost. Errors: as overten_admit.';
+
+CREATE FUNCTION @extschema@.overten_charge(key_id text, cost int8)
+	RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_charge FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_charge IS
+'Adds a cost to all limits of a key without asking them, for work whose cost is known only afterwards. If that is more than is left, the next requests wait until time has repaid it. Also takes a key that is revoked, since its org can have limits that all of its keys share. What was added stays so, even if the transaction rolls back. Errors: 42704 the key does not exist; 22023 and 55000 as overten_admit; 22004 an argument is NULL.';
+
+CREATE FUNCTION @extschema@.overten_limit_status(org_id text)
+	RETURNS TABLE (
+		key_id text,
+		limit_name text,
+		quota int8,
+		period interval,
+		burst int8,
+		shadow bool,
+		remaining int8,
+		reset_after interval,
+		refusals int8)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_limit_status FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_limit_status IS
+'Returns the limits that count for an org and its keys, and what is left of each on this server: first those that the keys share, with NULL as key_id, then those of each key that is not revoked or expired, in the order of their creation. Of a line of rotations there is only the newest key. remaining is the cost that the limit would admit now; reset_after is when it admits its whole burst again. refusals is how many requests the limit has refused, or a shadow limit would have refused; it begins anew when the server starts, and can do so when memory for buckets is short. Errors: 42704 the org does not exist; 55000 the library is not preloaded or does not serve the database; 22004 the argument is NULL.';
 
 
 /* The history of keys */
@@ -1217,7 +1489,7 @@ CREATE FUNCTION @extschema@.overten_all_orgs(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_all_orgs FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_all_orgs IS
-'Returns all orgs in pages, in the order of their creation: at most max_orgs (1 to 1000) orgs that come after after_org_id, or the first ones. Pass the last org_id of a page to get the next page; a page with fewer than max_orgs rows is the last one. An argument that is NULL filters nothing: tier is the org''s own; suspended and closed say whether it is, and a closed org is suspended, too; name_part is 1 to 100 characters that are in the name, whatever their case. members and active_keys count. Errors: 42704 after_org_id does not exist; 22023 name_part or max_orgs; 22004 max_orgs is NULL.';
+'Returns all orgs in pages, in the order of their creation: at most max_orgs (1 to 1000) orgs that come after after_org_id, or the first ones. Pass the last org_id of a page to get the next page; a page with fewer than max_orgs rows is the last one. An argument that is NULL filters nothing: tier is the org''s own; suspended and closed say whether it is, and a closed org is suspended, too; name_part is 1 to 100 characters that are in the name, whatever their case. members and active_keys count; a key is active if it is neither revoked nor expired, also while it is disabled. Errors: 42704 after_org_id does not exist; 22023 name_part or max_orgs; 22004 max_orgs is NULL.';
 
 CREATE FUNCTION @extschema@.overten_rename_org(org_id text, name text)
 	RETURNS bool
@@ -1240,7 +1512,7 @@ CREATE FUNCTION @extschema@.overten_list_members(org_id text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_list_members FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_list_members IS
-'Returns the members of an org, in the order of their joining. active_keys: how many keys of the org the person has minted that are not revoked; they stay if the person is removed. Errors: 42704 the org does not exist; 22004 the argument is NULL.';
+'Returns the members of an org, in the order of their joining. active_keys: how many active keys of the org the person has minted; they stay if the person is removed. A key is active if it is neither revoked nor expired, also while it is disabled. Errors: 42704 the org does not exist; 22004 the argument is NULL.';
 
 CREATE FUNCTION @extschema@.overten_invite(
 	org_id text,
@@ -1288,14 +1560,95 @@ CREATE FUNCTION @extschema@.overten_erase_org(org_id text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_erase_org FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_erase_org IS
-'Erases an org: removes its name, its members, its webhook secrets, and the history of its keys; purges the keys as overten_purge_keys does; removes persons and details from its rows in the audit log. For all functions the org does not exist after that. Its row stays, because other tables can refer to it. Returns true if this call erased the org, and false if it was erased before. Cannot be undone. Errors: 42704 the org does not exist; 55000 the org has a key that is neither revoked nor expired; 22004 the argument is NULL; 25000 the transaction is above READ COMMITTED.';
+'Erases an org: removes its name, its members, its webhook secrets, and the history of its keys; purges the keys as overten_purge_keys does; removes persons and details from its rows in the audit log, and request ids and details from its ledger; writes off its credits. For all functions the org does not exist after that. Its row stays, because other tables can refer to it. Returns true if this call erased the org, and false if it was erased before. Cannot be undone. Errors: 42704 the org does not exist; 55000 the org has a key that is neither revoked nor expired; 22004 the argument is NULL; 25000 the transaction is above READ COMMITTED.';
 
 CREATE FUNCTION @extschema@.overten_erase_person(uid text)
 	RETURNS bool
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_erase_person FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_erase_person IS
-'Erases a person, identified by Firebase uid: replaces the uid by one random pseudonym in members, keys and the audit log, and removes the Idempotency-Keys of the person. The person is no longer a member of any org. Does not look into names that people have chosen. Returns true if the uid was found anywhere. Cannot be undone. Errors: 55000 the person is the last member of an org that has active keys and is not suspended; 22023 the uid; 22004 the argument is NULL; 25000 the transaction is above READ COMMITTED.';
+'Erases a person, identified by Firebase uid: replaces the uid by one random pseudonym in members, keys and the audit log, and removes the Idempotency-Keys of the person. The person is no longer a member of any org. Does not look into names that people have chosen, nor into the ledger. Returns true if the uid was found anywhere. Cannot be undone. Errors: 55000 the person is the last member of an org that has active keys and is not suspended; 22023 the uid; 22004 the argument is NULL; 25000 the transaction is above READ COMMITTED.';
+
+
+/* Credits */
+
+CREATE FUNCTION @extschema@.overten_grant(
+	org_id text,
+	amount int8,
+	reason text DEFAULT NULL,
+	request_id text DEFAULT NULL)
+	RETURNS int8
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_grant FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_grant IS
+'Adds prepaid credits to what an org has. Returns the balance after that. With a request_id, such as the id of a payment, the call can be repeated: it grants once, and returns the same. Errors: 42704 the org does not exist; 55000 the org is closed; 22003 the balance would not fit into a bigint; 22023 amount is less than 1, the reason, as for overten_revoke_key, request_id, as for overten_spend, or the org''s ledger has request_id with another amount or kind; 22004 org_id or amount is NULL; 40001 the transaction is above READ COMMITTED and the org''s credits have changed since it began.';
+
+CREATE FUNCTION @extschema@.overten_spend(
+	org_id text,
+	amount int8,
+	request_id text,
+	detail text DEFAULT NULL)
+	RETURNS int8
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_spend FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_spend IS
+'Spends credits of an org, in the caller''s transaction, and returns the balance after that. A call that is repeated with the same request_id and amount spends nothing, and returns the same. Locks the org''s credits until the transaction ends, so call it last. Does not ask whether the org is suspended or closed. Errors: 53OA2 the org does not have enough credits that are not held, and the detail has the numbers; 42704 the org does not exist; 22023 amount is less than 1, request_id does not have 1 to 255 characters, or does not begin and end with a visible one, or has characters that are forbidden in names, detail, with spaces trimmed, does not have 1 to 500 characters, or breaks a rule of names, or the org''s ledger has request_id with another amount or kind; 22004 an argument other than detail is NULL; 40001 the transaction is above READ COMMITTED and the org''s credits have changed since it began.';
+
+CREATE FUNCTION @extschema@.overten_hold(
+	org_id text,
+	amount int8,
+	request_id text,
+	valid_for interval DEFAULT '10 minutes')
+	RETURNS timestamptz
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_hold FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_hold IS
+'Holds credits of an org for work whose cost is known only afterwards: they stay in the balance, but cannot be spent or held otherwise. Returns when the hold ends by itself. A call that is repeated with the same request_id and amount returns the same, until the hold ends or is released. Errors: 42710 the org''s ledger has request_id already; 22023 the org holds another amount for request_id, or valid_for is not between 1 second and 7 days; otherwise as overten_spend.';
+
+CREATE FUNCTION @extschema@.overten_settle(
+	org_id text,
+	amount int8,
+	request_id text,
+	detail text DEFAULT NULL)
+	RETURNS int8
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_settle FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_settle IS
+'Spends credits that are held for a request, and releases the rest. amount can be 0. Returns the balance after that; a call that is repeated with the same request_id and amount returns the same. Errors: 55000 no credits are held for request_id: the hold has ended or was released, or there never was one; 22023 amount is less than 0 or more than is held; otherwise as overten_spend, without 53OA2.';
+
+CREATE FUNCTION @extschema@.overten_release(org_id text, request_id text)
+	RETURNS bool
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_release FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_release IS
+'Ends a hold without spending anything. Returns true if this call ended it, and false if no credits are held for request_id. Errors: 42704 the org does not exist; 22023 request_id, as for overten_spend; 22004 an argument is NULL; 40001 as for overten_spend.';
+
+CREATE FUNCTION @extschema@.overten_credit_balance(
+	org_id text,
+	OUT balance int8,
+	OUT held int8,
+	OUT available int8)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_credit_balance FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_credit_balance IS
+'Returns how many credits an org has, how many of these are held, without holds that have ended, and the rest. All three are 0 if the org never got any. Works in READ ONLY transactions and on standbys. Errors: 42704 the org does not exist; 22004 the argument is NULL.';
+
+CREATE FUNCTION @extschema@.overten_list_ledger(
+	org_id text,
+	before int8 DEFAULT NULL,
+	"limit" int4 DEFAULT 100)
+	RETURNS TABLE (
+		entry int8,
+		at timestamptz,
+		kind text,
+		amount int8,
+		balance int8,
+		request_id text,
+		detail text)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_list_ledger FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_list_ledger IS
+'Returns the ledger of an org in pages, the latest rows first: at most limit (1 to 1000) rows that come before the entry before, or the latest ones. Pass the last entry of a page to get the next page. See the columns of overten_auth.credit_ledger. Errors: 42704 the org does not exist; 22023 limit; 22004 org_id or limit is NULL.';
 
 
 /* Webhooks */
@@ -1431,6 +1784,11 @@ CREATE FUNCTION overten_auth.stat(
 	OUT not_attributed int8,
 	OUT flushes int8,
 	OUT flush_failures int8,
+	OUT limited int8,
+	OUT shadow_limited int8,
+	OUT out_of_limit_buckets int8,
+	OUT limit_buckets_used int4,
+	OUT limit_buckets_free int4,
 	OUT entries_used int4,
 	OUT entries_free int4,
 	OUT shared_cache_entries int8,
@@ -1456,6 +1814,11 @@ COMMENT ON COLUMN @extschema@.overten_stat.cache_misses IS 'keys looked up in th
 COMMENT ON COLUMN @extschema@.overten_stat.not_attributed IS 'uses missing in the history because there was no memory left to count them: raise overten_auth.max_tracked_keys';
 COMMENT ON COLUMN @extschema@.overten_stat.flushes IS 'how often uses were written to the tables';
 COMMENT ON COLUMN @extschema@.overten_stat.flush_failures IS 'how often a worker failed to write uses to the tables, or to remove old history; no use is lost, and the worker tries again: flush_failure in overten_status() says why';
+COMMENT ON COLUMN @extschema@.overten_stat.limited IS 'requests refused by a rate limit; they are among those in refused';
+COMMENT ON COLUMN @extschema@.overten_stat.shadow_limited IS 'how often a shadow limit would have refused a request';
+COMMENT ON COLUMN @extschema@.overten_stat.out_of_limit_buckets IS 'requests that could not be counted against a limit, because there was no memory for another bucket: raise overten_auth.max_limit_buckets; overten_auth.limits_full says whether they were refused';
+COMMENT ON COLUMN @extschema@.overten_stat.limit_buckets_used IS 'buckets of limits that are in use, or were: idle ones are only removed when there is no other';
+COMMENT ON COLUMN @extschema@.overten_stat.limit_buckets_free IS 'how many more buckets there are';
 COMMENT ON COLUMN @extschema@.overten_stat.entries_used IS 'pairs of a key and a client address that are counted now';
 COMMENT ON COLUMN @extschema@.overten_stat.entries_free IS 'how many more pairs can be counted';
 COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_entries IS 'how many keys the shared cache, which is one for all sessions, can hold; NULL if overten_auth.shared_cache_entries is 0';
@@ -1510,7 +1873,7 @@ CREATE FUNCTION @extschema@.overten_handle_request(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_handle_request_bytes';
 REVOKE ALL ON FUNCTION @extschema@.overten_handle_request(text, text, json, bytea) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_handle_request(text, text, json, bytea) IS
-'Answers one HTTP request to the API. The path begins with /api/v1 and may have a query string. headers is an object with lower-case names. The body is as the client sent it; NULL and an empty body both mean that there is no body. Whatever a client does wrong, the result is an answer and not an error. Call this function in FROM: SELECT (overten_handle_request(...)).* calls it once per column, and so handles the request three times. The role of an HTTP layer needs EXECUTE on this function only. Errors: 22004 method or path is NULL.';
+'Answers one HTTP request to the API. The path begins with /api/v1 and may have a query string. headers is an object with lower-case names. The body is as the client sent it; NULL and an empty body both mean that there is no body. Whatever a client does wrong, the result is an answer and not an error. Call this function in FROM: SELECT (overten_handle_request(...)).* calls it once per column, and so handles the request three times. The role of an HTTP layer needs EXECUTE on this function only, unless it also answers proxies (overten_authorize_request). Errors: 22004 method or path is NULL.';
 
 CREATE FUNCTION @extschema@.overten_handle_request(
 	method text,
@@ -1522,6 +1885,15 @@ CREATE FUNCTION @extschema@.overten_handle_request(
 REVOKE ALL ON FUNCTION @extschema@.overten_handle_request(text, text, json, text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_handle_request(text, text, json, text) IS
 'Likewise, with a body of type text, to try requests by hand. An HTTP layer should pass bytea: a client can send a body that is not valid in the database''s encoding, and the server rejects a call with such a text.';
+
+CREATE FUNCTION @extschema@.overten_authorize_request(
+	query text,
+	headers json)
+	RETURNS overten_auth.http_response
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION @extschema@.overten_authorize_request(text, json) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_authorize_request(text, json) IS
+'Answers the question of a proxy or a service whether a request to it may go on, as overten_admission does. For an HTTP layer that clients cannot reach, because whoever asks names the cost. query: the parameters cost (0 to 1000000000, default 1), scope (names with spaces between) and for (auth_request: the status 429 becomes 403, for nginx knows no other), percent-encoded; NULL means none. headers: those of the client''s request, as overten_handle_request takes them. The status is 200, 400, 401, 403 or 429; the headers say whose key it is, which refusal, and what a limit leaves. Errors: 55000 on a standby where keys are not verified, or if limits of the key cannot be counted.';
 
 CREATE SCHEMA overten_api;
 REVOKE ALL ON SCHEMA overten_api FROM PUBLIC;
@@ -1679,10 +2051,12 @@ COMMENT ON FUNCTION overten_api.authenticate_request IS
 /* By default, PUBLIC may use the row types of tables and views. */
 REVOKE ALL ON TYPE overten_auth.tiers, overten_auth.scopes,
 	overten_auth.orgs, overten_auth.members, overten_auth.invitations,
-	overten_auth.api_keys,
+	overten_auth.api_keys, overten_auth.limits,
 	overten_auth.key_last_used, overten_auth.key_details,
 	overten_auth.key_usage, overten_auth.usage_batches,
 	overten_auth.audit_log, overten_auth.idempotency_keys,
+	overten_auth.credits, overten_auth.credit_ledger,
+	overten_auth.credit_holds,
 	overten_auth.signing_keys,
 	@extschema@.overten_stat FROM PUBLIC;
 
@@ -1694,11 +2068,15 @@ SELECT pg_extension_config_dump('overten_auth.orgs', '');
 SELECT pg_extension_config_dump('overten_auth.members', '');
 SELECT pg_extension_config_dump('overten_auth.invitations', '');
 SELECT pg_extension_config_dump('overten_auth.api_keys', '');
+SELECT pg_extension_config_dump('overten_auth.limits', '');
 SELECT pg_extension_config_dump('overten_auth.key_last_used', '');
 SELECT pg_extension_config_dump('overten_auth.key_details', '');
 SELECT pg_extension_config_dump('overten_auth.key_usage', '');
 SELECT pg_extension_config_dump('overten_auth.audit_log', '');
 SELECT pg_extension_config_dump('overten_auth.idempotency_keys', '');
+SELECT pg_extension_config_dump('overten_auth.credits', '');
+SELECT pg_extension_config_dump('overten_auth.credit_ledger', '');
+SELECT pg_extension_config_dump('overten_auth.credit_holds', '');
 
 
 /*
@@ -2197,7 +2575,7 @@ CREATE FUNCTION overten_auth.check_tables()
 		o.part,
 		format('The extension defined this as "%s". It is "%s".', o.detail, f.detail) || CASE
 			WHEN o.part LIKE 'trigger "0_invalidate_caches" %' THEN ' Revocations do not take effect at once.'
-			WHEN o.part LIKE 'trigger refuse_change %' THEN ' The audit log can be changed.'
+			WHEN o.part LIKE 'trigger refuse_change %' THEN ' Its rows can be changed.'
 			WHEN f.detail LIKE 'unlogged%' THEN ' A crash empties the table, and standbys do not have it.'
 			WHEN f.detail LIKE '%row level security%' THEN ' Row level security protects nothing: the functions read past it.'
 			ELSE '' END,
@@ -2319,6 +2697,17 @@ CREATE FUNCTION overten_auth.check_configuration()
 	FROM state, unnest(master_keys_needed) id
 	WHERE id <> ALL (master_keys_present)
 	UNION ALL
+	SELECT 'warning', 'overten_auth.trust_forwarded_for',
+		format('Active keys with allowed addresses: %s. A client that does not come through your proxies can choose its address with X-Forwarded-For.', count(*)),
+		'Name your proxies in overten_auth.trusted_proxies.'
+	FROM state
+	JOIN overten_auth.api_keys k ON k.allowed_addresses IS NOT NULL AND k.revoked_at IS NULL
+		AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())
+	WHERE usage_mode IS NOT NULL
+		AND current_setting('overten_auth.trust_forwarded_for', true) <> '0'
+		AND current_setting('overten_auth.trusted_proxies', true) = ''
+	HAVING count(*) > 0
+	UNION ALL
 	SELECT 'danger', 'overten_auth.trusted_proxies',
 		format('%s contains every client, so that each can choose its address with X-Forwarded-For.', trim(network)),
 		'Name only your proxies.'
@@ -2331,7 +2720,42 @@ CREATE FUNCTION overten_auth.check_configuration()
 $$;
 REVOKE ALL ON FUNCTION overten_auth.check_configuration FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.check_configuration IS
-'Returns the rows of overten_check about settings, workers, prefixes of keys, signing keys and master keys.';
+'Returns the rows of overten_check about settings, workers, prefixes of keys, proxies, signing keys and master keys.';
+
+CREATE FUNCTION overten_auth.check_credits()
+	RETURNS TABLE (severity text, subject text, problem text, remedy text)
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	WITH found AS MATERIALIZED (
+		SELECT org_id, c.balance IS NOT NULL AS has_row,
+			coalesce(c.balance, 0) AS balance, coalesce(l.balance, 0) AS ledger_balance,
+			coalesce(c.entries, 0) AS entries, coalesce(l.entries, 0) AS ledger_entries,
+			coalesce(c.held, 0) AS held, coalesce(h.held, 0) AS holds
+		FROM overten_auth.credits c
+		FULL JOIN (
+			SELECT org_id, sum(amount) AS balance, count(*) AS entries
+			FROM overten_auth.credit_ledger GROUP BY org_id) l USING (org_id)
+		FULL JOIN (
+			SELECT org_id, sum(amount) AS held
+			FROM overten_auth.credit_holds GROUP BY org_id) h USING (org_id)),
+	wrong (org_id, subject, problem) AS (
+		SELECT org_id, 'overten_auth.credits', 'The balance is not the sum of the ledger.'
+		FROM found WHERE balance <> ledger_balance
+		UNION ALL
+		-- An org that was erased has only the ledger.
+		SELECT org_id, 'overten_auth.credit_ledger', 'It does not have as many rows as were written.'
+		FROM found WHERE has_row AND entries <> ledger_entries
+		UNION ALL
+		SELECT org_id, 'overten_auth.credit_holds', 'Its rows do not add up to what is held.'
+		FROM found WHERE held <> holds)
+	SELECT 'danger', subject,
+		format('%s Orgs: %s (%s).', problem, count(*), overten_auth.some_of(array_agg(org_id ORDER BY org_id))),
+		'Find out who has written to the tables, and correct what they changed.'
+	FROM wrong
+	GROUP BY subject, problem
+$$;
+REVOKE ALL ON FUNCTION overten_auth.check_credits FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.check_credits IS
+'Returns the rows of overten_check about credits. Reads all of the ledger.';
 
 CREATE FUNCTION overten_auth.run_checks()
 	RETURNS TABLE (severity text, subject text, problem text, remedy text)

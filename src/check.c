@@ -37,6 +37,7 @@ static const Check checks[] = {
 	{"check of tables", "SELECT * FROM overten_auth.check_tables()"},
 	{"check of the configuration",
 	"SELECT * FROM overten_auth.check_configuration()"},
+	{"check of credits", "SELECT * FROM overten_auth.check_credits()"},
 };
 
 static const Oid check_types[CHECK_COLUMNS] = {

@@ -12,6 +12,7 @@
 #include "storage/shmem.h"
 
 #include "databases/databases.h"
+#include "limits/limits.h"
 #include "lookup/lookup.h"
 #include "server/server.h"
 #include "settings.h"
@@ -38,6 +39,7 @@ shmem_request(void)
 	oa_databases_shmem_request();
 	oa_event_counts_shmem_request();
 	oa_use_counters_shmem_request();
+	oa_buckets_shmem_request();
 	oa_shared_clock_shmem_request();
 	oa_shared_cache_shmem_request();
 }
@@ -52,6 +54,7 @@ shmem_startup(void)
 	oa_databases_shmem_init();
 	oa_event_counts_shmem_init();
 	oa_use_counters_shmem_init();
+	oa_buckets_shmem_init();
 	oa_shared_clock_shmem_init();
 	oa_shared_cache_shmem_init();
 	LWLockRelease(AddinShmemInitLock);

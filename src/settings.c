@@ -10,6 +10,7 @@
 #include "utils/guc.h"
 #include "utils/varlena.h"
 
+#include "limits/rate.h"
 #include "settings.h"
 #include "text/text.h"
 
@@ -182,10 +183,37 @@ char	   *oa_databases = NULL;
 int			oa_max_tracked_keys = 10000;
 
 /*
- * The number of keys that the shared cache holds.  Each takes about 330 bytes.
+ * The number of keys that the shared cache holds.  Each takes about 460 bytes.
  * Set it to one and a half times the number of keys in use.
  */
 int			oa_shared_cache_entries = 0;
+
+/*
+ * How many buckets there are, to count against rate limits.  A key needs one for
+ * each of its limits while it is not idle; an org likewise.  Each takes 64
+ * bytes.
+ */
+int			oa_max_limit_buckets = 65536;
+
+/*
+ * Is a request refused, with an error, or admitted when there is no bucket left
+ * for it?
+ */
+int			oa_limits_full = OA_FULL_REFUSES;
+
+static const struct config_enum_entry limits_full_values[] = {
+	{"refuse", OA_FULL_REFUSES, false},
+	{"admit", OA_FULL_ADMITS, false},
+	{NULL, 0, false}
+};
+
+/*
+ * Which part of each limit this server gives out.  Set it where several servers
+ * admit requests, since none of them knows what the others have admitted.
+ */
+static double limit_share = 1.0;
+int			oa_limit_share = OA_SHARE_WHOLE;	/* the same in thousandths,
+												 * rounded down */
 
 /*
  * The file that holds the master keys, which seal webhook secrets.  The path
@@ -306,6 +334,12 @@ check_key_features(char **newval, void **extra, GucSource source)
 }
 
 static void
+assign_limit_share(double newval, void *extra)
+{
+	oa_limit_share = (int) (newval * OA_SHARE_WHOLE + 1e-6);
+}
+
+static void
 assign_key_features(const char *newval, void *extra)
 {
 	oa_key_features = *(int *) extra;
@@ -404,6 +438,14 @@ define_preload_settings(void)
 							"0 means that each session has a cache of its own.",
 							&oa_shared_cache_entries,
 							65536, 0, 64 * 1024 * 1024,
+							PGC_POSTMASTER, 0,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("overten_auth.max_limit_buckets",
+							"Sets how many buckets there are to count against rate limits.",
+							NULL,
+							&oa_max_limit_buckets,
+							65536, 4, 64 * 1024 * 1024,
 							PGC_POSTMASTER, 0,
 							NULL, NULL, NULL);
 }
@@ -597,6 +639,22 @@ oa_define_settings(GucIntAssignHook cache_entries_changed)
 							0, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MIN,
 							NULL, NULL, NULL);
+
+	DefineCustomEnumVariable("overten_auth.limits_full",
+							 "Sets what happens to requests for which no bucket is left.",
+							 "They are refused with an error, or admitted without being counted.",
+							 &oa_limits_full,
+							 OA_FULL_REFUSES, limits_full_values,
+							 PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
+
+	DefineCustomRealVariable("overten_auth.limit_share",
+							 "Sets which part of each rate limit this server gives out.",
+							 "It is rounded down to thousandths.",
+							 &limit_share,
+							 1.0, 0.001, 1.0,
+							 PGC_SIGHUP, 0,
+							 NULL, assign_limit_share, NULL);
 
 	if (process_shared_preload_libraries_in_progress)
 		define_preload_settings();

@@ -29,6 +29,12 @@ typedef enum OaKeyFeature
 
 #define OA_ALL_FEATURES		(~0)
 
+/* The values of overten_auth.limits_full. */
+typedef enum OaLimitsFull
+{
+	OA_FULL_REFUSES, OA_FULL_ADMITS
+} OaLimitsFull;
+
 /* The most networks that overten_auth.trusted_proxies can name. */
 #define OA_TRUSTED_PROXIES_MAX	256
 
@@ -66,6 +72,9 @@ extern int	oa_audit_retention;
 extern char *oa_databases;
 extern int	oa_max_tracked_keys;
 extern int	oa_shared_cache_entries;
+extern int	oa_max_limit_buckets;
+extern int	oa_limits_full;
+extern int	oa_limit_share;
 extern char *oa_master_key_file;
 
 extern void oa_define_settings(GucIntAssignHook cache_entries_changed);

@@ -13,6 +13,7 @@
 #include "utils/timestamp.h"
 
 #include "databases/databases.h"
+#include "limits/limits.h"
 #include "lookup/lookup.h"
 #include "sealing/sealing.h"
 #include "server/server.h"
@@ -54,7 +55,8 @@ static const Oid status_types[STATUS_COLUMNS] = {
 enum
 {
 	ACCEPTED, REFUSED, CACHE_HITS, CACHE_MISSES, NOT_ATTRIBUTED, FLUSHES,
-	FLUSH_FAILURES, ENTRIES_USED, ENTRIES_FREE, SHARED_CACHE_ENTRIES,
+	FLUSH_FAILURES, LIMITED, SHADOW_LIMITED, OUT_OF_LIMIT_BUCKETS,
+	LIMIT_BUCKETS_USED, LIMIT_BUCKETS_FREE, ENTRIES_USED, ENTRIES_FREE, SHARED_CACHE_ENTRIES,
 	SHARED_CACHE_STORES, SHARED_CACHE_STALE, SHARED_CACHE_BUSY,
 	SHARED_CACHE_TOO_LONG, LAST_FETCH_AT, LAST_FETCH_OUTCOME, SINCE,
 	STAT_COLUMNS
@@ -68,6 +70,11 @@ static const Oid stat_types[STAT_COLUMNS] = {
 	[NOT_ATTRIBUTED] = INT8OID,
 	[FLUSHES] = INT8OID,
 	[FLUSH_FAILURES] = INT8OID,
+	[LIMITED] = INT8OID,
+	[SHADOW_LIMITED] = INT8OID,
+	[OUT_OF_LIMIT_BUCKETS] = INT8OID,
+	[LIMIT_BUCKETS_USED] = INT4OID,
+	[LIMIT_BUCKETS_FREE] = INT4OID,
 	[ENTRIES_USED] = INT4OID,
 	[ENTRIES_FREE] = INT4OID,
 	[SHARED_CACHE_ENTRIES] = INT8OID,
@@ -259,10 +266,27 @@ describe_shared_cache(Datum *values, bool *nulls)
 	values[SHARED_CACHE_TOO_LONG] = Int64GetDatum(stats.too_long);
 }
 
+/* What limits have done. */
+static void
+describe_limits(const uint64 *counts, Datum *values)
+{
+	int			used;
+	int			size;
+
+	oa_buckets_fill(&used, &size);
+	values[LIMITED] = Int64GetDatum(counts[OA_LIMITED]);
+	values[SHADOW_LIMITED] = Int64GetDatum(counts[OA_SHADOW_LIMITED]);
+	values[OUT_OF_LIMIT_BUCKETS] =
+		Int64GetDatum(counts[OA_OUT_OF_BUCKETS_EVENT]);
+	values[LIMIT_BUCKETS_USED] = Int32GetDatum(used);
+	values[LIMIT_BUCKETS_FREE] = Int32GetDatum(size - used);
+}
+
 /*
  * overten_auth.stat() returns accepted, refused, cache_hits, cache_misses,
- *		not_attributed, flushes, flush_failures bigint, entries_used,
- *		entries_free integer, shared_cache_entries, shared_cache_stores,
+ *		not_attributed, flushes, flush_failures, limited, shadow_limited,
+ *		out_of_limit_buckets bigint, limit_buckets_used, limit_buckets_free,
+ *		entries_used, entries_free integer, shared_cache_entries, shared_cache_stores,
  *		shared_cache_stale, shared_cache_busy, shared_cache_too_long bigint,
  *		last_fetch_at timestamptz, last_fetch_outcome
  *		text, since timestamptz
@@ -292,13 +316,15 @@ overten_stat(PG_FUNCTION_ARGS)
 	values[ACCEPTED] = Int64GetDatum(counts[OA_CACHE_HIT] +
 									 counts[OA_ACCEPTED]);
 	values[REFUSED] = Int64GetDatum(counts[OA_REFUSED] +
-									counts[OA_REFUSED_UNREAD]);
+									counts[OA_REFUSED_UNREAD] +
+									counts[OA_LIMITED]);
 	values[CACHE_HITS] = Int64GetDatum(counts[OA_CACHE_HIT]);
 	values[CACHE_MISSES] = Int64GetDatum(counts[OA_ACCEPTED] +
 										 counts[OA_REFUSED]);
 	values[NOT_ATTRIBUTED] = Int64GetDatum(counts[OA_NOT_ATTRIBUTED]);
 	values[FLUSHES] = Int64GetDatum(counts[OA_FLUSH]);
 	values[FLUSH_FAILURES] = Int64GetDatum(counts[OA_FLUSH_FAILURE]);
+	describe_limits(counts, values);
 	describe_shared_cache(values, nulls);
 	values[ENTRIES_USED] = Int32GetDatum(used);
 	values[ENTRIES_FREE] = Int32GetDatum(size - used);

@@ -33,6 +33,10 @@ test/faults/load: $(addprefix test/faults/,load.c journal.c clients.c check.c lo
 test/faults/clock_shift.so: test/faults/clock_shift.c
 	$(CC) $(CFLAGS) -fPIC -shared -o $@ $< -ldl
 
+# Preloaded into programs that are not a server, too.
+test/modules/test_clock.so: test/modules/test_clock.c
+	$(CC) $(CFLAGS) -fPIC -shared -o $@ $< -ldl
+
 test/modules/%.so: test/modules/%.c
 	$(CC) $(CFLAGS) $(CPPFLAGS) -fPIC -shared -o $@ $<
 
@@ -156,7 +160,7 @@ format:
 	@$(DEPS) JOBS='lint'
 	$(MAKE) --no-print-directory run-format
 
-run-test: all test/race/race test/modules/flush_pauses.so test/modules/relcache_faults.so test/unit/fetch_answer $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER)
+run-test: all test/race/race test/modules/admissions.so test/modules/flush_pauses.so test/modules/relcache_faults.so test/modules/test_clock.so test/unit/fetch_answer $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER)
 	$(TEMP_INSTALL) $(MAKE) installcheck EXTRA_REGRESS_OPTS='$(TEMP_INSTANCE)'
 
 run-test-matrix: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER)

@@ -91,6 +91,7 @@ init_database(OaDatabase *database, const char *name)
 	strlcpy(database->name, name, sizeof(database->name));
 	pg_atomic_init_u32(&database->used, 0);
 	pg_atomic_init_u32(&database->overflowed, 0);
+	pg_atomic_init_u32(&database->out_of_buckets, 0);
 	pg_atomic_init_u32(&database->http_clients, 0);
 	pg_atomic_init_u64(&database->epoch, 0);
 	pg_atomic_init_u64(&database->batch, 0);

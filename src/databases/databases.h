@@ -74,6 +74,7 @@ typedef struct OaDatabase
 	char		name[NAMEDATALEN];	/* never changes */
 	pg_atomic_uint32 used;		/* are there uses to flush? */
 	pg_atomic_uint32 overflowed;	/* have we logged that memory is short? */
+	pg_atomic_uint32 out_of_buckets;	/* likewise, for limits */
 	pg_atomic_uint32 http_clients;	/* see http_clients.c */
 	pg_atomic_uint64 epoch;		/* of the next batch; see use_batches.c */
 	pg_atomic_uint64 batch;		/* the batch being written, or 0 */

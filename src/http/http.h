@@ -6,6 +6,7 @@
 #define OA_HTTP_H
 
 #include "overten_auth.h"
+#include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "keys/keys.h"
 #include "members/members.h"
@@ -46,6 +47,14 @@ typedef struct OaRequest
 	const OaJsonNode *members;	/* of the body; NULL if not an object */
 } OaRequest;
 
+#define OA_RESPONSE_HEADERS_MAX	8
+
+typedef struct OaHeader
+{
+	const char *name;			/* in lower case */
+	const char *value;
+} OaHeader;
+
 typedef struct OaResponse
 {
 	OaProblem	problem;
@@ -53,6 +62,8 @@ typedef struct OaResponse
 	const char *allow;			/* allowed methods, for OA_METHOD_NOT_ALLOWED */
 	text	   *org_id;			/* ids that belong to the problem, or NULL */
 	text	   *key_id;
+	OaHeader	headers[OA_RESPONSE_HEADERS_MAX];	/* of oa_add_header() */
+	int			header_count;
 	int			status;
 	StringInfoData body;		/* JSON in the server's encoding, or empty */
 } OaResponse;
@@ -136,9 +147,15 @@ typedef void (*OaHeaderCallback) (const char *name, const char *value,
 								  void *argument);
 
 extern void oa_response_init(OaResponse *response);
+extern void oa_add_header(OaResponse *response, const char *name,
+						  const char *value);
 extern void oa_write_problem(OaResponse *response);
 extern void oa_each_response_header(const OaResponse *response,
 									OaHeaderCallback callback, void *argument);
+
+/* response_row.c */
+extern Datum oa_return_response(FunctionCallInfo fcinfo,
+								const OaResponse *response, bool with_body);
 
 /* response_json.c: writing the JSON of responses */
 extern void oa_begin_object(StringInfo json);

@@ -10,11 +10,7 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "catalog/pg_type.h"
-#include "funcapi.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
 
 #include "http/http.h"
 #include "server/server.h"
@@ -163,29 +159,8 @@ static const Route routes[] = {
 	},
 };
 
-enum
-{
-	RESULT_STATUS, RESULT_HEADERS, RESULT_BODY, RESULT_COLUMNS
-};
-
-static TupleDesc result_descriptor = NULL;
-
 PG_FUNCTION_INFO_V1(overten_handle_request);
 PG_FUNCTION_INFO_V1(overten_handle_request_bytes);
-
-/* Create the result's row type, once per backend. */
-static void
-prepare_result(void)
-{
-	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
-	TupleDesc	descriptor = CreateTemplateTupleDesc(RESULT_COLUMNS);
-
-	TupleDescInitEntry(descriptor, RESULT_STATUS + 1, "status", INT4OID, -1, 0);
-	TupleDescInitEntry(descriptor, RESULT_HEADERS + 1, "headers", JSONOID, -1, 0);
-	TupleDescInitEntry(descriptor, RESULT_BODY + 1, "body", TEXTOID, -1, 0);
-	result_descriptor = BlessTupleDesc(descriptor);
-	MemoryContextSwitchTo(caller);
-}
 
 /*
  * Compare a path, from after the base path up to the query string, with a
@@ -338,38 +313,20 @@ handle_request(FunctionCallInfo fcinfo, bool body_is_utf8,
 		method->endpoint(&request, response);
 }
 
-/* Append a header to the JSON object of the result. */
-static void
-append_header(const char *name, const char *value, void *argument)
-{
-	StringInfo	json = argument;
-
-	if (json->len == 0)
-		appendStringInfoChar(json, '{');
-	oa_write_string(json, name, value);
-}
-
 /*
  * Answer a request.  The two functions below differ in the type of the body.
  */
 static Datum
 answer_request(FunctionCallInfo fcinfo, bool body_is_utf8)
 {
-	static Oid	checked_type = InvalidOid;
 	ErrorContextCallback secrecy;
 	OaResponse	response;
-	StringInfoData headers;
 	const char *method = "";
 	const char *bytes;
 	int			length;
-	HeapTupleHeader row;
-	Datum		values[RESULT_COLUMNS];
-	bool		nulls[RESULT_COLUMNS] = {false};
+	Datum		result;
 
 	oa_secrecy_begin(&secrecy);
-	if (result_descriptor == NULL)
-		prepare_result();
-
 	oa_response_init(&response);
 	oa_require_argument(fcinfo, ARGUMENT_METHOD, "method");
 	oa_require_argument(fcinfo, ARGUMENT_PATH, "path");
@@ -378,24 +335,10 @@ answer_request(FunctionCallInfo fcinfo, bool body_is_utf8)
 		method = pnstrdup(bytes, length);
 	handle_request(fcinfo, body_is_utf8, method, &response);
 	oa_write_problem(&response);
-
-	initStringInfo(&headers);
-	oa_each_response_header(&response, append_header, &headers);
-	appendStringInfoChar(&headers, '}');
-
-	values[RESULT_STATUS] = Int32GetDatum(response.status);
-	values[RESULT_HEADERS] = PointerGetDatum(cstring_to_text_with_len(headers.data,
-																	  headers.len));
-	if (strcmp(method, "HEAD") == 0 || response.body.len == 0)
-		nulls[RESULT_BODY] = true;
-	else
-		values[RESULT_BODY] = PointerGetDatum(cstring_to_text_with_len(response.body.data,
-																	   response.body.len));
-
-	row = heap_form_tuple(result_descriptor, values, nulls)->t_data;
-	oa_set_row_type(row, result_descriptor, fcinfo->flinfo, &checked_type);
+	result = oa_return_response(fcinfo, &response,
+								strcmp(method, "HEAD") != 0);
 	oa_secrecy_end(&secrecy);
-	PG_RETURN_HEAPTUPLEHEADER(row);
+	return result;
 }
 
 /*

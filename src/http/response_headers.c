@@ -20,6 +20,17 @@ oa_response_init(OaResponse *response)
 	initStringInfo(&response->body);
 }
 
+/* Add a header to those that every response has, or its problem. */
+void
+oa_add_header(OaResponse *response, const char *name, const char *value)
+{
+	OaHeader   *header = &response->headers[response->header_count++];
+
+	Assert(response->header_count <= OA_RESPONSE_HEADERS_MAX);
+	header->name = name;
+	header->value = value;
+}
+
 /* Write an id that belongs to a problem, unless it is NULL. */
 static void
 write_id(StringInfo json, const char *name, text *id)
@@ -75,4 +86,7 @@ oa_each_response_header(const OaResponse *response, OaHeaderCallback callback,
 		if (text->retry_after != NULL)
 			callback("retry-after", text->retry_after, argument);
 	}
+	for (int i = 0; i < response->header_count; i++)
+		callback(response->headers[i].name, response->headers[i].value,
+				 argument);
 }

@@ -7,13 +7,15 @@
  *
  *	row -> revoked -> prefix -> environment -> expired -> disabled -> address -> scope
  *
+ * Whether the request may go on also depends on limits (admission.c).
+ *
  * What is found wrong first is the outcome.  That a key is unknown, revoked, or
  * of a suspended org is the same outcome, and says nothing.  Whoever asks about
  * another outcome has shown the secret, so the outcome tells them only about
  * their own key.
  *
- * Nothing is consumed by a decision: the caller records the use of a key when
- * nothing else refuses the request.  A refused attempt is recorded here.
+ * Nothing is consumed or recorded by a decision.  The caller records the use of
+ * a key when nothing else refuses the request, or else the refusal.
  */
 #include "postgres.h"
 
@@ -50,12 +52,14 @@ oa_decide(const OaQuestion *question, OaDecision *decision)
 {
 	OaKeyFound	found;
 	const OaRestrictions *restrictions;
-	text	   *refused_key_id;
 
 	memset(&decision->cached, 0, sizeof(decision->cached));
-	oa_find_key(question->digest, &found, &decision->cached);
+	oa_find_key(question->digest, question->with_limits, &found,
+				&decision->cached);
 	restrictions = decision->cached.restrictions;
 	decision->row = found.row;
+	decision->was_cached = found.was_cached;
+	decision->revoked_key_id = found.revoked_key_id;
 	decision->restrictions = restrictions;
 	if (found.row == NULL ||
 		!(question->saw_secret || has_accepted_prefix(found.row)))
@@ -67,23 +71,25 @@ oa_decide(const OaQuestion *question, OaDecision *decision)
 	if (decision->outcome == OA_ADMITTED &&
 		!is_for_caller(question, restrictions))
 		decision->outcome = OA_KEY_INVALID;
+}
 
-	if (decision->outcome == OA_ADMITTED)
-	{
-		oa_count_event(found.was_cached ? OA_CACHE_HIT : OA_ACCEPTED);
-		return;
-	}
-	oa_count_event(found.was_cached ? OA_REFUSED_UNREAD : OA_REFUSED);
-	refused_key_id = found.row == NULL ? found.revoked_key_id :
-		oa_verified_column(found.row, OA_VERIFIED_KEY_ID);
-	if (refused_key_id != NULL)
-		oa_use_recorder()->refused(refused_key_id, question->client);
+/* Record that a key was refused. */
+void
+oa_record_refusal(const OaQuestion *question, const OaDecision *decision)
+{
+	text	   *key_id = decision->row == NULL ? decision->revoked_key_id :
+		oa_verified_column(decision->row, OA_VERIFIED_KEY_ID);
+
+	oa_count_event(decision->was_cached ? OA_REFUSED_UNREAD : OA_REFUSED);
+	if (key_id != NULL)
+		oa_use_recorder()->refused(key_id, question->client);
 }
 
 /* Record the use of a key that was admitted. */
 void
 oa_record_use(const OaQuestion *question, OaDecision *decision)
 {
+	oa_count_event(decision->was_cached ? OA_CACHE_HIT : OA_ACCEPTED);
 	oa_use_recorder()->accepted(oa_verified_column(decision->row,
 												   OA_VERIFIED_KEY_ID),
 								question->client,

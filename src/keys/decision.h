@@ -18,8 +18,8 @@ typedef struct OaKeyFound
 	bool		was_cached;
 } OaKeyFound;
 
-extern void oa_find_key(const uint8 *digest, OaKeyFound *found,
-						OaCachedKey *cached);
+extern void oa_find_key(const uint8 *digest, bool with_limits,
+						OaKeyFound *found, OaCachedKey *cached);
 extern TupleDesc oa_verified_key_columns(void);
 
 /* restrictions.c */
@@ -27,5 +27,6 @@ extern const OaRestrictions *oa_pack_restrictions(const OaKeyRow *key);
 extern OaOutcome oa_check_restrictions(const OaRestrictions *restrictions,
 									   const OaClientAddr *address,
 									   ArrayType *scopes);
+extern ArrayType *oa_unpack_scopes(const OaRestrictions *restrictions);
 
 #endif							/* OA_DECISION_H */

@@ -36,7 +36,9 @@
 /* The columns of an import, and the parameters of its statements. */
 enum
 {
-	ORG_ID, NAME, DIGEST, PREFIX, CREATED_AT,
+	ORG_ID, NAME, DIGEST, PREFIX,
+	REQUIRED_COLUMNS,
+	CREATED_AT = REQUIRED_COLUMNS, EXPIRES_AT, SCOPES, ALLOWED_ADDRESSES,
 	GIVEN_COLUMNS,
 	KEY_ID = GIVEN_COLUMNS, ENVIRONMENT,
 	COLUMNS
@@ -44,7 +46,13 @@ enum
 
 #define COLUMN_ARRAY_TYPES \
 	{TEXTARRAYOID, TEXTARRAYOID, BYTEAARRAYOID, TEXTARRAYOID, \
-	TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID}
+	TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID, \
+	TEXTARRAYOID, TEXTARRAYOID}
+
+/*
+ * The lists of a key are the text of an array, because arrays of arrays of
+ * different lengths do not exist.
+ */
 
 static const struct
 {
@@ -61,6 +69,11 @@ static const struct
 	[PREFIX] = {"prefix", "prefixes", TEXTOID, -1, false, TYPALIGN_INT},
 	[CREATED_AT] = {"created_at", "created_at", TIMESTAMPTZOID,
 	sizeof(TimestampTz), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
+	[EXPIRES_AT] = {"expires_at", "expires_at", TIMESTAMPTZOID,
+	sizeof(TimestampTz), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
+	[SCOPES] = {"scopes", "scopes", TEXTOID, -1, false, TYPALIGN_INT},
+	[ALLOWED_ADDRESSES] = {"allowed_addresses", "allowed_addresses", TEXTOID,
+	-1, false, TYPALIGN_INT},
 	[KEY_ID] = {"key_id", "key_ids", TEXTOID, -1, false, TYPALIGN_INT},
 	[ENVIRONMENT] = {"environment", "environments", TEXTOID, -1, false,
 	TYPALIGN_INT},
@@ -88,6 +101,38 @@ refuse_value(const char *message)
 			 errmsg("%s", message)));
 }
 
+/*
+ * Check what restricts the key of the current row.  A key that has expired
+ * already can be imported, as it may have expired on the way to us.  It was
+ * not minted here, so overten_auth.max_key_lifetime is not about it.
+ */
+static void
+check_restrictions(Import *import)
+{
+	int			row = import->row;
+	OaFault		fault;
+	ArrayType  *array;
+
+	if (!import->nulls[EXPIRES_AT][row] &&
+		TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(import->values[EXPIRES_AT][row])))
+		refuse_value("expires_at must be finite, or null for never");
+	if (!import->nulls[SCOPES][row])
+	{
+		array = oa_read_list(import->values[SCOPES][row], TEXTOID);
+		if (!oa_check_scopes(&array, false, &fault))
+			oa_refuse_fault(&fault);
+		import->values[SCOPES][row] = PointerGetDatum(oa_list_text(array));
+	}
+	if (!import->nulls[ALLOWED_ADDRESSES][row])
+	{
+		array = oa_read_list(import->values[ALLOWED_ADDRESSES][row], CIDROID);
+		if (!oa_check_allowed_addresses(&array, &fault))
+			oa_refuse_fault(&fault);
+		import->values[ALLOWED_ADDRESSES][row] =
+			PointerGetDatum(oa_list_text(array));
+	}
+}
+
 /* Check the current row, and give it an id. */
 static void
 check_row(Import *import)
@@ -101,7 +146,7 @@ check_row(Import *import)
 	for (int column = 0; column < GIVEN_COLUMNS; column++)
 	{
 		values[column] = import->values[column][row];
-		if (import->nulls[column][row] && column != CREATED_AT)
+		if (import->nulls[column][row] && column < REQUIRED_COLUMNS)
 			oa_refuse_null(columns[column].name);
 	}
 
@@ -124,7 +169,9 @@ check_row(Import *import)
 	if (created_at < SetEpochTimestamp() || created_at > import->now)
 		refuse_value("created_at must be between 1970 and now");
 	import->values[CREATED_AT][row] = TimestampTzGetDatum(created_at);
+	import->nulls[CREATED_AT][row] = false;
 
+	check_restrictions(import);
 	import->values[KEY_ID][row] = PointerGetDatum(oa_make_id("key_"));
 }
 
@@ -138,7 +185,7 @@ report_conflict(Import *import, int first, const Datum *arrays)
 		.table = "api_keys",
 		.text = "SELECT i.position::int4, o.org_id IS NULL, "
 		"o.closed_at IS NOT NULL "
-		"FROM unnest($6, $1) "
+		"FROM unnest($9, $1) "
 		"WITH ORDINALITY AS i (key_id, org_id, position) "
 		"LEFT JOIN overten_auth.orgs o ON o.org_id = i.org_id "
 		"AND o.erased_at IS NULL "
@@ -170,11 +217,14 @@ write_rows(Import *import, int first, int count)
 	static OaStatement insert_keys = {
 		.table = "api_keys",
 		.text = "INSERT INTO overten_auth.api_keys "
-		"(org_id, name, digest, prefix, created_at, key_id, environment) "
-		"SELECT o.org_id, i.name, i.digest, i.prefix, i.created_at, i.key_id, "
-		"i.environment "
-		"FROM unnest($1, $2, $3, $4, $5, $6, $7) "
-		"AS i (org_id, name, digest, prefix, created_at, key_id, environment) "
+		"(org_id, name, digest, prefix, created_at, expires_at, scopes, "
+		"allowed_addresses, key_id, environment) "
+		"SELECT o.org_id, i.name, i.digest, i.prefix, i.created_at, "
+		"i.expires_at, i.scopes::text[], i.allowed_addresses::cidr[], "
+		"i.key_id, i.environment "
+		"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) "
+		"AS i (org_id, name, digest, prefix, created_at, expires_at, scopes, "
+		"allowed_addresses, key_id, environment) "
 		"JOIN overten_auth.orgs o "
 		"ON o.org_id = i.org_id AND o.closed_at IS NULL "
 		"AND o.erased_at IS NULL FOR KEY SHARE OF o "
@@ -184,7 +234,7 @@ write_rows(Import *import, int first, int count)
 	static OaStatement insert_last_used = {
 		.table = "key_last_used",
 		.text = "INSERT INTO overten_auth.key_last_used (key_id) "
-		"SELECT i.key_id FROM unnest($6) AS i (key_id)",
+		"SELECT i.key_id FROM unnest($9) AS i (key_id)",
 		.argtypes = COLUMN_ARRAY_TYPES,
 	};
 	static OaStatement audit = {
@@ -192,19 +242,27 @@ write_rows(Import *import, int first, int count)
 		.text = "INSERT INTO overten_auth.audit_log "
 		"(action, org_id, key_id, actor, detail) "
 		"SELECT 'import_key', i.org_id, i.key_id, SESSION_USER, i.name "
-		"FROM unnest($1, $6, $2) AS i (org_id, key_id, name)",
+		"FROM unnest($1, $9, $2) AS i (org_id, key_id, name)",
 		.argtypes = COLUMN_ARRAY_TYPES,
 	};
 	Datum		arrays[COLUMNS];
 	int			level;
 
 	for (int column = 0; column < COLUMNS; column++)
+	{
+		bool	   *nulls = NULL;
+		int			lower_bound = 1;
+
+		if (column < GIVEN_COLUMNS)
+			nulls = import->nulls[column] + first;
 		arrays[column] =
-			PointerGetDatum(construct_array(import->values[column] + first,
-											count, columns[column].type,
-											columns[column].length,
-											columns[column].by_value,
-											columns[column].align));
+			PointerGetDatum(construct_md_array(import->values[column] + first,
+											   nulls, 1, &count, &lower_bound,
+											   columns[column].type,
+											   columns[column].length,
+											   columns[column].by_value,
+											   columns[column].align));
+	}
 
 	level = oa_statements_begin();
 	if (oa_statement_run(&insert_keys, arrays, NULL) != count)
@@ -249,10 +307,12 @@ import_keys(Import *import)
 
 /*
  * overten_import_key(org_id text, name text, digest bytea, prefix text,
- * 		created_at timestamptz) returns text
+ * 		created_at timestamptz, expires_at timestamptz, scopes text[],
+ * 		allowed_addresses cidr[]) returns text
  *
- * Imports one key and returns its id. created_at may be NULL, which means now.
- * Errors: 22004, 22023, 42704, 23505.
+ * Imports one key and returns its id. created_at may be NULL, which means now;
+ * the last three may be NULL, which means no restriction.  Errors: 22004, 22023,
+ * 42704, 23505.
  */
 Datum
 overten_import_key(PG_FUNCTION_ARGS)
@@ -260,14 +320,20 @@ overten_import_key(PG_FUNCTION_ARGS)
 	ErrorContextCallback secrecy;
 	Import		import = {.count = 1};
 	Datum		values[COLUMNS];
+	bool		nulls[GIVEN_COLUMNS];
 
 	oa_secrecy_begin(&secrecy);
 	for (int column = 0; column < COLUMNS; column++)
 		import.values[column] = &values[column];
 	for (int column = 0; column < GIVEN_COLUMNS; column++)
 	{
-		values[column] = fcinfo->args[column].value;
-		import.nulls[column] = &fcinfo->args[column].isnull;
+		nulls[column] = PG_ARGISNULL(column);
+		import.nulls[column] = &nulls[column];
+		if ((column == SCOPES || column == ALLOWED_ADDRESSES) && !nulls[column])
+			values[column] =
+				PointerGetDatum(oa_list_text(PG_GETARG_ARRAYTYPE_P(column)));
+		else
+			values[column] = PG_GETARG_DATUM(column);
 	}
 	import_keys(&import);
 	oa_secrecy_end(&secrecy);
@@ -288,11 +354,13 @@ name_row(void *import)
 
 /*
  * overten_import_keys(org_ids text[], names text[], digests bytea[],
- * 		prefixes text[], created_at timestamptz[]) returns bigint
+ * 		prefixes text[], created_at timestamptz[], expires_at timestamptz[],
+ * 		scopes text[], allowed_addresses text[]) returns bigint
  *
- * Likewise for many keys; each array has one value per key. created_at may
- * also be NULL as a whole.  Returns how many keys were imported, which is
- * always all of them.  Errors as above, with the row in the context.
+ * Likewise for many keys; each array has one value per key, which for scopes
+ * and addresses is the text of an array. created_at and what follows may also
+ * be NULL as a whole.  Returns how many keys were imported, which is always all
+ * of them.  Errors as above, and 22P02, with the row in the context.
  */
 Datum
 overten_import_keys(PG_FUNCTION_ARGS)
@@ -307,12 +375,12 @@ overten_import_keys(PG_FUNCTION_ARGS)
 		ArrayType  *array;
 		int			count;
 
-		if (column == CREATED_AT && PG_ARGISNULL(column))
+		if (column >= REQUIRED_COLUMNS && PG_ARGISNULL(column))
 		{
 			import.values[column] = palloc(import.count * sizeof(Datum));
 			import.nulls[column] = palloc(import.count * sizeof(bool));
 			memset(import.nulls[column], true, import.count);
-			break;
+			continue;
 		}
 		oa_require_argument(fcinfo, column, columns[column].plural);
 		array = PG_GETARG_ARRAYTYPE_P(column);

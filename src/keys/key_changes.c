@@ -24,7 +24,6 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
-#include "utils/fmgroids.h"
 #include "utils/json.h"
 #include "utils/timestamp.h"
 
@@ -165,15 +164,6 @@ time_text(TimestampTz time)
 											  TIMESTAMPTZOID, &utc));
 }
 
-/* An array for the audit log, as SQL writes it.  NULL stays NULL. */
-static text *
-array_text(ArrayType *array)
-{
-	return array == NULL ? NULL :
-		cstring_to_text(OidOutputFunctionCall(F_ARRAY_OUT,
-											  PointerGetDatum(array)));
-}
-
 /* Write to the audit log what has changed. */
 static void
 audit(const OaKeyChange *change, text *org_id, text *key_id, text *uid)
@@ -183,10 +173,10 @@ audit(const OaKeyChange *change, text *org_id, text *key_id, text *uid)
 				 change->has_expiry ? time_text(change->expires_at) : NULL);
 	if (change->sets_scopes)
 		oa_audit("set_scopes", org_id, key_id, uid,
-				 array_text(change->scopes));
+				 oa_list_text(change->scopes));
 	if (change->sets_addresses)
 		oa_audit("set_allowed_addresses", org_id, key_id, uid,
-				 array_text(change->allowed_addresses));
+				 oa_list_text(change->allowed_addresses));
 	if (change->sets_disabled)
 		oa_audit(change->disabled ? "disable_key" : "enable_key", org_id,
 				 key_id, uid, change->disabled_reason);

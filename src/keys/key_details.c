@@ -94,6 +94,24 @@ oa_check_metadata(Datum metadata, OaFault *fault)
 }
 
 /*
+ * Does the org have this key?  If so, it is not purged until this transaction
+ * ends, as purging removes the details that are there.
+ */
+static bool
+lock_key(text *org_id, text *key_id)
+{
+	static OaStatement lock = {
+		.table = "api_keys",
+		.text = "SELECT 1 FROM overten_auth.api_keys "
+		"WHERE key_id = $2 AND org_id = $1 AND erased_at IS NULL FOR SHARE",
+		.argtypes = {TEXTOID, TEXTOID},
+	};
+	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(key_id)};
+
+	return oa_statement_run(&lock, values, NULL) > 0;
+}
+
+/*
  * Set the description and the metadata of a key, as far as they are given.
  * "uid" is the person who asked for it, or NULL.  The caller has checked them.
  * Sets *changed to whether that changed anything.  Returns false if the org does
@@ -128,7 +146,7 @@ oa_set_key_details(text *org_id, text *key_id, text *uid,
 		[2] = (details->metadata == NULL),
 	};
 	int			level = oa_statements_begin();
-	bool		found = oa_org_has_key(org_id, key_id);
+	bool		found = lock_key(org_id, key_id);
 
 	*changed = false;
 	if (found)
@@ -202,7 +220,8 @@ oa_rename_key(text *org_id, text *key_id, text *uid, text *name,
 	static OaStatement update = {
 		.table = "api_keys",
 		.text = "UPDATE overten_auth.api_keys SET name = $3 "
-		"WHERE key_id = $2 AND org_id = $1 AND name <> $3",
+		"WHERE key_id = $2 AND org_id = $1 AND name <> $3 "
+		"AND erased_at IS NULL",
 		.argtypes = {TEXTOID, TEXTOID, TEXTOID},
 	};
 	Datum		values[] = {

@@ -11,7 +11,9 @@
  *
  * Only a key that is not revoked, of an org that is not suspended, has a row.
  * What else can refuse a key depends on the time and on the request.  So it is
- * cached with the row, and decided in each verification (decision.c).
+ * cached with the row, and decided in each verification (decision.c).  The
+ * limits of the key are read for those who ask whether a request may go on
+ * (admission.c), and cached with the row, too.
  */
 #include "postgres.h"
 
@@ -22,6 +24,7 @@
 #include "utils/memutils.h"
 
 #include "keys/decision.h"
+#include "limits/limits.h"
 #include "sealing/sealing.h"
 #include "server/server.h"
 
@@ -117,7 +120,7 @@ read_org(OaRead *read, const OaKeyRow *key, Datum *values, bool *nulls,
 		HeapTuple	tuple = heap_form_tuple(result_descriptor, values, nulls);
 		Size		size = offsetof(CachedOrg, row) + tuple->t_len;
 		CachedOrg  *copy = palloc(size);
-		OaBuckets	buckets = {OA_NO_BUCKET, OA_NO_BUCKET};
+		OaBuckets	buckets = {OA_NO_BUCKET, OA_NO_BUCKET, OA_NO_BUCKET};
 
 		copy->horizon = oa_full_xid(read->snapshot->xmin);
 		copy->length = tuple->t_len;
@@ -128,12 +131,20 @@ read_org(OaRead *read, const OaKeyRow *key, Datum *values, bool *nulls,
 	return ORG_ACTIVE;
 }
 
+static text *
+tier_of(const Datum *values)
+{
+	return DatumGetTextPP(values[OA_VERIFIED_TIER]);
+}
+
 /*
  * Read a key and its org from the tables, and cache them.  Returns false if
- * there is a key that is not revoked, but not its org.
+ * there is a key that is not revoked, but not its org, or if its limits may be
+ * missing because a table was rewritten.
  */
 static bool
-try_read_key(const uint8 *digest, OaKeyFound *found, OaCachedKey *cached)
+try_read_key(const uint8 *digest, bool with_limits, OaKeyFound *found,
+			 OaCachedKey *cached)
 {
 	OrgState	org = ORG_SUSPENDED;
 	OaRead		read;
@@ -143,6 +154,8 @@ try_read_key(const uint8 *digest, OaKeyFound *found, OaCachedKey *cached)
 	bool		nulls[OA_VERIFIED_COLUMNS];
 	bool		org_lasts;
 
+	found->row = NULL;
+	found->revoked_key_id = NULL;
 	oa_store_begin_read(&read, OA_API_KEYS);
 	exists = oa_store_find_key(&read, digest, &key);
 	if (exists && !key.revoked)
@@ -160,26 +173,31 @@ try_read_key(const uint8 *digest, OaKeyFound *found, OaCachedKey *cached)
 		row = heap_form_tuple(result_descriptor, values, nulls);
 		found->row = row->t_data;
 		cached->restrictions = oa_pack_restrictions(&key);
+		cached->limits = !with_limits ? NULL :
+			oa_read_limits(&read, key.line, key.org_id, tier_of(values));
 
 		/* A rollback would take back what only this transaction sees. */
 		if (!key.own && org_lasts)
-			oa_key_cache_store(&read, digest, key.org_id, row,
-							   cached->restrictions, cached);
+			oa_key_cache_store(&read, digest, key.org_id, tier_of(values),
+							   row, cached);
 	}
 	oa_store_end_read(&read);
 
 	if (exists && key.revoked)
 		found->revoked_key_id = key.key_id;
-	return org != ORG_MISSING;
+	return org != ORG_MISSING &&
+		!(with_limits && oa_store_was_disturbed(&read));
 }
 
 /*
  * Find the row of a key by the digest of its secret.  "cached", which is zero,
- * gets the key's restrictions.  A key has an org, so one that misses it was
- * read while orgs was being rewritten (see store.c), and is read again.
+ * gets the key's restrictions and, with "with_limits", its limits.  A key has an
+ * org, so one that misses it was read while orgs was being rewritten (see
+ * store.c), and is read again.
  */
 void
-oa_find_key(const uint8 *digest, OaKeyFound *found, OaCachedKey *cached)
+oa_find_key(const uint8 *digest, bool with_limits, OaKeyFound *found,
+			OaCachedKey *cached)
 {
 	if (result_descriptor == NULL)
 		prepare();
@@ -187,11 +205,11 @@ oa_find_key(const uint8 *digest, OaKeyFound *found, OaCachedKey *cached)
 	cached->digest = digest;
 	cached->slot = -1;
 	found->revoked_key_id = NULL;
-	found->row = oa_key_cache_find(digest, cached);
+	found->row = oa_key_cache_find(digest, with_limits, cached);
 	found->was_cached = found->row != NULL;
 	for (int attempt = 0;
 		 !found->was_cached && attempt < READ_ATTEMPTS; attempt++)
-		if (try_read_key(digest, found, cached))
+		if (try_read_key(digest, with_limits, found, cached))
 			break;
 
 	/* The row may be another backend's, which numbers its types otherwise. */

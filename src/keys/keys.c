@@ -271,7 +271,7 @@ overten_describe_key(PG_FUNCTION_ARGS)
 		.text = "SELECT name, prefix, created_at, created_by, "
 		"revoked_at, revoked_by, revoked_reason "
 		"FROM overten_auth.api_keys "
-		"WHERE key_id = $2 AND org_id = $1",
+		"WHERE key_id = $2 AND org_id = $1 AND erased_at IS NULL",
 		.argtypes = {TEXTOID, TEXTOID},
 	};
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
@@ -309,6 +309,7 @@ overten_key_restrictions(PG_FUNCTION_ARGS)
 		"disabled_reason, scopes, allowed_addresses "
 		"FROM overten_auth.api_keys "
 		"WHERE org_id = $1 AND ($2 IS NULL OR key_id = $2) "
+		"AND erased_at IS NULL "
 		"ORDER BY created_at, key_id",
 		.argtypes = {TEXTOID, TEXTOID},
 	};

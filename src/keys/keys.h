@@ -9,6 +9,7 @@
 #include "overten_auth.h"
 #include "access/htup.h"
 #include "datatype/timestamp.h"
+#include "limits/limits.h"
 #include "lookup/lookup.h"
 #include "server/server.h"
 #include "text/text.h"
@@ -46,7 +47,8 @@ typedef enum OaOutcome
 	OA_KEY_EXPIRED,
 	OA_KEY_DISABLED,
 	OA_ADDRESS_NOT_ALLOWED,
-	OA_INSUFFICIENT_SCOPE
+	OA_INSUFFICIENT_SCOPE,
+	OA_RATE_LIMITED				/* only in admission.c */
 } OaOutcome;
 
 typedef struct OaQuestion
@@ -59,6 +61,7 @@ typedef struct OaQuestion
 								 * with an accepted prefix; else we look */
 	bool		knows_restrictions; /* else a key that has scopes or allowed
 									 * addresses is invalid */
+	bool		with_limits;	/* does the caller need the key's limits? */
 } OaQuestion;
 
 typedef struct OaDecision
@@ -69,10 +72,14 @@ typedef struct OaDecision
 								 * most cases, OA_KEY_INVALID */
 	const OaRestrictions *restrictions; /* of that key; NULL if it has none */
 	OaCachedKey cached;			/* for oa_record_use() */
+	bool		was_cached;
+	text	   *revoked_key_id; /* set if the key was revoked */
 } OaDecision;
 
 extern void oa_decide(const OaQuestion *question, OaDecision *decision);
 extern void oa_record_use(const OaQuestion *question, OaDecision *decision);
+extern void oa_record_refusal(const OaQuestion *question,
+							  const OaDecision *decision);
 
 /* restrictions.c: what restricts the use of a key */
 extern void oa_network_from_cidr(Datum cidr, OaNetwork *network);
@@ -89,11 +96,25 @@ typedef struct OaVerifiedKey
 } OaVerifiedKey;
 
 extern bool oa_may_verify(void);
+extern void oa_require_verification(void);
 extern bool oa_verify_secret(const char *bytes, int length,
 							 const OaClientAddr *client,
 							 bool knows_restrictions, OaVerifiedKey *key);
 extern HeapTupleHeader oa_verify_argument(FunctionCallInfo fcinfo,
 										  const OaRestrictions **restrictions);
+
+/* admission.c: may a request go on? */
+typedef struct OaAdmission
+{
+	OaDecision	decision;		/* its outcome is that of everything */
+	OaStanding	standing;		/* if the outcome is OA_ADMITTED or
+								 * OA_RATE_LIMITED */
+} OaAdmission;
+
+extern OaLimiting oa_admit(const char *bytes, int length, int64 cost,
+						   ArrayType *scopes, const OaClientAddr *client,
+						   OaAdmission *admission);
+extern const char *oa_outcome_name(OaOutcome outcome);
 
 /* identity.c: the identity that a transaction acts for */
 extern void oa_remember_identity(text *key_id, text *org_id,
@@ -280,6 +301,10 @@ extern OaKeyScanResult oa_scan_keys(text *org_id, const OaKeyFilter *filter,
 									bool all_columns,
 									OaKeyRowCallback callback, void *argument);
 
+/* list_text.c: scopes and addresses as text */
+extern text *oa_list_text(ArrayType *list);
+extern ArrayType *oa_read_list(Datum list_text, Oid type);
+
 /* key_changes.c: changing what restricts a key */
 typedef struct OaKeyChange
 {
@@ -308,11 +333,6 @@ typedef enum OaKeyChanged
 
 extern OaKeyChanged oa_change_key(text *org_id, text *key_id, text *uid,
 								  const OaKeyChange *wanted, OaFault *fault);
-
-/* In SQL: is a key neither revoked nor expired? */
-#define OA_KEY_IS_ACTIVE(key) \
-	"(" key ".revoked_at IS NULL AND (" key ".expires_at IS NULL " \
-	"OR " key ".expires_at > clock_timestamp()))"
 
 /* key_limits.c: how many keys an org can have */
 extern bool oa_has_all_keys(text *org_id, text *except, int replaced);

@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 
 #include "catalog/pg_type.h"
+#include "utils/builtins.h"
 #include "utils/inet.h"
 #include "utils/timestamp.h"
 
@@ -136,6 +137,21 @@ oa_pack_restrictions(const OaKeyRow *key)
 	}
 	packed->length = (uint32) (at - (uint8 *) packed);
 	return packed;
+}
+
+/* Return the scopes of a key that has some of its own: a text[]. */
+ArrayType *
+oa_unpack_scopes(const OaRestrictions *restrictions)
+{
+	const uint8 *at = restrictions->data;
+	const uint8 *end = at + restrictions->scopes_length;
+	Datum		values[OA_SCOPES_MAX];
+	int			count = 0;
+
+	for (; at < end && count < OA_SCOPES_MAX; at += 1 + *at)
+		values[count++] =
+			PointerGetDatum(cstring_to_text_with_len((const char *) at + 1, *at));
+	return construct_array(values, count, TEXTOID, -1, false, TYPALIGN_INT);
 }
 
 /* Does a key with these restrictions have a scope? */

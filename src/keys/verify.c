@@ -39,8 +39,8 @@ oa_may_verify(void)
 }
 
 /* Raise 55000 unless oa_may_verify(). */
-static void
-require_verification(void)
+void
+oa_require_verification(void)
 {
 	if (!oa_may_verify())
 		ereport(ERROR,
@@ -57,10 +57,13 @@ require_verification(void)
 static bool
 verify(const OaQuestion *question, OaDecision *decision)
 {
-	require_verification();
+	oa_require_verification();
 	oa_decide(question, decision);
 	if (decision->outcome != OA_ADMITTED)
+	{
+		oa_record_refusal(question, decision);
 		return false;
+	}
 	oa_record_use(question, decision);
 	return true;
 }

@@ -40,14 +40,18 @@ typedef struct OaSharedPlace
 	uint64		recorded;		/* when the use was recorded, and in which
 								 * entry */
 	uint32		length;			/* of what was found */
+	uint32		limits_at;		/* where the limits are in it; 0 if it has
+								 * none */
 } OaSharedPlace;
 
 extern HeapTupleHeader oa_shared_cache_find(const uint8 *digest,
+											bool with_limits,
 											OaSharedPlace *place,
 											TimestampTz *recorded_at);
 extern bool oa_shared_cache_store(const uint8 *digest, uint64 as_of,
 								  OaBuckets buckets, HeapTupleHeader row,
-								  uint32 length, OaSharedPlace *place);
+								  uint32 length, uint32 limits_at,
+								  OaSharedPlace *place);
 extern void oa_shared_cache_record(const OaSharedPlace *place,
 								   TimestampTz recorded_at);
 
@@ -59,7 +63,7 @@ enum
 {
 	OA_KEY_DIGEST, OA_KEY_ID, OA_KEY_ORG_ID, OA_KEY_PREFIX, OA_KEY_REVOKED_AT,
 	OA_KEY_ENVIRONMENT, OA_KEY_EXPIRES_AT, OA_KEY_DISABLED_AT, OA_KEY_SCOPES,
-	OA_KEY_ALLOWED_ADDRESSES
+	OA_KEY_ALLOWED_ADDRESSES, OA_KEY_LINEAGE
 };
 
 enum
@@ -74,13 +78,22 @@ enum
 	OA_SIGNING_CERTIFICATE_EXPIRES_AT
 };
 
-#define OA_TABLE_COLUMNS_MAX 10
+enum
+{
+	OA_LIMIT_SCOPE, OA_LIMIT_SUBJECT, OA_LIMIT_NAME, OA_LIMIT_QUOTA,
+	OA_LIMIT_PERIOD, OA_LIMIT_BURST, OA_LIMIT_PER, OA_LIMIT_SHADOW
+};
+
+#define OA_TABLE_COLUMNS_MAX 11
 
 typedef struct OaTableInfo
 {
-	Oid			equality;		/* function that compares the first column */
+	Oid			equality;		/* function that compares the first columns */
+	int			key_columns;	/* number of the columns that find a row; more
+								 * than one find several rows */
 	Oid			relid;
-	Oid			index;			/* unique, on the first column; 0 if none */
+	Oid			index;			/* begins with these columns, and is unique if
+								 * there is one; 0 if there is no index */
 	int			ncolumns;
 	AttrNumber	attnums[OA_TABLE_COLUMNS_MAX];	/* by the enums above */
 } OaTableInfo;

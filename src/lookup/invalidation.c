@@ -15,7 +15,8 @@
  * OID that the trigger makes up: 0x80000000 plus 31 bits of the hash of the
  * key's digest or of the org's id.  Usually no session has a relation with
  * that OID open; a session that has one rebuilds its relcache entry once more
- * than necessary.  The receiver keeps a clock, and for each of OA_BUCKETS
+ * than necessary.  A limit of a tier sends an OID that stands for the tier, and
+ * every other limit that of its org.  The receiver keeps a clock, and for each of OA_BUCKETS
  * buckets the time of the last change.  shared_clock.c does the same for the
  * shared cache.
  *
@@ -51,6 +52,9 @@
 
 #define MADE_UP		0x80000000U
 
+/* Makes the hash of a tier's name another one than that of an org's id. */
+#define TIER_SEED	1
+
 #define ROWS_MAX	32
 
 /* The clock: counts the changes that this backend has been told of. */
@@ -85,6 +89,13 @@ make_up_oid(const void *bytes, int length)
 	return MADE_UP | hash_bytes(bytes, length);
 }
 
+/* Return the OID that stands for a tier. */
+static Oid
+make_up_tier_oid(const void *bytes, int length)
+{
+	return MADE_UP | (uint32) hash_bytes_extended(bytes, length, TIER_SEED);
+}
+
 /*
  * Return the bucket of a made-up OID.  If one database is a copy of another,
  * both have the same ids.  In the shared cache these ids are in different
@@ -101,6 +112,14 @@ uint32
 oa_bucket(const void *bytes, int length)
 {
 	return bucket_of_oid(make_up_oid(bytes, length));
+}
+
+/* Return the bucket of a tier. */
+uint32
+oa_tier_bucket(text *tier)
+{
+	return bucket_of_oid(make_up_tier_oid(VARDATA_ANY(tier),
+										  VARSIZE_ANY_EXHDR(tier)));
 }
 
 /* Is this one of the tables that we read? */
@@ -180,7 +199,8 @@ oa_has_changed(uint64 as_of, OaBuckets buckets)
 {
 	return all_changed > as_of ||
 		(buckets.key < OA_BUCKETS && changed[buckets.key] > as_of) ||
-		(buckets.org < OA_BUCKETS && changed[buckets.org] > as_of);
+		(buckets.org < OA_BUCKETS && changed[buckets.org] > as_of) ||
+		(buckets.tier < OA_BUCKETS && changed[buckets.tier] > as_of);
 }
 
 /* Accept the messages that are waiting; see rule 3 in cache.c. */
@@ -322,7 +342,8 @@ send(Oid oid)
  * such column or it is NULL.
  */
 static Oid
-column_oid(Relation relation, HeapTuple row, const char *column)
+column_oid(Relation relation, HeapTuple row, const char *column,
+		   Oid (*make_up) (const void *bytes, int length))
 {
 	int			attnum = SPI_fnumber(RelationGetDescr(relation), column);
 	bool		isnull;
@@ -335,15 +356,20 @@ column_oid(Relation relation, HeapTuple row, const char *column)
 	if (isnull)
 		return InvalidOid;
 	bytes = PG_DETOAST_DATUM_PACKED(value);
-	return make_up_oid(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
+	return make_up(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
 }
 
-/* Send a message for the org of a row, or for the whole table. */
+/*
+ * Send a message for the org of a row, or for the tier of a limit that has no
+ * org, or for the whole table.
+ */
 static void
 send_org(Relation relation, HeapTuple row)
 {
-	Oid			org = column_oid(relation, row, "org_id");
+	Oid			org = column_oid(relation, row, "org_id", make_up_oid);
 
+	if (!OidIsValid(org))
+		org = column_oid(relation, row, "subject", make_up_tier_oid);
 	if (org != last_org && orgs_changed <= ROWS_MAX)
 	{
 		last_org = org;
@@ -362,11 +388,11 @@ send_row(Relation relation, HeapTuple row)
 	const char *table = RelationGetRelationName(relation);
 	Oid			key;
 
-	if (strcmp(table, "orgs") == 0)
+	if (strcmp(table, "orgs") == 0 || strcmp(table, "limits") == 0)
 		send_org(relation, row);
 	else if (strcmp(table, "api_keys") == 0)
 	{
-		key = column_oid(relation, row, "digest");
+		key = column_oid(relation, row, "digest", make_up_oid);
 		if (rows_changed <= ROWS_MAX)
 			rows_changed++;
 		if (OidIsValid(key) && rows_changed <= ROWS_MAX)

@@ -3,8 +3,11 @@
  *		The rows of keys that are not revoked, in the cache of all sessions or
  *		in the own.
  *
- * What restricts a key follows its row, from the next aligned byte.  A key
- * without restrictions has nothing there, and the length says so.
+ * What restricts a key follows its row, from the next aligned byte, and its
+ * limits follow that.  A key without restrictions has nothing there.  Only a
+ * caller that needs the limits reads them from the table.  So an entry need not
+ * have them, and is of no use to such a caller then; an entry with them is of
+ * use to everybody.
  *
  * The shared cache is used where there is one and the server is not in
  * recovery; the session's own cache elsewhere, and for rows that do not fit a
@@ -20,7 +23,8 @@
 typedef struct OwnKey
 {
 	TimestampTz recorded_at;	/* when its use was last recorded */
-	uint32		length;			/* of the row and the restrictions */
+	uint32		length;			/* of the row and what follows it */
+	uint32		limits_at;		/* where the limits are in that, or 0 */
 	HeapTupleHeaderData row;	/* continues to that length */
 } OwnKey;
 
@@ -35,94 +39,124 @@ own_keys(void)
 	return cache;
 }
 
-/* Note where the restrictions are in what was found. */
+/* Note where the restrictions and limits are in what was found. */
 static void
-find_restrictions(HeapTupleHeader row, uint32 length, OaCachedKey *cached)
+find_parts(HeapTupleHeader row, uint32 length, uint32 limits_at,
+		   OaCachedKey *cached)
 {
 	uint32		row_length = HeapTupleHeaderGetDatumLength(row);
+	uint32		end = limits_at != 0 ? limits_at : length;
+	char	   *start = (char *) row;
 
-	cached->restrictions = length == row_length ? NULL :
-		(const OaRestrictions *) ((char *) row + MAXALIGN(row_length));
+	cached->restrictions = end <= MAXALIGN(row_length) ? NULL :
+		(const OaRestrictions *) (start + MAXALIGN(row_length));
+	cached->limits = limits_at == 0 ? NULL :
+		(const OaLimits *) (start + limits_at);
 }
 
 /* A palloc'd copy of what is in the session's own cache, or NULL. */
 static HeapTupleHeader
-find_own(OaCachedKey *cached)
+find_own(bool with_limits, OaCachedKey *cached)
 {
 	OwnKey	   *key = oa_cache_find(own_keys(), cached->digest);
 	HeapTupleHeader row;
 
-	if (key == NULL)
+	if (key == NULL || (with_limits && key->limits_at == 0))
 		return NULL;
 	cached->is_shared = false;
 	cached->recorded_at = cached->recorded_before = key->recorded_at;
 	row = memcpy(palloc(key->length), &key->row, key->length);
-	find_restrictions(row, key->length, cached);
+	find_parts(row, key->length, key->limits_at, cached);
 	return row;
 }
 
 /*
  * Find the row of a key by the digest of its secret: a palloc'd copy, or NULL.
- * "cached" tells what restricts the key, in the same copy, and is for
+ * "with_limits" says that the caller needs the limits of the key, too.
+ * "cached" tells what restricts and limits the key, in the same copy, and is for
  * oa_key_cache_record(); it points to the digest.
  */
 HeapTupleHeader
-oa_key_cache_find(const uint8 *digest, OaCachedKey *cached)
+oa_key_cache_find(const uint8 *digest, bool with_limits, OaCachedKey *cached)
 {
 	OaSharedPlace place;
 	HeapTupleHeader row;
 
 	cached->digest = digest;
 	if (!oa_shared_is_usable())
-		return find_own(cached);
+		return find_own(with_limits, cached);
 
 	oa_accept_changes();
-	row = oa_shared_cache_find(digest, &place, &cached->recorded_at);
+	row = oa_shared_cache_find(digest, with_limits, &place,
+							   &cached->recorded_at);
 	if (row == NULL)
-		return find_own(cached);
+		return find_own(with_limits, cached);
 	cached->is_shared = true;
 	cached->slot = place.slot;
 	cached->recorded = place.recorded;
 	cached->recorded_before = cached->recorded_at;
-	find_restrictions(row, place.length, cached);
+	find_parts(row, place.length, place.limits_at, cached);
 	return row;
 }
 
-/* Copy a row and its restrictions to where they are one after the other. */
+/* Copy a part to the next aligned byte.  Returns where it ends. */
 static uint32
-put_together(char *copy, HeapTuple row, const OaRestrictions *restrictions)
+append(char *copy, uint32 length, const void *part, uint32 part_length)
 {
-	uint32		aligned = MAXALIGN(row->t_len);
+	uint32		aligned = MAXALIGN(length);
 
-	memcpy(copy, row->t_data, row->t_len);
-	if (restrictions == NULL)
-		return row->t_len;
-	memset(copy + row->t_len, 0, aligned - row->t_len);
-	memcpy(copy + aligned, restrictions, restrictions->length);
-	return aligned + restrictions->length;
+	memset(copy + length, 0, aligned - length);
+	memcpy(copy + aligned, part, part_length);
+	return aligned + part_length;
 }
 
 /*
- * Store a row that was read, and what restricts the key (or NULL), unless
- * something has changed since.
+ * Copy a row, what restricts its key, and the key's limits, to where they are
+ * one after the other.
+ */
+static OwnKey *
+put_together(HeapTuple row, const OaCachedKey *cached)
+{
+	const OaRestrictions *restrictions = cached->restrictions;
+	const OaLimits *limits = cached->limits;
+	OwnKey	   *key = palloc(offsetof(OwnKey, row) + MAXALIGN(row->t_len) +
+							 (restrictions != NULL ? MAXALIGN(restrictions->length) : 0) +
+							 (limits != NULL ? limits->length : 0));
+	char	   *copy = (char *) &key->row;
+
+	key->recorded_at = 0;
+	key->limits_at = 0;
+	key->length = append(copy, 0, row->t_data, row->t_len);
+	if (restrictions != NULL)
+		key->length = append(copy, key->length, restrictions,
+							 restrictions->length);
+	if (limits != NULL)
+	{
+		key->limits_at = MAXALIGN(key->length);
+		key->length = append(copy, key->length, limits, limits->length);
+	}
+	return key;
+}
+
+/*
+ * Store a row that was read with what "cached" says of its key: restrictions
+ * (or NULL) and limits (or NULL if they were not read), unless something has
+ * changed since.
  */
 void
 oa_key_cache_store(const OaRead *read, const uint8 *digest, text *org_id,
-				   HeapTuple row, const OaRestrictions *restrictions,
-				   OaCachedKey *cached)
+				   text *tier, HeapTuple row, OaCachedKey *cached)
 {
 	OaBuckets	buckets;
 	OaSharedPlace place;
-	OwnKey	   *key = palloc(offsetof(OwnKey, row) + MAXALIGN(row->t_len) +
-							 (restrictions != NULL ? restrictions->length : 0));
+	OwnKey	   *key = put_together(row, cached);
 
-	key->recorded_at = 0;
-	key->length = put_together((char *) &key->row, row, restrictions);
 	buckets.key = oa_bucket(digest, OA_DIGEST_LEN);
 	buckets.org = oa_bucket(VARDATA_ANY(org_id), VARSIZE_ANY_EXHDR(org_id));
+	buckets.tier = cached->limits != NULL ? oa_tier_bucket(tier) : OA_NO_BUCKET;
 	if (read->shared && !oa_has_own_change() &&
 		oa_shared_cache_store(digest, read->shared_as_of, buckets, &key->row,
-							  key->length, &place))
+							  key->length, key->limits_at, &place))
 	{
 		cached->is_shared = true;
 		cached->slot = place.slot;

@@ -17,7 +17,7 @@
 /* The tables that we read without SQL. */
 typedef enum OaTable
 {
-	OA_API_KEYS, OA_ORGS, OA_SIGNING_KEYS,
+	OA_API_KEYS, OA_ORGS, OA_SIGNING_KEYS, OA_LIMITS,
 	OA_TABLES
 } OaTable;
 
@@ -26,12 +26,14 @@ typedef struct OaBuckets		/* what a cached value depends on */
 {
 	uint32		key;			/* from oa_bucket(), or OA_NO_BUCKET */
 	uint32		org;
+	uint32		tier;			/* likewise, from oa_tier_bucket() */
 } OaBuckets;
 
 #define OA_NO_BUCKET	UINT32_MAX
 
 extern void oa_invalidation_init(void);
 extern uint32 oa_bucket(const void *bytes, int length);
+extern uint32 oa_tier_bucket(text *tier);
 extern uint64 oa_all_changed(void);
 extern uint64 oa_latest_all_changed(void);
 
@@ -68,6 +70,7 @@ typedef struct OaRead
 	Relation	first;			/* open until we have searched it */
 	const struct OaTableInfo *table;	/* describes "first" */
 	Oid			orgs;			/* the OID of orgs that was published */
+	Oid			limits;			/* likewise */
 	uint64		as_of;			/* the backend's clock, before the snapshot */
 	uint64		shared_as_of;	/* the server's clock, likewise */
 	bool		shared;			/* may we store rows in the shared cache? */
@@ -87,6 +90,8 @@ typedef struct OaKeyRow
 	ArrayType  *allowed_addresses;	/* cidr[]; NULL: all */
 	bool		own;			/* written by the transaction that reads it */
 	TransactionId xmin;			/* the transaction that wrote this version */
+	text	   *line;			/* key_id of the first of its line of
+								 * rotations */
 } OaKeyRow;
 
 typedef struct OaOrgRow
@@ -107,18 +112,33 @@ typedef struct OaSigningKeyRow
 	bool		own;
 } OaSigningKeyRow;
 
+/* A rate limit.  Its columns have the values that its table requires. */
+typedef struct OaLimitRow
+{
+	text	   *name;
+	int64		quota;
+	int32		period;			/* seconds */
+	int64		burst;
+	bool		per_org;
+	bool		shadow;
+} OaLimitRow;
+
 extern void oa_store_begin_read(OaRead *read, OaTable first);
+extern void oa_store_close_first(OaRead *read);
 extern void oa_store_end_read(OaRead *read);
 extern bool oa_store_find_key(OaRead *read, const uint8 *digest,
 							  OaKeyRow *row);
 extern bool oa_store_find_org(OaRead *read, text *org_id, OaOrgRow *row);
 extern bool oa_store_has_org(text *org_id);
+extern List *oa_store_find_limits(OaRead *read, const char *scope,
+								  text *subject);
+extern bool oa_store_was_disturbed(const OaRead *read);
 extern List *oa_store_read_signing_keys(OaRead *read);
 extern FullTransactionId oa_full_xid(TransactionId xid);
 
 /*
- * key_cache.c: rows of keys that are not revoked, and what restricts these
- * keys, in the shared cache or in the backend's
+ * key_cache.c: rows of keys that are not revoked, and what restricts and limits
+ * these keys, in the shared cache or in the backend's
  */
 
 /* What restricts the use of a key: one piece of memory. */
@@ -135,9 +155,19 @@ typedef struct OaRestrictions
 												 * keys/restrictions.c */
 } OaRestrictions;
 
+/* The rate limits of a key: one piece of memory. */
+typedef struct OaLimits
+{
+	uint32		length;			/* of all of this */
+	uint32		count;
+	char		data[FLEXIBLE_ARRAY_MEMBER];	/* of OaLimit; see
+												 * limits/limit_rows.c */
+} OaLimits;
+
 typedef struct OaCachedKey
 {
 	const OaRestrictions *restrictions; /* of the row; NULL if there are none */
+	const OaLimits *limits;		/* NULL if they have not been read */
 	const uint8 *digest;
 	TimestampTz recorded_at;	/* when its use was last recorded; 0 if never */
 	bool		is_shared;
@@ -147,11 +177,19 @@ typedef struct OaCachedKey
 } OaCachedKey;
 
 extern HeapTupleHeader oa_key_cache_find(const uint8 *digest,
+										 bool with_limits,
 										 OaCachedKey *cached);
 extern void oa_key_cache_store(const OaRead *read, const uint8 *digest,
-							   text *org_id, HeapTuple row,
-							   const OaRestrictions *restrictions,
+							   text *org_id, text *tier, HeapTuple row,
 							   OaCachedKey *cached);
 extern void oa_key_cache_record(const OaCachedKey *cached);
+
+/*
+ * In SQL: is a key active, which is neither revoked nor expired?  A disabled key
+ * is active: its org can enable it again.
+ */
+#define OA_KEY_IS_ACTIVE(key) \
+	"(" key ".revoked_at IS NULL AND (" key ".expires_at IS NULL " \
+	"OR " key ".expires_at > clock_timestamp()))"
 
 #endif							/* OA_LOOKUP_H */

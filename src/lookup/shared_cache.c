@@ -32,7 +32,7 @@
 #include "settings.h"
 
 #define WAYS		8
-#define SLOT_SIZE	320
+#define SLOT_SIZE	448
 
 typedef struct Slot
 {
@@ -41,9 +41,10 @@ typedef struct Slot
 	uint64		as_of;			/* T; see shared_clock.c */
 	OaBuckets	buckets;
 	Oid			database;
-	uint32		length;			/* of the row */
 	uint8		digest[OA_DIGEST_LEN];
-	char		row[SLOT_SIZE - 72];
+	uint32		length;			/* of the row and what follows it */
+	uint32		limits_at;		/* where the limits are in that, or 0 */
+	char		row[SLOT_SIZE - 80];
 } Slot;
 
 StaticAssertDecl(sizeof(Slot) == SLOT_SIZE, "a slot has no padding");
@@ -159,9 +160,13 @@ never_recorded(uint64 sequence)
 	return sequence << 32;
 }
 
-/* A palloc'd copy of the row in a slot, if it is the digest's and good. */
+/*
+ * A palloc'd copy of the row in a slot, if it is the digest's and good, and has
+ * limits if the caller needs them.
+ */
 static HeapTupleHeader
-copy_row(Slot *slot, const uint8 *digest, OaSharedPlace *place)
+copy_row(Slot *slot, const uint8 *digest, bool with_limits,
+		 OaSharedPlace *place)
 {
 	uint64		sequence = pg_atomic_read_u64(&slot->sequence);
 	HeapTupleHeader row;
@@ -179,6 +184,7 @@ copy_row(Slot *slot, const uint8 *digest, OaSharedPlace *place)
 	length = *(volatile uint32 *) &slot->length;
 	if (length == 0 || length > sizeof(slot->row) ||
 		slot->database != MyDatabaseId ||
+		(with_limits && slot->limits_at == 0) ||
 		memcmp(slot->digest, digest, OA_DIGEST_LEN) != 0)
 		return NULL;
 
@@ -186,6 +192,7 @@ copy_row(Slot *slot, const uint8 *digest, OaSharedPlace *place)
 	buckets = slot->buckets;
 	place->recorded = pg_atomic_read_u64(&slot->recorded);
 	place->length = length;
+	place->limits_at = slot->limits_at;
 	row = palloc(length);
 	memcpy(row, slot->row, length);
 	pg_read_barrier();
@@ -210,8 +217,8 @@ copy_row(Slot *slot, const uint8 *digest, OaSharedPlace *place)
  * and made sure that the cache is usable.  Returns a palloc'd copy, or NULL.
  */
 HeapTupleHeader
-oa_shared_cache_find(const uint8 *digest, OaSharedPlace *place,
-					 TimestampTz *recorded_at)
+oa_shared_cache_find(const uint8 *digest, bool with_limits,
+					 OaSharedPlace *place, TimestampTz *recorded_at)
 {
 	uint64		hash = hash_of(digest);
 	uint32		number = (uint32) (hash >> 32) & shared->set_mask;
@@ -225,7 +232,7 @@ oa_shared_cache_find(const uint8 *digest, OaSharedPlace *place,
 		if (set->tags[way] != tag)
 			continue;
 		place->slot = (int) (number * WAYS + way);
-		row = copy_row(&slots[place->slot], digest, place);
+		row = copy_row(&slots[place->slot], digest, with_limits, place);
 		if (row == NULL)
 			continue;
 		if ((pg_atomic_read_u32(&set->used) & (1U << way)) == 0)
@@ -262,7 +269,7 @@ choose_way(Set *set, uint32 tag)
 /* Write an entry into a slot of a set that is locked. */
 static void
 write_slot(Slot *slot, const uint8 *digest, uint64 as_of, OaBuckets buckets,
-		   HeapTupleHeader row, uint32 length)
+		   HeapTupleHeader row, uint32 length, uint32 limits_at)
 {
 	uint64		sequence = pg_atomic_read_u64(&slot->sequence) | 1;
 
@@ -272,6 +279,7 @@ write_slot(Slot *slot, const uint8 *digest, uint64 as_of, OaBuckets buckets,
 	slot->buckets = buckets;
 	slot->database = MyDatabaseId;
 	slot->length = length;
+	slot->limits_at = limits_at;
 	memcpy(slot->digest, digest, OA_DIGEST_LEN);
 	memcpy(slot->row, row, length);
 	pg_atomic_write_u64(&slot->recorded, never_recorded(sequence + 1));
@@ -286,7 +294,8 @@ write_slot(Slot *slot, const uint8 *digest, uint64 as_of, OaBuckets buckets,
  */
 bool
 oa_shared_cache_store(const uint8 *digest, uint64 as_of, OaBuckets buckets,
-					  HeapTupleHeader row, uint32 length, OaSharedPlace *place)
+					  HeapTupleHeader row, uint32 length, uint32 limits_at,
+					  OaSharedPlace *place)
 {
 	uint64		hash = hash_of(digest);
 	uint32		number = (uint32) (hash >> 32) & shared->set_mask;
@@ -312,7 +321,8 @@ oa_shared_cache_store(const uint8 *digest, uint64 as_of, OaBuckets buckets,
 	way = choose_way(set, tag);
 	place->slot = (int) (number * WAYS + way);
 	set->tags[way] = tag;
-	write_slot(&slots[place->slot], digest, as_of, buckets, row, length);
+	write_slot(&slots[place->slot], digest, as_of, buckets, row, length,
+			   limits_at);
 	place->recorded = pg_atomic_read_u64(&slots[place->slot].recorded);
 	pg_write_barrier();
 	pg_atomic_write_u32(&set->lock, 0);

@@ -417,6 +417,8 @@ oa_shared_has_changed(uint64 as_of, OaBuckets buckets)
 {
 	return pg_atomic_read_u64(&shared->changed[buckets.key % OA_BUCKETS]) > as_of ||
 		pg_atomic_read_u64(&shared->changed[buckets.org % OA_BUCKETS]) > as_of ||
+		(buckets.tier < OA_BUCKETS &&
+		 pg_atomic_read_u64(&shared->changed[buckets.tier]) > as_of) ||
 		pg_atomic_read_u64(&shared->all_changed) > as_of;
 }
 

@@ -14,8 +14,9 @@
  *
  * ALTER TABLE may rewrite a table under its own transaction id.  A snapshot
  * from before its commit then sees no rows at all.  So we lock the first table
- * of a read before we take the snapshot.  We cannot do that with the second
- * table; instead, key_row.c starts over if it cannot find a key's org.
+ * of a read before we take the snapshot.  We cannot do that with the other
+ * tables; instead, key_row.c starts over if it cannot find a key's org, or if a
+ * message about a whole table has come while it read limits.
  */
 #include "postgres.h"
 
@@ -54,16 +55,28 @@ oa_store_begin_read(OaRead *read, OaTable first)
 	read->first = oa_table_open(first, &read->table);
 	oa_tables_look_up();
 	read->orgs = oa_table_oid(OA_ORGS);
+	read->limits = oa_table_oid(OA_LIMITS);
 	if (first == OA_API_KEYS)
 	{
 		oa_shared_publish(RelationGetRelid(read->first));
 		oa_shared_publish(read->orgs);
+		oa_shared_publish(read->limits);
 	}
 	read->as_of = oa_clock();
 	read->shared_as_of = oa_shared_clock();
 	pg_memory_barrier();
 	read->shared = first == OA_API_KEYS && oa_shared_is_usable();
 	read->snapshot = RegisterSnapshot(GetLatestSnapshot());
+}
+
+/*
+ * Close the first table of a read without searching it.  The functions that
+ * find rows of other tables open these themselves.
+ */
+void
+oa_store_close_first(OaRead *read)
+{
+	table_close(read->first, AccessShareLock);
 }
 
 /* End a read.  An error ends it too, through the resource owner. */
@@ -91,22 +104,24 @@ next_row(RowScan *scan)
 }
 
 /*
- * Find the only row of an open table whose first column equals "key".  Returns
- * false if there is none.
+ * Find the rows of an open table whose first columns equal "keys".  Returns
+ * false if there are none.
  */
 static bool
 start_scan(RowScan *scan, OaRead *read, Relation relation,
-		   const OaTableInfo *table, Datum key)
+		   const OaTableInfo *table, const Datum *keys)
 {
-	ScanKeyData scan_key;
+	ScanKeyData scan_keys[OA_TABLE_COLUMNS_MAX];
 
 	scan->relation = relation;
 	scan->table = table;
-	ScanKeyInit(&scan_key, table->attnums[0], BTEqualStrategyNumber,
-				table->equality, key);
+	for (int i = 0; i < table->key_columns; i++)
+		ScanKeyInit(&scan_keys[i], table->attnums[i], BTEqualStrategyNumber,
+					table->equality, keys[i]);
 	scan->descriptor = systable_beginscan(relation, table->index,
 										  OidIsValid(table->index),
-										  read->snapshot, 1, &scan_key);
+										  read->snapshot, table->key_columns,
+										  scan_keys);
 	return next_row(scan);
 }
 
@@ -165,14 +180,14 @@ oa_store_find_key(OaRead *read, const uint8 *digest, OaKeyRow *row)
 		bytea		header;
 		char		data[VARHDRSZ + OA_DIGEST_LEN];
 	}			key;
+	Datum		keys[] = {PointerGetDatum(&key.header)};
 	RowScan		scan;
 	bool		found;
 
 	SET_VARSIZE(&key.header, sizeof(key.data));
 	memcpy(VARDATA(&key.header), digest, OA_DIGEST_LEN);
 
-	found = start_scan(&scan, read, read->first, read->table,
-					   PointerGetDatum(&key.header));
+	found = start_scan(&scan, read, read->first, read->table, keys);
 	if (found)
 	{
 		row->key_id = DatumGetTextPCopy(scan.values[OA_KEY_ID]);
@@ -186,6 +201,8 @@ oa_store_find_key(OaRead *read, const uint8 *digest, OaKeyRow *row)
 		row->allowed_addresses = array_copy(&scan, OA_KEY_ALLOWED_ADDRESSES);
 		row->own = is_own(scan.tuple);
 		row->xmin = HeapTupleHeaderGetXmin(scan.tuple->t_data);
+		row->line = scan.nulls[OA_KEY_LINEAGE] ? row->key_id :
+			DatumGetTextPCopy(scan.values[OA_KEY_LINEAGE]);
 	}
 	finish_scan(&scan);
 	return found;
@@ -197,12 +214,13 @@ oa_store_find_org(OaRead *read, text *org_id, OaOrgRow *row)
 {
 	const OaTableInfo *table;
 	Relation	orgs = oa_table_open(OA_ORGS, &table);
+	Datum		keys[] = {PointerGetDatum(org_id)};
 	RowScan		scan;
 	bool		found;
 
 	/* If orgs is another table by now, we have not published its OID. */
 	read->shared = read->shared && RelationGetRelid(orgs) == read->orgs;
-	found = start_scan(&scan, read, orgs, table, PointerGetDatum(org_id));
+	found = start_scan(&scan, read, orgs, table, keys);
 	if (found)
 	{
 		row->name = DatumGetTextPCopy(scan.values[OA_ORG_NAME]);
@@ -224,15 +242,72 @@ oa_store_has_org(text *org_id)
 {
 	const OaTableInfo *table;
 	Relation	orgs = oa_table_open(OA_ORGS, &table);
+	Datum		keys[] = {PointerGetDatum(org_id)};
 	OaRead		read = {0};
 	RowScan		scan;
 	bool		found;
 
 	read.snapshot = RegisterSnapshot(GetTransactionSnapshot());
-	found = start_scan(&scan, &read, orgs, table, PointerGetDatum(org_id));
+	found = start_scan(&scan, &read, orgs, table, keys);
 	finish_scan(&scan);
 	UnregisterSnapshot(read.snapshot);
 	return found;
+}
+
+/* Return a duration in whole seconds. */
+static int32
+seconds_of(const Interval *duration)
+{
+	int64		days = duration->month * INT64CONST(30) + duration->day;
+
+	return (int32) ((days * USECS_PER_DAY + duration->time) / USECS_PER_SEC);
+}
+
+/*
+ * Find the limits of a subject: a tier, an org, or a key's line of rotations.
+ * Returns a list of palloc'd OaLimitRow, in no order.
+ */
+List	   *
+oa_store_find_limits(OaRead *read, const char *scope, text *subject)
+{
+	const OaTableInfo *table;
+	Relation	limits = oa_table_open(OA_LIMITS, &table);
+	Datum		keys[] = {
+		CStringGetTextDatum(scope),
+		PointerGetDatum(subject),
+	};
+	List	   *rows = NIL;
+	RowScan		scan;
+
+	/* As with orgs. */
+	read->shared = read->shared && RelationGetRelid(limits) == read->limits;
+	for (bool found = start_scan(&scan, read, limits, table, keys); found;
+		 found = next_row(&scan))
+	{
+		OaLimitRow *row = palloc(sizeof(OaLimitRow));
+		text	   *per = DatumGetTextPP(scan.values[OA_LIMIT_PER]);
+
+		row->name = DatumGetTextPCopy(scan.values[OA_LIMIT_NAME]);
+		row->quota = DatumGetInt64(scan.values[OA_LIMIT_QUOTA]);
+		row->period = seconds_of(DatumGetIntervalP(scan.values[OA_LIMIT_PERIOD]));
+		row->burst = DatumGetInt64(scan.values[OA_LIMIT_BURST]);
+		row->per_org = VARSIZE_ANY_EXHDR(per) == 3 &&
+			memcmp(VARDATA_ANY(per), "org", 3) == 0;
+		row->shadow = DatumGetBool(scan.values[OA_LIMIT_SHADOW]);
+		rows = lappend(rows, row);
+	}
+	finish_scan(&scan);
+	return rows;
+}
+
+/*
+ * Has a message about a whole table come since a read began?  If so, a table may
+ * have been rewritten, and then we do not see its rows.
+ */
+bool
+oa_store_was_disturbed(const OaRead *read)
+{
+	return oa_all_changed() > read->as_of;
 }
 
 /*

@@ -36,7 +36,7 @@ typedef struct ColumnSpec
 typedef struct Table
 {
 	const char *name;
-	ColumnSpec	columns[OA_TABLE_COLUMNS_MAX];	/* the first identifies a row */
+	ColumnSpec	columns[OA_TABLE_COLUMNS_MAX];	/* the first ones find rows */
 	uint64		found_under;	/* the value of all_changed */
 	OaTableInfo found;
 } Table;
@@ -45,6 +45,7 @@ static Table tables[OA_TABLES] = {
 	[OA_API_KEYS] = {
 		.name = "api_keys",
 		.found.equality = F_BYTEAEQ,
+		.found.key_columns = 1,
 		.columns = {
 			[OA_KEY_DIGEST] = {"digest", BYTEAOID},
 			[OA_KEY_ID] = {"key_id", TEXTOID},
@@ -56,11 +57,13 @@ static Table tables[OA_TABLES] = {
 			[OA_KEY_DISABLED_AT] = {"disabled_at", TIMESTAMPTZOID},
 			[OA_KEY_SCOPES] = {"scopes", TEXTARRAYOID},
 			[OA_KEY_ALLOWED_ADDRESSES] = {"allowed_addresses", CIDRARRAYOID},
+			[OA_KEY_LINEAGE] = {"lineage", TEXTOID},
 		},
 	},
 	[OA_ORGS] = {
 		.name = "orgs",
 		.found.equality = F_TEXTEQ,
+		.found.key_columns = 1,
 		.columns = {
 			[OA_ORG_ID] = {"org_id", TEXTOID},
 			[OA_ORG_NAME] = {"name", TEXTOID},
@@ -69,9 +72,25 @@ static Table tables[OA_TABLES] = {
 			[OA_ORG_SUSPENDED_AT] = {"suspended_at", TIMESTAMPTZOID},
 		},
 	},
+	[OA_LIMITS] = {
+		.name = "limits",
+		.found.equality = F_TEXTEQ,
+		.found.key_columns = 2,
+		.columns = {
+			[OA_LIMIT_SCOPE] = {"scope", TEXTOID},
+			[OA_LIMIT_SUBJECT] = {"subject", TEXTOID},
+			[OA_LIMIT_NAME] = {"name", TEXTOID},
+			[OA_LIMIT_QUOTA] = {"quota", INT8OID},
+			[OA_LIMIT_PERIOD] = {"period", INTERVALOID},
+			[OA_LIMIT_BURST] = {"burst", INT8OID},
+			[OA_LIMIT_PER] = {"per", TEXTOID},
+			[OA_LIMIT_SHADOW] = {"shadow", BOOLOID},
+		},
+	},
 	[OA_SIGNING_KEYS] = {
 		.name = "signing_keys",
 		.found.equality = F_TEXTEQ,
+		.found.key_columns = 1,
 		.columns = {
 			[OA_SIGNING_KID] = {"kid", TEXTOID},
 			[OA_SIGNING_PUBLIC_KEY] = {"public_key", BYTEAOID},
@@ -122,23 +141,36 @@ count_columns(const Table *table)
 	return count;
 }
 
-/* Can an index find the one row with a given value of this column? */
+/*
+ * Can an index find the rows with given values of the first columns?  If it is
+ * one column, there is one row.
+ */
 static bool
-is_usable(Relation index, AttrNumber attnum)
+is_usable(Relation index, const OaTableInfo *table)
 {
 	Form_pg_index form = index->rd_index;
-	Oid			collation = index->rd_indcollation[0];
 
-	return form->indisunique && form->indisvalid && form->indimmediate &&
-		form->indnkeyatts == 1 && form->indkey.values[0] == attnum &&
-		index->rd_rel->relam == BTREE_AM_OID &&
-		(collation == InvalidOid || collation == C_COLLATION_OID) &&
-		RelationGetIndexPredicate(index) == NIL;
+	if (!form->indisvalid || form->indnkeyatts < table->key_columns ||
+		index->rd_rel->relam != BTREE_AM_OID ||
+		RelationGetIndexPredicate(index) != NIL)
+		return false;
+	if (table->key_columns == 1 &&
+		!(form->indisunique && form->indimmediate && form->indnkeyatts == 1))
+		return false;
+	for (int i = 0; i < table->key_columns; i++)
+	{
+		Oid			collation = index->rd_indcollation[i];
+
+		if (form->indkey.values[i] != table->attnums[i] ||
+			!(collation == InvalidOid || collation == C_COLLATION_OID))
+			return false;
+	}
+	return true;
 }
 
-/* The unique index on exactly this column, or InvalidOid. */
+/* The index that finds rows by the first columns, or InvalidOid. */
 static Oid
-find_index(Relation relation, AttrNumber attnum)
+find_index(Relation relation, const OaTableInfo *table)
 {
 	List	   *indexes = RelationGetIndexList(relation);
 	Oid			result = InvalidOid;
@@ -148,7 +180,7 @@ find_index(Relation relation, AttrNumber attnum)
 	{
 		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
 
-		if (is_usable(index, attnum))
+		if (is_usable(index, table))
 			result = RelationGetRelid(index);
 		index_close(index, AccessShareLock);
 	}
@@ -235,7 +267,7 @@ oa_table_open(OaTable number, const OaTableInfo **info)
 	table->found.ncolumns = count_columns(table);
 	for (int i = 0; i < table->found.ncolumns; i++)
 		table->found.attnums[i] = find_column(relation, &table->columns[i]);
-	table->found.index = find_index(relation, table->found.attnums[0]);
+	table->found.index = find_index(relation, &table->found);
 	table->found_under = under;
 	return relation;
 }

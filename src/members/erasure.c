@@ -5,7 +5,7 @@
  * An org that is erased keeps its row, because tables of the application can
  * refer to it, and the rows of its keys (purge.c).  All functions treat it like
  * an org that does not exist.  Of its rows in the audit log, only the persons
- * and the details go.
+ * and the details go, and of its ledger what people have written.
  *
  * A person that is erased is replaced by a random pseudonym, the same
  * everywhere, so that the audit log still tells which changes one person made.
@@ -19,6 +19,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "credits/credits.h"
 #include "keys/keys.h"
 #include "members/locked_org.h"
 #include "orgs/orgs.h"
@@ -109,6 +110,11 @@ erase_rest_of_org(text *org_id)
 		.text = "DELETE FROM overten_auth.idempotency_keys WHERE org_id = $1",
 		.argtypes = {TEXTOID},
 	};
+	static OaStatement remove_limits = {
+		.table = "limits",
+		.text = "DELETE FROM overten_auth.limits WHERE org_id = $1",
+		.argtypes = {TEXTOID},
+	};
 	static OaStatement erase_log = {
 		.table = "audit_log",
 		.text = "UPDATE overten_auth.audit_log "
@@ -121,7 +127,8 @@ erase_rest_of_org(text *org_id)
 	oa_statement_run(&remove_members, values, NULL);
 	oa_statement_run(&remove_invitations, values, NULL);
 	oa_statement_run(&remove_requests, values, NULL);
-	oa_change_audit_log(&erase_log, values, NULL);
+	oa_statement_run(&remove_limits, values, NULL);
+	oa_change_append_only(&erase_log, values, NULL);
 }
 
 /*
@@ -143,6 +150,7 @@ overten_erase_org(PG_FUNCTION_ARGS)
 	if (erased)
 	{
 		purge_all_keys(org_id);
+		oa_erase_credits(org_id);
 		erase_org_row(org_id);
 		erase_rest_of_org(org_id);
 		oa_audit("erase_org", org_id, NULL, NULL, NULL);
@@ -259,7 +267,7 @@ replace_person(text *uid, text *pseudonym)
 		oa_statement_run(&invitations, values, NULL) +
 		oa_statement_run(&keys, values, NULL) +
 		oa_statement_run(&requests, values, NULL) +
-		oa_change_audit_log(&log, values, NULL);
+		oa_change_append_only(&log, values, NULL);
 }
 
 /*

@@ -106,8 +106,10 @@ run_list(text *org_id)
 		.table = "members",
 		.text = "SELECT m.uid, m.added_at, COALESCE(k.active, 0) "
 		"FROM overten_auth.members m LEFT JOIN ("
-		"SELECT created_by, count(*) AS active FROM overten_auth.api_keys "
-		"WHERE org_id = $1 AND revoked_at IS NULL GROUP BY created_by) k "
+		"SELECT k.created_by, count(*) AS active "
+		"FROM overten_auth.api_keys k "
+		"WHERE k.org_id = $1 AND " OA_KEY_IS_ACTIVE("k") " "
+		"GROUP BY k.created_by) k "
 		"ON k.created_by = m.uid "
 		"WHERE m.org_id = $1 ORDER BY m.added_at, m.uid",
 		.argtypes = {TEXTOID},

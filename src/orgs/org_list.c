@@ -12,6 +12,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "lookup/lookup.h"
 #include "orgs/orgs.h"
 #include "server/server.h"
 
@@ -176,7 +177,7 @@ overten_all_orgs(PG_FUNCTION_ARGS)
 		"(SELECT count(*) FROM overten_auth.members m "
 		"WHERE m.org_id = o.org_id AND m.erased_at IS NULL), "
 		"(SELECT count(*) FROM overten_auth.api_keys k "
-		"WHERE k.org_id = o.org_id AND k.revoked_at IS NULL) "
+		"WHERE k.org_id = o.org_id AND " OA_KEY_IS_ACTIVE("k") ") "
 		"FROM (SELECT org_id, name, tier, created_at, created_by, "
 		"api_access_since, suspended_at, closed_at FROM overten_auth.orgs "
 		"WHERE (created_at, org_id) > ($1, $2) AND erased_at IS NULL "

@@ -334,7 +334,7 @@ oa_rename_org(text *org_id, text *name, text *uid)
 	static OaStatement update = {
 		.table = "orgs",
 		.text = "UPDATE overten_auth.orgs SET name = $2 "
-		"WHERE org_id = $1 AND name <> $2",
+		"WHERE org_id = $1 AND name <> $2 AND erased_at IS NULL",
 		.argtypes = {TEXTOID, TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(name)};

@@ -236,22 +236,32 @@ oa_check_uid(text *uid)
 }
 
 /*
- * Return the nth argument as a person's uid.  As in Firebase, it has 1 to 128
- * characters, and we store it byte for byte.
+ * Return the nth argument as an id that others have chosen, which must not be
+ * NULL.  It has 1 to max_characters characters by the rules of uids, and we
+ * store it byte for byte.
  */
+text	   *
+oa_id_argument(FunctionCallInfo fcinfo, int n, const char *what,
+			   int max_characters)
+{
+	OaTextRule	broken = OA_TEXT_LENGTH;
+	text	   *id = NULL;
+
+	oa_require_argument(fcinfo, n, what);
+	if (toast_raw_datum_size(PG_GETARG_DATUM(n)) <= VARHDRSZ + OA_NAME_BYTES_MAX)
+	{
+		id = PG_GETARG_TEXT_PP(n);
+		broken = check_text(VARDATA_ANY(id), VARSIZE_ANY_EXHDR(id),
+							max_characters, oa_check_uid_characters);
+	}
+	if (broken != OA_TEXT_GOOD)
+		refuse_text(what, broken, max_characters);
+	return id;
+}
+
+/* Return the nth argument as a person's uid, as long as Firebase allows. */
 text	   *
 oa_uid_argument(FunctionCallInfo fcinfo, int n)
 {
-	OaTextRule	broken = OA_TEXT_LENGTH;
-	text	   *uid = NULL;
-
-	oa_require_argument(fcinfo, n, "uid");
-	if (toast_raw_datum_size(PG_GETARG_DATUM(n)) <= VARHDRSZ + OA_NAME_BYTES_MAX)
-	{
-		uid = PG_GETARG_TEXT_PP(n);
-		broken = oa_check_uid(uid);
-	}
-	if (broken != OA_TEXT_GOOD)
-		refuse_text("uid", broken, OA_UID_MAX);
-	return uid;
+	return oa_id_argument(fcinfo, n, "uid", OA_UID_MAX);
 }

@@ -22,7 +22,7 @@
 PG_FUNCTION_INFO_V1(overten_refuse_change);
 
 /*
- * May the next statement change the audit log?  SQL cannot set this.
+ * May the next statement change an append-only table?  SQL cannot set this.
  */
 static bool may_change = false;
 
@@ -73,13 +73,14 @@ oa_audit(const char *action, text *org_id, text *key_id, text *uid,
 }
 
 /*
- * Run a statement that updates or deletes rows of the audit log, once.  Only
- * erasure and the worker may do that.  The parameters are those of
+ * Run a statement that updates or deletes rows of an append-only table, the
+ * audit log or the ledger of credits, once.  Only erasure and the worker may do
+ * that.  The parameters are those of
  * oa_statement_run().
  */
 uint64
-oa_change_audit_log(OaStatement *statement, const Datum *values,
-					const bool *nulls)
+oa_change_append_only(OaStatement *statement, const Datum *values,
+					  const bool *nulls)
 {
 	uint64		count;
 
@@ -97,9 +98,9 @@ oa_change_audit_log(OaStatement *statement, const Datum *values,
 }
 
 /*
- * The function of the trigger "refuse_change".  Raises 42501 for every
- * statement that would change or remove rows, except one of
- * oa_change_audit_log().  The trigger fires before each statement, so no
+ * The function of the trigger "refuse_change" of these tables.  Raises 42501
+ * for every statement that would change or remove rows, except one of
+ * oa_change_append_only().  The trigger fires before each statement, so no
  * statement that another trigger runs can take the place of that one.
  */
 Datum

@@ -14,8 +14,7 @@
 
 #include "server/server.h"
 
-#define CHALLENGE			"Bearer realm=\"overten\""
-#define CHALLENGE_INVALID	CHALLENGE ", error=\"invalid_token\""
+#define CHALLENGE_INVALID	OA_CHALLENGE ", error=\"invalid_token\""
 
 static const OaProblemText problems[] = {
 	[OA_PATH_TOO_LONG] = {
@@ -45,7 +44,7 @@ static const OaProblemText problems[] = {
 	[OA_MISSING_CREDENTIALS] = {
 		401, "missing_credentials",
 		"The Authorization header must carry a Bearer credential.",
-		CHALLENGE
+		OA_CHALLENGE
 	},
 	[OA_TWO_CREDENTIALS] = {
 		400, "invalid_request",
@@ -55,6 +54,28 @@ static const OaProblemText problems[] = {
 		401, "invalid_api_key",
 		"The API key is not valid.",
 		CHALLENGE_INVALID
+	},
+	[OA_EXPIRED_API_KEY] = {
+		401, "expired_api_key",
+		"The API key has expired.",
+		CHALLENGE_INVALID
+	},
+	[OA_DISABLED_API_KEY] = {
+		401, "disabled_api_key",
+		"The API key is disabled.",
+		CHALLENGE_INVALID
+	},
+	[OA_ADDRESS_REFUSED] = {
+		403, "address_not_allowed",
+		"The API key cannot be used from this address."
+	},
+	[OA_SCOPE_MISSING] = {
+		403, "insufficient_scope",
+		"The API key lacks a scope that this request needs."
+	},
+	[OA_TOO_MANY_REQUESTS] = {
+		429, "rate_limited",
+		"There were too many requests."
 	},
 	[OA_INVALID_TOKEN] = {
 		401, "invalid_token",

@@ -39,6 +39,7 @@ extern text *oa_make_webhook_secret(void);
 
 /* clock.c: a monotonic clock */
 extern int64 oa_monotonic_ms(void);
+extern int64 oa_monotonic_ns(void);
 
 /* arguments.c: arguments of functions, and text that people choose */
 #define OA_KEY_NAME_MAX	64		/* characters, after trimming */
@@ -60,6 +61,8 @@ extern text *oa_name_argument(FunctionCallInfo fcinfo, int n,
 extern text *oa_optional_name_argument(FunctionCallInfo fcinfo, int n,
 									   const char *what, int max_characters);
 extern text *oa_reason_argument(FunctionCallInfo fcinfo, int n);
+extern text *oa_id_argument(FunctionCallInfo fcinfo, int n, const char *what,
+						   int max_characters);
 extern text *oa_uid_argument(FunctionCallInfo fcinfo, int n);
 extern char *oa_id_for_message(text *id, const char *prefix);
 extern const char *oa_text_rule(OaTextRule rule, int max_characters);
@@ -103,11 +106,11 @@ extern void oa_statement_return_changed(FunctionCallInfo fcinfo, int row,
 										int column, Datum value);
 extern void oa_statements_end(int guc_level);
 
-/* audit.c: the audit log */
+/* audit.c: the audit log, and tables that are append-only */
 extern void oa_audit(const char *action, text *org_id, text *key_id,
 					 text *uid, text *detail);
-extern uint64 oa_change_audit_log(OaStatement *statement, const Datum *values,
-								  const bool *nulls);
+extern uint64 oa_change_append_only(OaStatement *statement,
+									const Datum *values, const bool *nulls);
 
 /* secrecy.c: keeping statements out of the log */
 extern void oa_secrecy_begin(ErrorContextCallback *callback);
@@ -139,6 +142,8 @@ typedef enum OaProblem
 	OA_PATH_TOO_LONG, OA_NOT_FOUND, OA_METHOD_NOT_ALLOWED,
 	OA_UNREADABLE_HEADERS, OA_UNSUPPORTED_MEDIA_TYPE, OA_PAYLOAD_TOO_LARGE,
 	OA_MISSING_CREDENTIALS, OA_TWO_CREDENTIALS, OA_INVALID_API_KEY,
+	OA_EXPIRED_API_KEY, OA_DISABLED_API_KEY, OA_ADDRESS_REFUSED,
+	OA_SCOPE_MISSING, OA_TOO_MANY_REQUESTS,
 	OA_INVALID_TOKEN, OA_EXPIRED_TOKEN, OA_AUTH_UNAVAILABLE,
 	OA_ANONYMOUS_NOT_ALLOWED, OA_EMAIL_NOT_VERIFIED, OA_BAD_IDEMPOTENCY_KEY,
 	OA_INVALID_JSON,
@@ -151,6 +156,8 @@ typedef enum OaProblem
 	OA_ALREADY_MEMBER, OA_INVITATION_LIMIT_REACHED, OA_KEY_NOT_ACTIVE, OA_ROTATION_NOT_OVER,
 	OA_SERVICE_UNAVAILABLE
 } OaProblem;
+
+#define OA_CHALLENGE	"Bearer realm=\"overten\""
 
 typedef struct OaProblemText
 {

@@ -215,7 +215,7 @@ static void
 remember(const OaToken *token, HeapTuple row, const uint8 *digest)
 {
 	Size		size = offsetof(AcceptedToken, row) + row->t_len;
-	OaBuckets	nothing = {OA_NO_BUCKET, OA_NO_BUCKET};
+	OaBuckets	nothing = {OA_NO_BUCKET, OA_NO_BUCKET, OA_NO_BUCKET};
 	AcceptedToken *accepted;
 
 	if (oa_cache_entries == 0 || oa_key_ring_as_of() == 0)

@@ -79,6 +79,9 @@ typedef enum OaEvent
 	OA_REFUSED,					/* refused after reading the tables */
 	OA_REFUSED_UNREAD,			/* refused without reading the tables */
 	OA_NOT_ATTRIBUTED,			/* a use that we could not attribute */
+	OA_LIMITED,					/* refused by a limit */
+	OA_SHADOW_LIMITED,			/* a shadow limit would have refused it */
+	OA_OUT_OF_BUCKETS_EVENT,	/* no memory was left for a bucket */
 	OA_FLUSH,
 	OA_FLUSH_FAILURE,
 	OA_EVENTS

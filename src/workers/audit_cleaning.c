@@ -39,7 +39,7 @@ oa_remove_old_audit(void)
 									oa_audit_retention * USECS_PER_MINUTE);
 	values[1] = Int64GetDatum(REMOVE_MAX);
 	level = oa_statements_begin();
-	removed = oa_change_audit_log(&remove, values, NULL);
+	removed = oa_change_append_only(&remove, values, NULL);
 	oa_statements_end(level);
 	oa_worker_commit();
 	return removed == REMOVE_MAX;

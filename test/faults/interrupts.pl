@@ -34,7 +34,7 @@ my $org = create_org($node, 'Interrupted');
 my ($secret, $key) = mint($node, $org);
 my ($hex, $token) = (ask($node, "SELECT encode(sha256('$secret'), 'hex')"), surface_token('ada'));
 ask($node, "SELECT overten_set_api_access('$org', true), overten_add_member('$org', 'ada'), overten_add_member('$org', 'zoe'),
-	overten_rotate_webhook_secret('$org', '1 day')");
+	overten_rotate_webhook_secret('$org', '1 day'), overten_grant('$org', 100), overten_hold('$org', 10, 'held', '1 day')");
 my $by_key = qq({"authorization": "Bearer $secret"});
 my $by_token = qq({"authorization": "Bearer $token", "x-overten-org-id": "$org", "x-overten-key-id": "$key"});
 my $request = sub { "SET request.headers = '$_[0]'; SELECT $_[1]" };
@@ -64,9 +64,9 @@ my %calls = (
 	'overten_revoke_keys_of(text,text)' => "SELECT overten_revoke_keys_of('ada')",
 	'overten_revoke_leaked(text,text,boolean)' => "SELECT overten_revoke_leaked('$secret', rotate_webhook_secret => true)",
 	'overten_revoke_all(text,text,boolean)' => "SELECT overten_revoke_all('$org', rotate_webhook_secret => true)",
-	'overten_import_key(text,text,bytea,text,timestamp with time zone)' =>
+	'overten_import_key(text,text,bytea,text,timestamp with time zone,timestamp with time zone,text[],cidr[])' =>
 	  "SELECT overten_import_key('$org', 'x', sha256('x'), 'sk_live_0000')",
-	'overten_import_keys(text[],text[],bytea[],text[],timestamp with time zone[])' =>
+	'overten_import_keys(text[],text[],bytea[],text[],timestamp with time zone[],timestamp with time zone[],text[],text[])' =>
 	  "SELECT overten_import_keys('{$org}', '{x}', ARRAY[sha256('x')], '{sk_live_0000}')",
 	'overten_create_org(text,text)' => "SELECT overten_create_org('Made')",
 	'overten_set_tier(text,text)' => "SELECT overten_set_tier('$org', 'free')",
@@ -83,6 +83,13 @@ my %calls = (
 	'overten_accept_invitation(text,text)' => "SELECT overten_accept_invitation(code, 'eve') FROM overten_invite('$org')",
 	'overten_org_anomalies(text)' => "SELECT overten_org_anomalies('$org')",
 	'overten_all_anomalies()' => 'SELECT overten_all_anomalies()',
+	'overten_grant(text,bigint,text,text)' => "SELECT overten_grant('$org', 1)",
+	'overten_spend(text,bigint,text,text)' => "SELECT overten_spend('$org', 1, 'request')",
+	'overten_hold(text,bigint,text,interval)' => "SELECT overten_hold('$org', 1, 'work')",
+	'overten_settle(text,bigint,text,text)' => "SELECT overten_settle('$org', 1, 'held')",
+	'overten_release(text,text)' => "SELECT overten_release('$org', 'held')",
+	'overten_credit_balance(text)' => "SELECT overten_credit_balance('$org')",
+	'overten_list_ledger(text,bigint,integer)' => "SELECT overten_list_ledger('$org')",
 	'overten_list_orgs(text)' => "SELECT overten_list_orgs('ada')",
 	'overten_signup(text,text,text,text,text)' => "SELECT overten_signup('bob', 'Signed up')",
 	'overten_verify_firebase_jwt(text)' => "SELECT overten_verify_firebase_jwt('$token')",

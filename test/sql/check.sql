@@ -74,7 +74,7 @@ GRANT UPDATE (revoked_at) ON overten_auth.api_keys TO overten_anon;
 GRANT REFERENCES ON overten_auth.orgs TO overten_anon;
 GRANT TRUNCATE ON overten_auth.tiers TO overten_anon;
 GRANT CREATE ON SCHEMA overten_api TO overten_anon;
-GRANT EXECUTE ON FUNCTION overten_import_key(text, text, bytea, text, timestamptz) TO overten_anon;
+GRANT EXECUTE ON FUNCTION overten_import_key TO overten_anon;
 GRANT EXECUTE ON FUNCTION overten_verify_key(text) TO overten_anon WITH GRANT OPTION;
 GRANT EXECUTE ON FUNCTION overten_auth.objects() TO overten_anon;
 GRANT SELECT ON overten_auth.api_keys TO overten_anon;

@@ -37,6 +37,7 @@ BEGIN
 	UPDATE overten_auth.key_last_used SET last_used_at = now() WHERE key_id IN (live_id, dead_id);
 	INSERT INTO overten_auth.idempotency_keys (uid, name_digest, fingerprint, first_at, last_at, org_id, key_id)
 	VALUES ('ada-1', sha256(org::bytea), sha256(''), now(), now(), org, live_id);
+	PERFORM overten_grant(org, 10, name || ' reason', name || ' payment'), overten_hold(org, 1, name || ' hold'), overten_spend(org, 2, name || ' request', name || ' detail');
 END
 $$;
 
@@ -83,14 +84,27 @@ FROM (VALUES ('SELECT overten_import_key(%L, ''x'', sha256(%L), ''sk_live_0000''
 	('SELECT overten_import_keys(ARRAY[%L], ARRAY[''x''], ARRAY[sha256(%L)], ARRAY[''sk_live_0000''])')) v (call);
 SELECT pg_temp.error_of(format('SELECT overten_import_key(%L, ''x'', sha256(%L), ''sk_live_0000'')', :'other_org', :'live'));
 
--- For all functions the org does not exist.
-SELECT call, pg_temp.error_of(format(call, :'org', :'dead_id'))
-FROM (VALUES ('SELECT overten_mint_key(%L)'), ('SELECT overten_list_keys(%L)'), ('SELECT overten_revoke_all(%L)'), ('SELECT overten_purge_keys(%L, now())'),
-	('SELECT overten_key_usage(%L, %L)'), ('SELECT overten_key_anomalies(%L, %L)'), ('SELECT overten_org_usage(%L, now(), now())'),
+-- For all functions the org does not exist, but for the one that erases.
+CREATE TABLE pg_temp.call AS SELECT call FROM (VALUES
+	('SELECT overten_mint_key(%L)'), ('SELECT overten_list_keys(%L)'), ('SELECT overten_find_keys(%L)'), ('SELECT overten_revoke_all(%L)'), ('SELECT overten_purge_keys(%L, now())'),
+	('SELECT overten_key_usage(%L, %L)'), ('SELECT overten_key_anomalies(%L, %L)'), ('SELECT overten_org_usage(%L, now(), now())'), ('SELECT overten_org_anomalies(%L)'),
 	('SELECT overten_set_tier(%L, ''free'')'), ('SELECT overten_set_api_access(%L, true)'), ('SELECT overten_set_api_access(%L, false)'),
-	('SELECT overten_add_member(%L, ''eve'')'), ('SELECT overten_remove_member(%L, ''ada-1'')'), ('SELECT overten_signup(''ada-1'', NULL, %L)'),
+	('SELECT overten_rename_org(%L, ''Again'')'), ('SELECT overten_close_org(%L)'),
+	('SELECT overten_add_member(%L, ''eve'')'), ('SELECT overten_remove_member(%L, ''ada-1'')'), ('SELECT overten_list_members(%L)'), ('SELECT overten_signup(''ada-1'', NULL, %L)'),
+	('SELECT overten_invite(%L)'), ('SELECT overten_list_invitations(%L)'), ('SELECT overten_withdraw_invitation(%L, ''inv_x'')'),
 	('SELECT overten_rotate_webhook_secret(%L)'), ('SELECT overten_sign_webhook(%L, ''m'', 0, ''x''::text)'),
-	('SELECT overten_import_key(%L, ''x'', sha256(''x''), ''sk_live_0000'')'), ('SELECT overten_revoke_key(%L, %L)')) v (call);
+	('SELECT overten_import_key(%L, ''x'', sha256(''x''), ''sk_live_0000'')'), ('SELECT overten_revoke_key(%L, %L)'),
+	('SELECT overten_describe_key(%L, %L)'), ('SELECT overten_rename_key(%L, %L, ''Again'')'), ('SELECT overten_key_details(%L, %L)'), ('SELECT overten_set_key_details(%L, %L, ''Again'', NULL)'),
+	('SELECT overten_set_expiry(%L, %L, NULL)'), ('SELECT overten_disable_key(%L, %L)'), ('SELECT overten_enable_key(%L, %L)'), ('SELECT overten_set_scopes(%L, %L, ''{}'')'),
+	('SELECT overten_set_allowed_addresses(%L, %L, ''{10.0.0.0/8}'')'), ('SELECT overten_check_addresses(%L, %L, ''{10.0.0.0/8}'')'), ('SELECT overten_key_restrictions(%L, %L)'),
+	('SELECT overten_rotate_key(%L, %L)'), ('SELECT overten_rotation_progress(%L, %L)'), ('SELECT overten_list_limits(%L)'), ('SELECT overten_limit_status(%L)'),
+	('SELECT overten_grant(%L, 1)'), ('SELECT overten_spend(%L, 1, %L)'), ('SELECT overten_hold(%L, 1, %L)'), ('SELECT overten_settle(%L, %L, 1)'), ('SELECT overten_release(%L, %L)'),
+	('SELECT overten_credit_balance(%L)'), ('SELECT overten_list_ledger(%L)')) v (call);
+SELECT call, pg_temp.error_of(format(call, :'org', :'dead_id')) FROM pg_temp.call;
+SELECT proname FROM pg_proc
+WHERE pronamespace = 'public'::regnamespace AND proname LIKE 'overten%' AND 'org_id' = ANY (proargnames[1:pronargs])
+	AND NOT EXISTS (SELECT FROM pg_temp.call WHERE call LIKE '%' || proname || '(%')
+ORDER BY proname;
 SELECT count(*) FROM overten_list_orgs('ada-1') WHERE org_id = :'org';
 -- It has no webhook secret to seal.
 SELECT overten_reseal();

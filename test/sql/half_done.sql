@@ -6,7 +6,7 @@ CREATE EXTENSION overten_auth;
 \set tokens :srcdir '/sql/tokens.inc'
 \set ECHO none
 \i :tokens
-SELECT set_config('test.keys', :'signing_keys', false) IS NOT NULL AS keys \gset
+SELECT set_config('test.keys', :'signing_keys', false) IS NOT NULL AS keys, set_config('test.token', :'ada_token', false) IS NOT NULL AS token \gset
 \set ECHO all
 
 -- Triggers on every table raise an error when they are told to.
@@ -51,6 +51,17 @@ BEGIN
 END
 $$;
 
+-- Ada mints a key over HTTP, and repeats that because she has lost the answer.
+CREATE FUNCTION mint_twice(org text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM overten_add_member(org, 'ada'), overten_set_api_access(org, true);
+	FOR i IN 1 .. 2 LOOP
+		ASSERT 201 = (SELECT status FROM overten_handle_request('POST', format('/api/v1/organizations/%s/api-keys', org),
+			json_build_object('authorization', 'Bearer ' || current_setting('test.token'), 'content-type', 'application/json', 'idempotency-key', org), '{"name":"x"}'));
+	END LOOP;
+END
+$$;
+
 CREATE TABLE operation (position int GENERATED ALWAYS AS IDENTITY, name text, sql text);
 INSERT INTO operation (name, sql) VALUES
 	('create_org', $$SELECT overten_create_org('New')$$),
@@ -67,6 +78,17 @@ INSERT INTO operation (name, sql) VALUES
 	('remove_member', $$SELECT overten_remove_member(%1$L, %2$L)$$),
 	('mint_key', $$SELECT overten_mint_key(%1$L)$$),
 	('revoke_key', $$SELECT overten_revoke_key(%1$L, %3$L)$$),
+	('set_expiry', $$SELECT overten_set_expiry(%1$L, %3$L, '2001-01-01')$$),
+	('set_scopes', $$SELECT overten_set_scopes(%1$L, %3$L, '{read}')$$),
+	('set_allowed_addresses', $$SELECT overten_set_allowed_addresses(%1$L, %3$L, '{10.0.0.0/8}')$$),
+	('disable_key', $$SELECT overten_disable_key(%1$L, %3$L)$$),
+	('enable_key', $$SELECT overten_enable_key(%1$L, %3$L) FROM overten_disable_key(%1$L, %3$L)$$),
+	('rename_key', $$SELECT overten_rename_key(%1$L, %3$L, 'Renamed')$$),
+	('revoke_keys_of', $$SELECT overten_revoke_keys_of(%2$L)$$),
+	('a repeated request', $$SELECT mint_twice(%1$L)$$),
+	('purge_keys', $$SELECT overten_purge_keys(%1$L, clock_timestamp()) FROM overten_revoke_key(%1$L, %3$L)$$),
+	('erase_org', $$SELECT overten_erase_org(%1$L) FROM overten_close_org(%1$L)$$),
+	('erase_person', $$SELECT overten_erase_person(%2$L)$$),
 	('rotate_key', $$SELECT overten_rotate_key(%1$L, %3$L, '0')$$),
 	('set_key_details', $$SELECT overten_set_key_details(%1$L, %3$L, 'x', '{}')$$),
 	('revoke_leaked', $$SELECT overten_revoke_leaked(%4$L, NULL, true)$$),
@@ -75,9 +97,14 @@ INSERT INTO operation (name, sql) VALUES
 	('import_keys', $$SELECT overten_import_keys(array_agg(%1$L::text), array_agg('x'::text), array_agg(sha256((%2$L || i)::bytea)), array_agg('sk_live_0000'::text))
 		FROM generate_series(1, 50) i$$),
 	('rotate_webhook_secret', $$SELECT overten_rotate_webhook_secret(%1$L)$$),
+	('spend', $$SELECT overten_grant(%1$L, 10), overten_spend(%1$L, 1, 'request')$$),
+	('settle', $$SELECT overten_grant(%1$L, 10), overten_hold(%1$L, 4, 'one'), overten_hold(%1$L, 4, 'two'), overten_settle(%1$L, 1, 'one'), overten_release(%1$L, 'two')$$),
 	('reseal', $$SELECT overten_reseal()$$),
-	('load_signing_keys', $$SELECT overten_load_signing_keys(current_setting('test.keys')::json)$$);
+	('load_signing_keys', $$SELECT overten_load_signing_keys(replace(current_setting('test.keys'), '"regress"', '"another"')::json)$$);
 INSERT INTO overten_auth.tiers VALUES ('pro', false);
+INSERT INTO overten_auth.scopes VALUES ('read');
+SET overten_auth.firebase_project_id = 'overten-test';
+SELECT overten_load_signing_keys(current_setting('test.keys')::json);
 -- Two master keys, which change places before each reseal.
 COPY (SELECT encode(sha256(gen_random_uuid()::text::bytea), 'base64')) TO PROGRAM 'umask 077; cat - overten_auth.key >new.key && mv new.key overten_auth.key';
 
@@ -99,17 +126,25 @@ DECLARE
 BEGIN
 	FOR o IN SELECT * FROM operation ORDER BY position LOOP
 		failed_at := '{}';
+		number := number + 1;
+		uid := 'person' || number;
+		org := (overten_create_org('Org ' || number)).org_id;
+		PERFORM overten_add_member(org, uid), overten_add_member(org, 'another');
+		SELECT m.key_id, ARRAY[m.secret] INTO key, secrets FROM overten_mint_key(org) m;
+		secrets := secrets || (overten_mint_key(org)).secret;
+		-- Something of the key and the person in each table.
+		UPDATE overten_auth.api_keys SET created_by = uid WHERE key_id = key;
+		PERFORM overten_set_key_details(org, key, 'Details', '{}');
+		INSERT INTO overten_auth.key_usage VALUES (key, '2020-01-01', '10.0.0.1', 1, 0, '2020-01-01', '2020-01-01');
+		INSERT INTO overten_auth.idempotency_keys (uid, name_digest, fingerprint, first_at, last_at, org_id, key_id)
+		VALUES (uid, sha256('name'), sha256('request'), now(), now(), org, key);
+		INSERT INTO overten_auth.invitations (invitation_id, org_id, digest, created_by, expires_at)
+		VALUES (org, org, sha256(org::bytea), uid, '2101-01-01');
+		IF o.name = 'reseal' THEN
+			COPY (SELECT) TO PROGRAM 'umask 077; cat >/dev/null; tac overten_auth.key >new.key && mv new.key overten_auth.key';
+		END IF;
 		FOREACH place IN ARRAY ARRAY(SELECT format('%s %s', w, relname) FROM pg_class, unnest(ARRAY['before', 'after']) w
 			WHERE relnamespace = 'overten_auth'::regnamespace AND relkind = 'r' ORDER BY relname, w DESC) || 'nowhere'::text LOOP
-			number := number + 1;
-			uid := 'person' || number;
-			org := (overten_create_org('Org ' || number)).org_id;
-			PERFORM overten_add_member(org, uid), overten_add_member(org, 'another');
-			SELECT m.key_id, ARRAY[m.secret] INTO key, secrets FROM overten_mint_key(org) m;
-			secrets := secrets || (overten_mint_key(org)).secret;
-			IF o.name = 'reseal' THEN
-				COPY (SELECT) TO PROGRAM 'umask 077; cat >/dev/null; tac overten_auth.key >new.key && mv new.key overten_auth.key';
-			END IF;
 			COMMIT;
 			old_content := content();
 			old_answers := answers(VARIADIC secrets);
@@ -167,5 +202,5 @@ SELECT EXISTS (SELECT FROM overten_verify_key(:'secret')) AS accepted;
 
 DROP EXTENSION overten_auth CASCADE;
 DROP PROCEDURE try_all;
-DROP FUNCTION fail, content, answers;
+DROP FUNCTION fail, content, answers, mint_twice;
 DROP TABLE operation;

@@ -144,10 +144,59 @@ BEGIN READ ONLY;
 SELECT overten_import_keys(ARRAY[:'acme'], ARRAY['x'], ARRAY[sha256('9')], ARRAY['sk_live_0000']);
 ROLLBACK;
 
+-- What restricts a key comes with it.  One and many are restricted alike: lists
+-- are sorted, and an IPv4-mapped network is IPv4.
+\set VERBOSITY default
+INSERT INTO overten_auth.scopes (name) VALUES ('read'), ('write'), (repeat('s', 64));
+CREATE TABLE restricted (n int, expires_at timestamptz, scopes text[], allowed_addresses cidr[]);
+INSERT INTO restricted VALUES
+	(1, NULL, NULL, NULL), (2, '2001-01-01 00:00+00', NULL, NULL), (3, '2101-01-01 00:00+00', '{write,read,write}', NULL),
+	(4, NULL, '{}', '{::ffff:192.0.2.0/120,10.0.0.0/8}'), (5, NULL, NULL, '{2001:db8::/32}'), (6, '2101-01-01 00:00+00', array_fill('read'::text, '{64}'), NULL);
+SELECT count(overten_import_key(:'acme', 'one ' || n, sha256(('one ' || n)::bytea), 'sk_live_0000', expires_at => expires_at, scopes => scopes, allowed_addresses => allowed_addresses))
+FROM restricted;
+SELECT overten_import_keys(array_agg(:'acme'::text), array_agg('many ' || n), array_agg(sha256(('many ' || n)::bytea)), array_agg('sk_live_0000'::text),
+	expires_at => array_agg(expires_at), scopes => array_agg(scopes::text), allowed_addresses => array_agg(allowed_addresses::text))
+FROM restricted;
+SELECT split_part(name, ' ', 2) AS n, min(status) AS status, min(expires_at) AT TIME ZONE 'UTC' AS expires_at, min(scopes) AS scopes, min(allowed_addresses::text) AS allowed_addresses,
+	count(DISTINCT (status, expires_at, scopes, allowed_addresses)) AS kinds, count(*)
+FROM overten_key_restrictions(:'acme') WHERE name ~ '^(one|many) ' GROUP BY 1 ORDER BY 1;
+SELECT what, n, (SELECT count(*) FROM overten_verify_key_digest(sha256((what || ' ' || n)::bytea))) AS accepted
+FROM unnest('{one,many}'::text[]) what, generate_series(1, 5) n ORDER BY n, what;
+SELECT overten_import_key(:'acme', 'near', sha256('sk_live_near000000000000000000000000'), 'sk_live_near', allowed_addresses => '{192.0.2.1}') IS NOT NULL AS imported;
+SELECT addr, request.status FROM unnest('{192.0.2.1,192.0.2.2}'::text[]) addr, overten_handle_request('GET', '/api/v1/verify', json_build_object('authorization', 'Bearer sk_live_near000000000000000000000000', 'x-overten-client-addr', addr), NULL::bytea) request;
+-- A limit of the lifetime is about keys that are minted here.
+SET overten_auth.max_key_lifetime = '1d';
+SELECT expires_at FROM overten_import_key(:'acme', 'x', sha256('12'), 'sk_live_0000') i, overten_key_restrictions(:'acme', i);
+RESET overten_auth.max_key_lifetime;
+-- What breaks a rule, with its row
+SELECT overten_import_key(:'acme', 'x', sha256('13'), 'sk_live_0000', expires_at => 'infinity');
+SELECT overten_import_key(:'acme', 'x', sha256('13'), 'sk_live_0000', scopes => '{read,delete}');
+SELECT overten_import_key(:'acme', 'x', sha256('13'), 'sk_live_0000', allowed_addresses => '{}');
+SELECT overten_import_keys(ARRAY[:'acme', :'acme'], ARRAY['x', 'y'], ARRAY[sha256('13'), sha256('14')], ARRAY['sk_live_0000', 'sk_live_0000'],
+	expires_at => '{NULL,-infinity}');
+SELECT overten_import_keys(ARRAY[:'acme', :'acme'], ARRAY['x', 'y'], ARRAY[sha256('13'), sha256('14')], ARRAY['sk_live_0000', 'sk_live_0000'],
+	scopes => ARRAY[NULL, '{delete}']);
+SELECT overten_import_keys(ARRAY[:'acme', :'acme'], ARRAY['x', 'y'], ARRAY[sha256('13'), sha256('14')], ARRAY['sk_live_0000', 'sk_live_0000'],
+	scopes => ARRAY['{read}', 'write']);
+SELECT overten_import_keys(ARRAY[:'acme', :'acme'], ARRAY['x', 'y'], ARRAY[sha256('13'), sha256('14')], ARRAY['sk_live_0000', 'sk_live_0000'],
+	allowed_addresses => ARRAY['{10.0.0.1}', '{10.0.0.1/8}']);
+\set VERBOSITY sqlstate
+SELECT overten_import_key(:'acme', 'x', sha256('13'), 'sk_live_0000', expires_at => '-infinity');
+SELECT overten_import_key(:'acme', 'x', sha256('13'), 'sk_live_0000', scopes => '{NULL}');
+SELECT overten_import_key(:'acme', 'x', sha256('13'), 'sk_live_0000', scopes => '{{read},{write}}');
+SELECT overten_import_key(:'acme', 'x', sha256('13'), 'sk_live_0000', scopes => array_fill('read'::text, '{65}'));
+SELECT overten_import_key(:'acme', 'x', sha256('13'), 'sk_live_0000', allowed_addresses => '{NULL}');
+SELECT overten_import_keys(ARRAY[:'acme'], ARRAY['x'], ARRAY[sha256('13')], ARRAY['sk_live_0000'], scopes => '{}');
+SELECT overten_import_keys(ARRAY[:'acme'], ARRAY['x'], ARRAY[sha256('13')], ARRAY['sk_live_0000'], scopes => ARRAY['{read']);
+SELECT overten_import_keys(ARRAY[:'acme'], ARRAY['x'], ARRAY[sha256('13')], ARRAY['sk_live_0000'], scopes => ARRAY['']);
+SELECT overten_import_keys(ARRAY[:'acme'], ARRAY['x'], ARRAY[sha256('13')], ARRAY['sk_live_0000'], scopes => ARRAY['{' || repeat('read,', 1000000) || 'read}']);
+SELECT overten_import_keys(ARRAY[:'acme'], ARRAY['x'], ARRAY[sha256('13')], ARRAY['sk_live_0000'], allowed_addresses => ARRAY['{); DROP TABLE overten_auth.api_keys --}']);
+SELECT overten_import_keys(ARRAY[:'acme'], ARRAY['x'], ARRAY[sha256('13')], ARRAY['sk_live_0000'], allowed_addresses => ARRAY['{}']);
+SELECT count(*) FROM overten_auth.api_keys WHERE digest IN (sha256('13'), sha256('14'));
+
 -- By EXECUTE alone, and under a hostile search_path
 CREATE ROLE overten_importer;
-GRANT EXECUTE ON FUNCTION overten_import_keys(text[], text[], bytea[], text[], timestamptz[]),
-	overten_import_key(text, text, bytea, text, timestamptz) TO overten_importer;
+GRANT EXECUTE ON FUNCTION overten_import_keys, overten_import_key TO overten_importer;
 CREATE SCHEMA evil;
 CREATE FUNCTION evil.unnest(anyarray) RETURNS SETOF anyelement LANGUAGE plpgsql AS
 	$$BEGIN RAISE EXCEPTION 'evil was called'; END$$;
@@ -168,7 +217,7 @@ RESET search_path;
 SELECT count(*) FROM overten_auth.api_keys WHERE digest IN (sha256('10'), sha256('11'));
 
 DROP SCHEMA evil CASCADE;
-DROP TABLE old_keys;
+DROP TABLE old_keys, restricted;
 DROP EXTENSION overten_auth;
 REVOKE USAGE ON SCHEMA public FROM overten_importer;
 DROP ROLE overten_importer;

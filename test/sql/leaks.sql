@@ -18,6 +18,44 @@ SELECT revoked_at = :'first_revoked_at' AS same_time, revoked_by, revoked_reason
 FROM overten_auth.api_keys WHERE key_id = :'first_key_id';
 SELECT overten_revoke_key(:'acme', :'first_key_id');
 
+-- Whatever restricts a key, the one who has it can have it revoked, and nothing
+-- makes it good again; an org's keys are revoked with it.
+SELECT org_id AS bound FROM overten_create_org('Bound') \gset
+INSERT INTO overten_auth.scopes (name) VALUES ('read');
+CREATE TABLE leaked (name text, key_id text, secret text);
+CREATE PROCEDURE make_leaked() LANGUAGE plpgsql AS $$
+DECLARE
+	org text := (SELECT org_id FROM overten_auth.orgs WHERE name = 'Bound');
+BEGIN
+	INSERT INTO leaked
+	SELECT m.name, m.key_id, m.secret FROM unnest('{expired,disabled,old}'::text[]) name, overten_mint_key(org, name) m
+	UNION ALL SELECT m.name, m.key_id, m.secret FROM overten_mint_key(org, 'scoped', scopes => '{}') m
+	UNION ALL SELECT m.name, m.key_id, m.secret FROM overten_mint_key(org, 'far', allowed_addresses => '{192.0.2.1}') m
+	UNION ALL SELECT m.name, m.key_id, m.secret FROM overten_mint_key(org, 'test', environment => 'test') m
+	UNION ALL SELECT 'imported', i, 'sk_live_imported00000000000000000000'
+	FROM overten_import_key(org, 'imported', sha256('sk_live_imported00000000000000000000'), 'sk_live_impo', expires_at => '2001-01-01', scopes => '{read}') i;
+	PERFORM overten_set_expiry(org, key_id, '2001-01-01') FROM leaked WHERE name = 'expired';
+	PERFORM overten_disable_key(org, key_id) FROM leaked WHERE name = 'disabled';
+	INSERT INTO leaked SELECT 'new', r.key_id, r.secret FROM leaked l, overten_rotate_key(org, l.key_id) r WHERE l.name = 'old';
+END
+$$;
+CALL make_leaked();
+BEGIN;
+SELECT name, overten_revoke_leaked(secret, 'found', true), overten_revoke_leaked(secret) AS again FROM leaked ORDER BY name;
+SELECT status, count(*) FROM overten_key_restrictions(:'bound') GROUP BY 1;
+SET LOCAL overten_auth.verify_restricted = on;
+SET LOCAL overten_auth.accept_test_keys = on;
+SELECT count(*) FROM leaked, overten_verify_key(secret);
+ROLLBACK;
+SELECT overten_revoke_all(:'bound');
+SELECT name, overten_revoke_leaked(secret) AS again FROM leaked ORDER BY name;
+SELECT overten_erase_org(:'bound');
+SELECT name, overten_revoke_leaked(secret, 'found', true) AS erased FROM leaked ORDER BY name;
+SELECT webhook_secret_sealed FROM overten_auth.orgs WHERE org_id = :'bound';
+SELECT detail FROM overten_auth.audit_log WHERE org_id = :'bound' AND detail IS NOT NULL;
+DROP TABLE leaked;
+DROP PROCEDURE make_leaked;
+
 -- What no key has is no error, whatever it is.
 \set VERBOSITY sqlstate
 SELECT what

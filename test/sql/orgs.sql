@@ -222,4 +222,27 @@ $$;
 SELECT pg_temp.explained($$SELECT org_id FROM overten_auth.orgs WHERE (created_at, org_id) > ('2026-01-01', 'org_') ORDER BY created_at, org_id LIMIT 10$$);
 SELECT pg_temp.explained($$SELECT at FROM overten_auth.audit_log WHERE org_id = 'x' AND (at, audit_id) < (now(), gen_random_uuid()) ORDER BY at DESC, audit_id DESC LIMIT 10$$);
 
+-- A key is active if it is neither revoked nor expired, whoever counts.
+\set VERBOSITY terse
+SELECT org_id AS counted FROM overten_create_org('Counted') \gset
+SELECT overten_add_member(:'counted', 'counter'), overten_add_member(:'counted', 'other');
+SELECT count(overten_mint_key(:'counted', name)) FROM unnest('{active,expires,disabled,expired,revoked,both}'::text[]) name;
+UPDATE overten_auth.api_keys SET created_by = 'counter',
+	revoked_at = CASE WHEN name IN ('revoked', 'both') THEN now() END,
+	expires_at = CASE name WHEN 'expires' THEN now() + interval '1 hour' WHEN 'expired' THEN now() WHEN 'both' THEN now() END,
+	disabled_at = CASE name WHEN 'disabled' THEN now() END
+WHERE org_id = :'counted';
+SELECT uid, active_keys FROM overten_list_members(:'counted');
+SELECT active_keys FROM overten_all_orgs(name_part => 'Counted');
+BEGIN;
+SELECT overten_remove_member(:'counted', 'counter');
+ROLLBACK;
+SET overten_auth.max_keys_per_org = 3;
+SELECT overten_signup('counter', NULL, :'counted');
+SET overten_auth.max_keys_per_org = 4;
+SELECT count(overten_signup('counter', NULL, :'counted'));
+RESET overten_auth.max_keys_per_org;
+SELECT active_keys FROM overten_all_orgs(name_part => 'Counted');
+SELECT overten_remove_member(:'counted', 'other'), overten_revoke_all(:'counted');
+
 DROP EXTENSION overten_auth;

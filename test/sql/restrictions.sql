@@ -75,6 +75,29 @@ SELECT expires_at > now() AS valid_for_now, follow_to_end(:'short', expires_at)
 FROM overten_auth.api_keys WHERE key_id = :'short_key';
 SELECT expires_at > now() AS valid_for_now, accepted(:'short') FROM overten_auth.api_keys WHERE key_id = :'short_key';
 COMMIT;
+-- The bound itself is refused.  A clock that counts microseconds meets it in some
+-- of many trials.
+CREATE PROCEDURE meet_bound(key text, sha256 bytea, INOUT late int8) LANGUAGE plpgsql AS $$
+DECLARE
+	bound timestamptz;
+BEGIN
+	FOR i IN 1 .. 40 LOOP
+		bound := clock_timestamp() + '10 ms';
+		UPDATE overten_auth.api_keys SET expires_at = bound WHERE key_id = key;
+		COMMIT;
+		late := late + (
+			SELECT count(*) FROM (
+				SELECT clock_timestamp() AS before,
+					EXISTS (SELECT FROM overten_verify_key_digest(CASE WHEN n > 0 THEN sha256 END)) AS is_accepted
+				FROM generate_series(1, 8000) n OFFSET 0) trial
+			WHERE is_accepted AND before >= bound);
+		COMMIT;
+	END LOOP;
+END
+$$;
+SET overten_auth.record_use_without_preload = off;
+CALL meet_bound(:'short_key', sha256(:'short'), 0);
+RESET overten_auth.record_use_without_preload;
 -- An expired key is listed, described and counted as before, and can be revived.
 SELECT count(*) FROM overten_list_keys(:'acme') WHERE key_id = :'short_key' AND revoked_at IS NULL;
 SELECT name, revoked_at FROM overten_describe_key(:'acme', :'short_key');
@@ -325,4 +348,5 @@ WHERE action IN ('set_expiry', 'disable_key', 'enable_key', 'set_scopes', 'set_a
 	AND length(detail) < 200 IS NOT FALSE
 ORDER BY at;
 DROP EXTENSION overten_auth;
+DROP PROCEDURE meet_bound;
 DROP FUNCTION accepted, follow_to_end, scopes_of, status(text), status(text, text, text);

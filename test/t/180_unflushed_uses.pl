@@ -40,11 +40,16 @@ within_an_hour(
 		is(ask($reader, "SELECT listed('$org', '$key')"), '', 'a new key has not been used');
 		is(report($reader, $org, $key), '', 'and has no history');
 		my $before = ask($caller, 'SELECT clock_timestamp()');
+		my $unused = "SELECT count(*) FROM overten_find_keys('$org', unused_since => '$before')";
+		is(ask($reader, $unused), 1, 'and is found as unused');
 		use_from($caller, $secret, '192.0.2.1', 3);
+		is(ask($reader, $unused), 0, 'a use counts for that before any flush');
 		use_from($caller, $secret, '2001:db8::1', 1);
 		verify($caller, $secret);
 		is( ask($reader, "SELECT listed('$org', '$key') BETWEEN '$before' AND clock_timestamp()"),
 			't', 'its use shows in the list before any flush');
+		is( ask($reader, "SELECT last_used_at = listed('$org', '$key') FROM overten_find_keys('$org')"),
+			't', 'and in the pages of the list');
 		is(report($reader, $org, $key), '5|0; 192.0.2.1 3|0, 2001:db8::/64 1|0, 1|0',
 			'and in the history, with its addresses');
 		flush_usage($caller);

@@ -144,10 +144,15 @@ sub statuses
 }
 
 my ($inner, $inner_key) = key_with(q{'inner', allowed_addresses => '{192.0.2.7,2001:db8:7::/64}'});
+my $forgeable = q{SELECT severity, problem FROM overten_check() WHERE subject = 'overten_auth.trust_forwarded_for'};
+is(ask($node, $forgeable), '', 'without proxies, overten_check finds nothing about them');
 reload('overten_auth.trust_forwarded_for', 1);
 is(statuses($inner, [ '203.0.113.9', '192.0.2.7' ]), 200, 'with a number of proxies, a direct client chooses its address');
+is(ask($node, $forgeable), 'warning|Active keys with allowed addresses: 3. A client that does not come through your proxies can choose its address with X-Forwarded-For.',
+	'which overten_check() says');
 reload('overten_auth.trusted_proxies', '10.0.0.0/8, 203.0.113.1, ::ffff:198.51.100.0/120, 2001:db8:ffff::/48');
 is(statuses($inner, [ '203.0.113.9', '192.0.2.7' ]), 401, 'with the proxies named, it does not');
+is(ask($node, $forgeable), '', 'and overten_check() is content');
 is( statuses(
 		$inner,
 		[ '192.0.2.7' ], [ '192.0.2.7', '203.0.113.9' ], [ '10.0.0.1', '192.0.2.7' ],

@@ -87,9 +87,9 @@ my %tiers = (
 foreach my $tier (sort keys %tiers)
 {
 	ask($node, "INSERT INTO overten_auth.tiers (name) VALUES ($tier) ON CONFLICT DO NOTHING; SELECT overten_set_tier('$org', $tier)");
-	my $answer = request($gateway->{url}, 'GET', '/authorize', [$good]);
+	my $answer = request($gateway->{authorize_url}, 'GET', '/authorize', [$good]);
 	is_deeply([ $answer->{status}, @{ $answer->{headers} }{ map { "x-overten-$_" } qw(org-id tier key-prefix) } ],
-		[ 204, [$org], [ $tiers{$tier} ], [ substr $secret, 0, 12 ] ], "the tier $tier");
+		[ 200, [$org], [ $tiers{$tier} ], [ substr $secret, 0, 12 ] ], "the tier $tier");
 }
 release();
 is(statuses(rest_of($waiting)), '200', 'a request that waited meanwhile');
@@ -150,15 +150,17 @@ CREATE TABLE told (status int, headers json, body text);
 CREATE FUNCTION tell() RETURNS SETOF told LANGUAGE sql STABLE SECURITY DEFINER AS 'SELECT * FROM public.told';
 CREATE OR REPLACE FUNCTION overten_handle_request(method text, path text, headers json, body bytea)
 	RETURNS overten_auth.http_response LANGUAGE sql AS 'SELECT status, headers, body FROM public.tell()';
+CREATE OR REPLACE FUNCTION overten_authorize_request(query text, headers json)
+	RETURNS overten_auth.http_response LANGUAGE sql AS 'SELECT status, headers, body FROM public.tell()';
 EOQ
 
-# What the gateway makes of a row: to /authorize, or else to another request.
+# What the gateway makes of a row.
 sub told
 {
-	my ($status, $headers, $body, $path) = @_;
+	my ($status, $headers, $body, $to, $path) = @_;
 
 	ask($node, "TRUNCATE told; INSERT INTO told VALUES ($status, $headers, $body)");
-	return bytes($port, raw('GET ' . ($path // '/api/v1/verify') . ' HTTP/1.1', 'Connection: close'));
+	return bytes($to // $port, raw('GET ' . ($path // '/api/v1/verify') . ' HTTP/1.1', 'Connection: close'));
 }
 
 is(told(200, "'{}'", "'x'")->{body}, 'x', 'a function that returns what it is told');
@@ -176,12 +178,12 @@ is(told(200, "'{}'", $_->[0])->{body}, $_->[1], "a body of $_->[0]")
   foreach [ 'NULL', '' ], [ "''", '' ], [ "E'\\x01\\r\\n\\t'", "\x01\r\n\t" ], [ "repeat('x', 3000000)", 'x' x 3000000 ];
 is(told(204, "'{}'", "'x'")->{body}, '', '204 with a body');
 is(told(304, "'{}'", "'x'")->{body}, '', '304 with a body');
-is(summary(told(200, "'{}'", $_, '/authorize')), '500 internal_error', "to /authorize a body of $_")
-  foreach 'NULL', "''", "'sk_live_secret'", "'null'", "'[]'", "'1'", "'{}'", "'{\"org_id\":\"a\",\"tier\":\"b\"}'",
-  "'{\"org_id\":1,\"tier\":\"b\",\"key_prefix\":\"c\"}'", "'{\"org_id\":\"a\",\"tier\":\"\\ud800\",\"key_prefix\":\"c\"}'";
+is(summary(told(@$_, $gateway->{authorize_port}, '/authorize')), '500 internal_error', "to /authorize: $_->[0], $_->[1]")
+  foreach [ 'NULL', "'{}'", "'x'" ], [ 99, "'{}'", "'x'" ], [ 200, "'[]'", "'x'" ], [ 200, "'{\"a\":\"b\\r\\nc: d\"}'", "'x'" ];
+is(told(200, "'{}'", "'x'", $gateway->{authorize_port}, '/authorize')->{body}, 'x', 'to /authorize what it is told');
 
 # A service behind protect.mjs lives on, too, and lets nobody in.
-my $service = start_service('told_service', $gateway->{url});
+my $service = start_service('told_service', $gateway->{authorize_url});
 
 sub told_service
 {
@@ -191,12 +193,14 @@ sub told_service
 	return summary(bytes($service->{port}, raw('GET / HTTP/1.1', $good, 'Connection: close')));
 }
 
-is(told_service(200, "'{}'", $_), '503 service_unavailable', "a service whose gateway answers $_")
-  foreach 'NULL', "''", "'x'", "'null'", "'[]'", "'1'", "'{}'", "'{\"org_id\":\"a\",\"tier\":\"b\"}'",
-  "'{\"org_id\":1,\"tier\":\"b\",\"key_prefix\":\"c\"}'", "'{\"org_id\":\"a\",\"tier\":\"\\ud800\",\"key_prefix\":\"c\"}'";
+my $whose = '{"x-overten-key-id":"k","x-overten-org-id":"a","x-overten-tier":"b","x-overten-key-prefix":"c"}';
+is(told_service(200, "'$whose'", $_), '503 service_unavailable', "a service whose gateway answers $_")
+  foreach 'NULL', "''", "'x'", "'null'", "'[]'", "'1'";
+is(told_service(200, "'$_'", "'{}'"), '503 service_unavailable', "a service whose gateway answers with $_")
+  foreach '{}', map { $whose =~ s/"x-overten-$_":"\w",?//r =~ s/,\}/}/r } qw(key-id org-id tier key-prefix);
 is(told_service($_, "'{\"location\":\"/healthz\"}'", "'{}'"), '503 service_unavailable', "a service whose gateway answers with $_")
-  foreach 201, 204, 301, 404, 500;
-is(told_service(200, "'{}'", "'{\"org_id\":\"a\",\"tier\":\"b\",\"key_prefix\":\"c\"}'"), '200', 'one whose gateway knows the key');
+  foreach 201, 204, 301, 400, 404, 500;
+is(told_service(200, "'$whose'", "'{\"org_id\":\"a\"}'"), '200', 'one whose gateway knows the key');
 stop_process($service);
 
 # And if it were of other types, or none.

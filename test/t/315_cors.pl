@@ -58,7 +58,7 @@ my @each = (
 	[ 'two credentials', 400, 'GET /api/v1/verify', undef, $good, $good ],
 	[ 'healthz', 200, 'GET /healthz' ],
 	[ 'readyz', 200, 'GET /readyz' ],
-	[ 'authorize', 204, 'GET /authorize', undef, $good ]);
+	[ 'what only proxies may ask', 404, 'GET /authorize', undef, $good ]);
 
 foreach my $case (@each)
 {

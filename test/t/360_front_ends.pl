@@ -41,7 +41,7 @@ my %patience = map { $_ => 1000 * $PostgreSQL::Test::Utils::timeout_default }
 my $gateway = start_gateway($node, 'front_gateway', %patience);
 my $postgrest = start_postgrest($node, 'front_contract');
 my $open = start_service('service');
-my $wrapped = start_service('wrapped', $gateway->{url});
+my $wrapped = start_service('wrapped', $gateway->{authorize_url});
 my ($api_port, $auth_port) = (free_port(), free_port());
 my $api_nginx = start_nginx('front_nginx', 'nginx.conf', $api_port,
 	'127.0.0.1:8080' => "127.0.0.1:$api_port",
@@ -49,7 +49,7 @@ my $api_nginx = start_nginx('front_nginx', 'nginx.conf', $api_port,
 	'127.0.0.1:3000' => "127.0.0.1:$postgrest->{port}");
 my $auth_nginx = start_nginx('auth_nginx', 'auth_request.conf', $auth_port,
 	'127.0.0.1:8081' => "127.0.0.1:$auth_port",
-	'127.0.0.1:8080' => "127.0.0.1:$gateway->{port}",
+	'127.0.0.1:8079' => "127.0.0.1:$gateway->{authorize_port}",
 	'127.0.0.1:9000' => "127.0.0.1:$open->{port}");
 
 # Each front end, its port, and whether it is one of the API or protects a service.
@@ -197,8 +197,8 @@ foreach my $end (grep { $_->[2] eq 'service' } @ends)
 				'X-Overten-Tier', 'X-Overten-Key-Prefix', 'X-Overten-Client-Addr', 'X-Overten-Key-Id', 'X-Overten-Query'),
 			'', "5\r\nhello\r\n0\r\nX-Overten-Org-Id: forged\r\nAuthorization: $good\r\n" ]);
 	my $seen = decode_json($answer->{body});
-	my @told = ($org, '%E4%BC%81%E6%A5%AD%201', substr $secret, 0, 12);
-	my @names = map { "x-overten-$_" } qw(org-id tier key-prefix);
+	my @told = ($key, $org, '%E4%BC%81%E6%A5%AD%201', substr $secret, 0, 12);
+	my @names = map { "x-overten-$_" } qw(key-id org-id tier key-prefix);
 	my @raw = @{ $seen->{rawHeaders} };
 	my (%raw, %trailers);
 	push @{ $raw{ lc $raw[ 2 * $_ ] } }, $raw[ 2 * $_ + 1 ] foreach 0 .. $#raw / 2;
@@ -236,6 +236,58 @@ wait_until('one proxy is trusted', sub { ask($node, 'SHOW overten_auth.trust_for
 used_from($_) foreach grep { $_->[2] eq 'service' } @ends;
 
 
+# Restrictions and limits, for which a service asks: the same refusals by both roads.
+
+my ($held, $held_key) = mint($node, $org);
+my @services = grep { $_->[2] eq 'service' } @ends;
+
+# Do something to the key, and see what both services say.
+sub both_refuse
+{
+	my ($what, $function, $expected, %headers) = @_;
+
+	ask($node, "SELECT overten_$function");
+	foreach my $end (@services)
+	{
+		my $answer = send_to($end, $verify, [ auth("Bearer $held") ]);
+
+		is(summary($answer), $expected, "$what: $end->[0]");
+		my @names = grep { $answer->{headers}{$_} } qw(www-authenticate retry-after ratelimit ratelimit-policy x-overten-refusal);
+		is_deeply({ map { $_ => $answer->{headers}{$_} } @names }, { map { $_ => [ $headers{$_} ] } keys %headers }, "$what: $end->[0]: headers");
+		is(send_to($end, 'HEAD /api/v1/verify', [ auth("Bearer $held") ])->{status}, $answer->{status}, "$what: $end->[0]: HEAD");
+	}
+}
+
+my %bad = ('www-authenticate' => 'Bearer realm="overten", error="invalid_token"');
+both_refuse('disabled', "disable_key('$org', '$held_key', 'x')", '401 disabled_api_key', %bad);
+both_refuse('expired', "set_expiry('$org', '$held_key', '2001-01-01') FROM overten_enable_key('$org', '$held_key')", '401 expired_api_key', %bad);
+both_refuse('another address', "set_allowed_addresses('$org', '$held_key', '{203.0.113.0/24}')
+	FROM overten_set_expiry('$org', '$held_key', NULL)", '403 address_not_allowed');
+
+# What a limit admits is counted down by both.
+ask($node, "SELECT overten_set_allowed_addresses('$org', '$held_key', NULL),
+	overten_set_limit('key', '$held_key', 'per_hour', 4, '1 hour')");
+my @left = map { my $end = $_; map { send_to($end, $verify, [ auth("Bearer $held") ]) } 1, 2 } @services;
+is_deeply([ map { [ summary($_), $_->{headers}{'ratelimit-policy'}[0], $_->{headers}{ratelimit}[0] =~ s/t=\d+/t=.../r ] } @left ],
+	[ map { [ '200', '"per_hour";q=4;w=3600', "\"per_hour\";r=$_;t=..." ] } 3, 2, 1, 0 ], 'what a limit leaves, after each request');
+foreach my $end (@services)
+{
+	my $answer = send_to($end, $verify, [ auth("Bearer $held") ]);
+
+	is(summary($answer), '429 rate_limited', "over the limit: $end->[0]");
+	cmp_ok($answer->{headers}{'retry-after'}[0], '<=', 900, "over the limit: $end->[0]: wait so long");
+	cmp_ok($answer->{headers}{'retry-after'}[0], '>', 800, "over the limit: $end->[0]: and not less");
+	is($answer->{headers}{'ratelimit-policy'}[0], '"per_hour";q=4;w=3600', "over the limit: $end->[0]: the policy");
+	is($answer->{headers}{'cache-control'}[0], 'no-store', "over the limit: $end->[0]: not stored");
+	is(send_to($end, 'HEAD /api/v1/verify', [ auth("Bearer $held") ])->{status}, 429, "over the limit: $end->[0]: HEAD");
+}
+is(request($gateway->{authorize_url}, 'HEAD', '/authorize?cost=0', [ auth("Bearer $held") ])->{status}, 200, 'only to ask is free');
+is(request($gateway->{authorize_url}, 'GET', '/authorize?cost=1000000', [ auth("Bearer $held") ])->{headers}{'retry-after'}, undef,
+	'what is never granted has no time to wait');
+is(request($gateway->{url}, 'GET', '/authorize', [ auth($good) ])->{status}, 404, 'clients cannot ask');
+is(summary(request($gateway->{authorize_url}, 'GET', '/api/v1/verify', [ auth($good) ])), '404 not_found', 'and proxies only this');
+
+
 # nginx asks on connections that it keeps, and a refusal does not cost one.
 
 # How many connections to a port there are, or have just been closed, at the other end.
@@ -245,9 +297,9 @@ sub connections_to
 	return scalar grep { /^ *\d+: \S+ \w+:$port / } split /\n/, slurp_file('/proc/net/tcp');
 }
 
-my $before = connections_to($gateway->{port});
+my $before = connections_to($gateway->{authorize_port});
 is(summary(send_to($ends[2], $verify, [ auth("Bearer $revoked") ])), $is{bad}, "refusal $_") foreach 1 .. 30;
-cmp_ok(connections_to($gateway->{port}) - $before, '<=', 5, 'refusals share connections');
+cmp_ok(connections_to($gateway->{authorize_port}) - $before, '<=', 5, 'refusals share connections');
 
 
 # At once, or not at all.

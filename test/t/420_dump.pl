@@ -41,13 +41,32 @@ SELECT overten_set_api_access('$org', true);
 SELECT overten_set_api_access('$plain_org', false);
 SELECT overten_add_member('$org', 'alice');
 SELECT overten_rotate_webhook_secret('$org', '30 days');
+SELECT overten_set_limit('org', '$org', 'per_minute', 60, '1 minute', burst => 7, shadow => true);
+SELECT overten_grant('$org', 100, 'Welcome, é', 'payment \\1'), overten_hold('$org', 40, 'held', '1 day'), overten_spend('$org', 20, 'request', E'it''s \\\\N');
 SELECT overten_set_key_details('$org', '$active_key', 'dumped', '{"a": "é"}');
 SELECT FROM overten_mint_key('$org', 'test', environment => 'test') m, overten_rotate_key('$org', m.key_id, '0');
+INSERT INTO overten_auth.scopes VALUES ('read', 'Read "\n"', true), ('write', '', false);
+SELECT overten_invite('$org', 'for Bob'), overten_add_member('$org', 'erased'), overten_erase_person('erased');
+INSERT INTO overten_auth.idempotency_keys (uid, name_digest, fingerprint, first_at, last_at, org_id, key_id)
+VALUES ('alice', sha256('name'), sha256('request'), now(), now(), '$org', '$active_key');
 INSERT INTO overten_auth.key_usage
 SELECT key_id, hour, address::inet, 3 * n, n - 1, hour, hour + interval '59 minutes'
 FROM (VALUES ('$active_key'), ('$revoked_key')) k (key_id),
 	(VALUES (1, '192.0.2.1'), (2, '2001:db8::'), (3, NULL)) v (n, address),
 	LATERAL (SELECT date_trunc('hour', now(), 'UTC') - n * interval '1 hour') h (hour);
+EOQ
+
+# Keys with every restriction, and an org that was erased.
+my ($restricted, $expired, $disabled, $dead) = split /\|/, ask($node, <<"EOQ");
+SELECT r.secret, e.secret, d.secret, x.secret
+FROM overten_mint_key('$org', 'restricted', '2100-01-01', '{write,read}', '{192.0.2.0/24,2001:db8::/32}') r,
+	overten_mint_key('$org', 'expired') e, overten_mint_key('$org', 'disabled') d,
+	overten_create_org('Erased') o, overten_mint_key(o.org_id) x;
+EOQ
+ask($node, <<"EOQ");
+SELECT overten_set_expiry(org_id, key_id, '2020-01-01') FROM overten_auth.api_keys WHERE name = 'expired';
+SELECT overten_disable_key(org_id, key_id, 'unpaid') FROM overten_auth.api_keys WHERE name = 'disabled';
+SELECT overten_close_org(org_id), overten_erase_org(org_id) FROM overten_auth.orgs WHERE name = 'Erased';
 EOQ
 
 # A table of one's own that refers to orgs, as docs/operations.md shows it.
@@ -59,21 +78,16 @@ my $own_table = "GRANT CREATE ON SCHEMA public TO app; GRANT USAGE ON SCHEMA ove
 ask($node, $own_table);
 ask($node, "SET ROLE app; INSERT INTO org_billing VALUES ('$org', 'C-1')");
 
-# Everything that a restore must bring back, as text.
+# Everything that a restore must bring back, as text: all tables that a dump has.
 sub content
 {
 	my $where = shift;
 
 	return ask($where, <<'EOQ');
 SET TimeZone = 'UTC';
-SELECT 'tier', t.* FROM overten_auth.tiers t ORDER BY name;
-SELECT 'org', o.* FROM overten_auth.orgs o ORDER BY org_id;
-SELECT 'member', m.* FROM overten_auth.members m ORDER BY uid;
-SELECT 'key', k.* FROM overten_auth.api_keys k ORDER BY key_id;
-SELECT 'use', u.* FROM overten_auth.key_last_used u ORDER BY key_id;
-SELECT 'details', d.* FROM overten_auth.key_details d ORDER BY key_id;
-SELECT 'history', u.* FROM overten_auth.key_usage u ORDER BY key_id, hour;
-SELECT 'audit', a.* FROM overten_auth.audit_log a ORDER BY audit_id;
+SELECT format('SELECT %L, t.* FROM %s t ORDER BY t::text', relname, c.oid::regclass)
+FROM pg_extension, unnest(extconfig) config JOIN pg_class c ON c.oid = config
+WHERE extname = 'overten_auth' ORDER BY relname \gexec
 SELECT 'own', b.* FROM org_billing b;
 SELECT 'trigger', tgrelid::regclass, tgname, tgenabled FROM pg_trigger
 	WHERE NOT tgisinternal ORDER BY 2, 3;
@@ -88,7 +102,14 @@ sub reports
 	return ask($where, <<"EOQ");
 SET TimeZone = 'UTC';
 SELECT * FROM overten_list_keys('$org');
+SELECT * FROM overten_find_keys('$org');
+SELECT * FROM overten_key_restrictions('$org');
 SELECT * FROM overten_list_orgs('alice');
+SELECT * FROM overten_credit_balance('$org');
+SELECT * FROM overten_list_ledger('$org');
+SELECT * FROM overten_all_orgs();
+SELECT * FROM overten_list_members('$org');
+SELECT * FROM overten_list_invitations('$org');
 SELECT * FROM overten_key_usage('$org', '$active_key');
 SELECT * FROM overten_org_usage('$org', now() - interval '1 day', now());
 SELECT kind, client_addr, observed FROM overten_key_anomalies('$org', '$revoked_key');
@@ -125,16 +146,23 @@ $rows{$1}++ while $content =~ /^(\w+)\|/mg;
 is_deeply(
 	\%rows,
 	{
-		tier => 3,
-		org => 2,
-		member => 1,
-		key => 5,
-		use => 5,
-		details => 1,
-		history => 6,
-		audit => 15,
+		tiers => 3,
+		scopes => 2,
+		orgs => 3,
+		members => 2,
+		invitations => 1,
+		api_keys => 9,
+		key_last_used => 8,
+		key_details => 1,
+		key_usage => 6,
+		idempotency_keys => 1,
+		credits => 1,
+		credit_ledger => 2,
+		credit_holds => 1,
+		limits => 1,
+		audit_log => 28,
 		own => 1,
-		trigger => 4
+		trigger => 5
 	},
 	'there is something to dump in each table');
 my $reports = reports($node);
@@ -154,8 +182,17 @@ sub check_restored
 	is(reports($where), $reports, "$how: so is what is reported of it");
 	is(verify($where, $active), $active_key, "$how: the key is accepted");
 	is(verify($where, $revoked), '', "$how: the revoked one is refused");
+	is(sqlstate_of($where, "SELECT overten_spend('$org', 20, 'request'); SELECT overten_spend('$org', 41, 'another')"),
+		'53OA2', "$how: a request is not paid for again, and what is held is not spent");
+	is(sqlstate_of($where, 'DELETE FROM overten_auth.credit_ledger'), '42501', "$how: the ledger is append-only");
 	is(verify($where, $suspended),
 		'', "$how: the one of a suspended org is refused");
+
+	is( ask($where, "SELECT r.status FROM unnest('{192.0.2.1,203.0.113.1}'::text[]) addr, overten_handle_request('GET', '/api/v1/verify', json_build_object('authorization', 'Bearer $restricted', 'x-overten-client-addr', addr), NULL::bytea) r"),
+		"200\n401", "$how: a restricted key is accepted from its addresses");
+	is(verify($where, $_), '', "$how: keys that have expired or are disabled are refused") foreach $expired, $disabled;
+	is(sqlstate_of($where, "SELECT overten_import_key('$org', 'again', sha256('$dead'), left('$dead', 12))"),
+		'23505', "$how: a key of an org that was erased cannot be imported");
 
 	my ($secret, $key) = mint($where, $org);
 	is(verify($where, $secret), $key, "$how: the next key is minted");

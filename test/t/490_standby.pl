@@ -295,6 +295,10 @@ is( sqlstate_of(
 		"SELECT overten_import_key('$org', 'x', sha256('x'), 'sk_live_0000')"),
 	'25006',
 	'and does not import');
+ask($primary, "SELECT overten_grant('$org', 10), overten_hold('$org', 4, 'held')");
+$primary->wait_for_catchup($standby);
+is(sqlstate_of($standby, "SELECT overten_spend('$org', 1, 'request')"), '25006', 'nor spend credits');
+is(ask($standby, "SELECT * FROM overten_credit_balance('$org')"), '10|4|6', 'but tells how many there are');
 
 my ($third, $third_key) = mint($primary, $org);
 my $last_used = "SELECT last_used_at IS NOT NULL

@@ -131,15 +131,18 @@ sub start_gateway
 		{
 			PGHOST => $node->host, PGPORT => $node->port,
 			PGDATABASE => 'postgres', PGUSER => 'overten_gateway',
-			HOST => '127.0.0.1', PORT => 0, %environment
+			HOST => '127.0.0.1', PORT => 0, AUTHORIZE_LISTEN => '127.0.0.1:0', %environment
 		},
 		'node', "$top/gateway/server.mjs");
 
 	wait_until('the gateway listens', sub {
-		return slurp_file($process->{err}) =~ /listening on \S+:(\d+)/
-		  && ($process->{port} = $1);
+		my $said = slurp_file($process->{err});
+		($process->{port}) = $said =~ /listening on \S+:(\d+)/;
+		($process->{authorize_port}) = $said =~ /answering \/authorize on \S+:(\d+)/;
+		return $process->{port} && $process->{authorize_port};
 	});
 	$process->{url} = "http://127.0.0.1:$process->{port}";
+	$process->{authorize_url} = "http://127.0.0.1:$process->{authorize_port}";
 	return $process;
 }
 

@@ -163,12 +163,32 @@ sub surface
 
 	  check('key_id IS NOT NULL', 'public.overten_find_keys(:org_id)'),
 
+	  check("public.overten_set_limit('org', :org_id, 'limit', 1000, '1 hour')"),
+	  check(equal('quota', 1000), "public.overten_list_limits(:org_id) WHERE scope OPERATOR(pg_catalog.=) 'org'"),
+	  check(equal('key_id', ':key_id'), 'public.overten_admit(:secret)'),
+	  check(equal('remaining', 989), 'public.overten_admission(:secret, 10)'),
+	  check('public.overten_charge(:key_id, 5) IS NOT NULL'),
+	  check(equal('remaining', 984), 'public.overten_limit_status(:org_id) WHERE key_id OPERATOR(pg_catalog.=) :key_id'),
+	  check("public.overten_drop_limit('org', :org_id, 'limit')"),
+
 	  "BEGIN;\n",
 	  check(equal('key_id', ':key_id'), 'public.overten_authenticate(:secret)'),
 	  check('public.overten_has_scope(\'read\')'),
 	  check(equal('public.overten_current_key()', ':key_id')),
 	  check(equal('public.overten_current_org()', ':org_id')),
 	  "COMMIT;\n",
+
+	  check(equal('public.overten_grant(:org_id, 100, \'welcome\', \'payment\')', 100)),
+	  check(equal('public.overten_spend(:org_id, 30, \'request\', \'summary\')', 70)),
+	  check('public.overten_hold(:org_id, 60, \'work\') OPERATOR(pg_catalog.>) pg_catalog.now()'),
+	  check(equal('available', 10), 'public.overten_credit_balance(:org_id)'),
+	  check(equal('public.overten_settle(:org_id, 20, \'work\')', 50)),
+	  check('NOT public.overten_release(:org_id, \'work\')'),
+	  # A hold that has ended gives way.
+	  check('public.overten_hold(:org_id, 50, \'late\') IS NOT NULL'),
+	  "UPDATE overten_auth.credit_holds SET expires_at = '-infinity' WHERE org_id OPERATOR(pg_catalog.=) :org_id;\n",
+	  check(equal('public.overten_spend(:org_id, 1, \'last\')', 49)),
+	  check(equal('pg_catalog.sum(amount)', 49), 'public.overten_list_ledger(:org_id)'),
 
 	  "SELECT public.overten_import_key(:org_id, 'imported', pg_catalog.sha256(pg_catalog.convert_to(:imported1, 'UTF8')), pg_catalog.left(:imported1, 12)) AS import_id \\gset\n",
 	  check(equal('key_id', ':import_id'), 'public.overten_verify_key(:imported1)'),
@@ -246,7 +266,7 @@ sub surface
 	  check(equal('public.overten_revoke_keys_of(:uid)', 4)),
 	  check(equal('public.overten_revoke_all(:org_id)', 2)),
 	  check(equal('pg_catalog.count(*)', 0), 'public.overten_verify_key(:api_secret)'),
-	  check(equal('pg_catalog.count(*)', 35), 'overten_auth.audit_log WHERE org_id OPERATOR(pg_catalog.=) :org_id'),
+	  check(equal('pg_catalog.count(*)', 38), 'overten_auth.audit_log WHERE org_id OPERATOR(pg_catalog.=) :org_id'),
 
 	  # Erasing is only for READ COMMITTED.
 	  "SET default_transaction_isolation = 'read committed';\n",

@@ -1,0 +1,84 @@
+/*
+ * response_row.c
+ *		Returns a response as a row of overten_auth.http_response.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "http/http.h"
+#include "server/server.h"
+
+enum
+{
+	STATUS, HEADERS, BODY, COLUMNS
+};
+
+/* The columns of the row, for the rest of the session. */
+static TupleDesc
+response_columns(void)
+{
+	static TupleDesc columns = NULL;
+	MemoryContext caller;
+	TupleDesc	made;
+
+	if (columns != NULL)
+		return columns;
+
+	caller = MemoryContextSwitchTo(TopMemoryContext);
+	made = CreateTemplateTupleDesc(COLUMNS);
+	TupleDescInitEntry(made, STATUS + 1, "status", INT4OID, -1, 0);
+	TupleDescInitEntry(made, HEADERS + 1, "headers", JSONOID, -1, 0);
+	TupleDescInitEntry(made, BODY + 1, "body", TEXTOID, -1, 0);
+	columns = BlessTupleDesc(made);
+	MemoryContextSwitchTo(caller);
+	return columns;
+}
+
+/* Append a header to the JSON object of the row. */
+static void
+append_header(const char *name, const char *value, void *argument)
+{
+	StringInfo	json = argument;
+
+	if (json->len == 0)
+		appendStringInfoChar(json, '{');
+	oa_write_string(json, name, value);
+}
+
+/*
+ * Return a response from the function that is running.  The answer to a HEAD has
+ * no body.
+ */
+Datum
+oa_return_response(FunctionCallInfo fcinfo, const OaResponse *response,
+				   bool with_body)
+{
+	static Oid	checked_type = InvalidOid;
+	TupleDesc	columns = response_columns();
+	StringInfoData headers;
+	HeapTupleHeader row;
+	Datum		values[COLUMNS];
+	bool		nulls[COLUMNS] = {false};
+
+	initStringInfo(&headers);
+	oa_each_response_header(response, append_header, &headers);
+	appendStringInfoChar(&headers, '}');
+
+	values[STATUS] = Int32GetDatum(response->status);
+	values[HEADERS] = PointerGetDatum(cstring_to_text_with_len(headers.data,
+															   headers.len));
+	if (!with_body || response->body.len == 0)
+		nulls[BODY] = true;
+	else
+		values[BODY] = PointerGetDatum(cstring_to_text_with_len(response->body.data,
+																response->body.len));
+
+	row = heap_form_tuple(columns, values, nulls)->t_data;
+	oa_set_row_type(row, columns, fcinfo->flinfo, &checked_type);
+	return HeapTupleHeaderGetDatum(row);
+}
