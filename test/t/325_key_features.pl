@@ -193,6 +193,7 @@ turn_on('expiry, disable, scopes, addresses, people');
 my $bound = exchange('POST', '', '{"name":"bound",' . join(',', @members{qw(expiry scopes addresses)}) . '}');
 is(verify_from($bound->{secret}, '192.0.2.7'), '200', '/verify answers for a scoped key from an allowed address');
 is(verify_from($bound->{secret}, '192.0.2.8'), '401 invalid_api_key', 'and for no other');
+is(exchange('PATCH', "/$bound->{key_id}", '{"allowed_addresses":["0000:0000:0000:0000:0000:ffff:255.255.255.255/128"]}')->{allowed_addresses}[0], '255.255.255.255/32', 'the longest way to write a network');
 is(exchange('PATCH', "/$bound->{key_id}", '{"allowed_addresses":["192.0.2.8"],"scopes":[],"disabled":false,"unknown":[{}]}')->{allowed_addresses}[0], '192.0.2.8/32', 'several members at once');
 is(verify_from($bound->{secret}, '192.0.2.8'), '200', 'take effect at once');
 my $before = $json->encode(exchange('GET', "/$bound->{key_id}"));
@@ -255,9 +256,12 @@ is("$gone->{status} $gone->{revoked_by}", 'revoked ada', 'it is shown with who r
 # Off again: what keys have is enforced, and not shown.
 my $short = exchange('POST', '', '{"name":"short","expires_at":"' . ask($node, q{SELECT to_char(now() + interval '1 hour', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')}) . '"}');
 my $local = exchange('POST', '', '{"name":"local","allowed_addresses":["192.0.2.7"]}');
+my $idle = exchange('POST', '', '{"name":"idle"}');
+exchange('PATCH', "/$idle->{key_id}", '{"disabled":true}');
 turn_on('');
 ask($node, "UPDATE overten_auth.api_keys SET expires_at = now() WHERE key_id = '$short->{key_id}'");
 is(verify_from($short->{secret}, '192.0.2.7'), '401 invalid_api_key', 'an expired key stays expired when the feature is turned off');
+is(verify_from($idle->{secret}, '192.0.2.7'), '401 invalid_api_key', 'a disabled key disabled');
 is(verify_from($local->{secret}, '192.0.2.8'), '401 invalid_api_key', 'and a bound key bound');
 is(verify_from($local->{secret}, '192.0.2.7'), '200', 'to its address');
 is(join(' ', sort keys %{ exchange('GET', '')->{items}[0] }), 'created_at key_id last_used_at name prefix revoked_at', 'the list is that of the contract');
