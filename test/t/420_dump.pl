@@ -159,7 +159,7 @@ is_deeply(
 		credit_ledger => 2,
 		credit_holds => 1,
 		limits => 3,
-		audit_log => 28,
+		audit_log => 29,
 		own => 1,
 		trigger => 6
 	},
