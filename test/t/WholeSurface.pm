@@ -208,6 +208,7 @@ sub surface
 
 	  $headers->('by_token', ':token'), $headers->('by_key', ':secret'),
 	  $handle->(200, 'GET', "'/api/v1/verify'", ':by_key', 'NULL'),
+	  check(equal('status', 200), 'public.overten_authorize_request(\'cost=1\', :by_key)'),
 	  $handle->(200, 'GET', "'/api/v1/verify'", ':by_key', 'NULL::pg_catalog.bytea'),
 	  $handle->(201, 'POST', $api, ':by_token', q('{"name":"over HTTP"}')),
 	  $handle->(200, 'GET', $api, ':by_token', 'NULL'),
