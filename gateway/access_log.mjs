@@ -5,7 +5,8 @@
 // key pasted into the wrong place, is shown as *.
 
 const WORDS = new RegExp('^(|api|v1|signup|verify|organizations|api-keys|usage|audit-log|' +
-  'webhook-secret|rotate|rotation|members|invitations|accept|healthz|readyz|authorize)$');
+  'webhook-secret|rotate|rotation|members|invitations|accept|healthz|readyz|authorize|' +
+  'dashboard)$');
 const ID = /^(org|key|inv)_[0-9A-Za-z]{1,40}$/;
 
 export function loggablePath(path) {

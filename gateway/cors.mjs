@@ -27,7 +27,7 @@ export function readOrigins(text) {
 }
 
 // The origin of a URL; undefined if it is none that a page can be loaded from.
-function originOf(text) {
+export function originOf(text) {
   try {
     const { protocol, origin } = new URL(text);
     return /^https?:$/.test(protocol) ? origin : undefined;

@@ -6,6 +6,7 @@
 //
 //   GET /healthz    200 while this process runs; does not ask the database
 //   GET /readyz     200 if the database answers and we may call it, or else an error
+//   GET /dashboard/ a page where people manage their keys, if it is configured
 //
 // At an address of its own, which only proxies and services may reach, it answers
 //
@@ -24,6 +25,7 @@ import {
   healthy, internalError, malformed, notFound, unavailable, unreadableRequest,
 } from './answers.mjs';
 import { openCors } from './cors.mjs';
+import { openDashboard } from './dashboard.mjs';
 import { isPassing, nameOf, openDatabase } from './database.mjs';
 import { Exchanges } from './exchanges.mjs';
 import { addressOf, bodyOf, headersOf, isWellFormed, pathOf } from './request.mjs';
@@ -63,8 +65,10 @@ function report(message) {
 }
 
 let settings;
+let dashboard;
 try {
   settings = readSettings(process.env);
+  dashboard = openDashboard(settings.dashboard);
 } catch (error) {
   fail(error.message);
 }
@@ -93,7 +97,8 @@ function ownAnswer(paths, request, path) {
 
 // Answer a client.
 async function answerClient(request, path) {
-  const found = ownAnswer(own, request, path) ?? cors.preflight(request);
+  const found = ownAnswer(own, request, path) ?? dashboard.answer(request, path) ??
+    cors.preflight(request);
   if (found !== undefined) {
     return found;
   }
@@ -110,9 +115,9 @@ async function answerProxy(request, path) {
 
 // Send an answer.  A HEAD gets only the headers, without a Content-Length, because
 // the database does not make the body whose length it would be.  A 204 has neither.
-function send(request, response, { status, headers, body }) {
+function send(request, response, { status, headers, body, sameOrigin }) {
   const bare = request.method === 'HEAD' || status === 204;
-  const all = { ...headers, ...cors.headers(request) };
+  const all = { ...headers, ...(sameOrigin ? {} : cors.headers(request)) };
 
   if (!bare) {
     all['Content-Length'] = Buffer.byteLength(body ?? '');
@@ -281,6 +286,9 @@ process.on('uncaughtException', (error) => {
 listen(settings, 'listening on', answerClient);
 if (settings.authorize !== undefined) {
   listen(settings.authorize, 'answering /authorize on', answerProxy);
+}
+if (settings.dashboard?.emulatorUrl !== undefined) {
+  say('FOR DEVELOPMENT ONLY: people sign in to the dashboard at FIREBASE_AUTH_EMULATOR_URL, not at Firebase');
 }
 // Try the database, so that we report problems with it before the first request.
 database.ping();

@@ -23,9 +23,14 @@
 // SHUTDOWN_TIMEOUT_MS   how long SIGTERM waits for running requests (10000)
 // CORS_ORIGINS          origins of web pages that may read the answers, separated by
 //                       commas, such as https://app.example.com (none)
+// FIREBASE_API_KEY      the public key of the Firebase project's web configuration; with
+//                       it, /dashboard/ is a page where people manage their keys (none)
+// FIREBASE_AUTH_EMULATOR_URL
+//                       for development: where the dashboard signs people in instead of
+//                       Firebase, such as http://127.0.0.1:9099 (none)
 // ACCESS_LOG            on or off: one line of JSON per request on standard output (on)
 
-import { readOrigins } from './cors.mjs';
+import { originOf, readOrigins } from './cors.mjs';
 
 const limits = {
   PORT: [8080, 0, 65535],
@@ -74,6 +79,21 @@ function authorizeListen(environment) {
   return { host, port: Number(port) };
 }
 
+// The settings of the dashboard; null if there is none.
+function dashboard(environment) {
+  const apiKey = environment.FIREBASE_API_KEY || '';
+  const emulatorUrl = environment.FIREBASE_AUTH_EMULATOR_URL || undefined;
+
+  if (!/^[A-Za-z0-9_-]{0,200}$/.test(apiKey)) {
+    throw new Error('FIREBASE_API_KEY must be letters, digits, - and _');
+  }
+  // It becomes a part of the policy of the page.
+  if (emulatorUrl !== undefined && originOf(emulatorUrl) !== emulatorUrl) {
+    throw new Error('FIREBASE_AUTH_EMULATOR_URL must be an origin, such as http://127.0.0.1:9099');
+  }
+  return apiKey === '' ? null : { apiKey, emulatorUrl };
+}
+
 // Return all settings as one object.  Throws an Error that names the wrong setting.
 export function readSettings(environment) {
   const prepare = onOrOff(environment, 'PREPARE');
@@ -93,6 +113,7 @@ export function readSettings(environment) {
     keepAlive: integer(environment, 'KEEP_ALIVE_MS'),
     shutdownTimeout: integer(environment, 'SHUTDOWN_TIMEOUT_MS'),
     corsOrigins: readOrigins(environment.CORS_ORIGINS ?? ''),
+    dashboard: dashboard(environment),
     accessLog: onOrOff(environment, 'ACCESS_LOG'),
   };
 }

@@ -740,7 +740,7 @@ CREATE FUNCTION @extschema@.overten_set_expiry(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_set_expiry FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_set_expiry IS
-'Sets from when on a key is refused, this moment included; NULL means never. A time that is past ends the key at once, and a later time makes it valid again. All sessions follow as soon as the transaction has committed. Returns true if that changed anything. Errors: 42704 the org has no such key; 55000 the key is revoked; 22023 the time is infinite, or later than overten_auth.max_key_lifetime after the key was created, and not sooner than the expiry that the key has; 22004 an id is NULL.';
+'Sets from when on a key is refused, this moment included; NULL means never. A time that is past ends the key at once, and a later time makes it valid again, whatever overten_auth.max_keys_per_org says. All sessions follow as soon as the transaction has committed. Returns true if that changed anything. Errors: 42704 the org has no such key; 55000 the key is revoked; 22023 the time is infinite, or later than overten_auth.max_key_lifetime after the key was created, and not sooner than the expiry that the key has; 22004 an id is NULL.';
 
 CREATE FUNCTION @extschema@.overten_disable_key(
 	org_id text,
@@ -1560,7 +1560,7 @@ CREATE FUNCTION @extschema@.overten_erase_org(org_id text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_erase_org FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_erase_org IS
-'Erases an org: removes its name, its members, its webhook secrets, and the history of its keys; purges the keys as overten_purge_keys does; removes persons and details from its rows in the audit log, and request ids and details from its ledger; writes off its credits. For all functions the org does not exist after that. Its row stays, because other tables can refer to it. Returns true if this call erased the org, and false if it was erased before. Cannot be undone. Errors: 42704 the org does not exist; 55000 the org has a key that is neither revoked nor expired; 22004 the argument is NULL; 25000 the transaction is above READ COMMITTED.';
+'Erases an org: removes its name, its members, its webhook secrets, and the history of its keys; purges the keys as overten_purge_keys does; removes persons and details from its rows in the audit log, and request ids and details from its ledger; writes off its credits. For all functions the org does not exist after that, except that overten_describe_key still says why a key is refused. Its row stays, because other tables can refer to it. Returns true if this call erased the org, and false if it was erased before. Cannot be undone. Errors: 42704 the org does not exist; 55000 the org has a key that is neither revoked nor expired; 22004 the argument is NULL; 25000 the transaction is above READ COMMITTED.';
 
 CREATE FUNCTION @extschema@.overten_erase_person(uid text)
 	RETURNS bool

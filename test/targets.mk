@@ -7,6 +7,7 @@
 # make format     mend the layout  make bench   measure
 # make fuzz       fuzz the parsers make race    ten minutes of trials
 # make compare-firebase            beside firebase-admin
+# make dashboard  build the page that the gateway serves
 # make model      check the caches' protocol in every state (some minutes)
 # make bench-peers                 measure beside what people use today
 #
@@ -72,12 +73,23 @@ DASHBOARD_PACKAGES = gateway/dashboard/node_modules/.package-lock.json
 $(DASHBOARD_PACKAGES): gateway/dashboard/package-lock.json
 	cd gateway/dashboard && npm ci --ignore-scripts --silent
 
+DASHBOARD = gateway/dashboard/built/index.html
+
+$(DASHBOARD): $(DASHBOARD_PACKAGES) gateway/dashboard/build.mjs $(wildcard gateway/dashboard/source/* gateway/dashboard/source/*/*)
+	cd gateway/dashboard && node build.mjs
+
+BROWSER = test/browser/node_modules/.package-lock.json
+
+$(BROWSER): test/browser/package-lock.json
+	cd test/browser && npm ci --ignore-scripts --silent
+
 PEERS = test/bench/peers/node_modules/.package-lock.json
 
 # Without what reaches Google's other services.
 $(PEERS): test/bench/peers/package-lock.json
 	cd test/bench/peers && npm ci --omit=optional --ignore-scripts --no-audit --no-fund --silent
 
+.PHONY: dashboard run-dashboard
 .PHONY: fuzz run-fuzz compare-firebase run-compare-firebase
 .PHONY: bench-peers run-bench-peers
 .PHONY: test-matrix test-cassert test-valgrind test-ubsan test-package deb dist
@@ -102,6 +114,9 @@ demo:
 serve:
 	@$(DEPS) JOBS='node'
 	$(MAKE) --no-print-directory run-serve
+dashboard:
+	@$(DEPS) JOBS='node'
+	$(MAKE) --no-print-directory run-dashboard
 bench:
 	@$(DEPS) JOBS='bench'
 	$(MAKE) --no-print-directory run-bench
@@ -145,10 +160,10 @@ format:
 	@$(DEPS) JOBS='lint'
 	$(MAKE) --no-print-directory run-format
 
-run-test: all test/race/race test/modules/admissions.so test/modules/flush_pauses.so test/modules/relcache_faults.so test/modules/test_clock.so test/unit/fetch_answer $(GATEWAY) $(WEBHOOKS) $(DASHBOARD_PACKAGES)
+run-test: all test/race/race test/modules/admissions.so test/modules/flush_pauses.so test/modules/relcache_faults.so test/modules/test_clock.so test/unit/fetch_answer $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER)
 	$(TEMP_INSTALL) $(MAKE) installcheck EXTRA_REGRESS_OPTS='$(TEMP_INSTANCE)'
 
-run-test-matrix: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD_PACKAGES)
+run-test-matrix: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER)
 	test/matrix
 
 # What can be asked in the time when every use of a catalog reads it anew, and
@@ -160,17 +175,17 @@ DISCARDING = REGRESS='privileges firebase leaks' TAP_TESTS= \
 	TEMP_INSTANCE='--temp-instance=tmp_instance --temp-config=test/discard_caches.conf'
 
 # These build copies of this tree, whose own objects are for PG_CONFIG's server.
-run-test-cassert: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD_PACKAGES)
+run-test-cassert: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER)
 	PG_CONFIG=$$(test/build-postgres) && export PG_CONFIG && \
 	test/in-copy $(MAKE) run-test WITH=test/with-clean-logs && \
 	test/in-copy $(MAKE) run-test WITH=test/with-clean-logs $(DISCARDING)
 
-run-test-valgrind: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD_PACKAGES)
+run-test-valgrind: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER)
 	PG_CONFIG=$$(test/build-postgres) && export PG_CONFIG && \
 	test/in-copy $(MAKE) run-test WITH=test/with-valgrind \
 		PROVE_TESTS=test/valgrind/workers.pl
 
-run-test-ubsan: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD_PACKAGES)
+run-test-ubsan: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER)
 	test/in-copy $(MAKE) run-test WITH=test/with-clean-logs COPT='-fsanitize=undefined -fno-sanitize-recover=undefined'
 
 run-test-faults: all test/faults/load test/faults/clock_shift.so
@@ -181,8 +196,10 @@ run-demo: all $(GATEWAY)
 
 # Ctrl-C or SIGTERM is how this ends: the last of these commands ends, and then the
 # others clean up in their turn.
-run-serve: all $(GATEWAY)
+run-serve: all $(GATEWAY) $(DASHBOARD)
 	@exec env SERVER_CONF=test/demo.conf $(TEMP_INSTALL) test/with-server test/with-gateway test/serve
+
+run-dashboard: $(DASHBOARD)
 
 run-bench: all $(GATEWAY) $(PEERS)
 	@PG_CONFIG='$(PG_CONFIG)' test/bench/all

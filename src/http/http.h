@@ -190,8 +190,7 @@ extern void oa_endpoint_verify(const OaRequest *request, OaResponse *response);
 /* key_json.c: keys as JSON */
 extern bool oa_has_feature(int features);
 extern void oa_write_key(StringInfo json, const OaListedKey *key);
-extern void oa_write_details(StringInfo json, text *description,
-							 Jsonb *metadata);
+extern void oa_write_details(StringInfo json, const OaKeyDetails *details);
 extern void oa_write_new_key(StringInfo json, const OaOrgKey *key);
 
 /* key_members.c: what requests give keys */

@@ -31,8 +31,11 @@ answer_with_key(const OaRequest *request, OaResponse *response)
 		oa_refuse(response, OA_KEY_NOT_FOUND);
 		return;
 	}
-	oa_get_key_details(request->key_id, &details);
-	oa_write_details(json, details.description, details.metadata);
+	if (oa_has_feature(OA_FEATURE_DETAILS))
+	{
+		oa_get_key_details(request->key_id, &details);
+		oa_write_details(json, &details);
+	}
 	appendStringInfoChar(json, '}');
 }
 

@@ -101,14 +101,13 @@ oa_write_key(StringInfo json, const OaListedKey *key)
 
 /* Write the details of a key, which lists do not show. */
 void
-oa_write_details(StringInfo json, text *description, Jsonb *metadata)
+oa_write_details(StringInfo json, const OaKeyDetails *details)
 {
-	if (!oa_has_feature(OA_FEATURE_DETAILS))
-		return;
-	oa_write_text(json, "description", description);
+	oa_write_text(json, "description", details->description);
 	oa_write_name(json, "metadata");
-	if (metadata != NULL)
-		(void) JsonbToCString(json, &metadata->root, VARSIZE(metadata));
+	if (details->metadata != NULL)
+		(void) JsonbToCString(json, &details->metadata->root,
+							  VARSIZE(details->metadata));
 	else
 		appendStringInfoString(json, "null");
 }
@@ -119,6 +118,10 @@ oa_write_new_key(StringInfo json, const OaOrgKey *org_key)
 {
 	const OaMintedKey *key = &org_key->key;
 	const OaKeyGrant *grant = &key->grant;
+	const OaKeyDetails details = {
+		.description = grant->description,
+		.metadata = grant->metadata,
+	};
 
 	oa_write_text(json, "org_id", org_key->org_id);
 	oa_write_text(json, "org_name", org_key->org_name);
@@ -134,5 +137,6 @@ oa_write_new_key(StringInfo json, const OaOrgKey *org_key)
 						oa_environment_name(grant->environment));
 	write_grant(json, grant->expires_at, !grant->has_expiry, grant->scopes,
 				grant->allowed_addresses);
-	oa_write_details(json, grant->description, grant->metadata);
+	if (oa_has_feature(OA_FEATURE_DETAILS))
+		oa_write_details(json, &details);
 }

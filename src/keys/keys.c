@@ -271,7 +271,7 @@ overten_describe_key(PG_FUNCTION_ARGS)
 		.text = "SELECT name, prefix, created_at, created_by, "
 		"revoked_at, revoked_by, revoked_reason "
 		"FROM overten_auth.api_keys "
-		"WHERE key_id = $2 AND org_id = $1 AND erased_at IS NULL",
+		"WHERE key_id = $2 AND org_id = $1",
 		.argtypes = {TEXTOID, TEXTOID},
 	};
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");

@@ -156,7 +156,7 @@ extern const OaKeyPrefix *oa_find_key_prefix(const OaKeyPrefixes *prefixes,
 extern bool oa_looks_like_secret(const char *bytes, int length);
 
 /* networks.c: sets of addresses with the same first bits */
-#define OA_NETWORK_TEXT_MAX	48	/* bytes, with the number of bits */
+#define OA_NETWORK_TEXT_MAX	49	/* bytes, with the number of bits */
 
 typedef struct OaNetwork
 {

@@ -84,7 +84,8 @@ FROM (VALUES ('SELECT overten_import_key(%L, ''x'', sha256(%L), ''sk_live_0000''
 	('SELECT overten_import_keys(ARRAY[%L], ARRAY[''x''], ARRAY[sha256(%L)], ARRAY[''sk_live_0000''])')) v (call);
 SELECT pg_temp.error_of(format('SELECT overten_import_key(%L, ''x'', sha256(%L), ''sk_live_0000'')', :'other_org', :'live'));
 
--- For all functions the org does not exist, but for the one that erases.
+-- For all functions the org does not exist, but for those that erase, and that say why a
+-- key is refused.
 CREATE TABLE pg_temp.call AS SELECT call FROM (VALUES
 	('SELECT overten_mint_key(%L)'), ('SELECT overten_list_keys(%L)'), ('SELECT overten_find_keys(%L)'), ('SELECT overten_revoke_all(%L)'), ('SELECT overten_purge_keys(%L, now())'),
 	('SELECT overten_key_usage(%L, %L)'), ('SELECT overten_key_anomalies(%L, %L)'), ('SELECT overten_org_usage(%L, now(), now())'), ('SELECT overten_org_anomalies(%L)'),
@@ -94,11 +95,11 @@ CREATE TABLE pg_temp.call AS SELECT call FROM (VALUES
 	('SELECT overten_invite(%L)'), ('SELECT overten_list_invitations(%L)'), ('SELECT overten_withdraw_invitation(%L, ''inv_x'')'),
 	('SELECT overten_rotate_webhook_secret(%L)'), ('SELECT overten_sign_webhook(%L, ''m'', 0, ''x''::text)'),
 	('SELECT overten_import_key(%L, ''x'', sha256(''x''), ''sk_live_0000'')'), ('SELECT overten_revoke_key(%L, %L)'),
-	('SELECT overten_describe_key(%L, %L)'), ('SELECT overten_rename_key(%L, %L, ''Again'')'), ('SELECT overten_key_details(%L, %L)'), ('SELECT overten_set_key_details(%L, %L, ''Again'', NULL)'),
+	('SELECT overten_rename_key(%L, %L, ''Again'')'), ('SELECT overten_key_details(%L, %L)'), ('SELECT overten_set_key_details(%L, %L, ''Again'', NULL)'),
 	('SELECT overten_set_expiry(%L, %L, NULL)'), ('SELECT overten_disable_key(%L, %L)'), ('SELECT overten_enable_key(%L, %L)'), ('SELECT overten_set_scopes(%L, %L, ''{}'')'),
 	('SELECT overten_set_allowed_addresses(%L, %L, ''{10.0.0.0/8}'')'), ('SELECT overten_check_addresses(%L, %L, ''{10.0.0.0/8}'')'), ('SELECT overten_key_restrictions(%L, %L)'),
 	('SELECT overten_rotate_key(%L, %L)'), ('SELECT overten_rotation_progress(%L, %L)'), ('SELECT overten_list_limits(%L)'), ('SELECT overten_limit_status(%L)'),
-	('SELECT overten_grant(%L, 1)'), ('SELECT overten_spend(%L, 1, %L)'), ('SELECT overten_hold(%L, 1, %L)'), ('SELECT overten_settle(%L, %L, 1)'), ('SELECT overten_release(%L, %L)'),
+	('SELECT overten_grant(%L, 1)'), ('SELECT overten_spend(%L, 1, %L)'), ('SELECT overten_hold(%L, 1, %L)'), ('SELECT overten_settle(%L, 1, %L)'), ('SELECT overten_release(%L, %L)'),
 	('SELECT overten_credit_balance(%L)'), ('SELECT overten_list_ledger(%L)')) v (call);
 SELECT call, pg_temp.error_of(format(call, :'org', :'dead_id')) FROM pg_temp.call;
 SELECT proname FROM pg_proc

@@ -108,14 +108,69 @@ foreach my $feature (sort keys %members)
 	is(more(exchange('PATCH', "/$plain->{key_id}", "{\"$param{$feature}\":null}")), "{\"$param{$feature}\":null,\"status\":\"active\"}", "$feature: and lose it");
 	my ($listed) = grep { $_->{key_id} eq $minted->{key_id} } @{ exchange('GET', '')->{items} };
 	is(more($listed), "{$shown{$feature},\"status\":\"active\"}", "$feature: a list shows it");
-	foreach my $other (grep { $_ ne $feature } sort keys %members)
-	{
-		is(refusal('POST', '', "{$members{$other}}"), "400 invalid_parameter $param{$other}", "$feature: POST has no $other");
-		is(refusal('PATCH', "/$plain->{key_id}", "{$members{$other}}"), "400 invalid_parameter $param{$other}", "$feature: PATCH has no $other");
-		is(refusal('PATCH', "/$plain->{key_id}", "{\"$param{$other}\":null}"), "400 invalid_parameter $param{$other}", "$feature: nor null");
-	}
-	is(refusal('PATCH', "/$plain->{key_id}", '{"disabled":true}'), '400 invalid_parameter disabled', "$feature: PATCH disables nothing");
+	check_others($feature);
 }
+
+# What is refused, or not there, while its feature is off.
+sub check_others
+{
+	my ($feature) = @_;
+	my %of = (name => 'details', description => 'details', metadata => 'details', environment => 'environments', disabled => 'disable', map { $param{$_} => $_ } keys %param);
+	my %values = (name => '"x"', description => '"x"', metadata => '{"x":1}', environment => '"test"', disabled => 'false', expires_at => '"2100-01-01T00:00:00Z"', scopes => '["jobs.read"]', allowed_addresses => '["192.0.2.1"]');
+
+	foreach my $param (grep { $of{$_} ne $feature } sort keys %of)
+	{
+		foreach my $value ($values{$param}, 'null')
+		{
+			is(refusal('PATCH', "/$plain->{key_id}", "{\"$param\":$value}"), "400 invalid_parameter $param", "$feature: PATCH has no $param, $value");
+			is(refusal('POST', '', "{\"$param\":$value}"), "400 invalid_parameter $param", "$feature: POST has no $param, $value") unless $param =~ /^(name|disabled)$/;
+		}
+	}
+	is(refusal('GET', '?environment=test'), '400 invalid_parameter environment', "$feature: lists have no environment") unless $feature eq 'environments';
+	return if $feature eq 'rotation';
+	is(refusal(@$_), '404 not_found', "$feature: there is no $_->[0] $_->[1]") foreach [ 'POST', "/$plain->{key_id}/rotate", '{' ], [ 'GET', "/$plain->{key_id}/rotation" ], [ 'PUT', "/$plain->{key_id}/rotation" ];
+	return;
+}
+
+turn_on('details');
+check_others('details');
+my $described = exchange('POST', '', '{"name":"described","description":"  the importer ","metadata":{"team":"billing","cost":1.50,"":["e",1e3,-0,true,null,{}]}}');
+is(more($described), '{"description":"the importer","metadata":{"":["e",1000,0,true,null,{}],"cost":1.5,"team":"billing"},"status":201}', 'details: a new key has them');
+is(more(exchange('GET', "/$described->{key_id}")), '{"description":"the importer","metadata":{"":["e",1000,0,true,null,{}],"cost":1.5,"team":"billing"},"status":"active"}', 'details: and is shown with them');
+is(more(grep { $_->{key_id} eq $described->{key_id} } @{ exchange('GET', '')->{items} }), '{"status":"active"}', 'details: a list does not show them');
+is(ask($node, "SELECT * FROM overten_key_details('$org', '$described->{key_id}')"), 'the importer|{"": ["e", 1000, 0, true, null, {}], "cost": 1.50, "team": "billing"}', 'details: nor is JSON in a string stored');
+is(more(exchange('PATCH', "/$described->{key_id}", '{"metadata":{"team":"sales"}}')), '{"description":"the importer","metadata":{"team":"sales"},"status":"active"}', 'details: metadata alone');
+is(more(exchange('PATCH', "/$described->{key_id}", '{"description":null}')), '{"description":null,"metadata":{"team":"sales"},"status":"active"}', 'details: a description is removed');
+is(more(exchange('PATCH', "/$described->{key_id}", '{"metadata":null}')), '{"description":null,"metadata":null,"status":"active"}', 'details: metadata are removed');
+is(exchange('PATCH', "/$described->{key_id}", '{"name":" renamed "}')->{name}, 'renamed', 'details: a new name');
+is(verify_from($described->{secret}, '192.0.2.9'), '200', 'details: the key is as good as before');
+is(refusal('PATCH', "/$foreign", '{"name":"x","description":"x"}'), '404 key_not_found', "details: another org's key");
+is(ask($node, "SELECT name, (SELECT count(*) FROM overten_auth.key_details WHERE key_id = '$foreign') FROM overten_auth.api_keys WHERE key_id = '$foreign'"), 'primary|0', 'details: which stays as it is');
+is(ask($node, "SELECT string_agg(action || ' ' || uid || coalesce(' ' || detail, ''), ', ' ORDER BY at) FROM overten_auth.audit_log WHERE key_id = '$described->{key_id}'"),
+	'mint_key ada described, set_key_details ada, set_key_details ada, set_key_details ada, rename_key ada renamed', 'details: the audit log has each change');
+
+turn_on('environments');
+check_others('environments');
+my $for_test = exchange('POST', '', '{"name":"for tests","environment":"test"}');
+is(more($for_test), '{"environment":"test","status":201}', 'environments: a test key');
+like($for_test->{secret}, qr/^sk_test_/, 'environments: looks like one');
+is(more(exchange('POST', '', '{"name":"live"}')), '{"environment":"live","status":201}', 'environments: a key is a live one unless said otherwise');
+is(more(exchange('GET', "/$for_test->{key_id}")), '{"environment":"test","status":"active"}', 'environments: and is shown so');
+is(join(' ', map { $_->{name} . ($_->{environment} eq 'test' ? '' : ' is live') } @{ exchange('GET', '?environment=test')->{items} }), 'for tests', 'environments: a list of test keys');
+is(join(' ', grep { $_ ne 'live' } map { $_->{environment} } @{ exchange('GET', '?environment=live')->{items} }), '', 'environments: a list of live keys');
+is(verify_from($for_test->{secret}, '192.0.2.9'), '401 invalid_api_key', 'environments: a test key is refused');
+is(refusal('PATCH', "/$for_test->{key_id}", '{"environment":"live"}'), '400 invalid_parameter environment', 'environments: and does not become a live key');
+
+turn_on('rotation');
+check_others('rotation');
+my $rotated = exchange('POST', "/$plain->{key_id}/rotate", '{"overlap_seconds":60}');
+is(join(' ', $rotated->{previous_key_id}, sort keys %{ $json->decode(more($rotated)) }), "$plain->{key_id} previous_expires_at previous_key_id status", 'rotation: a new key');
+is(exchange('GET', "/$rotated->{key_id}/rotation")->{items}[1]{key_id}, $rotated->{key_id}, 'rotation: how it goes on');
+is(request($gateway->{url}, 'DELETE', "$keys/$rotated->{key_id}", [$ada])->{status}, '204', 'rotation: it can be revoked');
+ask($node, "SELECT overten_set_expiry('$org', '$plain->{key_id}', NULL)");
+
+turn_on('people');
+check_others('people');
 
 turn_on('disable, people');
 my ($switched) = grep { $_->{name} eq 'plain' } @{ exchange('GET', '')->{items} };
@@ -138,6 +193,7 @@ turn_on('expiry, disable, scopes, addresses, people');
 my $bound = exchange('POST', '', '{"name":"bound",' . join(',', @members{qw(expiry scopes addresses)}) . '}');
 is(verify_from($bound->{secret}, '192.0.2.7'), '200', '/verify answers for a scoped key from an allowed address');
 is(verify_from($bound->{secret}, '192.0.2.8'), '401 invalid_api_key', 'and for no other');
+is(exchange('PATCH', "/$bound->{key_id}", '{"allowed_addresses":["0000:0000:0000:0000:0000:ffff:255.255.255.255/128"]}')->{allowed_addresses}[0], '255.255.255.255/32', 'the longest way to write a network');
 is(exchange('PATCH', "/$bound->{key_id}", '{"allowed_addresses":["192.0.2.8"],"scopes":[],"disabled":false,"unknown":[{}]}')->{allowed_addresses}[0], '192.0.2.8/32', 'several members at once');
 is(verify_from($bound->{secret}, '192.0.2.8'), '200', 'take effect at once');
 my $before = $json->encode(exchange('GET', "/$bound->{key_id}"));
@@ -200,9 +256,12 @@ is("$gone->{status} $gone->{revoked_by}", 'revoked ada', 'it is shown with who r
 # Off again: what keys have is enforced, and not shown.
 my $short = exchange('POST', '', '{"name":"short","expires_at":"' . ask($node, q{SELECT to_char(now() + interval '1 hour', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')}) . '"}');
 my $local = exchange('POST', '', '{"name":"local","allowed_addresses":["192.0.2.7"]}');
+my $idle = exchange('POST', '', '{"name":"idle"}');
+exchange('PATCH', "/$idle->{key_id}", '{"disabled":true}');
 turn_on('');
 ask($node, "UPDATE overten_auth.api_keys SET expires_at = now() WHERE key_id = '$short->{key_id}'");
 is(verify_from($short->{secret}, '192.0.2.7'), '401 invalid_api_key', 'an expired key stays expired when the feature is turned off');
+is(verify_from($idle->{secret}, '192.0.2.7'), '401 invalid_api_key', 'a disabled key disabled');
 is(verify_from($local->{secret}, '192.0.2.8'), '401 invalid_api_key', 'and a bound key bound');
 is(verify_from($local->{secret}, '192.0.2.7'), '200', 'to its address');
 is(join(' ', sort keys %{ exchange('GET', '')->{items}[0] }), 'created_at key_id last_used_at name prefix revoked_at', 'the list is that of the contract');
@@ -214,7 +273,7 @@ like($err, qr/invalid value for parameter "overten_auth\.key_features": "expiry,
 like($err, qr/List syntax is invalid/, 'no list');
 
 is(ask($node, "SELECT string_agg(DISTINCT action, ' ' ORDER BY action) FROM overten_auth.audit_log WHERE uid = 'ada' AND key_id IS NOT NULL"),
-	'disable_key enable_key mint_key revoke_key set_allowed_addresses set_expiry set_scopes', 'the audit log has each change, with the person');
+	'disable_key enable_key mint_key rename_key revoke_key rotate_key set_allowed_addresses set_expiry set_key_details set_scopes', 'the audit log has each change, with the person');
 
 stop_process($gateway);
 done_testing();

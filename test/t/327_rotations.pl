@@ -217,6 +217,12 @@ $minted = exchange('POST', path_of($strict_org), '{"name":"m"}', 'Idempotency-Ke
 rotate($strict_org, $minted->{key_id});
 is(refusal(exchange('POST', path_of($strict_org), '{"name":"m"}', 'Idempotency-Key: minted')), "409 already_done $minted->{key_id}", 'nor is one that was minted');
 
+# Nor does it come back if it was disabled.
+my ($closed_org, $shown) = org_with_keys(1);
+$lost = rotate($closed_org, $shown->[1], '{}', 'closed');
+ask($node, "SELECT overten_disable_key('$closed_org', '$lost->{key_id}')");
+is(refusal(rotate($closed_org, $shown->[1], '{}', 'closed')), "409 already_done $lost->{key_id}", 'a lost key that was disabled is not replaced');
+
 # Without a name: the new key can be found, revoked, and made again.
 my ($found_org, $used) = org_with_keys(1);
 $lost = rotate($found_org, $used->[1]);
@@ -229,6 +235,7 @@ my ($full, @all) = org_with_keys(3);
 $lost = rotate($full, $all[0][1], '{}', 'full');
 $again = rotate($full, $all[0][1], '{}', 'full');
 is(join(' ', $again->{status}, active($full)), '201 4', 'an org that has all its keys repeats a rotation');
+is(refusal(rotate($full, $all[0][1])), "409 already_rotated $again->{key_id}", 'and says which key of a line is good');
 is(refusal(rotate($full, $all[1][1])), '409 key_limit_reached', 'but does not rotate a second key');
 is(rotate($full, $all[1][1], '{"overlap_seconds":0}')->{status}, '201', 'unless that one ends at once');
 is(refusal(exchange('POST', path_of($full), '{}')), '409 key_limit_reached', 'and mints none');

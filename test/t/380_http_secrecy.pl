@@ -24,6 +24,7 @@ log_statement = all
 log_min_duration_statement = 0
 log_min_error_statement = debug5
 log_error_verbosity = verbose
+overten_auth.key_features = 'details, rotation'
 EOC
 $node->restart;
 
@@ -32,6 +33,8 @@ my $unprepared = start_gateway($node, 'secret_unprepared', PREPARE => 'off');
 my $postgrest = start_postgrest($node, 'secret_contract');
 my $port = free_port();
 my $nginx = start_nginx('secret_nginx', 'nginx.conf', $port,
+	'$overten_key_route' => 'managed_key',
+	'$overten_rotation' => 'on',
 	'127.0.0.1:8080' => "127.0.0.1:$port",
 	'127.0.0.1:8443' => '127.0.0.1:' . free_port(),
 	'127.0.0.1:3000' => "127.0.0.1:$postgrest->{port}");
@@ -74,6 +77,18 @@ foreach my $url ($gateway->{url}, $unprepared->{url}, "http://127.0.0.1:$port")
 	is(request($url, 'GET', "$keys/$made->{key_id}/usage", [$ada])->{status}, 200, 'usage');
 	is(request($url, 'GET', "$keys/$made->{key_id}/usage?$_=$more->{secret}", [$ada])->{status}, 400, "a key for $_") foreach qw(since until);
 	is(request($url, 'GET', "$keys/$made->{secret}/usage?key=$more->{secret}", [$ada])->{status}, 404, 'a key for an id of usage');
+	foreach my $how ('', ', repeated')
+	{
+		my $turned = request($url, 'POST', "$keys/$more->{key_id}/rotate", [ $ada, $json, "Idempotency-Key: $more->{secret}" ], '{"overlap_seconds":60}');
+		is($turned->{status}, 201, "a key is rotated$how");
+		push @secrets, decode_json($turned->{body})->{secret};
+	}
+	is(request($url, 'POST', "$keys/$more->{key_id}/rotate", [ $ada, $json ], "{\"overlap_seconds\":\"$more->{secret}\"}")->{status}, 400, 'a key for an overlap');
+	is(request($url, 'POST', "$keys/$more->{secret}/rotate", [ $ada, $json ], '{}')->{status}, 404, 'a key for an id to rotate');
+	is(request($url, 'GET', "$keys/$more->{secret}/rotation", [$ada])->{status}, 404, 'a key for an id of a rotation');
+	is(request($url, 'GET', "$keys/$more->{key_id}/rotation", [$ada])->{status}, 200, 'a rotation');
+	is(request($url, 'PATCH', "$keys/$more->{key_id}", [ $ada, $json ], "{\"$_\":[\"$more->{secret}\"]}")->{status}, 400, "a key in a list for $_") foreach qw(name description metadata);
+	is(request($url, 'PATCH', "$keys/$more->{key_id}", [ $ada, $json ], "{\"metadata\":{\"$more->{secret}\":[\"$made->{secret}\"]}}")->{status}, 200, 'keys in metadata');
 	is(request($url, 'DELETE', "$keys/$made->{key_id}", [$ada])->{status}, 204, 'revoking');
 	is(request($url, 'DELETE', "$keys/$made->{secret}", [$ada])->{status}, 404, 'a key for an id');
 	is(request($url, 'GET', '/api/v1/verify', ["Authorization: Bearer $made->{secret}"])->{status}, 401, 'a revoked key');

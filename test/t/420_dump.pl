@@ -41,7 +41,6 @@ SELECT overten_set_api_access('$org', true);
 SELECT overten_set_api_access('$plain_org', false);
 SELECT overten_add_member('$org', 'alice');
 SELECT overten_rotate_webhook_secret('$org', '30 days');
-SELECT overten_set_limit('org', '$org', 'per_minute', 60, '1 minute', burst => 7, shadow => true);
 SELECT overten_grant('$org', 100, 'Welcome, é', 'payment \\1'), overten_hold('$org', 40, 'held', '1 day'), overten_spend('$org', 20, 'request', E'it''s \\\\N');
 SELECT overten_set_key_details('$org', '$active_key', 'dumped', '{"a": "é"}');
 SELECT FROM overten_mint_key('$org', 'test', environment => 'test') m, overten_rotate_key('$org', m.key_id, '0');
@@ -159,8 +158,8 @@ is_deeply(
 		credits => 1,
 		credit_ledger => 2,
 		credit_holds => 1,
-		limits => 1,
-		audit_log => 28,
+		limits => 3,
+		audit_log => 29,
 		own => 1,
 		trigger => 6
 	},

@@ -18,6 +18,7 @@ use Test::More;
 
 my $node = create_node('encodings', <<"EOC");
 overten_auth.firebase_project_id = '${\PROJECT}'
+overten_auth.key_features = 'details, environments, rotation'
 overten_auth.max_orgs_per_uid = 1000000
 overten_auth.max_keys_per_org = 1000000
 overten_auth.max_keys_total_per_org = 1000000
@@ -235,8 +236,8 @@ sub text { return join '', map { one_of(@pieces) } 1 .. 1 + rand 6 }
 sub string { return '"' . text() =~ s/["\n]//gr . '"' }
 sub member
 {
-	return one_of(map({ "\"$_\"" } qw(org_name key_name name tier existing_org_id org_id key_id)), string()) . ':'
-	  . one_of(string(), string(), '"free"', '[' . string() . ']', '1', 'null', text());
+	return one_of(map({ "\"$_\"" } qw(org_name key_name name tier existing_org_id org_id key_id description metadata metadata environment overlap_seconds)), string()) . ':'
+	  . one_of(string(), string(), '"free"', '[' . string() . ']', '1', 'null', '"test"', '{' . string() . ':[' . string() . ',1e300]}', text());
 }
 sub body { return rand() < 0.1 ? text() : '{' . join(',', map { member() } 1 .. 1 + rand 3) . '}' }
 
@@ -249,8 +250,9 @@ foreach my $encoding (sort keys %encodings)
 
 	is( $node->safe_psql(lc $encoding, "\\i $FindBin::RealBin/requests_at_random.sql",
 			extra_params => [ '-v', "file=$file", '-v', "token=$token" ]),
-		'14 of 14', "$encoding: no error and no 5xx at random");
-	is( ask($where, "SELECT count(*) FROM (SELECT name FROM overten_auth.orgs UNION ALL SELECT name FROM overten_auth.api_keys) n
+		'23 of 23', "$encoding: no error and no 5xx at random");
+	is( ask($where, "SELECT count(*) FROM (SELECT name FROM overten_auth.orgs UNION ALL SELECT name FROM overten_auth.api_keys
+			UNION ALL SELECT description FROM overten_auth.key_details UNION ALL SELECT metadata::text FROM overten_auth.key_details) n
 			WHERE convert_from(convert_to(name, 'UTF8'), 'UTF8') IS DISTINCT FROM name"),
 		0, "$encoding: what was stored can be sent to clients");
 }
@@ -269,6 +271,13 @@ foreach my $encoding ('LATIN1', 'EUC_JP')
 	is(summary($signup->(utf8_of("{\"org_name\":\"\x{e9}\",\"\x{1f511}\":\"\x{1f511}\"}"))), '201', "$encoding: what is ignored over HTTP");
 	is(summary($signup->("{\"org_name\":\"\xff\"}")), '400 invalid_json', "$encoding: no UTF-8 over HTTP");
 	is(summary($signup->('{}', [utf8_of("X-Forwarded-For: \x{1f511}")])), '400 invalid_request', "$encoding: a header over HTTP");
+	my ($org) = $signup->('{"org_name":"a"}')->{body} =~ /"org_id":"(\w+)"/;
+	my $details = sub { return request($gateway->{url}, 'POST', "/api/v1/organizations/$org/api-keys", [ $ada, $json_type ], utf8_of($_[0])) };
+	like($details->("{\"description\":\"\x{e9}\",\"metadata\":{\"\\u00e9\":[\"\x{e9}\"]}}")->{body}, qr/"description":"\xc3\xa9","metadata":\{"\xc3\xa9": \["\xc3\xa9"\]\}\}$/, "$encoding: details over HTTP");
+	is(summary($details->("{\"metadata\":{\"\x{1f511}\":1}}")), '400 invalid_parameter metadata', "$encoding: metadata with a name that it lacks");
+	is(summary($details->('{"metadata":{"a":[{"b":"\ud83d\udd11"}]}}')), '400 invalid_parameter metadata', "$encoding: and with a string");
+	is(summary($details->("{\"description\":\"\x{1f511}\"}")), '400 invalid_parameter description', "$encoding: a description");
+	is(summary($details->('{"environment":"\ud83d\udd11"}')), '400 invalid_parameter environment', "$encoding: an environment");
 	is(summary(request($gateway->{url}, 'GET', '/api/v1/verify', [utf8_of("Authorization: Bearer \x{1f511}\x{e9}")])),
 		'401 invalid_api_key', "$encoding: a credential over HTTP");
 	stop_process($gateway);

@@ -20,8 +20,9 @@ my $top = "$FindBin::RealBin/../..";
 my $built = time + 60;
 chomp(my $libraries = `$ENV{PG_CONFIG} --pkglibdir`);
 copy("$libraries/overten_auth.so", $top) or die "no library: $!";
-utime $built, $built, glob("$top/src/*.o $top/src/*/*.o"), "$top/gateway/node_modules/.package-lock.json";
-utime $built + 60, $built + 60, "$top/overten_auth.so";
+utime $built, $built, glob("$top/src/*.o $top/src/*/*.o"), "$top/gateway/node_modules/.package-lock.json",
+	"$top/gateway/dashboard/node_modules/.package-lock.json";
+utime $built + 60, $built + 60, "$top/overten_auth.so", "$top/gateway/dashboard/built/index.html";
 my $folder = PostgreSQL::Test::Utils::tempdir_short;
 
 sub start_make
@@ -62,6 +63,10 @@ sub is_gone
 my $make = start_make('serve');
 wait_until('the API is running', sub { slurp_file($make->{out}) =~ m{^export API=(\S+)/api/v1$}m && ($make->{url} = $1) });
 is(summary(request($make->{url}, 'GET', '/api/v1/verify')), '401 missing_credentials', 'the API answers');
+my ($token) = slurp_file($make->{out}) =~ /^export FIREBASE_TOKEN=(\S+)$/m;
+is(summary(request($make->{url}, 'GET', '/api/v1/organizations', ["Authorization: Bearer $token"])), '200', 'with the token that is printed');
+like(slurp_file($make->{out}), qr{^The dashboard: $make->{url}/dashboard/\nSign in as \S+ with the password \S+,}m, 'there is a dashboard, and who can sign in');
+is(summary(request($make->{url}, 'GET', '/dashboard/')), '200', 'and it is served');
 cmp_ok(scalar processes(), '>', 3, 'with a server and a gateway');
 is_gone($make, 'while it runs');
 

@@ -66,7 +66,16 @@ SELECT n, CASE n
 	WHEN 11 THEN pg_temp.call_api('list_api_keys', headers, '($1)[1]', ARRAY[query])
 	WHEN 12 THEN pg_temp.call_api('key_usage', headers, '($1)[1], ($1)[2], ($1)[3], ($1)[3]', ARRAY[:'org', :'key', query])
 	WHEN 13 THEN pg_temp.call_api('verify', bad_headers, '', NULL)
-	WHEN 14 THEN pg_temp.call_api('authenticate_request', bad_headers, '', NULL) END AS status
-FROM given, generate_series(1, 14) n;
+	WHEN 14 THEN pg_temp.call_api('authenticate_request', bad_headers, '', NULL)
+	WHEN 15 THEN (overten_handle_request('PATCH', :'keys' || '/' || :'key', headers, body)).status
+	WHEN 16 THEN (overten_handle_request('POST', :'keys' || '/' || :'key' || '/rotate', headers, body)).status
+	WHEN 17 THEN (overten_handle_request('GET', :'keys' || '/' || query || '/rotation', headers, text)).status
+	WHEN 18 THEN (overten_handle_request('GET', :'keys' || '?environment=' || query, headers, text)).status
+	WHEN 19 THEN (overten_handle_request('GET', :'keys' || '/' || :'key', headers, text)).status
+	WHEN 20 THEN pg_temp.call_api('change_api_key', headers, '($1)[1]::json', ARRAY[coalesce(json::text, '[]')])
+	WHEN 21 THEN pg_temp.call_api('rotate_api_key', headers, '($1)[1]::json', ARRAY[coalesce(json::text, '[]')])
+	WHEN 22 THEN pg_temp.call_api('key_rotation', headers, '($1)[1], ($1)[2]', ARRAY[:'org', query])
+	WHEN 23 THEN pg_temp.call_api('show_api_key', headers, '($1)[1], ($1)[2]', ARRAY[:'org', :'key']) END AS status
+FROM given, generate_series(1, 23) n;
 SELECT count(*) FILTER (WHERE good) || ' of ' || count(*)
 FROM (SELECT n, bool_and(status BETWEEN 200 AND 499) AS good FROM answers GROUP BY n) a;

@@ -1,0 +1,154 @@
+// Which screen there is: by who is signed in, what has to be stored, and the URL.
+
+import { useEffect, useErrorBoundary, useState } from 'preact/hooks';
+
+import { get } from './api.mjs';
+import { html } from './html.mjs';
+import { leave, onPerson } from './identity.mjs';
+import { Announcements } from './parts/announce.mjs';
+import { Loaded, useResource } from './parts/load.mjs';
+import { Screen } from './parts/screen.mjs';
+import { go, hashOf, replace, useRoute } from './route.mjs';
+import { AuditLog } from './screens/audit_log.mjs';
+import { CreateKey } from './screens/create_key.mjs';
+import { Key } from './screens/key.mjs';
+import { Keys } from './screens/keys.mjs';
+import { Members } from './screens/members.mjs';
+import { Secret } from './screens/secret.mjs';
+import { SignIn } from './screens/sign_in.mjs';
+import { SignUp } from './screens/sign_up.mjs';
+import { Usage } from './screens/usage.mjs';
+import { Waiting } from './screens/waiting.mjs';
+
+const SECTIONS = [['keys', 'Keys'], ['usage', 'Usage'], ['audit-log', 'Audit log'], ['members', 'Members']];
+
+function Choose({ to }) {
+  useEffect(() => replace(to), []);
+  return null;
+}
+
+function NotFound() {
+  return html`<${Screen} title="Not found">
+    <p class="notice bad">There is nothing here, or you are not a member of this organization.</p>
+    <p><a href="#/">To the keys</a></p>
+  <//>`;
+}
+
+// A place inside an organization.
+function Place({ org, person, words: [section, ...rest], query, onKey, onLeft }) {
+  const [keyId, step, ...more] = rest;
+
+  if (section === 'keys' && more.length === 0) {
+    if (keyId === undefined) {
+      return html`<${Keys} org=${org} query=${query} />`;
+    }
+    if (keyId === 'new' && step === undefined) {
+      return html`<${CreateKey} org=${org} onKey=${(answer) => onKey(answer, false)} />`;
+    }
+    if (step === undefined) {
+      return html`<${Key} key=${keyId} org=${org} keyId=${keyId} query=${query}
+        onKey=${(answer) => onKey(answer, false)} />`;
+    }
+    if (step === 'first-request') {
+      return html`<${Waiting} key=${keyId} org=${org} keyId=${keyId} />`;
+    }
+  }
+  if (section === 'usage' && rest.length === 0) {
+    return html`<${Usage} org=${org} query=${query} />`;
+  }
+  if (section === 'audit-log' && rest.length === 0) {
+    return html`<${AuditLog} org=${org} />`;
+  }
+  if (section === 'members' && rest.length === 0) {
+    return html`<${Members} org=${org} person=${person} onLeft=${onLeft} />`;
+  }
+  return html`<${NotFound} />`;
+}
+
+// "all" are the organizations of the person that have keys; "org" is that of the screen,
+// if it has one.
+function Navigation({ org, all, section }) {
+  return html`<nav aria-label="Organizations">
+    <details class="orgs" key=${org?.org_id}><summary>${org?.name ?? 'Organizations'}</summary>
+      <ul>${all.map(({ org_id: id, name, closed_at: closed }) => html`<li><a href=${hashOf([id, 'keys'])}
+          aria-current=${id === org?.org_id ? 'true' : undefined}>${name}${closed && ' (closed)'}</a></li>`)}
+        <li><a href=${hashOf(['signup'])}>Another organization…</a></li></ul></details>
+    ${org && SECTIONS.map(([name, text]) => html`<a href=${hashOf([org.org_id, name])}
+      aria-current=${name === section ? 'page' : undefined}>${text}</a>`)}</nav>`;
+}
+
+function Header({ person, children }) {
+  return html`<header>${children}
+    <div class="person"><span>${person.email}</span>
+      <button type="button" class="plain" onClick=${leave}>Sign out</button></div>
+  </header>`;
+}
+
+// What a person who is signed in sees.
+function Workspace({ person }) {
+  const { words: [orgId, ...words], query } = useRoute();
+  const orgs = useResource(async () => (await get('/organizations')).items, [person.uid]);
+  // The answer with a new secret, until that is stored, and where to go then.
+  const [held, setHeld] = useState();
+
+  function hold(answer, isFirst) {
+    setHeld({ answer, next: [answer.org_id, 'keys', answer.key_id, ...(isFirst ? ['first-request'] : [])] });
+    // The organization may be new, too.
+    orgs.reload();
+  }
+
+  function release() {
+    const { next } = held;
+
+    setHeld(undefined);
+    go(next);
+  }
+
+  async function joined(org) {
+    await orgs.reload();
+    go([org.org_id, 'keys']);
+  }
+
+  async function left() {
+    await orgs.reload();
+    replace(['']);
+  }
+
+  if (held !== undefined) {
+    return html`<main><${Secret} answer=${held.answer} onStored=${release} /></main>`;
+  }
+  const active = (orgs.value ?? []).filter((each) => each.api_access_since !== null);
+  const org = active.find((each) => each.org_id === orgId);
+
+  return html`<${Header} person=${person}>
+      ${active.length > 0 && html`<${Navigation} org=${org} all=${active} section=${words[0]} />`}<//>
+    <main><${Loaded} of=${orgs} what="your organizations">${(all) => {
+      if (org !== undefined) {
+        return html`<${Place} key=${orgId} org=${org} person=${person} words=${words} query=${query}
+          onKey=${hold} onLeft=${left} />`;
+      }
+      if (active.length === 0 || orgId === 'signup') {
+        return html`<${SignUp} organizations=${all} onKey=${(answer) => hold(answer, true)} onJoined=${joined} />`;
+      }
+      return orgId === '' ? html`<${Choose} to=${[active[0].org_id, 'keys']} />` : html`<${NotFound} />`;
+    }}<//></main>`;
+}
+
+export function App() {
+  const [isBroken] = useErrorBoundary((error) => console.error(error));
+  // Undefined until Firebase knows.
+  const [person, setPerson] = useState();
+
+  useEffect(() => onPerson(setPerson), []);
+  if (isBroken) {
+    return html`<main><${Screen} title="Something is wrong">
+      <p class="notice bad">This page has a mistake. What you have done so far is done.</p>
+      <div class="buttons"><button type="button" onClick=${() => location.reload()}>Load it again</button></div>
+    <//></main>`;
+  }
+  return html`
+    ${person === undefined && html`<main><p class="loading" role="status">Loading…</p></main>`}
+    ${person === null && html`<main><${SignIn} /></main>`}
+    ${person && html`<${Workspace} key=${person.uid} person=${person} />`}
+    <${Announcements} />`;
+}

@@ -1,0 +1,23 @@
+// Files that a person downloads; they are made here, and no server gets to see them.
+
+// A cell of a table that is opened in a spreadsheet must not begin a formula.
+function cell(value) {
+  const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value ?? '');
+
+  return `"${text.replaceAll('"', '""')}"`;
+}
+
+// Rows as CSV (RFC 4180), the first of which has the names of the columns.
+export function csv(rows) {
+  return rows.map((row) => row.map(cell).join(',')).join('\r\n').concat('\r\n');
+}
+
+export function save(name, text, type = 'text/plain') {
+  const link = document.createElement('a');
+
+  link.href = URL.createObjectURL(new Blob([text], { type }));
+  link.download = name;
+  link.click();
+  // The browser has to read it first.
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}

@@ -1,0 +1,54 @@
+// The secret of a new key, which is shown this once.
+//
+// It is in the answer of the API, which only this screen and its parent hold: in no URL,
+// no storage and no log, and in the document only while the person wants to see it.  The
+// parent drops it when the person says that it is stored.  Until then the browser asks
+// before the page is left.
+
+import { useEffect, useState } from 'preact/hooks';
+
+import { apiUrl } from '../api.mjs';
+import { html } from '../html.mjs';
+import { CopyButton } from '../parts/copy.mjs';
+import { Screen } from '../parts/screen.mjs';
+import { save } from '../save.mjs';
+
+function Hidden({ label, what, text, shown, onToggle }) {
+  return html`<div class="secret">
+    <h2>${label}</h2>
+    <code>${shown ? text : `${text.slice(0, what === 'secret' ? 12 : 6)}${'•'.repeat(12)}`}</code>
+    <div class="buttons">
+      <${CopyButton} text=${text} what=${what} />
+      <button type="button" aria-pressed=${shown ? 'true' : 'false'} onClick=${onToggle}>
+        Show<span class="unseen"> the ${what}</span></button>
+    </div>
+  </div>`;
+}
+
+export function Secret({ answer, onStored }) {
+  const { name, secret, webhook_secret: webhookSecret } = answer;
+  const [shown, setShown] = useState('');
+  const toggle = (what) => () => setShown(shown === what ? '' : what);
+  const command = `curl "${apiUrl}/verify" \\\n  -H "Authorization: Bearer $OVERTEN_API_KEY"`;
+
+  useEffect(() => {
+    const guard = (event) => event.preventDefault();
+
+    addEventListener('beforeunload', guard);
+    return () => removeEventListener('beforeunload', guard);
+  }, []);
+  return html`<${Screen} title="Store the secret of “${name}”">
+    <p class="notice"><strong>This secret is shown only once.</strong> Put it into a secret manager now. If it is lost,
+      revoke the key and create another one.</p>
+    <${Hidden} label="API key" what="secret" text=${secret} shown=${shown === 'secret'} onToggle=${toggle('secret')} />
+    ${webhookSecret && html`<${Hidden} label="Webhook secret of the organization" what="webhook secret"
+      text=${webhookSecret} shown=${shown === 'webhook secret'} onToggle=${toggle('webhook secret')} />`}
+    <h2>Use it</h2>
+    <pre tabindex="0" role="region" aria-label="Command"><code>${command}</code></pre>
+    <div class="buttons">
+      <button type="button" onClick=${() => save('overten.env', `OVERTEN_API_KEY=${secret}\n`)}>Download as .env file</button>
+      <${CopyButton} text=${command} what="command" />
+      <button type="button" class="main" onClick=${onStored}>I have stored it</button>
+    </div>
+  <//>`;
+}

@@ -1,0 +1,26 @@
+// Times in words, in the person's own time zone and in UTC.
+
+const MINUTE = 60_000;
+export const HOUR = 60 * MINUTE;
+export const DAY = 24 * HOUR;
+
+const UNITS = [[DAY, 'day'], [HOUR, 'hour'], [MINUTE, 'minute']];
+const words = new Intl.RelativeTimeFormat('en', { numeric: 'auto' });
+const local = new Intl.DateTimeFormat('en', { dateStyle: 'medium', timeStyle: 'short' });
+
+// How far a time is from now, such as "3 minutes ago" or "in 6 days".
+export function distance(time, now = Date.now()) {
+  const difference = new Date(time) - now;
+  const [unit, name] = UNITS.find(([each]) => Math.abs(difference) >= each) ?? [];
+
+  return name === undefined ? 'just now' : words.format(Math.trunc(difference / unit), name);
+}
+
+export function exact(time) {
+  return `${local.format(new Date(time))} (${new Date(time).toISOString().slice(0, 16).replace('T', ' ')} UTC)`;
+}
+
+// As the API takes it.
+export function rfc3339(milliseconds) {
+  return new Date(milliseconds).toISOString().replace(/\.\d+/, '');
+}

@@ -1,0 +1,158 @@
+// A real browser before the dashboard, and everything that it says and sends.
+//
+// What a check finds is printed as "ok NAME" or "not ok NAME", with lines of # after it;
+// the TAP test counts them.
+
+import fs from 'node:fs';
+import path from 'node:path';
+
+import axe from 'axe-core';
+import { chromium } from 'playwright-core';
+
+// The ways in which each screen is looked at.
+const LOOKS = [
+  { name: 'light', colorScheme: 'light', width: 1100, height: 800 },
+  { name: 'dark and narrow', colorScheme: 'dark', width: 320, height: 640 },
+];
+
+// A browser of the system's, which starts with an empty profile and asks nobody but us.
+// Its sandbox needs privileges that those who run tests do not have everywhere; it only
+// gets to see our own page.
+const LAUNCH = {
+  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+  args: ['--no-sandbox', '--disable-background-networking', '--disable-component-update',
+    '--disable-default-apps', '--disable-sync', '--no-first-run', '--no-proxy-server'],
+};
+
+function print(word, name, details) {
+  const lines = details === undefined ? [] : String(details).split('\n').map((line) => `# ${line}\n`);
+
+  fs.writeSync(1, `${word} ${name}\n${lines.join('')}`);
+}
+
+export function check(holds, name, details) {
+  print(holds ? 'ok' : 'not ok', name, holds ? undefined : details);
+}
+
+export function equal(found, expected, name) {
+  check(found === expected, name, `found ${JSON.stringify(found)}, expected ${JSON.stringify(expected)}`);
+}
+
+export function note(text) {
+  fs.writeSync(1, `# ${text}\n`);
+}
+
+// What axe could not decide is a finding, too, except the contrast of a text that is
+// scrolled out of view in part, or that has a single character.
+function findings({ violations, incomplete }) {
+  const isHidden = ({ any }) => any.every(({ data }) => /^(?:elmPartiallyObscur|shortTextContent)/.test(data?.messageKey));
+  const unclear = incomplete.filter(({ id }) => id === 'color-contrast')
+    .map(({ id, nodes }) => ({ id, nodes: nodes.filter((node) => !isHidden(node)) }));
+
+  return [...violations, ...unclear]
+    .flatMap(({ id, nodes }) => nodes.map(({ html, failureSummary }) => `${id}: ${html}\n${failureSummary}`));
+}
+
+export class Browser {
+  #browser;
+  #pictures;
+
+  // All requests, with what was sent; all URLs; what the console and the policy say.
+  requests = [];
+  places = new Set();
+  complaints = [];
+
+  static async open(pictures) {
+    const opened = new Browser();
+
+    opened.#pictures = pictures;
+    opened.#browser = await chromium.launch(LAUNCH);
+    opened.context = await opened.#browser.newContext({
+      viewport: LOOKS[0], permissions: ['clipboard-read', 'clipboard-write'], locale: 'en-US',
+    });
+    opened.page = await opened.context.newPage();
+    await opened.#watch();
+    return opened;
+  }
+
+  async #watch() {
+    const { page } = this;
+
+    page.setDefaultTimeout(30_000);
+    page.on('request', (request) => this.requests.push({
+      method: request.method(), url: request.url(), headers: request.headers(), body: request.postData(),
+    }));
+    page.on('framenavigated', (frame) => this.places.add(frame.url()));
+    page.on('console', (message) => this.complaints.push(`${message.type()}: ${message.text()}`));
+    page.on('pageerror', (error) => this.complaints.push(`error: ${error.message}`));
+    await page.addInitScript(() => {
+      addEventListener('securitypolicyviolation', ({ violatedDirective, blockedURI }) =>
+        console.error(`policy: ${violatedDirective} ${blockedURI}`));
+    });
+  }
+
+  // What the browser complained about since the last call.  It says of every answer with
+  // an error that there was one; "expected" lists those that the test has asked for.
+  takeComplaints(...expected) {
+    const all = this.complaints.filter((text) => !expected.some((each) => text.includes(each)));
+
+    this.complaints = [];
+    return all.join('\n');
+  }
+
+  heading(name) {
+    return this.page.getByRole('heading', { level: 1, name }).waitFor();
+  }
+
+  // Look at the screen in every way: no finding by axe, nothing wider than the window,
+  // and a picture.
+  async look(name) {
+    const { page } = this;
+
+    for (const { name: way, colorScheme, width, height } of LOOKS) {
+      await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
+      await page.setViewportSize({ width, height });
+      await page.evaluate(axe.source);
+      const found = findings(await page.evaluate(() =>
+        globalThis.axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] })));
+
+      equal(found.join('\n'), '', `${name}, ${way}: axe finds nothing`);
+      equal(await page.evaluate(() => document.scrollingElement.scrollWidth), width, `${name}, ${way}: nothing is too wide`);
+      await page.screenshot({ path: path.join(this.#pictures, `${name}-${way}.png`.replaceAll(' ', '_')), fullPage: true });
+    }
+    await page.emulateMedia({ colorScheme: 'light' });
+    await page.setViewportSize(LOOKS[0]);
+  }
+
+  // Everything that the page keeps or has sent, as one text.
+  async traces() {
+    const kept = await this.page.evaluate(async () => {
+      const databases = await Promise.all((await indexedDB.databases()).map(({ name }) => name));
+
+      return JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie, databases,
+        document.documentElement.outerHTML, location.href, history.state, document.title, name,
+        await caches.keys(), performance.getEntries()]);
+    });
+
+    return JSON.stringify([kept, [...this.places], this.requests, this.complaints]);
+  }
+
+  // All strings in the memory of the page's programs.
+  async memory() {
+    const session = await this.context.newCDPSession(this.page);
+    let snapshot = '';
+
+    session.on('HeapProfiler.addHeapSnapshotChunk', ({ chunk }) => {
+      snapshot += chunk;
+    });
+    await session.send('HeapProfiler.enable');
+    await session.send('HeapProfiler.collectGarbage');
+    await session.send('HeapProfiler.takeHeapSnapshot', { reportProgress: false });
+    await session.detach();
+    return JSON.parse(snapshot).strings;
+  }
+
+  async close() {
+    await this.#browser.close();
+  }
+}

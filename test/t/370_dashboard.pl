@@ -1,0 +1,149 @@
+
+# The dashboard: what the gateway serves, and when; and people who use it in a real
+# browser, from signing up to revoking a key.  pg_regress has neither HTTP nor a browser.
+#
+# Pictures of the screens go to the folder PICTURES, if that is set.
+
+use strict;
+use warnings FATAL => 'all';
+
+use Compress::Zlib ();
+use File::Copy qw(copy);
+use FindBin;
+use lib $FindBin::RealBin;
+use GatewayTest;
+use OvertenTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $top = "$FindBin::RealBin/../..";
+my $built = "$top/gateway/dashboard/built";
+my $keys = '/service_accounts/v1/jwk/securetoken@system.gserviceaccount.com';
+
+my $node = create_node('dashboard', <<'EOC');
+shared_preload_libraries = 'overten_auth'
+overten_auth.databases = 'postgres'
+overten_auth.firebase_project_id = 'demonstration'
+overten_auth.signing_keys_command = ''
+overten_auth.flush_interval = 1
+overten_auth.max_keys_per_org = 2000
+overten_auth.max_keys_total_per_org = 2000
+EOC
+$node->safe_psql('postgres', slurp_file("$top/gateway/roles.sql"));
+
+my $identity = start_process('identity', { PORT => 0 }, 'node', "$top/gateway/dev/identity.mjs");
+wait_until('the identity service listens', sub { slurp_file($identity->{err}) =~ /listening on (127\.0\.0\.1:\d+)/ && ($identity->{url} = "http://$1") });
+ask($node, q{SELECT overten_load_signing_keys($$} . request($identity->{url}, 'GET', $keys)->{body} . '$$)');
+
+# What the gateway serves.
+my $plain = start_gateway($node, 'without_dashboard', FIREBASE_AUTH_EMULATOR_URL => $identity->{url});
+is(summary(request($plain->{url}, 'GET', $_)), '404 not_found', "without FIREBASE_API_KEY there is no $_")
+  foreach '/dashboard/', '/dashboard', '/dashboard/index.html';
+stop_process($plain);
+
+my $production = start_gateway($node, 'production', FIREBASE_API_KEY => 'AIza-_0', CORS_ORIGINS => 'https://app.example.com');
+my $gateway = start_gateway($node, 'dashboard_gateway', FIREBASE_API_KEY => 'demonstration', FIREBASE_AUTH_EMULATOR_URL => $identity->{url});
+unlike(slurp_file($production->{err}), qr/DEVELOPMENT/, 'in production nothing is said of development');
+like(slurp_file($gateway->{err}), qr/FOR DEVELOPMENT ONLY/, 'with another service than Firebase it is');
+
+sub policy
+{
+	my ($answer) = @_;
+
+	return join '|', @{ $answer->{headers}{'content-security-policy'} // [] };
+}
+
+my $connect = "connect-src 'self' https://identitytoolkit.googleapis.com https://securetoken.googleapis.com";
+my $expected = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; $connect; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+my $page = request($production->{url}, 'GET', '/dashboard/?x=1');
+is($page->{status}, 200, 'the page');
+is(policy($page), $expected, 'its policy');
+is(policy(request($gateway->{url}, 'GET', '/dashboard/')), $expected =~ s/(?<=securetoken\.googleapis\.com)/ $identity->{url}/r, 'its policy in development');
+my %headers = ('cache-control' => 'no-store', 'content-type' => 'text/html; charset=utf-8', 'x-content-type-options' => 'nosniff',
+	'cross-origin-opener-policy' => 'same-origin', 'cross-origin-resource-policy' => 'same-origin', 'referrer-policy' => 'no-referrer',
+	vary => 'Accept-Encoding');
+is(join('|', @{ $page->{headers}{$_} // [] }), $headers{$_}, "its $_: $headers{$_}") foreach sort keys %headers;
+like($page->{body}, qr/content="\{&#34;apiKey&#34;:&#34;AIza-_0&#34;\}"/, 'it has its settings');
+is(summary(request($production->{url}, 'HEAD', '/dashboard/')), '200', 'HEAD');
+my $moved = request($production->{url}, 'GET', '/dashboard');
+is("$moved->{status} @{ $moved->{headers}{location} }", '308 dashboard/', 'without the slash');
+
+# All that the browser loads.
+my $size = length Compress::Zlib::memGzip($page->{body});
+foreach my $name ($page->{body} =~ /(?:href|src)="([^":]+)"/g)
+{
+	my $file = request($production->{url}, 'GET', "/dashboard/$name", ['Accept-Encoding: br, gzip;q=0.5']);
+
+	like($name, qr/^dashboard-[0-9a-f]{16}\.(?:js|css)$/, "$name: the name has a digest");
+	is("@{ $file->{headers}{'cache-control'} }", 'public, max-age=31536000, immutable', "$name: it may be kept");
+	is("@{ $file->{headers}{'content-encoding'} }", 'gzip', "$name: compressed");
+	is(Compress::Zlib::memGunzip($file->{body}), slurp_file("$built/$name"), "$name: its content");
+	$size += length $file->{body};
+	foreach my $none (undef, 'gzip;q=0', 'gzip; q=0.0', 'br')
+	{
+		$file = request($production->{url}, 'GET', "/dashboard/$name", [ defined $none ? "Accept-Encoding: $none" : () ]);
+		is($file->{headers}{'content-encoding'}, undef, "$name: not compressed for " . ($none // 'who does not ask'));
+		is($file->{body}, slurp_file("$built/$name"), "$name: its content, too");
+	}
+}
+cmp_ok($size, '<', 65 * 1024, "all is small: $size bytes");
+my ($licenses) = slurp_file(glob("$built/dashboard-*.js")) =~ /^\/\* .* (licenses-\w+\.txt) \*\/$/m;
+my $text = request($production->{url}, 'GET', "/dashboard/$licenses")->{body};
+like($text, qr/^\Q$_\E [0-9.]+, /m, "the license of $_") foreach '@firebase/auth', 'preact', 'htm';
+foreach my $path ('/dashboard/index.html', '/dashboard/x.js', '/dashboard/../dashboard/', '/dashboard/%2e%2e/server.mjs', '/dashboard//', '/Dashboard/')
+{
+	is(summary(request($production->{url}, 'GET', $path)), '404 not_found', "there is no $path");
+}
+is(summary(request($production->{url}, 'POST', '/dashboard/')), '404 not_found', 'nothing can be posted there');
+stop_process($production);
+
+# What is wrong at the start.
+foreach my $case ([ FIREBASE_API_KEY => 'a"b', 'FIREBASE_API_KEY must be ' ],
+	[ FIREBASE_AUTH_EMULATOR_URL => "http://127.0.0.1:9099; script-src *", 'FIREBASE_AUTH_EMULATOR_URL must be an origin, ' ],
+	[ FIREBASE_AUTH_EMULATOR_URL => 'http://127.0.0.1:9099/', 'FIREBASE_AUTH_EMULATOR_URL must be an origin, ' ])
+{
+	my ($name, $value, $message) = @$case;
+	my $process = start_process('wrong', { $name => $value }, 'node', "$top/gateway/server.mjs");
+
+	$process->{run}->finish;
+	like($process->{run}->result . ' ' . slurp_file($process->{err}), qr/^1 gateway: \Q$message\E/, "$name=$value");
+}
+my $elsewhere = PostgreSQL::Test::Utils::tempdir;
+copy($_, $elsewhere) or die "copy: $!" foreach glob "$top/gateway/*.mjs";
+symlink "$top/gateway/node_modules", "$elsewhere/node_modules" or die "symlink: $!";
+my $unbuilt = start_process('unbuilt', { FIREBASE_API_KEY => 'x' }, 'node', "$elsewhere/server.mjs");
+$unbuilt->{run}->finish;
+like($unbuilt->{run}->result . ' ' . slurp_file($unbuilt->{err}), qr/^1 gateway: .* the dashboard is not built; run /, 'a dashboard that is not built');
+
+# People.
+SKIP: {
+	my $chromium = $ENV{CHROMIUM} // '/usr/bin/chromium';
+	my $folder = $ENV{PICTURES} || "$PostgreSQL::Test::Utils::tmp_check/dashboard_pictures";
+
+	skip "there is no $chromium, so nobody looks at the screens; CHROMIUM can name another", 1 unless -x $chromium;
+	mkdir $folder;
+	my $run = start_process('browser',
+		{ PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => 'postgres', PGUSER => scalar getpwuid($>), IDENTITY => $identity->{url} },
+		'node', "$top/test/browser/dashboard.mjs", "$gateway->{url}/dashboard/", $folder);
+	$run->{run}->finish;
+	my $out = slurp_file($run->{out});
+	my @checks = $out =~ /^((?:not )?ok .*\n(?:# .*\n)*)/mg;
+
+	foreach my $check (@checks)
+	{
+		my ($not, $name, $details) = $check =~ /^(not )?ok (.*)\n((?:# .*\n)*)/;
+
+		ok(!$not, $name) or diag($details);
+	}
+	note($_) foreach $out =~ /^# (.*: [0-9]+ ms)$/mg;
+	like($out, qr/^# finished$/m, 'the browser has done everything') or diag(slurp_file($run->{err}));
+	note("pictures of the screens: $folder");
+}
+
+# The gateway's log has nothing of it.
+unlike(slurp_file($gateway->{out}), qr/sk_live_|Bearer|eyJ/, 'the access log has no credential');
+like(slurp_file($gateway->{out}), qr/"path":"\/dashboard\/"/, 'but that the page was loaded');
+
+stop_process($_) foreach $gateway, $identity;
+done_testing();
