@@ -39,7 +39,7 @@ oa_amount_argument(FunctionCallInfo fcinfo, int n, int64 lowest)
 }
 
 /* Return the nth argument, which names a request and must not be NULL. */
-text *
+text	   *
 oa_request_id_argument(FunctionCallInfo fcinfo, int n)
 {
 	return oa_id_argument(fcinfo, n, "request_id", OA_REQUEST_ID_MAX);
@@ -84,7 +84,8 @@ oa_lock_account(text *org_id, OaAccount *account)
 	Datum		values[] = {PointerGetDatum(org_id)};
 	bool		isnull;
 
-	*account = (OaAccount) {.org_id = org_id};
+	memset(account, 0, sizeof(*account));
+	account->org_id = org_id;
 	if (oa_statement_run(&lock, values, NULL) == 0)
 	{
 		oa_require_org(org_id);

@@ -146,7 +146,7 @@ check_row(Import *import)
 	for (int column = 0; column < GIVEN_COLUMNS; column++)
 	{
 		values[column] = import->values[column][row];
-		if (import->nulls[column][row] && column < REQUIRED_COLUMNS)
+		if (column < REQUIRED_COLUMNS && import->nulls[column][row])
 			oa_refuse_null(columns[column].name);
 	}
 

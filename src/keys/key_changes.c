@@ -199,8 +199,9 @@ leave_out_same(OaKeyChange *change, const LockedKey *key, text *uid)
 
 /*
  * Change a key, on behalf of a person if "uid" is not NULL; then the caller has
- * locked the org.  The reason, if any, is a good one.  Returns OA_KEY_CHANGE_REFUSED and the fault if a value
- * breaks a rule; then nothing was written.
+ * locked the org.  The reason, if any, is a good one.  If a value breaks a
+ * rule, returns OA_KEY_CHANGE_REFUSED and the fault.  Nothing is written unless
+ * the result is OA_KEY_CHANGED.
  */
 OaKeyChanged
 oa_change_key(text *org_id, text *key_id, text *uid,

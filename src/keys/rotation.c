@@ -288,9 +288,9 @@ read_end(text *key_id, OaRotation *rotation)
 }
 
 /*
- * Mint a key in the place of one that a rotation has made, which was revoked
- * because its secret was lost.  The new one replaces the same old key, and has
- * what the lost one had, its expiry, too.
+ * Mint a key in the place of one that a rotation has made, and that the caller
+ * has revoked because its secret was lost.  The new one replaces the same old
+ * key.  It has what the lost one has by now, and the same expiry.
  */
 void
 oa_replace_lost_key(text *org_id, text *key_id, text *uid,

@@ -149,8 +149,7 @@ oa_note_done(const OaRequestKey *request, text *uid, const OaOrgKey *result)
 
 /* Note which key a repetition has minted. */
 void
-oa_note_repeat(const OaRequestKey *request, text *uid,
-			   text *key_id)
+oa_note_repeat(const OaRequestKey *request, text *uid, text *key_id)
 {
 	static OaStatement update = {
 		.table = "idempotency_keys",

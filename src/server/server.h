@@ -62,7 +62,7 @@ extern text *oa_optional_name_argument(FunctionCallInfo fcinfo, int n,
 									   const char *what, int max_characters);
 extern text *oa_reason_argument(FunctionCallInfo fcinfo, int n);
 extern text *oa_id_argument(FunctionCallInfo fcinfo, int n, const char *what,
-						   int max_characters);
+							int max_characters);
 extern text *oa_uid_argument(FunctionCallInfo fcinfo, int n);
 extern char *oa_id_for_message(text *id, const char *prefix);
 extern const char *oa_text_rule(OaTextRule rule, int max_characters);

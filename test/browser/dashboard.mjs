@@ -217,6 +217,22 @@ async function afterRevocation(revoked) {
   await nowhere(revoked.secret, 'after revoking');
 }
 
+// A key that has been in use for a while; its pictures are those of README.md.
+async function history({ org_id: orgId, key_id: keyId }) {
+  await sql("UPDATE overten_auth.api_keys SET created_at = created_at - interval '60 days' WHERE key_id = $1", keyId);
+  await sql(`INSERT INTO overten_auth.key_usage (key_id, hour, client_addr, accepted, refused, first_used_at, last_used_at)
+    SELECT $1, hour, client_addr, 5 + share * (1.1 + sin((extract(hour FROM hour) - 9) * pi() / 12))
+      * CASE WHEN extract(isodow FROM hour) > 5 THEN 0.3 ELSE 1 END,
+      CASE WHEN extract(day FROM hour)::int % 6 = 2 AND extract(hour FROM hour) = 14 THEN 9 ELSE 0 END, hour, hour + interval '59 minutes'
+    FROM generate_series(date_trunc('hour', now()) - interval '27 days', now() - interval '1 hour', interval '1 hour') hour,
+      (VALUES ('203.0.113.7'::inet, 90), ('203.0.113.8', 40)) clients (client_addr, share)`, keyId);
+  await page.goto(`${url}#/${orgId}/keys/${keyId}?days=30`);
+  await browser.heading('primary');
+  await page.getByRole('heading', { name: 'Used from a new address' }).waitFor();
+  await page.getByRole('region', { name: 'Uses by address' }).getByText('203.0.113.8').waitFor();
+  await browser.look('key with history');
+}
+
 async function filters() {
   await link('All keys').click();
   await browser.heading('Keys');
@@ -335,13 +351,13 @@ async function rotation(old) {
 async function organization() {
   await link('Usage').click();
   await browser.heading('Usage');
-  await page.getByRole('img', { name: /^Uses by day: [0-9]+ uses accepted/ }).waitFor();
+  await page.getByRole('img', { name: /^Uses by day: [0-9,]+ uses accepted/ }).waitFor();
   await browser.look('usage');
   const [download] = await Promise.all([page.waitForEvent('download'), button('Download by day as CSV').click()]);
   const table = Buffer.concat(await (await download.createReadStream()).toArray()).toString();
   check(/^usage-\d{4}-\d\d\.csv: "key_id","name","prefix","day","accepted","refused"\r\n(?:"key_\w+","[^"]+","sk_live_\w{4}","[0-9-]{10}","\d+","\d+"\r\n)+$/
     .test(`${download.suggestedFilename()}: ${table}`), 'the usage can be downloaded', table);
-  await page.getByLabel('Month').selectOption({ index: 1 });
+  await page.getByLabel('Month').selectOption({ index: 2 });
   await page.getByText('There was no use in this month.').waitFor();
   await link('Audit log').click();
   await browser.heading('Audit log');
@@ -434,6 +450,7 @@ try {
   await nowhere(first.secret, 'after signing up');
   const revoked = await byKeyboard();
   await afterRevocation(revoked);
+  await history(first);
   await filters();
   equal(browser.takeComplaints(), '', 'keys: no complaint');
   await troubles(first.org_id);

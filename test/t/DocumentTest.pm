@@ -96,7 +96,8 @@ sub open_page
 	}
 
 	my $page = { name => $name, node => $node, folder => $folder, environment => \%environment,
-		processes => [], port => free_port(), identity_port => free_port() };
+		processes => [], port => free_port(), identity_port => free_port(), authorize_port => free_port() };
+	$environment{AUTHORIZE_LISTEN} = "127.0.0.1:$page->{authorize_port}";
 	return $page;
 }
 
@@ -142,6 +143,7 @@ sub adapt
 	$text =~ s{PGHOST=/run/postgresql}{PGHOST=$host}g;
 	$text =~ s{PORT=8080|127\.0\.0\.1:\K8080}{$& eq 'PORT=8080' ? "PORT=$page->{port}" : $page->{port}}ge;
 	$text =~ s{\b9099\b}{$page->{identity_port}}g;
+	$text =~ s{\b8079\b}{$page->{authorize_port}}g;
 	$text =~ s{https://api\.example\.com}{http://127.0.0.1:$page->{port}}g;
 	return $text;
 }

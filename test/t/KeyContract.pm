@@ -48,7 +48,7 @@ sub key_requests
 sub prepare_keys
 {
 	my ($node, $state) = @_;
-	my %orgs = (managed => 3, turning => 1, turned => 2, full_of_keys => 4, beyond => 5, idle => 1);
+	my %orgs = (managed => 2, turning => 1, turned => 2, full_of_keys => 4, beyond => 5, idle => 1);
 
 	foreach my $org (sort keys %orgs)
 	{

@@ -185,8 +185,7 @@ sub surface
 	  check(equal('public.overten_settle(:org_id, 20, \'work\')', 50)),
 	  check('NOT public.overten_release(:org_id, \'work\')'),
 	  # A hold that has ended gives way.
-	  check('public.overten_hold(:org_id, 50, \'late\') IS NOT NULL'),
-	  "UPDATE overten_auth.credit_holds SET expires_at = '-infinity' WHERE org_id OPERATOR(pg_catalog.=) :org_id;\n",
+	  check('public.overten_hold(:org_id, 50, \'late\', \'1 microsecond\') IS NOT NULL'),
 	  check(equal('public.overten_spend(:org_id, 1, \'last\')', 49)),
 	  check(equal('pg_catalog.sum(amount)', 49), 'public.overten_list_ledger(:org_id)'),
 
@@ -209,6 +208,7 @@ sub surface
 
 	  $headers->('by_token', ':token'), $headers->('by_key', ':secret'),
 	  $handle->(200, 'GET', "'/api/v1/verify'", ':by_key', 'NULL'),
+	  check(equal('status', 200), 'public.overten_authorize_request(\'cost=1\', :by_key)'),
 	  $handle->(200, 'GET', "'/api/v1/verify'", ':by_key', 'NULL::pg_catalog.bytea'),
 	  $handle->(201, 'POST', $api, ':by_token', q('{"name":"over HTTP"}')),
 	  $handle->(200, 'GET', $api, ':by_token', 'NULL'),

@@ -117,20 +117,21 @@ function Workspace({ person }) {
   if (held !== undefined) {
     return html`<main><${Secret} answer=${held.answer} onStored=${release} /></main>`;
   }
-  return html`<${Loaded} of=${orgs} what="your organizations">${(all) => {
-    const active = all.filter((org) => org.api_access_since !== null);
-    const org = active.find((each) => each.org_id === orgId);
+  const active = (orgs.value ?? []).filter((each) => each.api_access_since !== null);
+  const org = active.find((each) => each.org_id === orgId);
 
-    return html`<${Header} person=${person}>
-        ${active.length > 0 && html`<${Navigation} org=${org} all=${active} section=${words[0]} />`}<//>
-      <main>${org !== undefined
-        ? html`<${Place} key=${org.org_id} org=${org} person=${person} words=${words} query=${query}
-          onKey=${hold} onLeft=${left} />`
-        : active.length === 0 || orgId === 'signup'
-          ? html`<${SignUp} organizations=${all} onKey=${(answer) => hold(answer, true)} onJoined=${joined} />`
-          : orgId === '' ? html`<${Choose} to=${[active[0].org_id, 'keys']} />` : html`<${NotFound} />`}
-      </main>`;
-  }}<//>`;
+  return html`<${Header} person=${person}>
+      ${active.length > 0 && html`<${Navigation} org=${org} all=${active} section=${words[0]} />`}<//>
+    <main><${Loaded} of=${orgs} what="your organizations">${(all) => {
+      if (org !== undefined) {
+        return html`<${Place} key=${orgId} org=${org} person=${person} words=${words} query=${query}
+          onKey=${hold} onLeft=${left} />`;
+      }
+      if (active.length === 0 || orgId === 'signup') {
+        return html`<${SignUp} organizations=${all} onKey=${(answer) => hold(answer, true)} onJoined=${joined} />`;
+      }
+      return orgId === '' ? html`<${Choose} to=${[active[0].org_id, 'keys']} />` : html`<${NotFound} />`;
+    }}<//></main>`;
 }
 
 export function App() {
