@@ -85,6 +85,7 @@ enum
 };
 
 #define OA_TABLE_COLUMNS_MAX 11
+#define OA_KEY_COLUMNS_MAX	2
 
 typedef struct OaTableInfo
 {

@@ -111,17 +111,17 @@ static bool
 start_scan(RowScan *scan, OaRead *read, Relation relation,
 		   const OaTableInfo *table, const Datum *keys)
 {
-	ScanKeyData scan_keys[OA_TABLE_COLUMNS_MAX];
+	ScanKeyData scan_keys[OA_KEY_COLUMNS_MAX];
+	int			count = Min(table->key_columns, OA_KEY_COLUMNS_MAX);
 
 	scan->relation = relation;
 	scan->table = table;
-	for (int i = 0; i < table->key_columns; i++)
+	for (int i = 0; i < count; i++)
 		ScanKeyInit(&scan_keys[i], table->attnums[i], BTEqualStrategyNumber,
 					table->equality, keys[i]);
 	scan->descriptor = systable_beginscan(relation, table->index,
 										  OidIsValid(table->index),
-										  read->snapshot, table->key_columns,
-										  scan_keys);
+										  read->snapshot, count, scan_keys);
 	return next_row(scan);
 }
 
@@ -180,7 +180,7 @@ oa_store_find_key(OaRead *read, const uint8 *digest, OaKeyRow *row)
 		bytea		header;
 		char		data[VARHDRSZ + OA_DIGEST_LEN];
 	}			key;
-	Datum		keys[] = {PointerGetDatum(&key.header)};
+	Datum		keys[OA_KEY_COLUMNS_MAX] = {PointerGetDatum(&key.header)};
 	RowScan		scan;
 	bool		found;
 
@@ -214,7 +214,7 @@ oa_store_find_org(OaRead *read, text *org_id, OaOrgRow *row)
 {
 	const OaTableInfo *table;
 	Relation	orgs = oa_table_open(OA_ORGS, &table);
-	Datum		keys[] = {PointerGetDatum(org_id)};
+	Datum		keys[OA_KEY_COLUMNS_MAX] = {PointerGetDatum(org_id)};
 	RowScan		scan;
 	bool		found;
 
@@ -242,7 +242,7 @@ oa_store_has_org(text *org_id)
 {
 	const OaTableInfo *table;
 	Relation	orgs = oa_table_open(OA_ORGS, &table);
-	Datum		keys[] = {PointerGetDatum(org_id)};
+	Datum		keys[OA_KEY_COLUMNS_MAX] = {PointerGetDatum(org_id)};
 	OaRead		read = {0};
 	RowScan		scan;
 	bool		found;
@@ -272,7 +272,7 @@ oa_store_find_limits(OaRead *read, const char *scope, text *subject)
 {
 	const OaTableInfo *table;
 	Relation	limits = oa_table_open(OA_LIMITS, &table);
-	Datum		keys[] = {
+	Datum		keys[OA_KEY_COLUMNS_MAX] = {
 		CStringGetTextDatum(scope),
 		PointerGetDatum(subject),
 	};
