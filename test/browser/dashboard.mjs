@@ -187,6 +187,7 @@ async function byKeyboard() {
   await page.getByRole('dialog').waitFor({ state: 'detached' });
   equal(await focused(), 'Revoke…', 'Escape closes the dialog, and the focus returns');
   await page.keyboard.press('Enter');
+  await page.getByText('It is in use: 3 requests in the last hour, from 127.0.0.1.').waitFor();
   await tabTo('revoke-name');
   await page.keyboard.type('ci-test');
   await page.keyboard.press('Enter');

@@ -328,6 +328,7 @@ my $codes = join '|', qw(not_found method_not_allowed unsupported_media_type
   anonymous_not_allowed email_not_verified
   organization_closed member_not_found last_member invitation_not_found
   already_member invitation_limit_reached
+  expired_api_key disabled_api_key address_not_allowed insufficient_scope rate_limited
   service_unavailable internal_error);
 
 sub note_error
@@ -337,7 +338,7 @@ sub note_error
 	my %headers = %{ $response->{headers} };
 	my $is_own = join(' ', @{ $headers{'cache-control'} // [] }) eq 'no-store'
 	  && ($method eq 'HEAD' || $response->{body} =~
-		/^\{"error":\{"code":"(?:$codes)","message":"[^"]+"(?:,"(?:param|org_id|key_id)":"\w+")*\}\}$/)
+		/^\{"error":\{"code":"(?:$codes)","message":"(?:[^"\\]|\\.)+"(?:,"(?:param|org_id|key_id)":"\w+")*\}\}$/)
 	  && join(' ', @{ $headers{'content-type'} // [] }) =~ /^(?:application\/json)?$/;
 
 	push @{ $foreign{$base} }, "$method $path: $status " . substr($response->{body}, 0, 200)

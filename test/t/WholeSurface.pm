@@ -184,8 +184,8 @@ sub surface
 	  check(equal('available', 10), 'public.overten_credit_balance(:org_id)'),
 	  check(equal('public.overten_settle(:org_id, 20, \'work\')', 50)),
 	  check('NOT public.overten_release(:org_id, \'work\')'),
-	  # A hold that has ended gives way.
-	  check('public.overten_hold(:org_id, 50, \'late\', \'1 microsecond\') IS NOT NULL'),
+	  check('public.overten_hold(:org_id, 50, \'late\') IS NOT NULL'),
+	  check('public.overten_release(:org_id, \'late\')'),
 	  check(equal('public.overten_spend(:org_id, 1, \'last\')', 49)),
 	  check(equal('pg_catalog.sum(amount)', 49), 'public.overten_list_ledger(:org_id)'),
 
