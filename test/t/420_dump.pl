@@ -163,7 +163,7 @@ is_deeply(
 		credit_ledger => 2,
 		credit_holds => 1,
 		limits => 3,
-		audit_log => 29,
+		audit_log => 32,
 		own => 1,
 		trigger => 6
 	},
