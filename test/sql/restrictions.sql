@@ -82,7 +82,7 @@ DECLARE
 	bound timestamptz;
 BEGIN
 	FOR i IN 1 .. 40 LOOP
-		bound := clock_timestamp() + '10 ms';
+		bound := clock_timestamp() + '5 ms';
 		UPDATE overten_auth.api_keys SET expires_at = bound WHERE key_id = key;
 		COMMIT;
 		late := late + (
@@ -93,6 +93,7 @@ BEGIN
 			WHERE is_accepted AND before >= bound);
 		COMMIT;
 	END LOOP;
+	PERFORM pg_sleep(0.01);
 END
 $$;
 SET overten_auth.record_use_without_preload = off;
