@@ -27,7 +27,7 @@ my @long_on_both = ('--trials', 3000, '--seconds', 12, '--seed', 31);
 
 # A mutant is given these, with a seed each time, to be found out.
 my @short = ('--trials', 2000, '--seconds', 15);
-my @seeds = (1 .. 8);
+my @seeds = (1 .. 24);
 
 # Where a mistake is looked for: on the primary, or on the standby alone, with
 # commits that wait for it or do not.
