@@ -47,6 +47,9 @@ typedef struct OaDone
 extern void oa_lock_request(const OaRequestKey *request, text *uid);
 extern OaRepetition oa_find_done(const OaRequestKey *request, text *uid,
 								 OaDone *done);
+extern OaProblem oa_begin_request(const OaRequestKey *request, text *uid,
+								  text *org_id, OaLockedOrg *org,
+								  OaRepetition *repetition, OaDone *done);
 extern void oa_note_done(const OaRequestKey *request, text *uid,
 						 const OaOrgKey *result);
 extern OaProblem oa_begin_repeat(text *uid, const OaDone *done, int replaced,

@@ -119,24 +119,14 @@ oa_rotate_own_key(text *uid, text *org_id, text *key_id, int64 overlap,
 				  const OaRequestKey *request, OaOrgKey *result,
 				  OaRotation *rotation)
 {
-	OaRepetition repetition = OA_FIRST_REQUEST;
+	OaRepetition repetition;
 	OaProblem	problem;
 	OaLockedOrg org;
 	OaDone		done;
-	int			level;
 
-	if (request != NULL)
-		oa_lock_request(request, uid);
-	level = oa_statements_begin();
-	problem = oa_lock_org_with_access(org_id, uid, &org);
-	oa_statements_end(level);
+	problem = oa_begin_request(request, uid, org_id, &org, &repetition, &done);
 	if (problem != OA_NO_PROBLEM)
 		return problem;
-
-	if (request != NULL)
-		repetition = oa_find_done(request, uid, &done);
-	if (repetition == OA_ANOTHER_REQUEST)
-		return OA_IDEMPOTENCY_KEY_REUSED;
 	if (repetition == OA_REPEATED)
 		problem = repeat_rotation(uid, request, &done, result, rotation);
 	else

@@ -116,6 +116,32 @@ oa_find_done(const OaRequestKey *request, text *uid, OaDone *done)
 	return repetition;
 }
 
+/*
+ * Begin a request of a member that mints a key for an org: lock the org, and
+ * find out whether the request was answered before. "request" is NULL if the
+ * request has no name.
+ */
+OaProblem
+oa_begin_request(const OaRequestKey *request, text *uid, text *org_id,
+				 OaLockedOrg *org, OaRepetition *repetition, OaDone *done)
+{
+	OaProblem	problem;
+	int			level;
+
+	*repetition = OA_FIRST_REQUEST;
+	if (request != NULL)
+		oa_lock_request(request, uid);
+	level = oa_statements_begin();
+	problem = oa_lock_org_with_access(org_id, uid, org);
+	oa_statements_end(level);
+	if (problem != OA_NO_PROBLEM || request == NULL)
+		return problem;
+
+	*repetition = oa_find_done(request, uid, done);
+	return *repetition == OA_ANOTHER_REQUEST ? OA_IDEMPOTENCY_KEY_REUSED :
+		OA_NO_PROBLEM;
+}
+
 /* Note what a first request has made. */
 void
 oa_note_done(const OaRequestKey *request, text *uid, const OaOrgKey *result)
