@@ -137,18 +137,6 @@ oa_write_entry(const OaAccount *account, const OaEntry *entry, int64 released,
 	return true;
 }
 
-/* Return the nth argument, the size of a page. */
-static Datum
-limit_argument(FunctionCallInfo fcinfo, int n)
-{
-	oa_require_argument(fcinfo, n, "limit");
-	if (PG_GETARG_INT32(n) < 1 || PG_GETARG_INT32(n) > PAGE_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("limit must be between 1 and %d", PAGE_MAX)));
-	return PG_GETARG_DATUM(n);
-}
-
 /*
  * overten_list_ledger(org_id text, before bigint, "limit" integer)
  * 		returns setof entry, at, kind, amount, balance, request_id, detail
@@ -171,7 +159,7 @@ overten_list_ledger(PG_FUNCTION_ARGS)
 	Datum		values[] = {
 		PointerGetDatum(org_id),
 		Int64GetDatum(PG_ARGISNULL(1) ? PG_INT64_MAX : PG_GETARG_INT64(1)),
-		limit_argument(fcinfo, 2),
+		oa_page_argument(fcinfo, 2, "limit", PAGE_MAX),
 	};
 	int			level;
 

@@ -22,21 +22,16 @@ enum
 static TupleDesc
 response_columns(void)
 {
-	static TupleDesc columns = NULL;
-	MemoryContext caller;
-	TupleDesc	made;
+	static const OaColumn columns[COLUMNS] = {
+		[STATUS] = {"status", INT4OID},
+		[HEADERS] = {"headers", JSONOID},
+		[BODY] = {"body", TEXTOID},
+	};
+	static TupleDesc descriptor = NULL;
 
-	if (columns != NULL)
-		return columns;
-
-	caller = MemoryContextSwitchTo(TopMemoryContext);
-	made = CreateTemplateTupleDesc(COLUMNS);
-	TupleDescInitEntry(made, STATUS + 1, "status", INT4OID, -1, 0);
-	TupleDescInitEntry(made, HEADERS + 1, "headers", JSONOID, -1, 0);
-	TupleDescInitEntry(made, BODY + 1, "body", TEXTOID, -1, 0);
-	columns = BlessTupleDesc(made);
-	MemoryContextSwitchTo(caller);
-	return columns;
+	if (descriptor == NULL)
+		descriptor = oa_make_columns(columns, COLUMNS);
+	return descriptor;
 }
 
 /* Append a header to the JSON object of the row. */

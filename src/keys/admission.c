@@ -218,11 +218,7 @@ overten_admit(PG_FUNCTION_ARGS)
 static TupleDesc
 admission_columns(void)
 {
-	static const struct
-	{
-		const char *name;
-		Oid			type;
-	}			columns[COLUMNS] = {
+	static const OaColumn columns[COLUMNS] = {
 		[OUTCOME] = {"outcome", TEXTOID},
 		[KEY_ID] = {"key_id", TEXTOID},
 		[ORG_ID] = {"org_id", TEXTOID},
@@ -238,20 +234,9 @@ admission_columns(void)
 		[RESET_AFTER] = {"reset_after", INTERVALOID},
 	};
 	static TupleDesc descriptor = NULL;
-	MemoryContext caller;
-	TupleDesc	made;
 
-	if (descriptor != NULL)
-		return descriptor;
-
-	caller = MemoryContextSwitchTo(TopMemoryContext);
-	made = CreateTemplateTupleDesc(COLUMNS);
-	for (int i = 0; i < COLUMNS; i++)
-		TupleDescInitEntry(made, (AttrNumber) (i + 1), columns[i].name,
-						   columns[i].type, -1,
-						   columns[i].type == TEXTARRAYOID ? 1 : 0);
-	descriptor = BlessTupleDesc(made);
-	MemoryContextSwitchTo(caller);
+	if (descriptor == NULL)
+		descriptor = oa_make_columns(columns, COLUMNS);
 	return descriptor;
 }
 
@@ -288,15 +273,6 @@ describe_key(const OaDecision *decision, Datum *values, bool *nulls)
 				  PointerGetDatum(oa_unpack_scopes(restrictions)));
 }
 
-static Datum
-interval_datum(int64 microseconds)
-{
-	Interval   *interval = palloc0(sizeof(Interval));
-
-	interval->time = microseconds;
-	return IntervalPGetDatum(interval);
-}
-
 /* What the limit says that matters. */
 static void
 describe_standing(const OaAdmission *admission, Datum *values, bool *nulls)
@@ -307,11 +283,11 @@ describe_standing(const OaAdmission *admission, Datum *values, bool *nulls)
 	set_value(values, nulls, QUOTA, Int64GetDatum(standing->quota));
 	set_value(values, nulls, REMAINING, Int64GetDatum(standing->remaining));
 	set_value(values, nulls, RESET_AFTER,
-			  interval_datum(standing->reset_after));
+			  oa_interval(standing->reset_after));
 	if (admission->decision.outcome == OA_RATE_LIMITED &&
 		standing->retry_after >= 0)
 		set_value(values, nulls, RETRY_AFTER,
-				  interval_datum(standing->retry_after));
+				  oa_interval(standing->retry_after));
 }
 
 /*

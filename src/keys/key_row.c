@@ -46,18 +46,17 @@ static OaCache *orgs_cache;
 static void
 prepare(void)
 {
-	static const char *const names[OA_VERIFIED_COLUMNS] = {
-		"key_id", "org_id", "org_name", "tier", "webhook_secret", "key_prefix"
+	static const OaColumn columns[OA_VERIFIED_COLUMNS] = {
+		[OA_VERIFIED_KEY_ID] = {"key_id", TEXTOID},
+		[OA_VERIFIED_ORG_ID] = {"org_id", TEXTOID},
+		[OA_VERIFIED_ORG_NAME] = {"org_name", TEXTOID},
+		[OA_VERIFIED_TIER] = {"tier", TEXTOID},
+		[OA_VERIFIED_WEBHOOK_SECRET] = {"webhook_secret", TEXTOID},
+		[OA_VERIFIED_KEY_PREFIX] = {"key_prefix", TEXTOID},
 	};
-	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
-	TupleDesc	descriptor = CreateTemplateTupleDesc(OA_VERIFIED_COLUMNS);
 
-	for (int i = 0; i < OA_VERIFIED_COLUMNS; i++)
-		TupleDescInitEntry(descriptor, (AttrNumber) (i + 1), names[i],
-						   TEXTOID, -1, 0);
 	orgs_cache = oa_cache_create("orgs");
-	result_descriptor = BlessTupleDesc(descriptor);
-	MemoryContextSwitchTo(caller);
+	result_descriptor = oa_make_columns(columns, OA_VERIFIED_COLUMNS);
 }
 
 typedef enum OrgState

@@ -91,14 +91,7 @@ overten_charge(PG_FUNCTION_ARGS)
 
 	level = oa_statements_begin();
 	if (oa_statement_run(&find, values, NULL) == 0)
-	{
-		char	   *id = oa_id_for_message(key_id, "key_");
-
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 id != NULL ? errmsg("key \"%s\" does not exist", id) :
-				 errmsg("there is no such key")));
-	}
+		oa_limited_key_missing(key_id);
 	line = oa_statement_text(0, 1);
 	org_id = oa_statement_text(0, 2);
 	tier = oa_statement_text(0, 3);
@@ -110,8 +103,9 @@ overten_charge(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-static Datum
-interval_datum(int64 microseconds)
+/* A value of type interval. */
+Datum
+oa_interval(int64 microseconds)
 {
 	Interval   *interval = palloc0(sizeof(Interval));
 
@@ -126,22 +120,20 @@ return_limit(ReturnSetInfo *result, text *key_id, const OaLimit *limit)
 	OaTake		take;
 	Datum		values[COLUMNS];
 	bool		nulls[COLUMNS] = {[KEY_ID] = (key_id == NULL)};
-	int64		reset;
 
 	oa_prepare_take(limit, &take);
 	oa_look_at_buckets(&take, 1);
-	reset = oa_reset_ns(&take.rate, take.verdict.ahead);
 	values[KEY_ID] = PointerGetDatum(key_id);
 	values[LIMIT_NAME] =
 		PointerGetDatum(cstring_to_text_with_len(limit->name,
 												 limit->name_length));
 	values[QUOTA] = Int64GetDatum(oa_rate_quota(&limit->rate, limit->period));
-	values[PERIOD] = interval_datum(limit->period * USECS_PER_SEC);
+	values[PERIOD] = oa_interval(limit->period * USECS_PER_SEC);
 	values[BURST] = Int64GetDatum(limit->rate.burst);
 	values[SHADOW] = BoolGetDatum(limit->shadow);
 	values[REMAINING] = Int64GetDatum(oa_remaining(&take.rate,
 												   take.verdict.ahead));
-	values[RESET_AFTER] = interval_datum(reset / 1000 + (reset % 1000 != 0));
+	values[RESET_AFTER] = oa_interval(oa_reset(&take.rate, take.verdict.ahead));
 	values[REFUSALS] = Int64GetDatum(take.refusals);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
@@ -180,8 +172,7 @@ overten_limit_status(PG_FUNCTION_ARGS)
 		"COALESCE(k.lineage, k.key_id) AS line, o.tier, k.created_at "
 		"FROM overten_auth.orgs o "
 		"LEFT JOIN overten_auth.api_keys k ON k.org_id = o.org_id "
-		"AND k.revoked_at IS NULL "
-		"AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp()) "
+		"AND " OA_KEY_IS_ACTIVE("k") " "
 		"WHERE o.org_id = $1 AND o.erased_at IS NULL "
 		"ORDER BY COALESCE(k.lineage, k.key_id), k.created_at DESC, k.key_id) k "
 		"ORDER BY k.created_at, k.key_id",

@@ -41,17 +41,6 @@ typedef struct Subject
 	text	   *key_id;			/* as the caller has named it, or NULL */
 } Subject;
 
-/* The limit that a caller wants. */
-typedef struct Wanted
-{
-	text	   *name;
-	int64		quota;
-	int32		period;			/* seconds */
-	int64		burst;
-	bool		per_org;
-	bool		shadow;
-} Wanted;
-
 pg_noreturn static void
 refuse(const char *rule)
 {
@@ -143,7 +132,7 @@ per_org_argument(FunctionCallInfo fcinfo, int n, Scope scope)
 
 /* Refuse a limit that cannot be counted. */
 static void
-check_rate(const Wanted *wanted)
+check_rate(const OaLimitRow *wanted)
 {
 	OaRate		rate;
 
@@ -216,8 +205,8 @@ find_line(Subject *subject)
 }
 
 /* Raise 42704: there is no such key. */
-pg_noreturn static void
-key_missing(text *key_id)
+void
+oa_limited_key_missing(text *key_id)
 {
 	char	   *id = oa_id_for_message(key_id, "key_");
 
@@ -241,7 +230,7 @@ require_subject(Subject *subject)
 			break;
 		case SCOPE_KEY:
 			if (!find_line(subject))
-				key_missing(subject->key_id);
+				oa_limited_key_missing(subject->key_id);
 			break;
 	}
 	lock_org(subject->org_id);
@@ -271,7 +260,7 @@ check_number(const Subject *subject, text *name)
 
 /* Write the limit.  Returns false if it was there already. */
 static bool
-write_limit(const Subject *subject, const Wanted *wanted)
+write_limit(const Subject *subject, const OaLimitRow *wanted)
 {
 	static OaStatement upsert = {
 		.table = "limits",
@@ -314,7 +303,7 @@ audit(const char *action, const Subject *subject, const char *what)
 
 /* A limit in words. */
 static const char *
-describe(const Wanted *wanted)
+describe(const OaLimitRow *wanted)
 {
 	return psprintf("%s: " INT64_FORMAT " in %d s, burst " INT64_FORMAT ", per %s%s",
 					text_to_cstring(wanted->name), wanted->quota,
@@ -348,7 +337,7 @@ Datum
 overten_set_limit(PG_FUNCTION_ARGS)
 {
 	Subject		subject = subject_arguments(fcinfo);
-	Wanted		wanted;
+	OaLimitRow	wanted;
 	bool		changed;
 	int			level;
 

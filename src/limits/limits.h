@@ -70,6 +70,10 @@ extern OaTaking oa_charge_buckets(OaTake *takes, int count, int64 cost);
 extern void oa_look_at_buckets(OaTake *takes, int count);
 extern void oa_buckets_fill(int *used, int *size);
 
+/* limits.c, limit_use.c */
+pg_noreturn extern void oa_limited_key_missing(text *key_id);
+extern Datum oa_interval(int64 microseconds);
+
 /* limits_of_key.c: asking all limits of a key */
 typedef struct OaStanding
 {

@@ -14,8 +14,6 @@
 #include "settings.h"
 #include "usage/usage.h"
 
-#define NS_PER_US	1000
-
 /*
  * Return the session's database if limits are counted in it.  A session cannot
  * move to another database.
@@ -108,19 +106,12 @@ prepare(const OaLimits *packed, const OaLimit **limits, OaTake *takes)
 	return enforced;
 }
 
-/* Nanoseconds to microseconds, rounded up. */
-static int64
-microseconds(int64 ns)
-{
-	return ns / NS_PER_US + (ns % NS_PER_US != 0);
-}
-
 /* How long until a limit grants a cost, in microseconds; -1: never. */
 static int64
 wait_for(const OaTake *take, int64 cost)
 {
 	return cost > take->rate.burst ? -1 :
-		microseconds(oa_wait_ns(&take->rate, take->verdict.ahead, cost));
+		oa_wait(&take->rate, take->verdict.ahead, cost);
 }
 
 /* Does one limit keep the client waiting for longer than another one? */
@@ -166,8 +157,7 @@ describe(const OaLimit *limit, const OaTake *take, int64 cost, bool refused,
 	standing->period = limit->period;
 	standing->remaining = oa_remaining(&take->rate, take->verdict.ahead);
 	standing->retry_after = refused ? wait_for(take, cost) : 0;
-	standing->reset_after = microseconds(oa_reset_ns(&take->rate,
-													 take->verdict.ahead));
+	standing->reset_after = oa_reset(&take->rate, take->verdict.ahead);
 }
 
 /* Count the shadow limits that would have refused. */

@@ -36,6 +36,7 @@
 #include "settings.h"
 
 #define NS_PER_SECOND	INT64CONST(1000000000)
+#define NS_PER_US		1000
 #define NS_MIN			1000	/* the shortest time that a cost of 1 takes */
 
 #define BURST_MAX		(INT64CONST(1) << 61)	/* ticks */
@@ -175,18 +176,28 @@ oa_remaining(const OaRate *rate, int64 ahead)
 	return Max(rate->burst - divide_up(ahead, rate->emission), 0);
 }
 
-/* How long until a cost, which is at most the burst, would be granted? */
+/* The microseconds that ticks take, rounded up. */
+static int64
+microseconds(const OaRate *rate, int64 ticks)
+{
+	return divide_up(divide_up(ticks, rate->scale), NS_PER_US);
+}
+
+/*
+ * How many microseconds until a cost, which is at most the burst, would be
+ * granted?
+ */
 int64
-oa_wait_ns(const OaRate *rate, int64 ahead, int64 cost)
+oa_wait(const OaRate *rate, int64 ahead, int64 cost)
 {
 	int64		too_much = ahead - (rate->burst - cost) * rate->emission;
 
-	return too_much <= 0 ? 0 : divide_up(too_much, rate->scale);
+	return too_much <= 0 ? 0 : microseconds(rate, too_much);
 }
 
-/* How long until the bucket is full again? */
+/* How many microseconds until the bucket is full again? */
 int64
-oa_reset_ns(const OaRate *rate, int64 ahead)
+oa_reset(const OaRate *rate, int64 ahead)
 {
-	return divide_up(ahead, rate->scale);
+	return microseconds(rate, ahead);
 }

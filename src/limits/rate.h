@@ -38,7 +38,7 @@ extern OaVerdict oa_judge(const OaRate *rate, int64 arrival, int64 now,
 extern int64 oa_add_debt(const OaRate *rate, int64 arrival, int64 now,
 						 int64 cost);
 extern int64 oa_remaining(const OaRate *rate, int64 ahead);
-extern int64 oa_wait_ns(const OaRate *rate, int64 ahead, int64 cost);
-extern int64 oa_reset_ns(const OaRate *rate, int64 ahead);
+extern int64 oa_wait(const OaRate *rate, int64 ahead, int64 cost);
+extern int64 oa_reset(const OaRate *rate, int64 ahead);
 
 #endif							/* OA_RATE_H */

@@ -147,18 +147,6 @@ find_creation(text *org_id)
 	return oa_statement_result(0, 1, &isnull);
 }
 
-/* Return the nth argument, the size of a page. */
-static Datum
-page_argument(FunctionCallInfo fcinfo, int n)
-{
-	oa_require_argument(fcinfo, n, "max_orgs");
-	if (PG_GETARG_INT32(n) < 1 || PG_GETARG_INT32(n) > PAGE_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_orgs must be between 1 and %d", PAGE_MAX)));
-	return PG_GETARG_DATUM(n);
-}
-
 /*
  * overten_all_orgs(tier text, suspended boolean, closed boolean,
  * 					name_part text, after_org_id text, max_orgs integer)
@@ -200,7 +188,7 @@ overten_all_orgs(PG_FUNCTION_ARGS)
 		PG_GETARG_DATUM(1),
 		PG_GETARG_DATUM(2),
 		PointerGetDatum(name_part),
-		page_argument(fcinfo, 5),
+		oa_page_argument(fcinfo, 5, "max_orgs", PAGE_MAX),
 	};
 	const bool	nulls[lengthof(values)] = {
 		[2] = PG_ARGISNULL(0),

@@ -86,6 +86,18 @@ oa_bounded_argument(FunctionCallInfo fcinfo, int n, int max,
 	return true;
 }
 
+/* Return the nth argument, an integer of 1 to max: the size of a page. */
+Datum
+oa_page_argument(FunctionCallInfo fcinfo, int n, const char *what, int max)
+{
+	oa_require_argument(fcinfo, n, what);
+	if (PG_GETARG_INT32(n) < 1 || PG_GETARG_INT32(n) > max)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be between 1 and %d", what, max)));
+	return PG_GETARG_DATUM(n);
+}
+
 /*
  * Does the text have 1 to max_characters characters?  We check the number of
  * bytes first, so that we need not count the characters of a huge text.

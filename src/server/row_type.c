@@ -18,6 +18,8 @@
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/regproc.h"
 #include "utils/typcache.h"
 
@@ -47,6 +49,22 @@ oa_require_argument_count(FunctionCallInfo fcinfo, int count)
 				 errmsg("function %s does not have the arguments of this version of overten_auth",
 						format_procedure(fcinfo->flinfo->fn_oid)),
 				 errhint("Run ALTER EXTENSION overten_auth UPDATE.")));
+}
+
+/* Make a row type that lasts as long as the session. */
+TupleDesc
+oa_make_columns(const OaColumn *columns, int count)
+{
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+	TupleDesc	descriptor = CreateTemplateTupleDesc(count);
+
+	for (int i = 0; i < count; i++)
+		TupleDescInitEntry(descriptor, (AttrNumber) (i + 1), columns[i].name,
+						   columns[i].type, -1,
+						   type_is_array(columns[i].type) ? 1 : 0);
+	descriptor = BlessTupleDesc(descriptor);
+	MemoryContextSwitchTo(caller);
+	return descriptor;
 }
 
 /* Raise 55000 unless a row type has these columns. */

@@ -50,6 +50,8 @@ extern int64 oa_monotonic_ns(void);
 #define OA_NAME_BYTES_MAX	8192	/* of a name in SQL, including spaces */
 
 pg_noreturn extern void oa_refuse_null(const char *what);
+extern Datum oa_page_argument(FunctionCallInfo fcinfo, int n,
+							  const char *what, int max);
 extern void oa_require_argument(FunctionCallInfo fcinfo, int n,
 								const char *what);
 extern text *oa_text_argument(FunctionCallInfo fcinfo, int n,
@@ -117,6 +119,13 @@ extern void oa_secrecy_begin(ErrorContextCallback *callback);
 extern void oa_secrecy_end(ErrorContextCallback *callback);
 
 /* row_type.c: rows of the types that functions are declared with */
+typedef struct OaColumn
+{
+	const char *name;
+	Oid			type;
+} OaColumn;
+
+extern TupleDesc oa_make_columns(const OaColumn *columns, int count);
 extern Datum oa_result_row(FunctionCallInfo fcinfo, const Oid *types,
 						   int count, const Datum *values, const bool *nulls);
 extern void oa_require_argument_count(FunctionCallInfo fcinfo, int count);

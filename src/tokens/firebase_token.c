@@ -63,25 +63,15 @@ PG_FUNCTION_INFO_V1(overten_verify_firebase_jwt);
 static void
 prepare_result(void)
 {
-	static const struct
-	{
-		const char *name;
-		Oid			type;
-	}			columns[RESULT_COLUMNS] = {
+	static const OaColumn columns[RESULT_COLUMNS] = {
 		{"uid", TEXTOID}, {"email", TEXTOID}, {"email_verified", BOOLOID},
 		{"name", TEXTOID}, {"sign_in_provider", TEXTOID}, {"tenant", TEXTOID},
 		{"auth_time", TIMESTAMPTZOID}, {"issued_at", TIMESTAMPTZOID},
 		{"expires_at", TIMESTAMPTZOID}, {"claims", JSONBOID}
 	};
-	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
-	TupleDesc	descriptor = CreateTemplateTupleDesc(RESULT_COLUMNS);
 
-	for (int i = 0; i < RESULT_COLUMNS; i++)
-		TupleDescInitEntry(descriptor, i + 1, columns[i].name,
-						   columns[i].type, -1, 0);
 	tokens_cache = oa_cache_create("tokens");
-	result_descriptor = BlessTupleDesc(descriptor);
-	MemoryContextSwitchTo(caller);
+	result_descriptor = oa_make_columns(columns, RESULT_COLUMNS);
 }
 
 /*
