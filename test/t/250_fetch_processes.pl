@@ -29,9 +29,9 @@ is(refresh(curl('/keys?max-age=20000')), 1, 'fetched');
 
 # A database that gets another name while its keys are fetched does not get them:
 # another one may be meant by the name now, and nobody looks after this one.
+command("sleep $nap[6] & until [ -e $dir/go ]; do sleep 0.1; done; kill \$!; " . curl('/keys'));
 $node->safe_psql('postgres', 'CREATE DATABASE other');
 $node->safe_psql('other', 'CREATE EXTENSION overten_auth CASCADE');
-command("sleep $nap[6] & until [ -e $dir/go ]; do sleep 0.1; done; kill \$!; " . curl('/keys'));
 $begin = log_size();
 $node->reload;
 wait_until('the command runs', sub { processes('sleep', $nap[6]) == 1 });
@@ -48,9 +48,9 @@ $node->safe_psql('postgres', 'DROP DATABASE elsewhere');
 
 # A command that does not end: while it runs, the database can be dropped; it
 # is killed with its children after 15 seconds.
+command("sleep $nap[2] & sleep $nap[3]");
 $node->safe_psql('postgres', 'CREATE DATABASE other');
 $node->safe_psql('other', 'CREATE EXTENSION overten_auth CASCADE');
-command("sleep $nap[2] & sleep $nap[3]");
 $node->reload;
 wait_until('the command runs', sub { processes('sleep', $nap[3]) == 1 });
 $node->safe_psql('postgres', 'DROP DATABASE other');
