@@ -21,6 +21,7 @@
 #include "utils/snapmgr.h"
 
 #include "databases/databases.h"
+#include "limits/limits.h"
 #include "server/server.h"
 #include "settings.h"
 #include "usage/usage.h"
@@ -141,7 +142,10 @@ oa_find_databases(void)
 
 	/* Uses counted after we looked may belong to a new database; keep them. */
 	if (any_is_gone(&before, &now))
+	{
 		(void) oa_discard_uses(is_not_among, &now, looked_at);
+		oa_discard_quotas(is_not_among, &now);
+	}
 	if (before.values != NULL)
 		pfree(before.values);
 	before = now;
