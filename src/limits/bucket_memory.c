@@ -163,20 +163,20 @@ oa_limit_chains(void)
 }
 
 /* The first bucket of a chain, and where that is noted. */
-int *
+int		   *
 oa_limit_chain_head(uint32 chain)
 {
 	return &shared->chains[chain];
 }
 
-LWLock *
+LWLock	   *
 oa_limit_partition_lock(uint32 partition)
 {
 	return &locks[partition].lock;
 }
 
 /* The lock of a chain's partition. */
-LWLock *
+LWLock	   *
 oa_limit_lock(uint32 chain)
 {
 	return oa_limit_partition_lock(chain % OA_LIMIT_PARTITIONS);

@@ -26,6 +26,7 @@ typedef struct OaQuotaBucket
 	TimestampTz end;			/* of the period */
 	int64		units;			/* that were used in the period */
 	int64		unwritten;		/* those of them that the table does not have */
+	int64		loaded_at;		/* monotonic; milliseconds */
 } OaQuotaBucket;
 
 typedef struct OaLimitBucket

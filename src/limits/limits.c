@@ -355,12 +355,13 @@ audit(const char *action, const Subject *subject, const char *what)
 static const char *
 describe(const OaLimitRow *wanted)
 {
-	const char *numbers =
-		wanted->calendar == OA_DAY ? "a day" :
-		wanted->calendar == OA_MONTH ?
-		psprintf("a month from day %d", wanted->anchor) :
-		psprintf("in %d s, burst " INT64_FORMAT, wanted->period, wanted->burst);
+	const char *numbers = "a day";
 
+	if (wanted->calendar == OA_MONTH)
+		numbers = psprintf("a month from day %d", wanted->anchor);
+	else if (wanted->calendar == OA_NO_CALENDAR)
+		numbers = psprintf("in %d s, burst " INT64_FORMAT, wanted->period,
+						   wanted->burst);
 	return psprintf("%s: " INT64_FORMAT " %s, per %s%s",
 					text_to_cstring(wanted->name), wanted->quota, numbers,
 					wanted->per_org ? "org" : "key",

@@ -152,7 +152,8 @@ extern bool oa_load_quota(const OaTake *take, text *org_id);
 extern int	oa_collect_quotas(uint32 *chain, OaUnwritten *unwritten,
 							  int capacity);
 extern void oa_subtract_quotas(const OaUnwritten *written, int count);
-extern void oa_discard_quotas(OaDatabaseTest is_gone, void *argument);
+extern bool oa_discard_quotas(OaDatabaseTest is_gone, void *argument,
+							  int64 before);
 
 /* quota_flush.c: that table */
 extern int64 oa_read_quota_units(const uint8 *id, TimestampTz start);
@@ -176,8 +177,8 @@ typedef struct OaStanding
 	int64		remaining;		/* cost that would be admitted now */
 	int64		retry_after;	/* microseconds; -1: the cost is more than the
 								 * burst or the quota */
-	int64		reset_after;	/* microseconds until the bucket is full, or the
-								 * period of the quota ends */
+	int64		reset_after;	/* microseconds until the bucket is full, or
+								 * the period of the quota ends */
 } OaStanding;
 
 typedef enum OaLimiting

@@ -125,6 +125,17 @@ typedef struct Asked
 	bool		in_part;		/* some have no bucket, and none is free */
 } Asked;
 
+/* Why can a limit not be counted here?  OA_WITHIN_LIMITS if it can. */
+static OaLimiting
+obstacle_of(const OaLimit *limit)
+{
+	if (counting_database() == NULL)
+		return OA_NOT_COUNTED_HERE;
+	if (limit->calendar != OA_NO_CALENDAR && RecoveryInProgress())
+		return OA_IN_RECOVERY;
+	return OA_WITHIN_LIMITS;
+}
+
 /*
  * Choose the limits that are asked: all that can be counted here.  Returns why
  * one that is enforced cannot.
@@ -132,7 +143,6 @@ typedef struct Asked
 static OaLimiting
 choose(const OaLimits *packed, Asked *asked)
 {
-	bool		counting = counting_database() != NULL;
 	const OaLimit *limit = (const OaLimit *) packed->data;
 
 	asked->count = 0;
@@ -140,15 +150,12 @@ choose(const OaLimits *packed, Asked *asked)
 	asked->in_part = false;
 	for (uint32 i = 0; i < packed->count; i++, limit = oa_next_limit(limit))
 	{
-		bool		is_quota = limit->calendar != OA_NO_CALENDAR;
-		OaLimiting	obstacle = !counting ? OA_NOT_COUNTED_HERE :
-			is_quota && RecoveryInProgress() ? OA_IN_RECOVERY :
-			OA_WITHIN_LIMITS;
+		OaLimiting	obstacle = obstacle_of(limit);
 
 		if (obstacle == OA_WITHIN_LIMITS)
 		{
 			asked->limits[asked->count++] = limit;
-			asked->has_quota |= is_quota;
+			asked->has_quota |= limit->calendar != OA_NO_CALENDAR;
 		}
 		else if (!limit->shadow)
 			return obstacle;

@@ -18,6 +18,7 @@
 #include "miscadmin.h"
 
 #include "limits/buckets.h"
+#include "server/server.h"
 
 /* So often we read the table for one bucket. */
 #define READ_ATTEMPTS	10
@@ -53,6 +54,7 @@ fill_bucket(int i, const OaTake *take, text *org_id, int64 units)
 
 	bucket->quota.end = take->end;
 	bucket->quota.units = units;
+	bucket->quota.loaded_at = oa_monotonic_ms();
 	memset(bucket->org_id, 0, sizeof(bucket->org_id));
 	memcpy(bucket->org_id, VARDATA_ANY(org_id), VARSIZE_ANY_EXHDR(org_id));
 	(void) oa_add_limit_bucket(i, take->bucket, take->start);
@@ -177,10 +179,16 @@ oa_subtract_quotas(const OaUnwritten *written, int count)
 	}
 }
 
-/* Forget the quotas of databases that are gone, and what is unwritten of them. */
-void
-oa_discard_quotas(OaDatabaseTest is_gone, void *argument)
+/*
+ * Forget the quotas of databases that are gone, and what is unwritten of them, if
+ * they were loaded before a monotonic time.  Returns whether there are others of
+ * such databases.
+ */
+bool
+oa_discard_quotas(OaDatabaseTest is_gone, void *argument, int64 before)
 {
+	bool		left = false;
+
 	for (uint32 chain = 0; chain < oa_limit_chains(); chain++)
 	{
 		LWLock	   *lock = oa_limit_lock(chain);
@@ -190,13 +198,18 @@ oa_discard_quotas(OaDatabaseTest is_gone, void *argument)
 		while (*link != OA_NO_LIMIT_BUCKET)
 		{
 			OaLimitBucket *bucket = oa_limit_bucket(*link);
+			bool		gone = oa_is_quota_bucket(bucket);
 
-			if (oa_is_quota_bucket(bucket) &&
-				is_gone(bucket->database, argument))
+			gone = gone && is_gone(bucket->database, argument);
+			if (gone && bucket->quota.loaded_at < before)
 				oa_remove_limit_bucket(chain, link);
 			else
+			{
+				left |= gone;
 				link = &bucket->next;
+			}
 		}
 		LWLockRelease(lock);
 	}
+	return left;
 }

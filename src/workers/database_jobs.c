@@ -248,8 +248,8 @@ forget_uses(OaDatabase *database, int64 before)
 {
 	pg_atomic_write_u32(&database->used, 0);
 	pg_memory_barrier();
-	oa_discard_quotas(is_mine, NULL);
-	if (oa_discard_uses(is_mine, NULL, before))
+	if (oa_discard_quotas(is_mine, NULL, before) |
+		oa_discard_uses(is_mine, NULL, before))
 		pg_atomic_write_u32(&database->used, 1);
 }
 

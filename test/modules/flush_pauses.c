@@ -78,11 +78,13 @@ pause_flush(XactEvent event, void *argument)
 
 static ExecutorEnd_hook_type prev_executor_end = NULL;
 
+/* Let a session wait after it has read the units of a quota. */
 static void
-pause_reading(QueryDesc *query)
+pause_reading(struct QueryDesc *query)
 {
 	bool		pauses = strcmp(application_name, "paused reader") == 0 &&
-		strstr(query->sourceText, "SELECT units FROM overten_auth.quota_usage") != NULL;
+	strstr(query->sourceText,
+		   "SELECT units FROM overten_auth.quota_usage") != NULL;
 
 	if (prev_executor_end)
 		prev_executor_end(query);

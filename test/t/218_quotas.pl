@@ -355,7 +355,7 @@ my @loads = map {
 	my $who = $_;
 	start_pgbench($node, "busy$who",
 		"INSERT INTO answers SELECT clock_timestamp(), count(*) FROM generate_series(1, 10) n, LATERAL overten_admit('$who', 1 + n * 0) HAVING count(*) > 0;\n",
-		'-T', 600, '-c', 4)
+		'-T', 600, '-c', 3)
 } $secret, $sibling;
 my $flusher = start_pgbench($node, 'flusher', "SELECT overten_flush_usage();\n", '-T', 600);
 my $wait_for_answers = sub {
@@ -515,6 +515,7 @@ flush_usage($second);
 is(written($second, $second_org), '2027-06-01 00:00 2', 'it is written there');
 is(admitted($second, $second_secret, 2), 2, 'more there');
 my $used = ask($node, 'SELECT limit_buckets_used FROM overten_stat');
+configure($node, 'overten_auth.flush_interval', '1s');
 ask($second, 'DROP EXTENSION overten_auth CASCADE');
 $node->poll_query_until('postgres', "SELECT limit_buckets_used = $used - 1 FROM overten_stat")
   or die 'the extension is gone, and its quota is not';
@@ -527,6 +528,7 @@ ask($node, 'DROP DATABASE second');
 $node->poll_query_until('postgres', "SELECT limit_buckets_used = $used - 1 FROM overten_stat")
   or die 'the database is gone, and its quota is not';
 pass('what is gone leaves no quota in memory');
+configure($node, 'overten_auth.flush_interval', '1h');
 
 # -- A standby, and its promotion --
 
