@@ -515,8 +515,8 @@ flush_usage($second);
 is(written($second, $second_org), '2027-06-01 00:00 2', 'it is written there');
 is(admitted($second, $second_secret, 2), 2, 'more there');
 my $used = ask($node, 'SELECT limit_buckets_used FROM overten_stat');
-configure($node, 'overten_auth.flush_interval', '1s');
 ask($second, 'DROP EXTENSION overten_auth CASCADE');
+configure($node, 'overten_auth.flush_interval', '1s');
 $node->poll_query_until('postgres', "SELECT limit_buckets_used = $used - 1 FROM overten_stat")
   or die 'the extension is gone, and its quota is not';
 ask($second, 'CREATE EXTENSION overten_auth CASCADE');
