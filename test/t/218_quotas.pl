@@ -648,7 +648,7 @@ set_time('2027-06-02 12:00:00');
 ask($node, "SELECT overten_set_limit('org', '$unlucky', 'fast', 1000, '1 second', per => 'org')");
 my ($fast) = mint($node, $unlucky);
 is(outcome($node, $fast), 'admitted fast 999', 'a rate limit gets the bucket of a quota');
-is(admitted($node, $secrets[$_ % 40], 1), 1, "and key $_ has its quota on another day") foreach 0 .. 5;
+is(admitted($node, $secrets[$_], 1), 1, "and key $_ has its quota on another day") foreach 0 .. 5;
 
 $node->stop;
 done_testing();
