@@ -89,7 +89,7 @@ ask_limits(const OaQuestion *question, int64 cost, OaAdmission *admission)
 	else if (limiting == OA_OVER_LIMIT)
 	{
 		decision->outcome = OA_RATE_LIMITED;
-		oa_count_event(OA_LIMITED);
+		oa_record_limited(question, decision);
 	}
 	return limiting;
 }
