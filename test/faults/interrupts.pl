@@ -131,6 +131,7 @@ my %calls = (
 	'overten_api.organization_limits(text)' => $request->($by_token, "overten_api.organization_limits('$org')"),
 	'overten_api.organization_usage(text)' => $request->($by_token, "overten_api.organization_usage('$org')"),
 	'overten_api.rotate_webhook_secret(json)' => $request->($by_token, q(overten_api.rotate_webhook_secret('{}'))),
+	'overten_api.authorize()' => $request->($by_key, 'overten_api.authorize()'),
 	'overten_api.authenticate_request()' => $request->($by_key, 'overten_api.authenticate_request()'),
 	'overten_api.verify()' => $request->($by_key, 'overten_api.verify()'));
 

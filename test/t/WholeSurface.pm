@@ -250,6 +250,7 @@ sub surface
 	  check(equal("pg_catalog.json_extract_path_text(overten_api.verify(), 'org_id')", ':org_id')),
 	  "BEGIN;\n",
 	  check('overten_api.authenticate_request() IS NOT NULL'),
+	  check('overten_api.authorize() IS NOT NULL'),
 	  check(equal('public.overten_current_org()', ':org_id')),
 	  "COMMIT;\n",
 
