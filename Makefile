@@ -52,7 +52,7 @@ TOKENS_OBJS = $(addprefix src/tokens/, \
 HTTP_OBJS = $(addprefix src/http/, \
 	audit_endpoint.o authorization.o detail_members.o endpoints.o http_client_addr.o \
 	http_request.o idempotency_key.o invitation_endpoints.o key_endpoints.o key_json.o \
-	key_list_endpoint.o key_members.o member_endpoints.o org_endpoints.o \
+	key_list_endpoint.o key_members.o limits_endpoint.o member_endpoints.o org_endpoints.o \
 	org_usage_endpoint.o parameters.o postgrest.o postgrest_keys.o \
 	postgrest_orgs.o query_string.o request_body.o request_headers.o \
 	response_headers.o response_json.o response_row.o rotation_endpoints.o \

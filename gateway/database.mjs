@@ -47,7 +47,7 @@ const MOVED = new Set(['42883', '3F000']);
 
 // Requests that may take long, so that no other request should have to wait behind
 // them.
-const REPORT = /\/(usage|rotation|audit-log)(\?|$)/;
+const REPORT = /\/(usage|rotation|limits|audit-log)(\?|$)/;
 
 // Write JSON in ASCII, because the database's encoding may lack characters that a
 // client puts into a header.

@@ -35,17 +35,23 @@ ALTER ROLE overten_gateway SET search_path = pg_catalog, :"schema", pg_temp;
 CREATE ROLE overten_web;
 GRANT USAGE ON SCHEMA overten_api TO overten_web;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA overten_api TO overten_web;
+REVOKE EXECUTE ON FUNCTION overten_api.authorize() FROM overten_web;
 -- For policies on tables of your own, with authenticate_request as db-pre-request.
 GRANT EXECUTE ON FUNCTION :"schema".overten_current_org(), :"schema".overten_current_key() TO overten_web;
 CREATE ROLE overten_authenticator LOGIN NOINHERIT;
-GRANT overten_web TO overten_authenticator;
+-- A PostgREST of its own for nginx before your services (auth_request.conf).
+CREATE ROLE overten_services;
+GRANT USAGE ON SCHEMA overten_api TO overten_services;
+GRANT EXECUTE ON FUNCTION overten_api.authorize() TO overten_services;
+GRANT overten_web, overten_services TO overten_authenticator;
 ALTER ROLE overten_authenticator SET log_parameter_max_length = 0;
 ALTER ROLE overten_authenticator SET log_parameter_max_length_on_error = 0;
 ALTER ROLE overten_authenticator SET statement_timeout = '4s';
 ALTER ROLE overten_authenticator SET search_path = pg_catalog, :"schema", pg_temp;
 ALTER ROLE overten_web SET search_path = pg_catalog, :"schema", pg_temp;
+ALTER ROLE overten_services SET search_path = pg_catalog, :"schema", pg_temp;
 
 \if :is_named
-	GRANT USAGE ON SCHEMA :"schema" TO overten_gateway, overten_web;
+	GRANT USAGE ON SCHEMA :"schema" TO overten_gateway, overten_web, overten_services;
 \endif
 COMMIT;

@@ -328,6 +328,7 @@ CREATE TABLE overten_auth.key_usage (
 	refused int8 NOT NULL DEFAULT 0,
 	first_used_at timestamptz NOT NULL,
 	last_used_at timestamptz NOT NULL,
+	limited int8 NOT NULL DEFAULT 0,
 	CONSTRAINT key_usage_key UNIQUE NULLS NOT DISTINCT (key_id, hour, client_addr)
 ) WITH (fillfactor = 70);
 /*
@@ -345,6 +346,7 @@ COMMENT ON COLUMN overten_auth.key_usage.accepted IS 'number of uses';
 COMMENT ON COLUMN overten_auth.key_usage.refused IS 'number of attempts to use the key while it was revoked, expired or disabled, or from an address or for a purpose that it does not allow';
 COMMENT ON COLUMN overten_auth.key_usage.first_used_at IS 'time of the first use or attempt';
 COMMENT ON COLUMN overten_auth.key_usage.last_used_at IS 'time of the last use or attempt';
+COMMENT ON COLUMN overten_auth.key_usage.limited IS 'number of requests with the key that a limit refused; they are not among those in refused';
 COMMENT ON INDEX overten_auth.key_usage_hour_idx IS 'finds rows older than overten_auth.usage_retention, and how far back the history goes; includes the key, so that it is also good if the planner uses it to find a key and hour';
 
 /*
@@ -857,6 +859,7 @@ CREATE FUNCTION @extschema@.overten_rotation_progress(
 		client_addr inet,
 		accepted int8,
 		refused int8,
+		limited int8,
 		last_used_at timestamptz)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_rotation_progress FROM PUBLIC;
@@ -1068,6 +1071,7 @@ CREATE FUNCTION @extschema@.overten_key_usage(
 		client_addr inet,
 		accepted int8,
 		refused int8,
+		limited int8,
 		first_used_at timestamptz,
 		last_used_at timestamptz)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
@@ -1085,7 +1089,8 @@ CREATE FUNCTION @extschema@.overten_org_usage(
 		prefix text,
 		hour timestamptz,
 		accepted int8,
-		refused int8)
+		refused int8,
+		limited int8)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_org_usage FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_org_usage IS
@@ -1096,15 +1101,15 @@ COMMENT ON FUNCTION @extschema@.overten_org_usage IS
  * returns what a person should look at: figures and a sentence, so that the
  * person can judge.  key is the key's id, last_day a time: "the last day" is
  * since then.  The arrays are uses that are not in the table yet, one element of
- * each array for a use, in the order of the columns of key_usage.  So an hour and
- * address can be in two rows, and a rule that wants one has to sum.  Without the
+ * each array for a use, in the order of the columns of key_history.  So an hour
+ * and address can be in two rows, and a rule that wants one has to sum.  Without the
  * arrays the rules are about the table alone: a person who wants to try or
  * EXPLAIN one leaves them out.
  *
  * Names in these bodies were looked up when the script ran, so search_path means
  * nothing to them, and the planner can put them into the queries that call them.
  *
- * Only accepted uses count, but for the first rule.  Addresses that are not known
+ * Only accepted uses count, but for the first and the last rule.  Addresses that are not known
  * are never new.  A rule that finds many addresses returns the 100 with the most
  * requests, and says in each row how many there are.
  */
@@ -1115,6 +1120,7 @@ CREATE FUNCTION overten_auth.key_history(
 	client_addrs inet[] DEFAULT '{}',
 	accepted_counts int8[] DEFAULT '{}',
 	refused_counts int8[] DEFAULT '{}',
+	limited_counts int8[] DEFAULT '{}',
 	first_uses timestamptz[] DEFAULT '{}',
 	last_uses timestamptz[] DEFAULT '{}')
 	RETURNS TABLE (
@@ -1122,16 +1128,17 @@ CREATE FUNCTION overten_auth.key_history(
 		client_addr inet,
 		accepted int8,
 		refused int8,
+		limited int8,
 		first_used_at timestamptz,
 		last_used_at timestamptz)
 	LANGUAGE sql STABLE
 BEGIN ATOMIC
-	SELECT u.hour, u.client_addr, u.accepted, u.refused, u.first_used_at, u.last_used_at
+	SELECT u.hour, u.client_addr, u.accepted, u.refused, u.limited, u.first_used_at, u.last_used_at
 	FROM overten_auth.key_usage u
 	WHERE u.key_id = key
 	UNION ALL
 	SELECT *
-	FROM unnest(hours, client_addrs, accepted_counts, refused_counts, first_uses, last_uses);
+	FROM unnest(hours, client_addrs, accepted_counts, refused_counts, limited_counts, first_uses, last_uses);
 END;
 REVOKE ALL ON FUNCTION overten_auth.key_history FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.key_history IS
@@ -1144,6 +1151,7 @@ CREATE FUNCTION overten_auth.anomaly_used_after_revocation(
 	client_addrs inet[] DEFAULT '{}',
 	accepted_counts int8[] DEFAULT '{}',
 	refused_counts int8[] DEFAULT '{}',
+	limited_counts int8[] DEFAULT '{}',
 	first_uses timestamptz[] DEFAULT '{}',
 	last_uses timestamptz[] DEFAULT '{}')
 	RETURNS TABLE (
@@ -1161,7 +1169,7 @@ BEGIN ATOMIC
 		SELECT u.client_addr, min(u.first_used_at) AS first_at,
 			max(u.last_used_at) AS last_at, sum(u.refused) AS refused
 		FROM overten_auth.key_history(key, hours, client_addrs,
-			accepted_counts, refused_counts, first_uses, last_uses) u
+			accepted_counts, refused_counts, limited_counts, first_uses, last_uses) u
 		JOIN overten_auth.api_keys k ON k.key_id = key AND u.last_used_at >= k.revoked_at
 		WHERE u.refused > 0
 		GROUP BY u.client_addr)
@@ -1187,6 +1195,7 @@ CREATE FUNCTION overten_auth.anomaly_woke(
 	client_addrs inet[] DEFAULT '{}',
 	accepted_counts int8[] DEFAULT '{}',
 	refused_counts int8[] DEFAULT '{}',
+	limited_counts int8[] DEFAULT '{}',
 	first_uses timestamptz[] DEFAULT '{}',
 	last_uses timestamptz[] DEFAULT '{}')
 	RETURNS TABLE (
@@ -1206,7 +1215,7 @@ BEGIN ATOMIC
 			max(u.last_used_at) AS last_at,
 			sum(u.accepted) FILTER (WHERE u.first_used_at >= last_day) AS uses
 		FROM overten_auth.key_history(key, hours, client_addrs,
-			accepted_counts, refused_counts, first_uses, last_uses) u
+			accepted_counts, refused_counts, limited_counts, first_uses, last_uses) u
 		WHERE u.accepted > 0),
 	history AS (
 		SELECT min(hour) AS since FROM overten_auth.key_usage),
@@ -1227,7 +1236,7 @@ BEGIN ATOMIC
 	SELECT 'woke'::text,
 		(SELECT u.client_addr
 			FROM overten_auth.key_history(key, hours, client_addrs,
-				accepted_counts, refused_counts, first_uses, last_uses) u
+				accepted_counts, refused_counts, limited_counts, first_uses, last_uses) u
 			WHERE u.accepted > 0 AND u.first_used_at = s.woke_at
 			ORDER BY u.client_addr
 			LIMIT 1),
@@ -1249,6 +1258,7 @@ CREATE FUNCTION overten_auth.anomaly_rise(
 	client_addrs inet[] DEFAULT '{}',
 	accepted_counts int8[] DEFAULT '{}',
 	refused_counts int8[] DEFAULT '{}',
+	limited_counts int8[] DEFAULT '{}',
 	first_uses timestamptz[] DEFAULT '{}',
 	last_uses timestamptz[] DEFAULT '{}')
 	RETURNS TABLE (
@@ -1266,7 +1276,7 @@ BEGIN ATOMIC
 		SELECT u.hour, sum(u.accepted) AS uses, min(u.first_used_at) AS first_at,
 			max(u.last_used_at) AS last_at
 		FROM overten_auth.key_history(key, hours, client_addrs,
-			accepted_counts, refused_counts, first_uses, last_uses) u
+			accepted_counts, refused_counts, limited_counts, first_uses, last_uses) u
 		WHERE u.accepted > 0
 			AND u.hour >= date_trunc('hour', last_day, 'UTC') - interval '672 hours'
 		GROUP BY u.hour),
@@ -1295,7 +1305,7 @@ BEGIN ATOMIC
 	CROSS JOIN LATERAL (
 		SELECT u.client_addr, sum(u.accepted) AS accepted
 		FROM overten_auth.key_history(key, hours, client_addrs,
-			accepted_counts, refused_counts, first_uses, last_uses) u
+			accepted_counts, refused_counts, limited_counts, first_uses, last_uses) u
 		WHERE u.accepted > 0 AND u.hour = p.hour
 		GROUP BY u.client_addr
 		ORDER BY accepted DESC, u.client_addr
@@ -1312,6 +1322,7 @@ CREATE FUNCTION overten_auth.anomaly_new_address(
 	client_addrs inet[] DEFAULT '{}',
 	accepted_counts int8[] DEFAULT '{}',
 	refused_counts int8[] DEFAULT '{}',
+	limited_counts int8[] DEFAULT '{}',
 	first_uses timestamptz[] DEFAULT '{}',
 	last_uses timestamptz[] DEFAULT '{}')
 	RETURNS TABLE (
@@ -1329,7 +1340,7 @@ BEGIN ATOMIC
 		SELECT u.client_addr, min(u.first_used_at) AS first_at, max(u.last_used_at) AS last_at,
 			sum(u.accepted) AS uses
 		FROM overten_auth.key_history(key, hours, client_addrs,
-			accepted_counts, refused_counts, first_uses, last_uses) u
+			accepted_counts, refused_counts, limited_counts, first_uses, last_uses) u
 		WHERE u.accepted > 0 AND u.client_addr IS NOT NULL
 		GROUP BY u.client_addr),
 	history AS (
@@ -1349,6 +1360,65 @@ REVOKE ALL ON FUNCTION overten_auth.anomaly_new_address FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.anomaly_new_address IS
 'A rule of overten_key_anomalies: an address whose first use in the history is of the last day, if the history has other addresses from before.';
 
+CREATE FUNCTION overten_auth.anomaly_limited(
+	key text,
+	last_day timestamptz,
+	hours timestamptz[] DEFAULT '{}',
+	client_addrs inet[] DEFAULT '{}',
+	accepted_counts int8[] DEFAULT '{}',
+	refused_counts int8[] DEFAULT '{}',
+	limited_counts int8[] DEFAULT '{}',
+	first_uses timestamptz[] DEFAULT '{}',
+	last_uses timestamptz[] DEFAULT '{}')
+	RETURNS TABLE (
+		kind text,
+		client_addr inet,
+		first_at timestamptz,
+		last_at timestamptz,
+		observed int8,
+		expected numeric,
+		reference_at timestamptz,
+		detail text)
+	LANGUAGE sql STABLE
+BEGIN ATOMIC
+	WITH recent AS (
+		SELECT u.hour, u.client_addr, u.accepted, u.limited, u.first_used_at, u.last_used_at
+		FROM overten_auth.key_history(key, hours, client_addrs,
+			accepted_counts, refused_counts, limited_counts, first_uses, last_uses) u
+		WHERE u.hour >= date_trunc('hour', last_day, 'UTC') - interval '48 hours'),
+	-- The last day is 0; it also has the hour that has just begun.
+	daily AS (
+		SELECT least(floor(extract(epoch FROM r.hour - date_trunc('hour', last_day, 'UTC')) / 86400), 0) AS day,
+			sum(r.accepted) AS accepted, sum(r.limited) AS limited,
+			min(r.first_used_at) FILTER (WHERE r.limited > 0) AS first_at,
+			max(r.last_used_at) FILTER (WHERE r.limited > 0) AS last_at
+		FROM recent r
+		GROUP BY 1),
+	days AS (
+		SELECT sum(d.accepted) AS accepted, sum(d.limited) AS limited,
+			min(d.first_at) AS first_at, max(d.last_at) AS last_at
+		FROM daily d
+		WHERE d.limited >= 100 AND d.limited >= 10 * d.accepted
+		HAVING count(*) = 3)
+	SELECT 'limited'::text, a.client_addr, d.first_at, d.last_at, d.limited::int8, d.accepted,
+		date_trunc('hour', last_day, 'UTC') - interval '48 hours',
+		format('In the last 3 days limits refused %s requests, %s of them from %s, and %s requests were accepted.',
+			d.limited, a.limited,
+			CASE WHEN a.client_addr IS NULL THEN 'unknown addresses'
+				ELSE format('%s', a.client_addr) END,
+			d.accepted)
+	FROM days d
+	CROSS JOIN LATERAL (
+		SELECT r.client_addr, sum(r.limited) AS limited
+		FROM recent r
+		GROUP BY r.client_addr
+		ORDER BY limited DESC, r.client_addr
+		LIMIT 1) a;
+END;
+REVOKE ALL ON FUNCTION overten_auth.anomaly_limited FROM PUBLIC;
+COMMENT ON FUNCTION overten_auth.anomaly_limited IS
+'A rule of overten_key_anomalies: on each of the last 3 days limits have refused at least 100 requests, and 10 times as many as were accepted. One row, with the sums of these days and the address with the most.';
+
 CREATE FUNCTION @extschema@.overten_key_anomalies(
 	org_id text,
 	key_id text)
@@ -1364,7 +1434,7 @@ CREATE FUNCTION @extschema@.overten_key_anomalies(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_key_anomalies FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_key_anomalies IS
-'Returns the anomalies in a key''s history that a person should look at, or no rows. Kinds, in this order: used_after_revocation (in the whole history, by address), woke (used in the last 24 hours after 30 days or more without a use), rise (one of the last 24 hours had at least 100 uses, 10 times the mean and twice the maximum of the hours with uses in the 28 days before, of which there must be 3), new_address (first seen in the last 24 hours, when there were other addresses before). observed and expected are numbers of requests; reference_at is the revocation, the previous use (or the minting), or the beginning of the history that is compared. Errors: 42704 the org has no such key; 22004 an argument is NULL.';
+'Returns the anomalies in a key''s history that a person should look at, or no rows. Kinds, in this order: used_after_revocation (in the whole history, by address), woke (used in the last 24 hours after 30 days or more without a use), rise (one of the last 24 hours had at least 100 uses, 10 times the mean and twice the maximum of the hours with uses in the 28 days before, of which there must be 3), new_address (first seen in the last 24 hours, when there were other addresses before), limited (limits have refused 10 times as many requests as were accepted, and at least 100, on each of the last 3 days). observed and expected are numbers of requests; reference_at is the revocation, the previous use (or the minting), or the beginning of the history that is compared or counted. Errors: 42704 the org has no such key; 22004 an argument is NULL.';
 
 CREATE FUNCTION @extschema@.overten_org_anomalies(org_id text)
 	RETURNS TABLE (
@@ -2069,11 +2139,23 @@ REVOKE ALL ON FUNCTION overten_api.organization_usage FROM PUBLIC;
 COMMENT ON FUNCTION overten_api.organization_usage IS
 'GET /organizations/{org_id}/usage; the id is in the header x-overten-org-id or an argument; the query string is in the header x-overten-query';
 
+CREATE FUNCTION overten_api.organization_limits(org_id text DEFAULT NULL) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_organization_limits';
+REVOKE ALL ON FUNCTION overten_api.organization_limits FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.organization_limits IS
+'GET /organizations/{org_id}/limits; the id is in the header x-overten-org-id or an argument; the query string is in the header x-overten-query';
+
 CREATE FUNCTION overten_api.rotate_webhook_secret(json) RETURNS json
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_rotate_webhook_secret';
 REVOKE ALL ON FUNCTION overten_api.rotate_webhook_secret FROM PUBLIC;
 COMMENT ON FUNCTION overten_api.rotate_webhook_secret IS
 'POST /organizations/{org_id}/webhook-secret/rotate; the id is in the header x-overten-org-id or the member org_id';
+
+CREATE FUNCTION overten_api.authorize() RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_authorize';
+REVOKE ALL ON FUNCTION overten_api.authorize FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.authorize IS
+'For a PostgREST of your services, which clients cannot reach: whether a request to a service may go on, as overten_authorize_request answers it, with the query in the header x-overten-query. The status is 204 instead of 200, and the answer has no body; what it says is in the headers. The role that clients'' requests run as must not have EXECUTE: whoever asks names the cost. Errors: as overten_authorize_request.';
 
 CREATE FUNCTION overten_api.authenticate_request() RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_authenticate_request';

@@ -176,7 +176,7 @@ char	   *oa_databases = NULL;
 
 /*
  * How many pairs of a key and a client address we can count between two
- * flushes.  Each pair takes about 100 bytes.  We cannot attribute uses beyond
+ * flushes.  Each pair takes about 150 bytes.  We cannot attribute uses beyond
  * that.
  */
 int			oa_max_tracked_keys = 10000;

@@ -186,7 +186,7 @@ run-test-valgrind: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER)
 run-test-ubsan: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER)
 	test/in-copy $(MAKE) run-test WITH=test/with-clean-logs COPT='-fsanitize=undefined -fno-sanitize-recover=undefined'
 
-run-test-faults: all test/faults/load test/modules/clock_shift.so
+run-test-faults: all test/faults/load test/modules/clock_shift.so test/modules/admissions.so test/modules/test_clock.so
 	PG_CONFIG='$(PG_CONFIG)' test/faults/run
 
 run-demo: all $(GATEWAY)

@@ -1,12 +1,13 @@
 /*
  * authorization.c
- *		overten_authorize_request(): may a request to a service go on?
+ *		Answers whether a request to a service may go on.
  *
  * A proxy or a service asks this about each request that it gets, with the
  * client's headers.  The answer is that of overten_admission(), as HTTP has it.
- * It is a function of its own, and not an endpoint of overten_handle_request(),
- * because clients must not reach it: with a large cost a client could use up
- * in one request what its org may use in a month.
+ * overten_authorize_request() and, for PostgREST, overten_api.authorize() give
+ * it.  They are no endpoints of overten_handle_request(), because clients must
+ * not reach them: with a large cost a client could use up in one request what
+ * its org may use in a month.
  *
  * The header X-Overten-Refusal names what a client is refused for: an outcome of
  * overten_admission(), "missing" or "two_credentials".  So a proxy can choose an
@@ -150,13 +151,6 @@ encode(text *value)
 	return encoded.data;
 }
 
-/* Whole seconds, rounded up, so that who waits for them has waited enough. */
-static int64
-seconds(int64 microseconds)
-{
-	return (microseconds + USECS_PER_SEC - 1) / USECS_PER_SEC;
-}
-
 /*
  * Say what the limit that matters leaves, as the draft "RateLimit header fields
  * for HTTP" of the IETF has it.
@@ -170,7 +164,7 @@ write_limit(OaResponse *response, const OaStanding *standing)
 	oa_add_header(response, "ratelimit",
 				  psprintf("\"%s\";r=" INT64_FORMAT ";t=" INT64_FORMAT,
 						   standing->name, standing->remaining,
-						   seconds(standing->reset_after)));
+						   oa_whole_seconds(standing->reset_after)));
 }
 
 /* Say whose key it is, in headers and in the body. */
@@ -213,7 +207,7 @@ write_admission(OaResponse *response, const OaDecision *decision)
 static void
 write_wait(OaResponse *response, const OaStanding *standing)
 {
-	int64		wait = seconds(standing->retry_after);
+	int64		wait = oa_whole_seconds(standing->retry_after);
 	const char *text = psprintf(INT64_FORMAT, wait);
 
 	if (!standing->is_quota || wait <= SECS_PER_HOUR)
@@ -272,6 +266,28 @@ authorize(const OaRequest *request, const Demand *demand,
 		write_refusal(response, &admission, demand);
 }
 
+/*
+ * Answer the question whether a request may go on.  Of "request" the query, the
+ * headers and the client must be set.
+ */
+void
+oa_authorize(OaRequest *request, OaResponse *response)
+{
+	Demand		demand = {0};
+
+	response->problem = oa_read_bearer(request->headers, request);
+	if (response->problem == OA_MISSING_CREDENTIALS)
+		oa_add_header(response, REFUSAL_HEADER, "missing");
+	if (response->problem == OA_TWO_CREDENTIALS)
+		oa_add_header(response, REFUSAL_HEADER, "two_credentials");
+	if (response->problem == OA_NO_PROBLEM &&
+		read_demand(request, response, &demand))
+		authorize(request, &demand, response);
+	oa_write_problem(response);
+	if (demand.for_nginx && response->status == 429)
+		response->status = 403;
+}
+
 /* Read the arguments into a request.  Returns false if that has a problem. */
 static bool
 read_arguments(FunctionCallInfo fcinfo, OaRequest *request,
@@ -293,13 +309,7 @@ read_arguments(FunctionCallInfo fcinfo, OaRequest *request,
 		return oa_refuse(response, OA_UNREADABLE_HEADERS);
 	request->headers = headers;
 	request->client = oa_read_client_addr(headers);
-
-	response->problem = oa_read_bearer(headers, request);
-	if (response->problem == OA_MISSING_CREDENTIALS)
-		oa_add_header(response, REFUSAL_HEADER, "missing");
-	if (response->problem == OA_TWO_CREDENTIALS)
-		oa_add_header(response, REFUSAL_HEADER, "two_credentials");
-	return response->problem == OA_NO_PROBLEM;
+	return true;
 }
 
 /*
@@ -317,17 +327,14 @@ overten_authorize_request(PG_FUNCTION_ARGS)
 	ErrorContextCallback secrecy;
 	OaRequest	request = {0};
 	OaResponse	response;
-	Demand		demand = {0};
 	Datum		result;
 
 	oa_secrecy_begin(&secrecy);
 	oa_response_init(&response);
-	if (read_arguments(fcinfo, &request, &response) &&
-		read_demand(&request, &response, &demand))
-		authorize(&request, &demand, &response);
-	oa_write_problem(&response);
-	if (demand.for_nginx && response.status == 429)
-		response.status = 403;
+	if (read_arguments(fcinfo, &request, &response))
+		oa_authorize(&request, &response);
+	else
+		oa_write_problem(&response);
 	result = oa_return_response(fcinfo, &response, true);
 	oa_secrecy_end(&secrecy);
 	return result;

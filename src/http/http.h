@@ -232,6 +232,14 @@ extern void oa_endpoint_rotate_key(const OaRequest *request,
 extern void oa_endpoint_show_rotation(const OaRequest *request,
 									  OaResponse *response);
 
+/* authorization.c */
+extern void oa_authorize(OaRequest *request, OaResponse *response);
+
+/* limits_endpoint.c */
+extern int64 oa_whole_seconds(int64 microseconds);
+extern void oa_endpoint_limits(const OaRequest *request,
+							   OaResponse *response);
+
 /* usage_endpoint.c, org_usage_endpoint.c */
 extern void oa_endpoint_key_usage(const OaRequest *request,
 								  OaResponse *response);

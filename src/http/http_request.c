@@ -103,6 +103,11 @@ static const Route routes[] = {
 		{{"GET", oa_endpoint_audit_log}, {"HEAD", oa_endpoint_audit_log}}
 	},
 	{
+		{"organizations", "", "limits"},
+		"GET, HEAD",
+		{{"GET", oa_endpoint_limits}, {"HEAD", oa_endpoint_limits}}
+	},
+	{
 		{"organizations", "", "usage"},
 		"GET, HEAD",
 		{{"GET", oa_endpoint_org_usage}, {"HEAD", oa_endpoint_org_usage}}

@@ -113,6 +113,7 @@ append_sum(const OaOrgUsage *usage, void *argument)
 		oa_write_time(json, sums->grouping->unit, usage->start, false);
 	oa_write_integer(json, "accepted", usage->accepted);
 	oa_write_integer(json, "refused", usage->refused);
+	oa_write_integer(json, "limited", usage->limited);
 	appendStringInfoChar(json, '}');
 }
 

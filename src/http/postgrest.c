@@ -51,6 +51,7 @@ PG_FUNCTION_INFO_V1(overten_api_list_api_keys);
 PG_FUNCTION_INFO_V1(overten_api_revoke_api_key);
 PG_FUNCTION_INFO_V1(overten_api_key_usage);
 PG_FUNCTION_INFO_V1(overten_api_verify);
+PG_FUNCTION_INFO_V1(overten_api_authorize);
 
 /* Read the request's headers.  After a transaction the setting is empty. */
 static bool
@@ -89,6 +90,27 @@ read_id(const OaHeaders *headers, const char *header, const OaRequest *request,
 }
 
 /*
+ * Read the headers of a request, and its query.  Returns false if that has a
+ * problem.
+ */
+static bool
+read_call(OaRequest *request, OaResponse *response)
+{
+	OaHeaders  *headers = palloc(sizeof(OaHeaders));
+	char	   *query;
+
+	if (!read_headers(headers) ||
+		!oa_read_header(headers, "x-overten-query", &query))
+		return oa_refuse(response, OA_UNREADABLE_HEADERS);
+	if (query != NULL && strlen(query) > OA_PATH_MAX)
+		return oa_refuse(response, OA_PATH_TOO_LONG);
+	request->query = query;
+	request->headers = headers;
+	request->client = oa_read_client_addr(headers);
+	return true;
+}
+
+/*
  * Answer a request to one endpoint.  Its body is the nth argument, unless n is
  * OA_NO_BODY.  The caller has put the other arguments into the request.
  */
@@ -96,9 +118,8 @@ static void
 handle_call(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
 			OaRequest *request, OaResponse *response)
 {
-	OaHeaders  *headers = palloc(sizeof(OaHeaders));
+	const OaHeaders *headers;
 	const char *body = "";
-	char	   *query;
 	int			length = 0;
 
 	oa_response_init(response);
@@ -109,17 +130,8 @@ handle_call(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
 			response->allow = "DELETE";
 		return;
 	}
-	if (!read_headers(headers) ||
-		!oa_read_header(headers, "x-overten-query", &query))
-	{
-		response->problem = OA_UNREADABLE_HEADERS;
+	if (!read_call(request, response))
 		return;
-	}
-	if (query != NULL && strlen(query) > OA_PATH_MAX)
-	{
-		response->problem = OA_PATH_TOO_LONG;
-		return;
-	}
 	if (n != OA_NO_BODY &&
 		!oa_bounded_argument(fcinfo, n, OA_BODY_MAX, &body, &length))
 	{
@@ -127,16 +139,13 @@ handle_call(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
 		return;
 	}
 	oa_read_body(body, length, false, request);
+	headers = request->headers;
 	request->org_id = read_id(headers, "x-overten-org-id", request, "org_id",
 							  request->org_id);
 	request->key_id = read_id(headers, "x-overten-key-id", request, "key_id",
 							  request->key_id);
 	request->item_id = read_id(headers, "x-overten-item-id", request,
 							   "item_id", request->item_id);
-	request->query = query;
-
-	request->headers = headers;
-	request->client = oa_read_client_addr(headers);
 	response->problem = oa_read_bearer(headers, request);
 	if (response->problem == OA_NO_PROBLEM)
 		endpoint(request, response);
@@ -168,6 +177,21 @@ status_for_postgrest(const OaResponse *response)
 	return response->status == 503 ? 504 : response->status;
 }
 
+/* Tell PostgREST the status and the headers of a response. */
+static void
+set_response(const OaResponse *response, int status)
+{
+	StringInfoData headers;
+
+	initStringInfo(&headers);
+	oa_each_response_header(response, append_header, &headers);
+	if (response->problem != OA_NO_PROBLEM)
+		append_header(ERROR_HEADER, response->body.data, &headers);
+	appendStringInfoChar(&headers, ']');
+	set_local("response.status", psprintf("%d", status));
+	set_local("response.headers", headers.data);
+}
+
 /* Run an endpoint, and return its response as PostgREST expects it. */
 Datum
 oa_answer_call(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
@@ -175,20 +199,11 @@ oa_answer_call(OaEndpoint endpoint, FunctionCallInfo fcinfo, int n,
 {
 	ErrorContextCallback secrecy;
 	OaResponse	response;
-	StringInfoData headers;
 
 	oa_secrecy_begin(&secrecy);
 	handle_call(endpoint, fcinfo, n, request, &response);
 	oa_write_problem(&response);
-
-	initStringInfo(&headers);
-	oa_each_response_header(&response, append_header, &headers);
-	if (response.problem != OA_NO_PROBLEM)
-		append_header(ERROR_HEADER, response.body.data, &headers);
-	appendStringInfoChar(&headers, ']');
-	set_local("response.status",
-			  psprintf("%d", status_for_postgrest(&response)));
-	set_local("response.headers", headers.data);
+	set_response(&response, status_for_postgrest(&response));
 	oa_secrecy_end(&secrecy);
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(response.body.data,
 											  response.body.len));
@@ -331,6 +346,30 @@ overten_api_verify(PG_FUNCTION_ARGS)
 	OaRequest	request = {0};
 
 	return oa_answer_call(oa_endpoint_verify, fcinfo, OA_NO_BODY, &request);
+}
+
+/*
+ * overten_api.authorize() returns void
+ *
+ * What the answer says is in its headers.  It has no body, so that nginx, which
+ * does not read one, can keep the connection.
+ */
+Datum
+overten_api_authorize(PG_FUNCTION_ARGS)
+{
+	ErrorContextCallback secrecy;
+	OaRequest	request = {0};
+	OaResponse	response;
+
+	oa_secrecy_begin(&secrecy);
+	oa_response_init(&response);
+	if (read_call(&request, &response))
+		oa_authorize(&request, &response);
+	else
+		oa_write_problem(&response);
+	set_response(&response, response.status == 200 ? 204 : response.status);
+	oa_secrecy_end(&secrecy);
+	PG_RETURN_VOID();
 }
 
 /* overten_api.revoke_api_key(json) returns void */

@@ -79,6 +79,7 @@ append_progress(const OaProgress *progress, void *json)
 	oa_write_string(json, "client_addr", progress->client_addr);
 	oa_write_integer(json, "accepted", progress->accepted);
 	oa_write_integer(json, "refused", progress->refused);
+	oa_write_integer(json, "limited", progress->limited);
 	oa_write_time(json, "last_used_at", progress->last_used_at,
 				  progress->never_used);
 	appendStringInfoChar(json, '}');

@@ -39,6 +39,8 @@ append_usage(const OaUsageHour *usage, void *json)
 	oa_write_string(json, "client_addr", usage->client_addr);
 	oa_write_integer(json, "accepted", usage->accepted);
 	oa_write_integer(json, "refused", usage->refused);
+	if (oa_has_feature(OA_ALL_FEATURES))
+		oa_write_integer(json, "limited", usage->limited);
 	oa_write_time(json, "first_used_at", usage->first_used_at, false);
 	oa_write_time(json, "last_used_at", usage->last_used_at, false);
 	appendStringInfoChar(json, '}');

@@ -94,7 +94,7 @@ ask_limits(const OaQuestion *question, int64 cost, OaAdmission *admission)
 	{
 		decision->outcome = admission->standing.is_quota ?
 			OA_QUOTA_EXCEEDED : OA_RATE_LIMITED;
-		oa_count_event(OA_LIMITED);
+		oa_record_limited(question, decision);
 	}
 	return limiting;
 }

@@ -73,7 +73,7 @@ oa_decide(const OaQuestion *question, OaDecision *decision)
 		decision->outcome = OA_KEY_INVALID;
 }
 
-/* Record that a key was refused. */
+/* Record that a key was refused, but not by a limit. */
 void
 oa_record_refusal(const OaQuestion *question, const OaDecision *decision)
 {
@@ -82,7 +82,18 @@ oa_record_refusal(const OaQuestion *question, const OaDecision *decision)
 
 	oa_count_event(decision->was_cached ? OA_REFUSED_UNREAD : OA_REFUSED);
 	if (key_id != NULL)
-		oa_use_recorder()->refused(key_id, question->client);
+		oa_use_recorder()->refused(key_id, question->client,
+								   OA_COUNTED_REFUSED);
+}
+
+/* Record that a limit refused a request with a key that is good. */
+void
+oa_record_limited(const OaQuestion *question, const OaDecision *decision)
+{
+	oa_count_event(OA_LIMITED);
+	oa_use_recorder()->refused(oa_verified_column(decision->row,
+												  OA_VERIFIED_KEY_ID),
+							   question->client, OA_COUNTED_LIMITED);
 }
 
 /* Record the use of a key that was admitted. */

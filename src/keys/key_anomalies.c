@@ -26,10 +26,10 @@ PG_FUNCTION_INFO_V1(overten_key_anomalies);
 	{ \
 		.table = "key_usage", \
 		.text = "SELECT * FROM overten_auth." name \
-		"($1, $2, $3, $4, $5, $6, $7, $8)", \
+		"($1, $2, $3, $4, $5, $6, $7, $8, $9)", \
 		.argtypes = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZARRAYOID, \
-			INETARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, \
-			TIMESTAMPTZARRAYOID}, \
+			INETARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, \
+			TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID}, \
 	}
 
 static OaStatement rules[] = {
@@ -37,6 +37,7 @@ static OaStatement rules[] = {
 	RULE("anomaly_woke"),
 	RULE("anomaly_rise"),
 	RULE("anomaly_new_address"),
+	RULE("anomaly_limited"),
 };
 
 /* The arguments of the rules, and the snapshot to run them under. */

@@ -21,6 +21,9 @@
 
 PG_FUNCTION_INFO_V1(overten_key_usage);
 
+#define COLUMNS \
+	"hour, client_addr, accepted, refused, limited, first_used_at, last_used_at "
+
 /*
  * The hours of key $1 from $2 to $3.  Hours from $4 on may also be in the
  * counts, which are in the other arguments.  Rows before $4 pass through
@@ -28,22 +31,20 @@ PG_FUNCTION_INFO_V1(overten_key_usage);
  */
 static OaStatement read_usage = {
 	.table = "key_usage",
-	.text = "SELECT hour, client_addr, accepted, refused, first_used_at, "
-	"last_used_at FROM overten_auth.key_usage "
+	.text = "SELECT " COLUMNS "FROM overten_auth.key_usage "
 	"WHERE key_id = $1 AND hour >= $2 AND hour < LEAST($3, $4) "
 	"UNION ALL "
 	"SELECT hour, client_addr, " OA_SUM("accepted") ", " OA_SUM("refused") ", "
-	"min(first_used_at), max(last_used_at) FROM ("
-	"SELECT hour, client_addr, accepted, refused, first_used_at, last_used_at "
-	"FROM overten_auth.key_usage "
+	OA_SUM("limited") ", min(first_used_at), max(last_used_at) FROM ("
+	"SELECT " COLUMNS "FROM overten_auth.key_usage "
 	"WHERE key_id = $1 AND hour >= GREATEST($2, $4) AND hour < $3 "
 	"UNION ALL "
-	"SELECT * FROM unnest($5, $6, $7, $8, $9, $10) c) recent (hour, client_addr, accepted, refused, "
-	"first_used_at, last_used_at) GROUP BY hour, client_addr "
+	"SELECT * FROM unnest($5, $6, $7, $8, $9, $10, $11) c) recent (" COLUMNS ") "
+	"GROUP BY hour, client_addr "
 	"ORDER BY hour, client_addr",
 	.argtypes = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
 		TIMESTAMPTZARRAYOID, INETARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
-	TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID},
+	INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID},
 };
 
 /* Complete a period: by default it ends now, and has 24 hours. */
@@ -129,9 +130,10 @@ oa_key_usage(text *org_id, text *key_id, const OaPeriod *period,
 		usage.client_addr = unknown ? NULL : oa_inet_text(address);
 		usage.accepted = DatumGetInt64(oa_statement_result(row, 3, &isnull));
 		usage.refused = DatumGetInt64(oa_statement_result(row, 4, &isnull));
-		usage.first_used_at = DatumGetTimestampTz(oa_statement_result(row, 5,
+		usage.limited = DatumGetInt64(oa_statement_result(row, 5, &isnull));
+		usage.first_used_at = DatumGetTimestampTz(oa_statement_result(row, 6,
 																	  &isnull));
-		usage.last_used_at = DatumGetTimestampTz(oa_statement_result(row, 6,
+		usage.last_used_at = DatumGetTimestampTz(oa_statement_result(row, 7,
 																	 &isnull));
 		callback(&usage, argument);
 	}
@@ -184,8 +186,8 @@ oa_period_arguments(FunctionCallInfo fcinfo, int n)
 /*
  * overten_key_usage(org_id text, key_id text, since timestamptz,
  * 					 until timestamptz)
- * 		returns setof hour, client_addr, accepted, refused, first_used_at,
- * 		last_used_at
+ * 		returns setof hour, client_addr, accepted, refused, limited,
+ * 		first_used_at, last_used_at
  *
  * Returns the history of a key in the hours that overlap [since, until).  That
  * includes the hour that contains since. until defaults to now, and since to

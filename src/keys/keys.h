@@ -81,6 +81,8 @@ extern void oa_decide(const OaQuestion *question, OaDecision *decision);
 extern void oa_record_use(const OaQuestion *question, OaDecision *decision);
 extern void oa_record_refusal(const OaQuestion *question,
 							  const OaDecision *decision);
+extern void oa_record_limited(const OaQuestion *question,
+							  const OaDecision *decision);
 
 /* restrictions.c: what restricts the use of a key */
 extern void oa_network_from_cidr(Datum cidr, OaNetwork *network);
@@ -244,6 +246,7 @@ typedef struct OaProgress
 	const char *client_addr;	/* or NULL */
 	int64		accepted;		/* since the rotation */
 	int64		refused;
+	int64		limited;
 	bool		never_used;
 	TimestampTz last_used_at;	/* unless never_used */
 } OaProgress;
@@ -396,6 +399,7 @@ typedef struct OaUsageHour
 	const char *client_addr;	/* or NULL */
 	int64		accepted;
 	int64		refused;
+	int64		limited;
 	TimestampTz first_used_at;
 	TimestampTz last_used_at;
 } OaUsageHour;
@@ -418,6 +422,7 @@ typedef struct OaOrgUsage
 	TimestampTz start;			/* of the hour or day, if there is a unit */
 	int64		accepted;
 	int64		refused;
+	int64		limited;
 } OaOrgUsage;
 
 typedef void (*OaOrgUsageCallback) (const OaOrgUsage *usage, void *argument);

@@ -31,7 +31,8 @@ PG_FUNCTION_INFO_V1(overten_all_anomalies);
 	RULE(1, "anomaly_used_after_revocation", arguments) " UNION ALL " \
 	RULE(2, "anomaly_woke", arguments) " UNION ALL " \
 	RULE(3, "anomaly_rise", arguments) " UNION ALL " \
-	RULE(4, "anomaly_new_address", arguments) ") a "
+	RULE(4, "anomaly_new_address", arguments) " UNION ALL " \
+	RULE(5, "anomaly_limited", arguments) ") a "
 
 #define COLUMNS \
 	"k.org_id, k.key_id, k.name, k.prefix, a.kind, a.client_addr, " \
@@ -52,18 +53,21 @@ static OaStatement find_in_org = {
 	"SELECT key_id, array_agg(hour) AS hours, "
 	"array_agg(client_addr) AS client_addrs, "
 	"array_agg(accepted) AS accepted, array_agg(refused) AS refused, "
+	"array_agg(limited) AS limited, "
 	"array_agg(first_used_at) AS first, array_agg(last_used_at) AS last "
-	"FROM unnest($3, $4, $5, $6, $7, $8, $9) u (key_id, hour, client_addr, "
-	"accepted, refused, first_used_at, last_used_at) GROUP BY key_id) c "
+	"FROM unnest($3, $4, $5, $6, $7, $8, $9, $10) u (key_id, hour, "
+	"client_addr, accepted, refused, limited, first_used_at, last_used_at) "
+	"GROUP BY key_id) c "
 	"ON c.key_id = k.key_id "
 	RULES("$2, COALESCE(c.hours, '{}'), COALESCE(c.client_addrs, '{}'), "
 		  "COALESCE(c.accepted, '{}'), COALESCE(c.refused, '{}'), "
-		  "COALESCE(c.first, '{}'), COALESCE(c.last, '{}')")
+		  "COALESCE(c.limited, '{}'), COALESCE(c.first, '{}'), "
+		  "COALESCE(c.last, '{}')")
 	"WHERE k.org_id = $1 AND k.erased_at IS NULL "
 	ORDER(""),
 	.argtypes = {TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID,
-		INETARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID,
-	TIMESTAMPTZARRAYOID},
+		INETARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
+	TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID},
 };
 
 /*

@@ -46,29 +46,35 @@ find_counted_keys(text *org_id, int *count)
 }
 
 /*
- * The uses of org $1 in the hours from $2 to $3.  $4 to $7 are the counts of its
+ * The uses of org $1 in the hours from $2 to $3.  $4 to $8 are the counts of its
  * live keys.
  */
 #define USES \
-	"SELECT t.key_id, t.hour, t.accepted, t.refused " \
+	"SELECT t.key_id, t.hour, t.accepted, t.refused, t.limited " \
 	"FROM overten_auth.api_keys o JOIN overten_auth.key_usage t " \
 	"ON t.key_id = o.key_id " \
 	"WHERE o.org_id = $1 AND o.environment = 'live' " \
 	"AND t.hour >= $2 AND t.hour < $3 " \
 	"UNION ALL " \
-	"SELECT * FROM unnest($4, $5, $6, $7) c"
+	"SELECT * FROM unnest($4, $5, $6, $7, $8) c"
 
 #define USES_ARGUMENTS \
 	TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTARRAYOID, \
-	TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID
+	TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID
+
+#define U "u (key_id, hour, accepted, refused, limited)"
+
+#define SUMS \
+	OA_SUM("u.accepted") " AS accepted, " \
+	OA_SUM("u.refused") " AS refused, " \
+	OA_SUM("u.limited") " AS limited "
 
 /* Their sums by key and hour. */
 static OaStatement sum_usage = {
 	.table = "key_usage",
-	.text = "SELECT k.key_id, k.name, k.prefix, s.hour, s.accepted, s.refused "
-	"FROM (SELECT u.key_id, u.hour, " OA_SUM("u.accepted") " AS accepted, "
-	OA_SUM("u.refused") " AS refused FROM (" USES ") "
-	"u (key_id, hour, accepted, refused) GROUP BY u.key_id, u.hour) s "
+	.text = "SELECT k.key_id, k.name, k.prefix, s.hour, s.accepted, s.refused, "
+	"s.limited FROM (SELECT u.key_id, u.hour, " SUMS
+	"FROM (" USES ") " U " GROUP BY u.key_id, u.hour) s "
 	"JOIN overten_auth.api_keys k ON k.key_id = s.key_id "
 	"WHERE k.org_id = $1 AND k.erased_at IS NULL "
 	"ORDER BY k.created_at, k.key_id, s.hour",
@@ -76,16 +82,15 @@ static OaStatement sum_usage = {
 };
 
 /*
- * Their sums by key, if $9, and by $8, which is 'hour', 'day' or NULL.  Days
+ * Their sums by key, if $10, and by $9, which is 'hour', 'day' or NULL.  Days
  * are those of UTC.
  */
 static OaStatement group_usage = {
 	.table = "key_usage",
-	.text = "SELECT k.key_id, k.name, k.prefix, s.start, s.accepted, s.refused "
-	"FROM (SELECT CASE WHEN $9 THEN u.key_id END AS key_id, "
-	"date_trunc($8, u.hour, 'UTC') AS start, "
-	OA_SUM("u.accepted") " AS accepted, " OA_SUM("u.refused") " AS refused "
-	"FROM (" USES ") u (key_id, hour, accepted, refused) GROUP BY 1, 2) s "
+	.text = "SELECT k.key_id, k.name, k.prefix, s.start, s.accepted, s.refused, "
+	"s.limited FROM (SELECT CASE WHEN $10 THEN u.key_id END AS key_id, "
+	"date_trunc($9, u.hour, 'UTC') AS start, " SUMS
+	"FROM (" USES ") " U " GROUP BY 1, 2) s "
 	"LEFT JOIN overten_auth.api_keys k ON k.key_id = s.key_id "
 	"ORDER BY k.created_at, k.key_id, s.start",
 	.argtypes = {USES_ARGUMENTS, TEXTOID, BOOLOID},
@@ -102,8 +107,8 @@ run(OaStatement *statement, text *org_id, const OaPeriod *period,
 	int			keys;
 	Datum	   *key_ids = find_counted_keys(org_id, &keys);
 	Datum		arrays[OA_USE_COLUMNS];
-	Datum		values[9];
-	const bool	nulls[lengthof(values)] = {[7] = (unit == NULL)};
+	Datum		values[10];
+	const bool	nulls[lengthof(values)] = {[8] = (unit == NULL)};
 	OaExactRead read;
 	int			count;
 
@@ -116,8 +121,9 @@ run(OaStatement *statement, text *org_id, const OaPeriod *period,
 	values[4] = arrays[OA_USE_HOUR];
 	values[5] = arrays[OA_USE_ACCEPTED];
 	values[6] = arrays[OA_USE_REFUSED];
-	values[7] = unit != NULL ? CStringGetTextDatum(unit) : (Datum) 0;
-	values[8] = BoolGetDatum(by_key);
+	values[7] = arrays[OA_USE_LIMITED];
+	values[8] = unit != NULL ? CStringGetTextDatum(unit) : (Datum) 0;
+	values[9] = BoolGetDatum(by_key);
 	count = (int) oa_statement_run_under(statement, values, nulls,
 										 read.snapshot);
 	oa_exact_read_end(&read);
@@ -149,6 +155,7 @@ oa_org_usage(text *org_id, const OaPeriod *period, const char *unit,
 															  &isnull));
 		usage.accepted = DatumGetInt64(oa_statement_result(row, 5, &isnull));
 		usage.refused = DatumGetInt64(oa_statement_result(row, 6, &isnull));
+		usage.limited = DatumGetInt64(oa_statement_result(row, 7, &isnull));
 		callback(&usage, argument);
 	}
 	oa_statements_end(level);
@@ -156,7 +163,7 @@ oa_org_usage(text *org_id, const OaPeriod *period, const char *unit,
 
 /*
  * overten_org_usage(org_id text, since timestamptz, until timestamptz)
- * 		returns setof key_id, name, prefix, hour, accepted, refused
+ * 		returns setof key_id, name, prefix, hour, accepted, refused, limited
  *
  * Returns sums over all addresses, by key and hour, of the hours that begin in
  * [since, until).  Errors: 22004, 22023 since is later than until or one of

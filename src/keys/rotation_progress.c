@@ -61,27 +61,29 @@ run_sum(const Rotation *rotation)
 		"CASE WHEN k.revoked_at IS NULL THEN k.expires_at "
 		"ELSE LEAST(k.revoked_at, k.expires_at) END, "
 		"u.client_addr, COALESCE(u.accepted, 0), COALESCE(u.refused, 0), "
-		"COALESCE(u.last_used_at, l.last_used_at) "
+		"COALESCE(u.limited, 0), COALESCE(u.last_used_at, l.last_used_at) "
 		"FROM overten_auth.api_keys k "
 		"LEFT JOIN overten_auth.key_last_used l ON l.key_id = k.key_id "
 		"LEFT JOIN (SELECT key_id, client_addr, "
 		OA_SUM("accepted") " AS accepted, "
 		OA_SUM("refused") " AS refused, "
+		OA_SUM("limited") " AS limited, "
 		"max(last_used_at) AS last_used_at FROM ("
-		"SELECT key_id, client_addr, accepted, refused, last_used_at "
+		"SELECT key_id, client_addr, accepted, refused, limited, last_used_at "
 		"FROM overten_auth.key_usage "
 		"WHERE key_id IN ($1, $2) AND hour >= date_trunc('hour', $3, 'UTC') "
 		"UNION ALL "
-		"SELECT key_id, client_addr, accepted, refused, last_used_at "
-		"FROM unnest($4, $5, $6, $7, $8, $9, $10) AS c (key_id, hour, "
-		"client_addr, accepted, refused, first_used_at, last_used_at)) a "
+		"SELECT key_id, client_addr, accepted, refused, limited, last_used_at "
+		"FROM unnest($4, $5, $6, $7, $8, $9, $10, $11) AS c (key_id, hour, "
+		"client_addr, accepted, refused, limited, first_used_at, "
+		"last_used_at)) a "
 		"GROUP BY key_id, client_addr HAVING max(last_used_at) >= $3) u "
 		"ON u.key_id = k.key_id "
 		"WHERE k.key_id IN ($1, $2) "
 		"ORDER BY k.key_id = $2, u.last_used_at DESC NULLS LAST, u.client_addr",
 		.argtypes = {TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID,
 			TIMESTAMPTZARRAYOID, INETARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
-		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID},
+		INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID},
 	};
 	Datum		values[3 + OA_USE_COLUMNS];
 	OaExactRead read;
@@ -135,8 +137,9 @@ oa_rotation_progress(text *org_id, text *key_id, OaProgressCallback callback,
 		progress.client_addr = unknown ? NULL : oa_inet_text(address);
 		progress.accepted = DatumGetInt64(oa_statement_result(row, 6, &isnull));
 		progress.refused = DatumGetInt64(oa_statement_result(row, 7, &isnull));
+		progress.limited = DatumGetInt64(oa_statement_result(row, 8, &isnull));
 		progress.last_used_at =
-			DatumGetTimestampTz(oa_statement_result(row, 8, &isnull));
+			DatumGetTimestampTz(oa_statement_result(row, 9, &isnull));
 		progress.never_used = isnull;
 		callback(&progress, argument);
 	}
@@ -147,8 +150,8 @@ oa_rotation_progress(text *org_id, text *key_id, OaProgressCallback callback,
 /*
  * overten_rotation_progress(org_id text, key_id text)
  * 		returns setof key_id text, is_new boolean, rotated_at, ends_at
- * 		timestamptz, client_addr inet, accepted, refused bigint, last_used_at
- * 		timestamptz
+ * 		timestamptz, client_addr inet, accepted, refused, limited bigint,
+ * 		last_used_at timestamptz
  *
  * The rows are those of oa_rotation_progress(); there are none if the key was
  * never rotated.  Errors: 22004, 42704.

@@ -165,6 +165,37 @@ pg_noreturn extern void oa_limited_key_missing(text *key_id);
 extern void oa_set_calendar_period(Interval *period, OaCalendar calendar);
 extern Datum oa_interval(int64 microseconds);
 
+/* Of the keys of an org, and so of their limits. */
+typedef struct OaLimitPage
+{
+	text	   *after;			/* the key that it begins after; NULL: it is
+								 * the first page, with the limits of the org */
+	int			keys;			/* how many keys at most; 0: all */
+	char	   *last;			/* out: its last key if there are more, or
+								 * NULL */
+} OaLimitPage;
+
+/* A limit, and what is left of it on this server. */
+typedef struct OaLimitStatus
+{
+	text	   *key_id;			/* NULL: it counts for the org */
+	const char *name;			/* not terminated */
+	int			name_length;
+	int64		quota;
+	OaCalendar	calendar;		/* of a quota */
+	int64		period;			/* seconds; of a quota: the present one */
+	int64		burst;			/* of a rate limit */
+	bool		shadow;
+	int64		remaining;		/* cost that would be admitted now */
+	int64		reset_after;	/* microseconds until the bucket is full */
+	int64		refusals;
+} OaLimitStatus;
+
+typedef void (*OaLimitCallback) (const OaLimitStatus *status, void *argument);
+
+extern bool oa_show_limits(text *org_id, bool with_shadows, OaLimitPage *page,
+						   OaLimitCallback callback, void *argument);
+
 /* limits_of_key.c: asking all limits of a key */
 typedef struct OaStanding
 {

@@ -4,7 +4,7 @@
  *
  * If the library is preloaded and the background workers look after the
  * database, we count uses in shared memory, by hour and client address.  We
- * also count attempts to use a revoked key there.  Otherwise table_recorder.c
+ * also count attempts that are refused there.  Otherwise table_recorder.c
  * stores the time of the last use.  A session cannot move to another database,
  * and nobody can rename a database that has sessions, so we choose only once.
  */
@@ -61,7 +61,7 @@ make_use_key(OaUseKey *key, text *key_id, const OaClientAddr *client,
 }
 
 static void
-count(text *key_id, const OaClientAddr *client, bool accepted)
+count(text *key_id, const OaClientAddr *client, OaCounted as)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	OaUseKey	key;
@@ -70,7 +70,7 @@ count(text *key_id, const OaClientAddr *client, bool accepted)
 		oa_note_http_client(database, client);
 	if (!make_use_key(&key, key_id, client, now))
 		oa_count_event(OA_NOT_ATTRIBUTED);
-	else if (!oa_count_use(&key, accepted, now))
+	else if (!oa_count_use(&key, as, now))
 		note_overflow(database);
 	else if (pg_atomic_read_u32(&database->used) == 0)
 		pg_atomic_write_u32(&database->used, 1);
@@ -80,18 +80,12 @@ static void
 count_accepted(text *key_id, const OaClientAddr *client,
 			   TimestampTz *recorded_at)
 {
-	count(key_id, client, true);
-}
-
-static void
-count_refused(text *key_id, const OaClientAddr *client)
-{
-	count(key_id, client, false);
+	count(key_id, client, OA_COUNTED_ACCEPTED);
 }
 
 static const OaUseRecorder memory_recorder = {
 	.accepted = count_accepted,
-	.refused = count_refused,
+	.refused = count,
 };
 
 /* Return how this session records uses. */

@@ -94,9 +94,9 @@ record_accepted(text *key_id, const OaClientAddr *client,
 	}
 }
 
-/* Do nothing: the table has no column for attempts with a revoked key. */
+/* Do nothing: the table has no column for attempts that are refused. */
 static void
-record_refused(text *key_id, const OaClientAddr *client)
+record_refused(text *key_id, const OaClientAddr *client, OaCounted as)
 {
 }
 

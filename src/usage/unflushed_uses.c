@@ -181,6 +181,7 @@ copy_hour(OaExactRead *read, const OaUseKey *key, uint64 batch)
 			continue;
 		uses->taken_accepted = taken ? entries[i].batch_accepted : 0;
 		uses->taken_refused = taken ? entries[i].batch_refused : 0;
+		uses->taken_limited = taken ? entries[i].batch_limited : 0;
 		read->count++;
 	}
 	LWLockRelease(lock);
@@ -246,7 +247,8 @@ take_off_batch(OaExactRead *read)
 
 		uses.accepted -= uses.taken_accepted;
 		uses.refused -= uses.taken_refused;
-		if (uses.accepted != 0 || uses.refused != 0)
+		uses.limited -= uses.taken_limited;
+		if (uses.accepted != 0 || uses.refused != 0 || uses.limited != 0)
 			read->uses[count++] = uses;
 	}
 	read->count = count;

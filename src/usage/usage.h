@@ -23,15 +23,24 @@ extern OaHistoryAddr oa_history_addr(const OaClientAddr *addr);
 extern Datum oa_history_addr_datum(const OaHistoryAddr *addr);
 extern bool oa_is_history_addr(Datum value, const OaHistoryAddr *addr);
 
+/* What a request with a key is counted as. */
+typedef enum OaCounted
+{
+	OA_COUNTED_ACCEPTED,
+	OA_COUNTED_REFUSED,			/* because of the key itself */
+	OA_COUNTED_LIMITED			/* refused by a limit */
+} OaCounted;
+
 /*
  * recorder.c, table_recorder.c: recording that a key was used, or that
- * somebody tried a revoked one.  A NULL client means the session's client.
+ * somebody tried to.  A NULL client means the session's client.
  */
 typedef struct OaUseRecorder
 {
 	void		(*accepted) (text *key_id, const OaClientAddr *client,
 							 TimestampTz *recorded_at);
-	void		(*refused) (text *key_id, const OaClientAddr *client);
+	void		(*refused) (text *key_id, const OaClientAddr *client,
+							OaCounted as);
 } OaUseRecorder;
 
 extern const OaUseRecorder *oa_use_recorder(void);
@@ -56,12 +65,14 @@ typedef struct OaUses
 	OaUseKey	key;
 	int64		accepted;
 	int64		refused;
+	int64		limited;
 	int64		counted_since;	/* monotonic */
 	TimestampTz first_used_at;
 	TimestampTz last_accepted_at;	/* 0 if there are no accepted uses */
-	TimestampTz last_refused_at;
+	TimestampTz last_refused_at;	/* or limited */
 	int64		taken_accepted; /* by the batch being written; for readers */
 	int64		taken_refused;
+	int64		taken_limited;
 } OaUses;
 
 typedef struct OaUseCounters OaUseCounters;
@@ -69,7 +80,7 @@ typedef struct OaUseCounters OaUseCounters;
 extern void oa_use_counters_shmem_request(void);
 extern void oa_use_counters_shmem_init(void);
 extern void oa_use_counters_fill(int *used, int *size);
-extern bool oa_count_use(OaUseKey *key, bool accepted, TimestampTz now);
+extern bool oa_count_use(OaUseKey *key, OaCounted as, TimestampTz now);
 
 /* event_counts.c: counting events for the statistics view */
 typedef enum OaEvent
@@ -132,7 +143,8 @@ extern void oa_exact_read_end(OaExactRead *read);
 enum
 {
 	OA_USE_KEY_ID, OA_USE_HOUR, OA_USE_CLIENT_ADDR, OA_USE_ACCEPTED,
-	OA_USE_REFUSED, OA_USE_FIRST_USED_AT, OA_USE_LAST_USED_AT,
+	OA_USE_REFUSED, OA_USE_LIMITED, OA_USE_FIRST_USED_AT,
+	OA_USE_LAST_USED_AT,
 	OA_USE_COLUMNS
 };
 

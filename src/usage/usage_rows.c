@@ -64,10 +64,11 @@ static OaStatement probe = {
 };
 
 #define USAGE_COLUMNS \
-	"(key_id, hour, client_addr, accepted, refused, first_used_at, last_used_at)"
+	"(key_id, hour, client_addr, accepted, refused, limited, first_used_at, " \
+	"last_used_at)"
 #define USAGE_TYPES \
 	{TEXTARRAYOID, TIMESTAMPTZARRAYOID, INETARRAYOID, INT8ARRAYOID, \
-	INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID}
+	INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID}
 
 /*
  * The sum of two counts, which stops at the maximum so that it cannot
@@ -79,17 +80,17 @@ static OaStatement probe = {
 
 #define UPDATE_USAGE(client) \
 	"UPDATE overten_auth.key_usage t SET " ADD("accepted") ", " \
-	ADD("refused") ", " \
+	ADD("refused") ", " ADD("limited") ", " \
 	"first_used_at = LEAST(t.first_used_at, u.first_used_at), " \
 	"last_used_at = GREATEST(t.last_used_at, u.last_used_at) " \
-	"FROM unnest($1, $2, $3, $4, $5, $6, $7) u " USAGE_COLUMNS \
+	"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) u " USAGE_COLUMNS \
 	" WHERE t.key_id = u.key_id AND t.hour = u.hour AND " client
 
 static OaStatement write_rows[ROW_KINDS] = {
 	[ROW_NEW] = {
 		.table = "key_usage",
 		.text = "INSERT INTO overten_auth.key_usage " USAGE_COLUMNS
-		" SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7) u",
+		" SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) u",
 		.argtypes = USAGE_TYPES,
 	},
 	[ROW_WITH_ADDRESS] = {
@@ -192,6 +193,7 @@ merge(OaUses *into, const OaUses *uses)
 {
 	into->accepted += uses->accepted;
 	into->refused += uses->refused;
+	into->limited += uses->limited;
 	into->first_used_at = Min(into->first_used_at, uses->first_used_at);
 	into->last_accepted_at = Max(into->last_accepted_at,
 								 uses->last_accepted_at);

@@ -14,8 +14,8 @@
 #include "usage/usage.h"
 
 static const Oid column_types[OA_USE_COLUMNS] = {
-	TEXTOID, TIMESTAMPTZOID, INETOID, INT8OID, INT8OID, TIMESTAMPTZOID,
-	TIMESTAMPTZOID
+	TEXTOID, TIMESTAMPTZOID, INETOID, INT8OID, INT8OID, INT8OID,
+	TIMESTAMPTZOID, TIMESTAMPTZOID
 };
 
 /* Return the id of the key. */
@@ -47,6 +47,8 @@ column_of(const OaUses *uses, int column, bool *isnull)
 			return Int64GetDatum(uses->accepted);
 		case OA_USE_REFUSED:
 			return Int64GetDatum(uses->refused);
+		case OA_USE_LIMITED:
+			return Int64GetDatum(uses->limited);
 		case OA_USE_FIRST_USED_AT:
 			return TimestampTzGetDatum(uses->first_used_at);
 		default:

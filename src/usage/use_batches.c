@@ -111,6 +111,7 @@ note_taken(const OaUses *uses, uint64 batch)
 	{
 		entries[i].batch_accepted = uses->accepted;
 		entries[i].batch_refused = uses->refused;
+		entries[i].batch_limited = uses->limited;
 		entries[i].batch = batch;
 	}
 	LWLockRelease(lock);
@@ -186,9 +187,10 @@ subtract(const OaUses *uses)
 		OaUseEntry *entry = &entries[*link];
 		int64		accepted = pg_atomic_sub_fetch_u64(&entry->accepted, uses->accepted);
 		int64		refused = pg_atomic_sub_fetch_u64(&entry->refused, uses->refused);
+		int64		limited = pg_atomic_sub_fetch_u64(&entry->limited, uses->limited);
 
 		entry->batch = 0;
-		if (accepted == 0 && refused == 0)
+		if (accepted == 0 && refused == 0 && limited == 0)
 			oa_remove_use_entry(link);
 	}
 	LWLockRelease(lock);
@@ -236,6 +238,7 @@ oa_discard_uses(OaDatabaseTest is_gone, void *argument, int64 before)
 			{
 				pg_atomic_write_u64(&entry->accepted, 0);
 				pg_atomic_write_u64(&entry->refused, 0);
+				pg_atomic_write_u64(&entry->limited, 0);
 				oa_remove_use_entry(link);
 			}
 			else

@@ -96,6 +96,7 @@ oa_use_counters_shmem_init(void)
 
 		pg_atomic_init_u64(&entry->accepted, 0);
 		pg_atomic_init_u64(&entry->refused, 0);
+		pg_atomic_init_u64(&entry->limited, 0);
 		pg_atomic_init_u64(&entry->last_accepted_at, 0);
 		pg_atomic_init_u64(&entry->last_refused_at, 0);
 		entry->next = i + 1 < size ? i + 1 : OA_NO_ENTRY;
@@ -295,9 +296,9 @@ advance(pg_atomic_uint64 *time, TimestampTz now)
 }
 
 static void
-count_in(OaUseEntry *entry, bool accepted, TimestampTz now)
+count_in(OaUseEntry *entry, OaCounted as, TimestampTz now)
 {
-	if (accepted)
+	if (as == OA_COUNTED_ACCEPTED)
 	{
 		advance(&entry->last_accepted_at, now);
 		pg_atomic_fetch_add_u64(&entry->accepted, 1);
@@ -305,7 +306,8 @@ count_in(OaUseEntry *entry, bool accepted, TimestampTz now)
 	else
 	{
 		advance(&entry->last_refused_at, now);
-		pg_atomic_fetch_add_u64(&entry->refused, 1);
+		pg_atomic_fetch_add_u64(as == OA_COUNTED_LIMITED ?
+								&entry->limited : &entry->refused, 1);
 	}
 }
 
@@ -339,7 +341,7 @@ find_place(uint32 bucket, OaUseKey *key, int *addresses)
 
 /* Count where there is no entry yet.  Returns false if we cannot add one. */
 static bool
-count_new(uint32 bucket, OaUseKey *key, bool accepted, TimestampTz now)
+count_new(uint32 bucket, OaUseKey *key, OaCounted as, TimestampTz now)
 {
 	LWLock	   *lock = lock_of(bucket);
 	OaUseEntry *entry;
@@ -350,17 +352,17 @@ count_new(uint32 bucket, OaUseKey *key, bool accepted, TimestampTz now)
 	if (entry == NULL)
 		entry = add_entry(bucket, key, now);
 	if (entry != NULL)
-		count_in(entry, accepted, now);
+		count_in(entry, as, now);
 	LWLockRelease(lock);
 	return entry != NULL;
 }
 
 /*
- * Count a use, or an attempt with a revoked key.  Returns false if no memory
- * is left to attribute it.  May clear the client's address in "key".
+ * Count a use, or an attempt that is refused.  Returns false if no memory is
+ * left to attribute it.  May clear the client's address in "key".
  */
 bool
-oa_count_use(OaUseKey *key, bool accepted, TimestampTz now)
+oa_count_use(OaUseKey *key, OaCounted as, TimestampTz now)
 {
 	uint32		bucket = bucket_of(key);
 	LWLock	   *lock = lock_of(bucket);
@@ -370,7 +372,7 @@ oa_count_use(OaUseKey *key, bool accepted, TimestampTz now)
 	LWLockAcquire(lock, LW_SHARED);
 	entry = find_place(bucket, key, &addresses);
 	if (entry != NULL)
-		count_in(entry, accepted, now);
+		count_in(entry, as, now);
 	LWLockRelease(lock);
 
 	if (entry != NULL)
@@ -378,5 +380,5 @@ oa_count_use(OaUseKey *key, bool accepted, TimestampTz now)
 	/* When memory is short, do not take the exclusive lock for nothing. */
 	if (addresses == 0 && counters->free == OA_NO_ENTRY)
 		return false;
-	return count_new(bucket, key, accepted, now);
+	return count_new(bucket, key, as, now);
 }

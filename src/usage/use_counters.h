@@ -23,8 +23,9 @@ typedef struct OaUseEntry
 								 * entries */
 	pg_atomic_uint64 accepted;
 	pg_atomic_uint64 refused;
+	pg_atomic_uint64 limited;
 	pg_atomic_uint64 last_accepted_at;	/* a TimestampTz, or 0 */
-	pg_atomic_uint64 last_refused_at;
+	pg_atomic_uint64 last_refused_at;	/* or limited */
 	TimestampTz first_used_at;
 	int64		counted_since;	/* monotonic */
 
@@ -32,6 +33,7 @@ typedef struct OaUseEntry
 	uint64		batch;			/* the batch that took it, or 0 */
 	int64		batch_accepted;
 	int64		batch_refused;
+	int64		batch_limited;
 } OaUseEntry;
 
 /* The number of entries of an hour. */
@@ -78,7 +80,8 @@ oa_copy_counts(OaUseEntry *entry, OaUses *uses)
 {
 	uses->accepted = (int64) pg_atomic_read_u64(&entry->accepted);
 	uses->refused = (int64) pg_atomic_read_u64(&entry->refused);
-	if (uses->accepted == 0 && uses->refused == 0)
+	uses->limited = (int64) pg_atomic_read_u64(&entry->limited);
+	if (uses->accepted == 0 && uses->refused == 0 && uses->limited == 0)
 		return false;
 
 	uses->key = entry->key;

@@ -4,6 +4,8 @@
 //     open COUNT connections, and when all are open, send a request on each
 // load.mjs steady URL CLIENTS [BEARER]
 //     CLIENTS send requests, one after the other each, until SIGTERM
+// load.mjs counted URL CLIENTS BEARER COUNT
+//     the same, but COUNT requests in all
 //
 // Prints a JSON object: how many answers there were of each status, with a plus
 // sign if they had a Retry-After and an exclamation mark if the body of an error was
@@ -12,7 +14,7 @@
 import http from 'node:http';
 import net from 'node:net';
 
-const [mode, address, size, bearer] = process.argv.slice(2);
+const [mode, address, size, bearer, total] = process.argv.slice(2);
 const url = new URL(address);
 const headers = bearer ? { authorization: `Bearer ${bearer}` } : {};
 const counts = {};
@@ -52,6 +54,7 @@ async function crowd() {
 async function steady() {
   const agent = new http.Agent({ keepAlive: true });
   let going = true;
+  let left = Number(total ?? Infinity);
 
   process.on('SIGTERM', () => { going = false; });
   const once = () => new Promise((resolve) => {
@@ -66,7 +69,7 @@ async function steady() {
     }).on('error', () => { count('none'); resolve(); });
   });
   await Promise.all(Array.from({ length: Number(size) }, async () => {
-    while (going) {
+    while (going && left-- > 0) {
       await once();
     }
   }));

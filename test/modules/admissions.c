@@ -7,7 +7,7 @@
  *
  * admissions(secret text, who int4, requests int4, max_cost int8, step int8,
  * pause int4, file text) asks so many times in this session, with costs of 0 to
- * max_cost.  It appends to a file what it asked, when, and the answer.  It is as
+ * max_cost, or of -max_cost each if that is negative.  It appends to a file what it asked, when, and the answer.  It is as
  * good in a transaction that is rolled back, or canceled.
  *
  * check_admissions(files text[], whose int4[], quotas int8[], periods int4[],
@@ -115,6 +115,9 @@ static int64
 draw_cost(int64 max)
 {
 	int64		below = max + 1;
+
+	if (max < 0)
+		return -max;
 
 	while (below > 2 && clock_random() % 2 == 0)
 		below /= 2;

@@ -47,6 +47,30 @@ SELECT overten_set_expiry(:'org_id', :'key_id', '2001-01-01');
 SELECT * FROM pg_temp.ask(:'secret');
 SELECT overten_set_expiry(:'org_id', :'key_id', NULL);
 
+-- PostgREST's road gives the same answers, with 204 for 200, and without a body.
+CREATE FUNCTION pg_temp.by_postgrest(query text, asked json) RETURNS TABLE (status int, headers jsonb) LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM set_config('request.headers', (asked::jsonb || CASE WHEN query IS NULL THEN '{}' ELSE jsonb_build_object('x-overten-query', query) END)::text, true);
+	PERFORM overten_api.authorize();
+	RETURN QUERY SELECT current_setting('response.status')::int,
+		(SELECT jsonb_object_agg(h.key, h.value) FROM jsonb_array_elements(current_setting('response.headers')::jsonb) a, jsonb_each_text(a) h);
+END
+$$;
+SELECT overten_set_scopes(:'org_id', :'key_id', '{read}');
+SELECT what, a.status, p.status = CASE a.status WHEN 200 THEN 204 ELSE a.status END AS same_status, p.headers - 'x-overten-error' = a.headers::jsonb AS same_headers,
+	p.headers ->> 'x-overten-error' IS NOT DISTINCT FROM CASE WHEN a.status > 200 THEN a.body END AS same_body
+FROM (VALUES ('a key', NULL, json_build_object('authorization', 'Bearer ' || :'secret')),
+	('moved', NULL, json_build_object('x-overten-authorization', 'Bearer ' || :'secret')),
+	('two', NULL, json_build_object('authorization', 'Bearer ' || :'secret', 'x-overten-authorization', 'Bearer x')),
+	('none', NULL, '{}'), ('unknown', NULL, '{"authorization": "Bearer x"}'),
+	('a scope', 'scope=read', json_build_object('authorization', 'Bearer ' || :'secret')),
+	('a scope it lacks', 'scope=write', json_build_object('authorization', 'Bearer ' || :'secret')),
+	('for nginx', 'for=auth_request&cost=1000&scope=', json_build_object('authorization', 'Bearer ' || :'secret')),
+	('a bad cost', 'cost=-1', json_build_object('authorization', 'Bearer ' || :'secret')),
+	('a long query', repeat('x', 8193), json_build_object('authorization', 'Bearer ' || :'secret'))) q (what, query, asked),
+	overten_authorize_request(query, asked) a, pg_temp.by_postgrest(query, asked) p;
+SELECT overten_set_scopes(:'org_id', :'key_id', NULL);
+
 -- Bad questions
 SELECT left(query, 40) AS query, a.status, a.body, a.headers->>'x-overten-refusal' AS refusal
 FROM (VALUES ('cost='), ('cost=-1'), ('cost=1.5'), ('cost=1e3'), ('cost=1000000001'), ('cost=99999999999999999999'),

@@ -44,7 +44,7 @@ SELECT status, code FROM pg_temp.ask('PATCH', '/organizations/' || :'second', :'
 -- What is not the caller's is not there, byte for byte, for each request.
 CREATE TEMP TABLE requests (method text, path text, content text);
 INSERT INTO requests VALUES
-	('PATCH', '', '{"name": "x"}'), ('DELETE', '', NULL), ('GET', '/usage', NULL), ('GET', '/audit-log', NULL), ('POST', '/webhook-secret/rotate', '{}'),
+	('PATCH', '', '{"name": "x"}'), ('DELETE', '', NULL), ('GET', '/usage', NULL), ('GET', '/limits', NULL), ('GET', '/audit-log', NULL), ('POST', '/webhook-secret/rotate', '{}'),
 	('GET', '/members', NULL), ('DELETE', '/members/bob', NULL), ('GET', '/invitations', NULL), ('POST', '/invitations', '{}'), ('DELETE', '/invitations/x', NULL);
 SELECT method, path, array_agg(DISTINCT concat(status, ' ', body)) AS answers
 FROM requests, unnest(ARRAY[:'bobs', 'org_00000000000000000000', ''';--', repeat('x', 3000)]) org,
@@ -140,9 +140,20 @@ FROM (VALUES ('limit=0'), ('limit=201'), ('limit=1.0'), ('limit=%2b1'), ('limit=
 ORDER BY pg_temp.shown(lower(query)) COLLATE "C";
 SELECT count(*) AS secrets FROM overten_auth.audit_log WHERE audit_log::text ~ 'whsec_|invite_|sk_live_';
 
+-- The limits of an org, where none can be counted: there are none, or that is an
+-- error.  What they are elsewhere is in 362_limits_over_http.pl.
+SELECT status, body FROM pg_temp.ask('GET', '/organizations/' || :'acme' || '/limits', :'ada_token');
+SELECT what, status, body::json #>> '{error,code}' AS code, body::json #>> '{error,param}' AS param FROM (VALUES ('limit=0'), ('limit=201'), ('limit=1&limit=1'), ('cursor=x'), ('cursor='), ('cursor=%ff')) v (what),
+	LATERAL pg_temp.ask('GET', '/organizations/' || :'acme' || '/limits?' || what, :'ada_token');
+SELECT overten_set_limit('org', :'acme', 'hidden', 1, '1 hour', shadow => true);
+SELECT status, body FROM pg_temp.ask('GET', '/organizations/' || :'acme' || '/limits', :'ada_token');
+SELECT overten_set_limit('org', :'acme', 'shown', 1, '1 hour');
+SELECT status, body FROM pg_temp.ask('GET', '/organizations/' || :'acme' || '/limits', :'ada_token');
+SELECT overten_drop_limit('org', :'acme', name) FROM overten_list_limits(:'acme');
+
 -- The usage of an org: by key, by day, by hour, or in all; what is not flushed, too.
 INSERT INTO overten_auth.key_usage
-	SELECT k.key_id, h, NULL, CASE k.name WHEN 'primary' THEN 10 ELSE 1 END, 0, h, h
+	SELECT k.key_id, h, NULL, CASE k.name WHEN 'primary' THEN 10 ELSE 1 END, 0, h, h, CASE k.name WHEN 'primary' THEN 2 ELSE 0 END
 	FROM overten_auth.api_keys k, unnest(ARRAY['2026-03-01 22:00Z', '2026-03-01 23:00Z', '2026-03-02 00:00Z', '2026-03-02 05:00Z']::timestamptz[]) h WHERE k.org_id = :'acme';
 SET timezone = 'America/St_Johns';
 SELECT by, regexp_replace(regexp_replace(i::text, '"key_id":"key_\w+",', ''), 'sk_live_....', 'prefix') AS item
@@ -185,7 +196,7 @@ COMMIT;
 SELECT overten_api.withdraw_invitation(json_build_object('org_id', :'bobs', 'item_id', :'invitation'));
 SELECT overten_api.remove_member(json_build_object('org_id', :'bobs', 'item_id', 'bob'));
 SELECT overten_api.close_organization(NULL);
-SELECT overten_api.audit_log() #>> '{error,code}', overten_api.organization_usage() #>> '{error,code}', overten_api.rename_organization(NULL) #>> '{error,code}', overten_api.accept_invitation('{}') #>> '{error,param}';
+SELECT overten_api.audit_log() #>> '{error,code}', overten_api.organization_usage() #>> '{error,code}', overten_api.organization_limits() #>> '{error,code}', overten_api.rename_organization(NULL) #>> '{error,code}', overten_api.accept_invitation('{}') #>> '{error,param}';
 \set VERBOSITY default
 
 DROP EXTENSION overten_auth;

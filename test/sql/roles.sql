@@ -19,7 +19,7 @@ CREATE EXTENSION overten_auth;
 CREATE ROLE overten_nobody;
 CREATE VIEW role AS
 	SELECT oid, rolname FROM pg_roles WHERE rolname IN ('application', 'responder', 'operator', 'monitoring', 'service', 'webhook_sender',
-		'overten_gateway', 'overten_web', 'overten_authenticator', 'overten_nobody');
+		'overten_gateway', 'overten_web', 'overten_services', 'overten_authenticator', 'overten_nobody');
 CREATE VIEW member AS
 	SELECT classid, objid, pg_describe_object(classid, objid, 0) AS object
 	FROM pg_depend
@@ -171,6 +171,15 @@ SELECT overten_current_org() = :'org_id' AS identified, overten_current_key() = 
 COMMIT;
 SELECT overten_authenticate(:'secret');
 SELECT overten_handle_request('GET', '/api/v1/verify', '{}', NULL);
+-- Whoever may ask for the services names the cost, so what clients reach may not.
+SELECT overten_api.authorize();
+RESET ROLE;
+SET ROLE overten_services;
+BEGIN READ ONLY;
+SELECT overten_api.authorize() IS NOT NULL AS asked, current_setting('response.status') AS status;
+COMMIT;
+SELECT overten_api.verify();
+SELECT overten_authorize_request(NULL, '{}');
 SET ROLE application;
 RESET SESSION AUTHORIZATION;
 SET SESSION AUTHORIZATION service;
@@ -237,4 +246,4 @@ DROP VIEW role, member;
 DROP TABLE documents;
 DROP EXTENSION overten_auth;
 DROP ROLE application, responder, webhook_sender, operator, monitoring, service, overten_gateway, overten_authenticator,
-	overten_web, overten_nobody;
+	overten_web, overten_services, overten_nobody;

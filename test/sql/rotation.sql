@@ -162,26 +162,26 @@ SELECT revoked_at, expires_at FROM overten_auth.api_keys WHERE key_id = :'kept';
 -- Who still uses the old key
 SELECT * FROM overten_rotation_progress(:'acme', :'kept');
 SELECT key_id AS kept2 FROM overten_rotate_key(:'acme', :'kept') \gset
-CREATE FUNCTION progress(org_id text, key_id text) RETURNS TABLE (name text, is_new bool, since bool, ends bool, client_addr inet, accepted int8, refused int8, used text)
+CREATE FUNCTION progress(org_id text, key_id text) RETURNS TABLE (name text, is_new bool, since bool, ends bool, client_addr inet, accepted int8, refused int8, limited int8, used text)
 	LANGUAGE sql AS $$
-	SELECT CASE p.key_id WHEN k.rotated_from THEN 'old' ELSE 'new' END, p.is_new, p.rotated_at = k.created_at, p.ends_at > now(), p.client_addr, p.accepted, p.refused,
+	SELECT CASE p.key_id WHEN k.rotated_from THEN 'old' ELSE 'new' END, p.is_new, p.rotated_at = k.created_at, p.ends_at > now(), p.client_addr, p.accepted, p.refused, p.limited,
 		to_char(p.last_used_at - p.rotated_at, 'HH24:MI')
 	FROM overten_rotation_progress(org_id, key_id) p, overten_auth.api_keys k
 	WHERE k.rotated_from IS NOT NULL AND p.key_id IN (k.key_id, k.rotated_from)
 $$;
 SELECT * FROM progress(:'acme', :'kept');
 UPDATE overten_auth.api_keys SET created_at = date_trunc('hour', now()) - interval '4 hours 30 minutes' WHERE key_id = :'kept2';
-INSERT INTO overten_auth.key_usage (key_id, hour, client_addr, accepted, refused, first_used_at, last_used_at)
-	SELECT key_id, date_trunc('hour', now()) - h * interval '1 hour', addr, accepted, refused,
+INSERT INTO overten_auth.key_usage (key_id, hour, client_addr, accepted, refused, limited, first_used_at, last_used_at)
+	SELECT key_id, date_trunc('hour', now()) - h * interval '1 hour', addr, accepted, refused, limited,
 		date_trunc('hour', now()) - h * interval '1 hour', date_trunc('hour', now()) - h * interval '1 hour' + minutes * interval '1 minute'
-	FROM (VALUES (:'kept', 6, '192.0.2.1'::inet, 99, 0, 59),	-- before
-		(:'kept', 5, '192.0.2.1', 50, 0, 29),		-- the hour of the rotation, but before it
-		(:'kept', 5, '192.0.2.2', 7, 0, 59),		-- the hour of the rotation
-		(:'kept', 3, '192.0.2.2', 5, 0, 10),
-		(:'kept', 2, NULL, 1, 4, 20),
-		(:'kept2', 4, '192.0.2.2', 9223372036854775807, 0, 10),
-		(:'kept2', 3, '192.0.2.2', 9223372036854775807, 0, 10),
-		(:'kept2', 1, '2001:db8::/64', 3, 0, 30)) v (key_id, h, addr, accepted, refused, minutes);
+	FROM (VALUES (:'kept', 6, '192.0.2.1'::inet, 99, 0, 0, 59),	-- before
+		(:'kept', 5, '192.0.2.1', 50, 0, 0, 29),		-- the hour of the rotation, but before it
+		(:'kept', 5, '192.0.2.2', 7, 0, 2, 59),		-- the hour of the rotation
+		(:'kept', 3, '192.0.2.2', 5, 0, 3, 10),
+		(:'kept', 2, NULL, 1, 4, 0, 20),
+		(:'kept2', 4, '192.0.2.2', 9223372036854775807, 0, 9223372036854775807, 10),
+		(:'kept2', 3, '192.0.2.2', 9223372036854775807, 0, 9223372036854775807, 10),
+		(:'kept2', 1, '2001:db8::/64', 3, 0, 0, 30)) v (key_id, h, addr, accepted, refused, limited, minutes);
 SELECT * FROM progress(:'acme', :'kept');
 SELECT * FROM progress(:'acme', :'kept2') WHERE is_new;
 SELECT overten_rotation_progress(:'acme', 'x');

@@ -16,11 +16,11 @@ CREATE FUNCTION pg_temp.ago(hours numeric) RETURNS timestamptz LANGUAGE sql AS
 CREATE FUNCTION pg_temp.hours(at timestamptz) RETURNS numeric LANGUAGE sql AS
 	$$SELECT trim_scale(round(extract(epoch FROM current_setting('test.base')::timestamptz - at) / 3600, 2))$$;
 -- Uses of a key in each of some hours, by their 5th to their 55th minute.
-CREATE PROCEDURE pg_temp.use(name text, first int, last int, address inet, accepted bigint, refused bigint DEFAULT 0)
+CREATE PROCEDURE pg_temp.use(name text, first int, last int, address inet, accepted bigint, refused bigint DEFAULT 0, limited bigint DEFAULT 0)
 	LANGUAGE sql AS $$
 	INSERT INTO overten_auth.key_usage
 	SELECT pg_temp.key(name), pg_temp.ago(h), address, accepted, refused,
-		   pg_temp.ago(h) + interval '5 minutes', pg_temp.ago(h) + interval '55 minutes'
+		   pg_temp.ago(h) + interval '5 minutes', pg_temp.ago(h) + interval '55 minutes', limited
 	FROM generate_series(last, first) h
 $$;
 SELECT count(overten_mint_key(:'acme', name)) FROM unnest(ARRAY['busy', 'idle']) name;
@@ -29,12 +29,12 @@ SELECT count(overten_mint_key(:'other', 'foreign'));
 CALL pg_temp.use('busy', 3, 2, '203.0.113.7', 10);
 CALL pg_temp.use('busy', 2, 2, '198.51.100.0/24', 4);
 CALL pg_temp.use('busy', 2, 2, '2001:db8:1:2::/64', 2, 1);
-CALL pg_temp.use('busy', 2, 2, NULL, 3);
+CALL pg_temp.use('busy', 2, 2, NULL, 3, 0, 20);
 CALL pg_temp.use('busy', 40, 40, '203.0.113.7', 7);
 CALL pg_temp.use('foreign', 2, 2, '203.0.113.7', 1000);
 
 -- The last 24 hours, by hour and address.
-SELECT pg_temp.hours(hour) AS ago, client_addr, accepted, refused,
+SELECT pg_temp.hours(hour) AS ago, client_addr, accepted, refused, limited,
 	   pg_temp.hours(first_used_at) AS first, pg_temp.hours(last_used_at) AS last
 FROM overten_key_usage(:'acme', pg_temp.key('busy'));
 SELECT count(*) FROM overten_key_usage(:'acme', pg_temp.key('idle'));
@@ -68,7 +68,7 @@ SET timezone = 'UTC';
 CALL pg_temp.use('idle', 2, 2, NULL, 1, 5);
 INSERT INTO overten_auth.key_usage VALUES ('key_nobody', :'base', NULL, 99, 0, :'base', :'base');
 SELECT overten_revoke_key(:'acme', pg_temp.key('idle'));
-SELECT key_id = pg_temp.key(name) AS key, name, prefix ~ '^sk_live_\w{4}$' AS prefix, pg_temp.hours(hour) AS ago, accepted, refused
+SELECT key_id = pg_temp.key(name) AS key, name, prefix ~ '^sk_live_\w{4}$' AS prefix, pg_temp.hours(hour) AS ago, accepted, refused, limited
 FROM overten_org_usage(:'acme', pg_temp.ago(100), pg_temp.ago(0));
 -- Two invoices that adjoin have each hour once, wherever they meet.
 SELECT meet, pg_temp.hours(pg_temp.ago(meet)) AS ago,
@@ -226,11 +226,34 @@ CALL pg_temp.use('revoked later', 30, 28, '203.0.113.7', 0, 10);
 UPDATE overten_auth.api_keys SET revoked_at = pg_temp.ago(29) WHERE name = 'revoked later';
 SELECT * FROM pg_temp.found('revoked');
 
+-- Limited far more than accepted, on each of three days.  The hour that has just
+-- begun is of the last day.
+SELECT pg_temp.make('limited', 'limited for days', 'limited, from two addresses', 'limited on two days', 'limited in a gap of days', 'limited 99 times', 'limited 9 times as often', 'limited now') \gset
+CALL pg_temp.use('limited for days', 80, 80, '203.0.113.7', 1000);
+CALL pg_temp.use('limited for days', 60, 60, '203.0.113.7', 10, 0, 100);
+CALL pg_temp.use('limited for days', 30, 30, '203.0.113.7', 10, 5, 100);
+CALL pg_temp.use('limited for days', 4, 3, '203.0.113.7', 5, 0, 50);
+CALL pg_temp.use('limited, from two addresses', 70, 2, '203.0.113.7', 1, 0, 20);
+CALL pg_temp.use('limited, from two addresses', 70, 2, NULL, 1, 0, 21);
+CALL pg_temp.use('limited on two days', 40, 2, '203.0.113.7', 0, 0, 1000);
+CALL pg_temp.use('limited in a gap of days', 80, 50, '203.0.113.7', 0, 0, 1000);
+CALL pg_temp.use('limited in a gap of days', 20, 2, '203.0.113.7', 0, 0, 1000);
+CALL pg_temp.use('limited 99 times', 60, 2, '203.0.113.7', 0, 0, 100);
+UPDATE overten_auth.key_usage SET limited = CASE hour WHEN pg_temp.ago(30) THEN 99 ELSE 0 END
+WHERE key_id = pg_temp.key('limited 99 times') AND hour BETWEEN pg_temp.ago(48) AND pg_temp.ago(25);
+CALL pg_temp.use('limited 9 times as often', 70, 2, '203.0.113.7', 11, 0, 109);
+CALL pg_temp.use('limited now', 60, 60, '203.0.113.7', 0, 0, 100);
+CALL pg_temp.use('limited now', 30, 30, '203.0.113.7', 0, 0, 100);
+CALL pg_temp.use('limited now', 0, 0, '203.0.113.7', 0, 0, 100);
+SELECT * FROM pg_temp.found('limited') WHERE kind = 'limited';
+
 -- All at once, in the order of urgency.
 SELECT pg_temp.make('all', 'all') \gset
 CALL pg_temp.use('all', 2000, 1900, '203.0.113.7', 5);
 CALL pg_temp.use('all', 3, 3, '198.51.100.7', 5000);
-CALL pg_temp.use('all', 2, 2, '198.51.100.7', 0, 8);
+CALL pg_temp.use('all', 2, 2, '198.51.100.7', 0, 8, 100000);
+CALL pg_temp.use('all', 60, 60, '203.0.113.7', 0, 0, 100);
+CALL pg_temp.use('all', 30, 30, '203.0.113.7', 0, 0, 100);
 UPDATE overten_auth.api_keys SET revoked_at = pg_temp.ago(2.5) WHERE name = 'all';
 SELECT kind, client_addr, observed, expected FROM pg_temp.found('all');
 \x off

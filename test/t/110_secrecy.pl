@@ -131,6 +131,9 @@ my %failing = (
 	'in authenticating a request' =>
 	  "BEGIN; SET LOCAL request.headers = '{\"authorization\": \"Bearer $secret\"}';
 	   SELECT overten_api.authenticate_request()",
+	'in authorizing a request' =>
+	  "BEGIN; SET LOCAL request.headers = '{\"authorization\": \"Bearer $secret\"}';
+	   SELECT overten_api.authorize()",
 	'that leaked' => "SELECT overten_revoke_leaked('$secret', 'found')",
 	'that leaked, in PL/pgSQL' =>
 	  "DO \$\$ BEGIN PERFORM overten_revoke_leaked('$secret'); END \$\$",

@@ -1,5 +1,5 @@
 
-# At random: sessions that verify, flushes one after the other, and readers who know
+# At random: sessions that verify or ask a limit, flushes one after the other, and readers who know
 # at each moment how many uses were answered, and how many had begun.  Sequences tell
 # them, because everybody sees these at once.  pg_regress has no preloaded library.
 
@@ -29,6 +29,8 @@ CREATE TABLE watched AS
 	SELECT n, m.key_id, m.secret FROM generate_series(1, $keys) n, overten_mint_key('$random_org', 'key ' || n) m;
 -- The last of them is used after it was revoked; and idle ones make reading the org take longer.
 SELECT overten_revoke_key('$random_org', key_id) FROM watched WHERE n = $keys;
+-- Of the requests that ask it, the limit of the others refuses every other one or so.
+SELECT overten_set_limit('tier', 'free', 'fast', 1, '1 second');
 SELECT count(m.key_id) FROM generate_series(1, 1000) n, overten_mint_key('$random_org', 'idle ' || n) m;
 DO \$\$
 BEGIN
@@ -49,8 +51,14 @@ BEGIN
 	SELECT secret INTO k FROM watched w WHERE w.n = use.n;
 	PERFORM nextval('begun_' || n);
 	at := extract(epoch FROM clock_timestamp()) * 1000000;
-	PERFORM count(key_id) FROM overten_verify_key(k);
-	PERFORM setval(format('used_at_%s_%s', n, client), at);
+	IF random() < 0.5 THEN
+		PERFORM key_id FROM overten_verify_key(k);
+	ELSE
+		PERFORM key_id FROM overten_admit(k);
+	END IF;
+	IF FOUND THEN
+		PERFORM setval(format('used_at_%s_%s', n, client), at);
+	END IF;
 	PERFORM nextval('answered_' || n);
 END
 \$\$;
@@ -92,11 +100,11 @@ BEGIN
 	END IF;
 	lowest := value_of('answered_' || n);
 	IF how = 1 THEN
-		SELECT coalesce(sum(accepted + refused), 0) INTO value FROM overten_key_usage('$random_org', key);
+		SELECT coalesce(sum(accepted + refused + limited), 0) INTO value FROM overten_key_usage('$random_org', key);
 	ELSIF how = 2 AND n = $keys THEN
 		SELECT coalesce(sum(observed), 0) INTO value FROM overten_key_anomalies('$random_org', key) WHERE kind = 'used_after_revocation';
 	ELSE
-		SELECT coalesce(sum(accepted + refused), 0) INTO value
+		SELECT coalesce(sum(accepted + refused + limited), 0) INTO value
 		FROM overten_org_usage('$random_org', now() - interval '1 day', now() + interval '1 day') u WHERE u.key_id = key;
 	END IF;
 	highest := value_of('begun_' || n);
@@ -121,12 +129,15 @@ foreach my $load (@loads)
 	ok($done && $load->{err} !~ /ERROR/, "at random: $load->{name}, " . ($count // 0) . ' times')
 	  or diag($load->{err});
 }
-my $all = "SELECT string_agg((SELECT coalesce(sum(accepted + refused), 0) FROM overten_key_usage('$random_org', key_id))
+my $all = "SELECT string_agg((SELECT coalesce(sum(accepted + refused + limited), 0) FROM overten_key_usage('$random_org', key_id))
 	|| ' of ' || value_of('answered_' || n), ', ' ORDER BY n) FROM watched";
 my $exact = ask($node, "SELECT string_agg(value_of('begun_' || n) || ' of ' || value_of('answered_' || n), ', ' ORDER BY n) FROM watched");
 is(ask($node, $all), $exact, "at the end each key's count is right: $exact");
 flush_usage($node);
 is(ask($node, $all), $exact, 'and after a last flush');
+is(ask($node, "SELECT string_agg(concat_ws(' ', accepted > 0, refused > 0, limited > 0), ', ' ORDER BY n)
+	FROM (SELECT n, sum(accepted) AS accepted, sum(refused) AS refused, sum(limited) AS limited FROM overten_auth.key_usage JOIN watched USING (key_id) GROUP BY n) s"),
+	join(', ', ('t f t') x ($keys - 1), 'f t f'), 'of each kind');
 
 $node->stop;
 done_testing();

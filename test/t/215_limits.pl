@@ -87,10 +87,28 @@ is( ask($node,
 	1, 'in a savepoint that is rolled back');
 is(outcome($node, $sibling, 'cost => 0'), 'admitted a 2', 'it was consumed');
 
-# Uses count once, and only those that are admitted.
+# Uses count once, and only those that are admitted.  What a limit refuses is counted
+# beside them, before a flush and after it, in all that shows the history.
+sub history
+{
+	my ($key_id) = @_;
+	my $sums = "concat_ws(' ', sum(accepted), sum(refused), sum(limited))";
+	my $day = "now() - interval '1 day', now() + interval '1 day'";
+
+	return ask($node, "SELECT concat_ws(', ', (SELECT $sums FROM overten_key_usage('$org', '$key_id')),
+		(SELECT $sums FROM overten_org_usage('$org', $day) WHERE key_id = '$key_id'), (SELECT $sums FROM overten_auth.key_usage WHERE key_id = '$key_id'))");
+}
+
+my ($sums, $sums_of_sibling) = ('7 0 12', '5 0 0');
+is(history($key), "$sums, $sums, ", 'uses, attempts, and what a limit has refused');
+is(history($sibling_key), "$sums_of_sibling, $sums_of_sibling, ", 'of the other key');
 flush_usage($node);
-is(ask($node, "SELECT sum(accepted) || ' ' || sum(refused) FROM overten_key_usage('$org', '$sibling_key')"),
-	'5 0', 'the uses of the other key');
+is(history($key), "$sums, $sums, $sums", 'the same after a flush');
+is(history($sibling_key), join(', ', ($sums_of_sibling) x 3), 'of the other key');
+is(outcome($node, $secret), 'rate_limited a 0', 'once more');
+is(history($key), '7 0 13, 7 0 13, 7 0 12', 'in memory and in the table');
+flush_usage($node);
+is(history($key), join(', ', ('7 0 13') x 3), 'and added up there');
 
 # -- A change is in force when it has committed --
 
@@ -156,6 +174,8 @@ my ($next, $next_key) = split /\|/,
 is(outcome($node, $next, 0), 'admitted c 0', 'the new key is limited');
 ask($node, "SELECT overten_drop_limit('org', '$org', 'b')");
 is(outcome($node, $next), 'rate_limited c 0', 'by the limit and the bucket of the old one');
+is(ask($node, "SELECT string_agg(concat_ws(' ', key_id = '$next_key', accepted, refused, limited), ', ' ORDER BY is_new) FROM overten_rotation_progress('$org', '$next_key')"),
+	'f 0 0 0, t 1 0 1', 'which the progress of the rotation shows');
 
 # -- Charging --
 

@@ -20,13 +20,21 @@ use Test::More;
 
 my $modules = abs_path("$FindBin::RealBin/../modules");
 my $dir = PostgreSQL::Test::Utils::tempdir;
-my $requests = $ENV{OVERTEN_LIMIT_REQUESTS} // 250_000;    # of each session
+my $requests = $ENV{OVERTEN_LIMIT_REQUESTS} // 250_000;    # of each of 4 sessions, in one SELECT
 my $rounds = 0;
 
-open my $clock, '>', "$dir/clock" or die $!;
-binmode $clock;
-print $clock pack 'q', 1_000_000_000_000;
-close $clock;
+sub set_clock
+{
+	my ($at) = @_;
+
+	open my $clock, -e "$dir/clock" ? '+<' : '>', "$dir/clock" or die $!;
+	binmode $clock;
+	print $clock pack 'q', $at;
+	close $clock or die $!;
+	return;
+}
+
+set_clock(1_000_000_000_000);
 chmod 0666, "$dir/clock" or die $!;
 
 my $node;
@@ -159,6 +167,45 @@ sub warm_key
 	like(judge([$file], @seven), qr/^request 1 of 2, .* was refused$/, 'refused though late enough');
 	$write->([ 1, 2, 7, 0, 1 ]);
 	like(judge([$file], @seven), qr/^request 0 of 1, /, 'more than the burst');
+}
+
+# -- To the tick --
+
+# With one limit, and with two, which are asked in another way.  A nanosecond is one tick
+# of 10 a second, and seven of 7 a second: a burst of 6 is repaid one tick after a reading
+# of the clock, so that not even a nanosecond hides a tick.
+{
+	my $at = 1_000_000_000_000;
+	my $ask = sub {
+		my ($secret, $cost, $file) = @_;
+
+		set_clock($at - 1);
+		return ask($node, "SELECT admissions('$secret', 0, 1, -$cost, 1, 0, '$file')");
+	};
+
+	foreach my $case ([ 10, 1, 1, 1, 100_000_000 ], [ 10, 1, 10, 3, 300_000_000 ], [ 7, 1, 6, 6, 857_142_858 ], [ 1_000_000, 1, 5, 5, 5000 ], [ 999_983, 3600, 7, 1, 3_600_062 ])
+	{
+		my ($quota, $period, $burst, $cost, $wait) = @$case;
+
+		foreach my $other (0, 1)
+		{
+			my ($secret, $id) = warm_key();
+			my $file = "$dir/ticks" . ++$rounds;
+			my $name = "$cost of $quota in $period s" . ($other ? ', and another limit' : '');
+
+			append_to_file($file, '');
+			chmod 0666, $file or die $!;
+			set_limit('key', $id, 'x', $quota, $period, $burst);
+			set_limit('key', $id, 'y', 1_000_000, 1, 1_000_000) if $other;
+			$at += 1_000_000_000;
+			is($ask->($secret, $burst, $file), 1, "$name: the burst");
+			$at += $wait - 1;
+			is($ask->($secret, $cost, $file), 0, "$name: a nanosecond too early");
+			$at += 1;
+			is($ask->($secret, $cost, $file), 1, "$name: in time");
+			is(judge([$file], [ 0, $quota, $period, $burst ]), '3 requests, 2 admitted', "$name: as the model says");
+		}
+	}
 }
 
 # -- One limit, several sessions --

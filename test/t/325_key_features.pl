@@ -96,6 +96,15 @@ my $plain = exchange('POST', '', '{"name":"plain"}');
 is(more($plain), '{"status":201}', 'without features, a new key has the members of the contract');
 is(refusal($_, "/$plain->{key_id}", $_ eq 'PATCH' ? '{}' : undef), '405 method_not_allowed', "$_ on a key without features") foreach qw(GET PATCH);
 
+# The history has what limits refused while there is any feature.
+ask($node, "INSERT INTO overten_auth.key_usage (key_id, hour, first_used_at, last_used_at, limited)
+	SELECT '$plain->{key_id}', date_trunc('hour', now(), 'UTC'), now(), now(), 7");
+sub limited
+{
+	return join ' ', map { $_->{limited} // 'none' } @{ exchange('GET', "/$plain->{key_id}/usage")->{items} };
+}
+is(limited(), 'none', 'without features, the history does not show what limits refused');
+
 # One feature at a time: its member is taken and shown, all others are refused.
 foreach my $feature (sort keys %members)
 {
@@ -108,6 +117,7 @@ foreach my $feature (sort keys %members)
 	is(more(exchange('PATCH', "/$plain->{key_id}", "{\"$param{$feature}\":null}")), "{\"$param{$feature}\":null,\"status\":\"active\"}", "$feature: and lose it");
 	my ($listed) = grep { $_->{key_id} eq $minted->{key_id} } @{ exchange('GET', '')->{items} };
 	is(more($listed), "{$shown{$feature},\"status\":\"active\"}", "$feature: a list shows it");
+	is(limited(), 7, "$feature: the history shows what limits refused");
 	check_others($feature);
 }
 

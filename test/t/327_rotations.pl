@@ -179,7 +179,7 @@ my $items = exchange('GET', path_of($watched, $new->{key_id}, 'rotation'))->{ite
 is(join(' ', map { $_->{key_id} } @$items), "$old->[1] $new->{key_id}", 'the old key comes first');
 is($json->encode([ map { delete @{$_}{qw(key_id)}; $_ } @$items ]),
 	$json->encode([ map { { is_new => $_ ? JSON::PP::true : JSON::PP::false, rotated_at => $new->{created_at}, ends_at => $_ ? undef : $new->{previous_expires_at},
-		client_addr => undef, accepted => 0, refused => 0, last_used_at => undef } } 0, 1 ]), 'and nobody has used either');
+		client_addr => undef, accepted => 0, refused => 0, limited => 0, last_used_at => undef } } 0, 1 ]), 'and nobody has used either');
 is(request($gateway->{url}, 'GET', '/api/v1/verify', ["Authorization: Bearer $old->[0]"])->{status}, '200', 'somebody uses the old one');
 isnt(exchange('GET', path_of($watched, $old->[1], 'rotation'))->{items}[0]{last_used_at}, undef, 'which is told');
 

@@ -1,6 +1,7 @@
 
-# What a front end has to do, and that all four do it alike: the gateway, nginx before
-# PostgREST, and for another service nginx with auth_request.conf and protect.mjs.  The
+# What a front end has to do, and that all do it alike: the gateway, nginx before
+# PostgREST, and for another service protect.mjs, and nginx with auth_request.conf before
+# the gateway or before a PostgREST of its own.  The
 # table is that of docs/http.md ("Another HTTP layer").  pg_regress has no HTTP.
 
 use strict;
@@ -40,9 +41,11 @@ my %patience = map { $_ => 1000 * $PostgreSQL::Test::Utils::timeout_default }
   qw(CONNECT_TIMEOUT_MS QUERY_TIMEOUT_MS);
 my $gateway = start_gateway($node, 'front_gateway', %patience);
 my $postgrest = start_postgrest($node, 'front_contract');
+my $services = start_postgrest($node, 'services_contract', 'db-anon-role' => 'overten_services');
 my $open = start_service('service');
+my $behind = start_service('behind');
 my $wrapped = start_service('wrapped', $gateway->{authorize_url});
-my ($api_port, $auth_port) = (free_port(), free_port());
+my ($api_port, $auth_port, $services_port) = (free_port(), free_port(), free_port());
 my $api_nginx = start_nginx('front_nginx', 'nginx.conf', $api_port,
 	'127.0.0.1:8080' => "127.0.0.1:$api_port",
 	'127.0.0.1:8443' => '127.0.0.1:' . free_port(),
@@ -52,12 +55,19 @@ my $auth_nginx = start_nginx('auth_nginx', 'auth_request.conf', $auth_port,
 	'127.0.0.1:8079' => "127.0.0.1:$gateway->{authorize_port}",
 	'127.0.0.1:9000' => "127.0.0.1:$open->{port}");
 
+my $services_nginx = start_nginx('services_nginx', 'auth_request.conf', $services_port,
+	'include nginx_authorize.conf' => 'include nginx_authorize_postgrest.conf',
+	'127.0.0.1:8081' => "127.0.0.1:$services_port",
+	'127.0.0.1:3001' => "127.0.0.1:$services->{port}",
+	'127.0.0.1:9000' => "127.0.0.1:$behind->{port}");
+
 # Each front end, its port, and whether it is one of the API or protects a service.
 my @ends = (
 	[ 'gateway', $gateway->{port}, 'api' ],
 	[ 'nginx', $api_port, 'api' ],
 	[ 'auth_request', $auth_port, 'service' ],
-	[ 'protect.mjs', $wrapped->{port}, 'service' ]);
+	[ 'protect.mjs', $wrapped->{port}, 'service' ],
+	[ 'auth_request and PostgREST', $services_port, 'service' ]);
 
 # Send a request to a front end: a method and a path, or a whole request line; header
 # lines; a body.  /verify stands for any path of a service.
@@ -183,7 +193,7 @@ foreach my $row (@table)
 		is_deeply(visible($answer, $method), $first, "$what: $end->[0]: as the gateway");
 	}
 }
-is_deeply([ map { foreign_errors("http://127.0.0.1:$_->[1]") } @ends[ 0 .. 2 ] ], [], "no error was anything but the API's own");
+is_deeply([ map { foreign_errors("http://127.0.0.1:$_->[1]") } @ends[ 0 .. 2, 4 ] ], [], "no error was anything but the API's own");
 
 
 # What the service is told, and what it is not.
@@ -213,7 +223,7 @@ foreach my $end (grep { $_->[2] eq 'service' } @ends)
 
 
 # Where a key was used from.  The layer that a client speaks to has seen its address;
-# that of a service is a proxy to the gateway.
+# that of a service is a proxy to the gateway, which PostgREST has not.
 
 sub used_from
 {
@@ -229,20 +239,20 @@ sub used_from
 	is(ask($node, "SELECT client_addr FROM overten_auth.key_usage WHERE key_id = '$id'"), '127.0.0.2', "$name: its address");
 }
 
-used_from($_) foreach grep { $_->[2] eq 'api' } @ends;
+used_from($_) foreach grep { $_->[2] eq 'api' || $_->[0] =~ /PostgREST/ } @ends;
 $node->append_conf('postgresql.conf', 'overten_auth.trust_forwarded_for = 1');
 $node->reload;
 wait_until('one proxy is trusted', sub { ask($node, 'SHOW overten_auth.trust_forwarded_for') eq '1' });
-used_from($_) foreach grep { $_->[2] eq 'service' } @ends;
+used_from($_) foreach @ends[ 2, 3 ];
 
 
-# Restrictions and limits, for which a service asks: the same refusals by both roads.
+# Restrictions and limits, for which a service asks: the same refusals by each road.
 
 my ($held, $held_key) = mint($node, $org);
 my @services = grep { $_->[2] eq 'service' } @ends;
 
-# Do something to the key, and see what both services say.
-sub both_refuse
+# Do something to the key, and see what all services say.
+sub all_refuse
 {
 	my ($what, $function, $expected, %headers) = @_;
 
@@ -259,28 +269,39 @@ sub both_refuse
 }
 
 my %bad = ('www-authenticate' => 'Bearer realm="overten", error="invalid_token"');
-both_refuse('disabled', "disable_key('$org', '$held_key', 'x')", '401 disabled_api_key', %bad);
-both_refuse('expired', "set_expiry('$org', '$held_key', '2001-01-01') FROM overten_enable_key('$org', '$held_key')", '401 expired_api_key', %bad);
-both_refuse('another address', "set_allowed_addresses('$org', '$held_key', '{203.0.113.0/24}')
+all_refuse('disabled', "disable_key('$org', '$held_key', 'x')", '401 disabled_api_key', %bad);
+all_refuse('expired', "set_expiry('$org', '$held_key', '2001-01-01') FROM overten_enable_key('$org', '$held_key')", '401 expired_api_key', %bad);
+all_refuse('another address', "set_allowed_addresses('$org', '$held_key', '{203.0.113.0/24}')
 	FROM overten_set_expiry('$org', '$held_key', NULL)", '403 address_not_allowed');
 
-# What a limit admits is counted down by both.
+# What a limit admits is counted down by all.
 ask($node, "SELECT overten_set_allowed_addresses('$org', '$held_key', NULL),
-	overten_set_limit('key', '$held_key', 'per_hour', 4, '1 hour')");
+	overten_set_limit('key', '$held_key', 'per_hour', 6, '1 hour')");
 my @left = map { my $end = $_; map { send_to($end, $verify, [ auth("Bearer $held") ]) } 1, 2 } @services;
 is_deeply([ map { [ summary($_), $_->{headers}{'ratelimit-policy'}[0], $_->{headers}{ratelimit}[0] =~ s/t=\d+/t=.../r ] } @left ],
-	[ map { [ '200', '"per_hour";q=4;w=3600', "\"per_hour\";r=$_;t=..." ] } 3, 2, 1, 0 ], 'what a limit leaves, after each request');
+	[ map { [ '200', '"per_hour";q=6;w=3600', "\"per_hour\";r=$_;t=..." ] } reverse 0 .. 5 ], 'what a limit leaves, after each request');
 foreach my $end (@services)
 {
 	my $answer = send_to($end, $verify, [ auth("Bearer $held") ]);
 
 	is(summary($answer), '429 rate_limited', "over the limit: $end->[0]");
-	cmp_ok($answer->{headers}{'retry-after'}[0], '<=', 900, "over the limit: $end->[0]: wait so long");
-	cmp_ok($answer->{headers}{'retry-after'}[0], '>', 800, "over the limit: $end->[0]: and not less");
-	is($answer->{headers}{'ratelimit-policy'}[0], '"per_hour";q=4;w=3600', "over the limit: $end->[0]: the policy");
+	cmp_ok($answer->{headers}{'retry-after'}[0], '<=', 600, "over the limit: $end->[0]: wait so long");
+	cmp_ok($answer->{headers}{'retry-after'}[0], '>', 500, "over the limit: $end->[0]: and not less");
+	is($answer->{headers}{'ratelimit-policy'}[0], '"per_hour";q=6;w=3600', "over the limit: $end->[0]: the policy");
 	is($answer->{headers}{'cache-control'}[0], 'no-store', "over the limit: $end->[0]: not stored");
 	is(send_to($end, 'HEAD /api/v1/verify', [ auth("Bearer $held") ])->{status}, 429, "over the limit: $end->[0]: HEAD");
 }
+my %asked = (
+	gateway => request($gateway->{authorize_url}, 'GET', '/authorize', [ auth("Bearer $held") ]),
+	PostgREST => request("http://127.0.0.1:$services->{port}", 'GET', '/rpc/authorize', [ moved("Bearer $held") ]));
+foreach my $road (sort keys %asked)
+{
+	my %headers = %{ $asked{$road}{headers} };
+	is_deeply([ $asked{$road}{status}, @headers{qw(x-overten-refusal ratelimit-policy)}, $headers{ratelimit}[0] =~ s/t=\d+/t=.../r, scalar($headers{'retry-after'}[0] =~ /^(?:5\d\d|600)$/) ],
+		[ 429, ['rate_limited'], ['"per_hour";q=6;w=3600'], '"per_hour";r=0;t=...', 1 ], "what $road says to a service that asks itself");
+}
+is(request("http://127.0.0.1:$postgrest->{port}", 'GET', '/rpc/authorize', [ moved($good) ])->{body} =~ /"code":"(\w+)"/ && $1, '42501', 'the PostgREST that clients reach through nginx may not answer');
+is(summary(send_to($ends[1], $_, [ auth($good) ])), '404 not_found', "nor is there $_") foreach 'GET /rpc/authorize', 'GET /authorize', 'GET /api/v1/authorize';
 is(request($gateway->{authorize_url}, 'HEAD', '/authorize?cost=0', [ auth("Bearer $held") ])->{status}, 200, 'only to ask is free');
 is(request($gateway->{authorize_url}, 'GET', '/authorize?cost=1000000', [ auth("Bearer $held") ])->{headers}{'retry-after'}, undef,
 	'what is never granted has no time to wait');
@@ -340,9 +361,11 @@ is($away->{status}, 503, 'without the database');
 is_deeply(visible(send_to($_, $verify, [ auth($good) ]), 'GET'), $away, "$_->[0]: without the database") foreach @ends;
 stop_process($gateway);
 is_deeply(visible(send_to($_, $verify, [ auth($good) ]), 'GET'), $away, "$_->[0]: without the gateway") foreach @ends[ 2, 3 ];
-stop_process($_) foreach $api_nginx, $auth_nginx, $postgrest, $open, $wrapped;
+stop_process($services);
+is_deeply(visible(send_to($ends[4], $verify, [ auth($good) ]), 'GET'), $away, 'without PostgREST');
+stop_process($_) foreach $api_nginx, $auth_nginx, $services_nginx, $postgrest, $open, $behind, $wrapped;
 
 unlike(slurp_file($_), qr/sk_live_\w{5}|Bearer/, "no credential in " . ($_ =~ s{.*/}{}r))
-  foreach map({ glob("$_->{folder}/*.log") } $api_nginx, $auth_nginx), map { @{$_}{qw(out err)} } $open, $wrapped, $gateway, $postgrest;
+  foreach map({ glob("$_->{folder}/*.log") } $api_nginx, $auth_nginx, $services_nginx), map { @{$_}{qw(out err)} } $open, $behind, $wrapped, $gateway, $postgrest, $services;
 
 done_testing();

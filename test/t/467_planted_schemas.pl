@@ -107,7 +107,7 @@ is(loot(), '', 'nothing was called while they were run');
 my @roles = split /\n/, ask($node, q{SELECT rolname FROM pg_roles
 	WHERE rolname !~ '^pg_' AND NOT rolsuper AND rolname <> 'mallory' ORDER BY 1});
 my %login = map { $_ => 1 } split /\n/, ask($node, 'SELECT rolname FROM pg_roles WHERE rolcanlogin');
-is(join(' ', @roles), 'application monitoring operator overten_authenticator overten_gateway overten_web responder service webhook_sender',
+is(join(' ', @roles), 'application monitoring operator overten_authenticator overten_gateway overten_services overten_web responder service webhook_sender',
 	'their roles');
 plant($_) foreach @roles;
 my $pinned = q{SELECT r.rolname FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole

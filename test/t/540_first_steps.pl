@@ -35,9 +35,10 @@ $node->command_fails_like([ 'psql', '-X', '-d', 'hardened', '-f', $roles ],
 is(ask($node, $exist), 0, 'and leaves no role behind');
 $node->command_ok([ 'psql', '-X', '-d', 'hardened', '-v', 'schema=api_keys', '-f', $roles ],
 	'with their schema it makes the roles');
-is(ask($node, $exist), 3, 'all of them');
+is(ask($node, $exist), 4, 'all of them');
 my %works = (
 	overten_gateway => q{SELECT status FROM api_keys.overten_handle_request('GET', '/api/v1/verify', '{}', NULL)},
+	overten_services => q{SELECT overten_api.authorize() IS NOT NULL},
 	overten_web => q{SELECT api_keys.overten_current_org() IS NULL, overten_api.authenticate_request() IS NOT NULL});
 foreach my $role (sort keys %works)
 {

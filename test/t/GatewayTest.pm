@@ -23,7 +23,7 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(create_api_node sign start_process stop_process start_gateway
-  start_postgrest start_nginx start_pgbouncer start_service request bytes rest_of
+  start_postgrest start_nginx start_pgbouncer start_service start_swallower request bytes rest_of
   free_port node_script summary check_openapi foreign_errors);
 
 my $project = 'overten-test';
@@ -226,6 +226,19 @@ sub start_service
 	my $process = start_process($name, {}, 'node', "$top/test/http/upstream.mjs", @gateway);
 
 	wait_until('the service listens', sub {
+		return slurp_file($process->{out}) =~ /listening on (\d+)/
+		  && ($process->{port} = $1);
+	});
+	return $process;
+}
+
+# Start test/http/swallow.mjs before a port, at which questions get no answers.
+sub start_swallower
+{
+	my ($name, $port) = @_;
+	my $process = start_process($name, {}, 'node', "$top/test/http/swallow.mjs", "http://127.0.0.1:$port");
+
+	wait_until('it listens', sub {
 		return slurp_file($process->{out}) =~ /listening on (\d+)/
 		  && ($process->{port} = $1);
 	});

@@ -226,6 +226,7 @@ sub surface
 	  check('overten_api.list_invitations(:org_id) IS NOT NULL'),
 	  check('overten_api.audit_log(:org_id) IS NOT NULL'),
 	  check('overten_api.organization_usage(:org_id) IS NOT NULL'),
+	  check('overten_api.organization_limits(:org_id) IS NOT NULL'),
 	  "SELECT pg_catalog.json_extract_path_text(made, 'org_id') AS doomed FROM overten_api.signup('{\"org_name\":\"Doomed\"}') made \\gset\n",
 	  "SELECT pg_catalog.json_build_object('org_id', :doomed::pg_catalog.text, 'name', 'Renamed', 'item_id', 'nobody')::pg_catalog.text AS about_doomed \\gset\n",
 	  "SELECT pg_catalog.json_build_object('authorization', pg_catalog.concat('Bearer ', :token::pg_catalog.text))::pg_catalog.text AS by_token_alone \\gset\n",
@@ -249,6 +250,7 @@ sub surface
 	  check(equal("pg_catalog.json_extract_path_text(overten_api.verify(), 'org_id')", ':org_id')),
 	  "BEGIN;\n",
 	  check('overten_api.authenticate_request() IS NOT NULL'),
+	  check('overten_api.authorize() IS NOT NULL'),
 	  check(equal('public.overten_current_org()', ':org_id')),
 	  "COMMIT;\n",
 

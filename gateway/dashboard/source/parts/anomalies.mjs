@@ -12,6 +12,8 @@ const KINDS = {
     'If you do not know the reason, look at the addresses below, and revoke the key if one is not yours.'],
   new_address: ['Used from a new address',
     'A deployment in another network does that, and so does a leak. If you do not know the address, revoke the key.'],
+  limited: ['Refused by limits for days',
+    'A client goes on asking although it is refused. Make it wait as long as it is told to, or ask for a larger limit.'],
 };
 
 export function Anomalies({ items }) {

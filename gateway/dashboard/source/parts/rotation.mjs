@@ -33,9 +33,10 @@ export function Rotation({ org, items, onDone }) {
       <a href=${hashOf([org.org_id, 'keys', oldId])}> old key</a> was last used <${Moment} at=${last} />${last && from && ` from ${from}`};
       ${count(uses, 'use')} since the rotation. ${isOver ? 'It has ended.'
         : end === null ? 'It does not end by itself.' : html`It ends <${Moment} at=${end} />.`}</p>
-    <${Rows} label="Uses since the rotation" names=${['Key', 'Address', 'Accepted', 'Refused', 'Last']} numeric=${[2, 3]}
+    <${Rows} label="Uses since the rotation" names=${['Key', 'Address', 'Accepted', 'Refused', 'Over a limit', 'Last']}
+      numeric=${[2, 3, 4]}
       rows=${items.map((row) => [row.is_new ? 'new' : 'old', row.client_addr ?? '', row.accepted.toLocaleString('en'),
-        row.refused.toLocaleString('en'), html`<${Moment} at=${row.last_used_at} />`])} />
+        row.refused.toLocaleString('en'), row.limited.toLocaleString('en'), html`<${Moment} at=${row.last_used_at} />`])} />
     ${!isOver && html`<div class="buttons"><${ActionButton} kind="danger" action=${finishing}>End the old key now<//></div>`}
     <${Problem} of=${finishing} />
   </section>`;
