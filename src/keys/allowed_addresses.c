@@ -20,8 +20,8 @@ PG_FUNCTION_INFO_V1(overten_check_addresses);
 #define DAYS	30
 
 /*
- * $1 is the key, $2 since when, $3 to $8 the uses that are not in the table yet,
- * and $9 the list.
+ * $1 is the key, $2 since when, $3 to $9 the uses that are not in the table yet,
+ * and $10 the list.
  */
 static OaStatement find_others = {
 	.table = "key_usage",
@@ -29,17 +29,17 @@ static OaStatement find_others = {
 	OA_SUM("h.accepted") ", "
 	"max(h.last_used_at), "
 	"CASE WHEN h.client_addr IS NULL OR EXISTS ("
-	"SELECT FROM unnest($9) n WHERE n << h.client_addr) "
+	"SELECT FROM unnest($10) n WHERE n << h.client_addr) "
 	"THEN 'unknown' ELSE 'refused' END "
-	"FROM overten_auth.key_history($1, $3, $4, $5, $6, $7, $8) h "
+	"FROM overten_auth.key_history($1, $3, $4, $5, $6, $7, $8, $9) h "
 	"WHERE h.accepted > 0 AND h.last_used_at >= $2 "
 	"GROUP BY h.client_addr "
 	"HAVING h.client_addr IS NULL OR NOT EXISTS ("
-	"SELECT FROM unnest($9) n WHERE h.client_addr <<= n) "
+	"SELECT FROM unnest($10) n WHERE h.client_addr <<= n) "
 	"ORDER BY 4, 2 DESC, 1",
 	.argtypes = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZARRAYOID, INETARRAYOID,
-		INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID,
-	CIDRARRAYOID},
+		INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID,
+	TIMESTAMPTZARRAYOID, CIDRARRAYOID},
 };
 
 /*
