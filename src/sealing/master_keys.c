@@ -254,6 +254,30 @@ oa_master_key_ids_needed(void)
 }
 
 /*
+ * Return a sentence if webhook secrets of this database are sealed with a key
+ * that is not in the file, or NULL.
+ */
+const char *
+oa_missing_master_key(void)
+{
+	static OaStatement find = {
+		.table = "orgs",
+		.text = "SELECT format('Master key %s is missing.', min(id)) "
+		"FROM overten_auth.master_key_ids(), unnest(needed) id "
+		"WHERE id <> ALL (present) HAVING count(*) > 0",
+	};
+	int			level = oa_statements_begin();
+	text	   *missing = oa_statement_run(&find, NULL, NULL) > 0 ?
+	oa_statement_text(0, 1) : NULL;
+
+	oa_statements_end(level);
+	if (missing == NULL)
+		return NULL;
+	return file.problem[0] == '\0' ? text_to_cstring(missing) :
+		psprintf("%s %s", text_to_cstring(missing), file.problem);
+}
+
+/*
  * overten_auth.master_key_ids() returns needed text[], present text[]
  *
  * For overten_status(); see the two functions above.
