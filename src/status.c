@@ -203,11 +203,13 @@ set_warning(Datum *value, bool *isnull, const char *warning)
 static void
 describe_master_keys(Datum *values, bool *nulls)
 {
-	const char *missing = oa_missing_master_key();
+	ArrayType  *needed = oa_master_key_ids_needed();
+	ArrayType  *present = oa_master_key_ids_present();
+	const char *missing = oa_missing_master_key(needed, present);
 
-	values[MASTER_KEYS_NEEDED] = PointerGetDatum(oa_master_key_ids_needed());
+	values[MASTER_KEYS_NEEDED] = PointerGetDatum(needed);
 	nulls[MASTER_KEYS_NEEDED] = false;
-	values[MASTER_KEYS_PRESENT] = PointerGetDatum(oa_master_key_ids_present());
+	values[MASTER_KEYS_PRESENT] = PointerGetDatum(present);
 	nulls[MASTER_KEYS_PRESENT] = false;
 	set_warning(&values[MASTER_KEY_WARNING], &nulls[MASTER_KEY_WARNING],
 				missing != NULL ? missing : oa_key_file_risk());

@@ -254,22 +254,24 @@ oa_master_key_ids_needed(void)
 }
 
 /*
- * Return a sentence if webhook secrets of this database are sealed with a key
- * that is not in the file, or NULL.
+ * Return a sentence if one of the needed keys is not present, or NULL.  The
+ * arguments are the results of the two functions above.
  */
 const char *
-oa_missing_master_key(void)
+oa_missing_master_key(ArrayType *needed, ArrayType *present)
 {
 	static OaStatement find = {
 		.table = "orgs",
 		.text = "SELECT format('Master key %s is missing.', min(id)) "
-		"FROM overten_auth.master_key_ids(), unnest(needed) id "
-		"WHERE id <> ALL (present) HAVING count(*) > 0",
+		"FROM unnest($1) id WHERE id <> ALL ($2) HAVING count(*) > 0",
+		.argtypes = {TEXTARRAYOID, TEXTARRAYOID},
 	};
+	Datum		values[] = {PointerGetDatum(needed), PointerGetDatum(present)};
+	text	   *missing = NULL;
 	int			level = oa_statements_begin();
-	text	   *missing = oa_statement_run(&find, NULL, NULL) > 0 ?
-	oa_statement_text(0, 1) : NULL;
 
+	if (oa_statement_run(&find, values, NULL) > 0)
+		missing = oa_statement_text(0, 1);
 	oa_statements_end(level);
 	if (missing == NULL)
 		return NULL;

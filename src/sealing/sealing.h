@@ -28,7 +28,8 @@ extern const char *oa_master_key_problem(void);
 extern const char *oa_master_key_hint(void);
 extern ArrayType *oa_master_key_ids_present(void);
 extern ArrayType *oa_master_key_ids_needed(void);
-extern const char *oa_missing_master_key(void);
+extern const char *oa_missing_master_key(ArrayType *needed,
+										 ArrayType *present);
 
 /* key_file_place.c: is their file where a failover can delete it? */
 extern const char *oa_key_file_risk(void);

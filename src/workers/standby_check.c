@@ -10,6 +10,8 @@
  */
 #include "postgres.h"
 
+#include <sys/stat.h>
+
 #include "access/xlog.h"
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
@@ -39,12 +41,15 @@ describe_worker(BackgroundWorker *worker, const char *function)
 	strlcpy(worker->bgw_function_name, function, BGW_MAXLEN);
 }
 
-/* Register the first worker, so that the postmaster starts it. */
+/* Register the first worker, so that the postmaster of a standby starts it. */
 void
 oa_register_standby_check(void)
 {
 	BackgroundWorker worker;
+	struct stat status;
 
+	if (stat(STANDBY_SIGNAL_FILE, &status) != 0)
+		return;
 	describe_worker(&worker, "oa_standby_check_main");
 	RegisterBackgroundWorker(&worker);
 }
@@ -92,7 +97,8 @@ look_for_master_keys(void *argument)
 
 	oa_worker_begin();
 	if (OidIsValid(get_extension_oid("overten_auth", true)))
-		missing = oa_missing_master_key();
+		missing = oa_missing_master_key(oa_master_key_ids_needed(),
+										oa_master_key_ids_present());
 	if (missing != NULL)
 		ereport(WARNING,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -23,6 +23,7 @@ overten_auth.databases = 'postgres, second, missing'
 overten_auth.verify_on_standby = on
 overten_auth.signing_keys_command = ''
 wal_log_hints = on
+wal_keep_size = 64MB
 max_logical_replication_workers = 4
 EOC
 my $primary = create_node('first', $settings, allows_streaming => 'logical', extra => [ '-X', "$folder/wal" ]);

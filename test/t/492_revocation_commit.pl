@@ -22,6 +22,8 @@ my $keys_each = 1500;
 my $acknowledged_before = 1000;
 
 my $primary = create_node('primary', <<"EOC", allows_streaming => 1);
+max_connections = 30
+overten_auth.record_use_without_preload = off
 max_prepared_transactions = 10
 overten_auth.firebase_project_id = '${\PROJECT}'
 EOC
@@ -208,10 +210,11 @@ foreach my $setting ('off', 'on', 'remote_apply')
 		$primary->poll_query_until('postgres', "SELECT state = 'idle' FROM pg_stat_activity WHERE application_name = '$waiting'") or die;
 		ok(!is_accepted($primary, $revoked{$waiting}), "$setting, $state: a wait that is canceled does not undo the revocation");
 		$thaw->();
-		is(ask($session{$_}, 'SHOW synchronous_commit') =~ /(\w+)$/ && $1, (split / /)[0], "$setting, $state: $_ is as before") foreach sort keys %session;
-		is(scalar(grep { is_accepted($primary, $_) } values %revoked), 0, "$setting, $state: then all are revoked");
+		$session{$waiting}->query('SELECT');
 		like($session{$waiting}{stderr}, qr/WARNING:  canceling wait for synchronous replication/, "$setting, $state: a canceled wait is told of");
 		$session{$waiting}{stderr} = '';
+		is(ask($session{$_}, 'SHOW synchronous_commit') =~ /(\w+)$/ && $1, (split / /)[0], "$setting, $state: $_ is as before") foreach sort keys %session;
+		is(scalar(grep { is_accepted($primary, $_) } values %revoked), 0, "$setting, $state: then all are revoked");
 	}
 }
 $_->quit foreach values %session;
@@ -249,20 +252,19 @@ sub fail_over
 		return $lines;
 	};
 	wait_until('many keys are revoked', sub { return $count->() > $acknowledged_before });
-	kill 'STOP', ask($new, 'SELECT pid FROM pg_stat_wal_receiver');
-	my $stopped = ask($new, 'SELECT pid FROM pg_stat_wal_receiver');
+	my $receiver = ask($new, 'SELECT pid FROM pg_stat_wal_receiver');
+	kill 'STOP', $receiver;
 	usleep(200_000);
 	my $postmaster = (slurp_file($old->data_dir . '/postmaster.pid') =~ /^(\d+)/)[0];
 	my @children = split /\n/, `ps -o pid= --ppid $postmaster`;
 	kill 'KILL', @children, $postmaster;
 	$old->{_pid} = undef;
-	my $revoked = 0;
 	foreach my $client (@load)
 	{
 		eval { $client->[0]->finish };
 	}
 	my @keys = map { ${ $_->[1] } =~ /^(key_\w+)$/mg } @load;
-	kill 'CONT', $stopped;
+	kill 'CONT', $receiver;
 	$new->promote;
 	ask($new, "ALTER SYSTEM SET synchronous_standby_names = ''");
 	my $keys = join ',', @keys;
