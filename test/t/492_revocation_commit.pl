@@ -133,6 +133,9 @@ sub prepare
 
 is(prepare($taking{$_}), '0A000', "$_: cannot be prepared") foreach sort keys %taking;
 is(prepare($other{$_}), '', "$_: can be prepared") foreach sort keys %other;
+is(sqlstate_of($primary, "BEGIN; $taking{revoking}; ROLLBACK; BEGIN; $other{minting}; PREPARE TRANSACTION 'taking'"),
+	'', 'a transaction after one that takes access away can be prepared');
+ask($primary, "ROLLBACK PREPARED 'taking'");
 my (undef, undef, $stderr) = $primary->psql('postgres', "BEGIN; $taking{revoking}; PREPARE TRANSACTION 'taking'");
 like($stderr,
 	qr/ERROR:  a transaction that takes access away cannot be prepared\nDETAIL:  .*overten_auth\.revocation_commit.*\nHINT:  Commit it/, 'it says why');
@@ -206,6 +209,9 @@ foreach my $setting ('off', 'on', 'remote_apply')
 		ok(is_accepted($primary, $revoked{$waiting}), "$setting, $state: until then the key is accepted");
 		my ($done) = grep { my $name = $_; !grep { $_ eq $name } @expected } sort keys %session;
 		ok(!is_accepted($primary, $revoked{$done}), "$setting, $state: and not where nobody waits") if defined $done;
+		is(sqlstate_of($primary, "SET synchronous_commit = off; $other{minting}", timeout => 10, timed_out => \my $late),
+			'', "$setting, $state: minting does not wait");
+		ok(!$late, "$setting, $state: nor is it late");
 		ask($primary, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = '$waiting'");
 		$primary->poll_query_until('postgres', "SELECT state = 'idle' FROM pg_stat_activity WHERE application_name = '$waiting'") or die;
 		ok(!is_accepted($primary, $revoked{$waiting}), "$setting, $state: a wait that is canceled does not undo the revocation");
