@@ -16,10 +16,10 @@ SERVER_OBJS = $(addprefix src/server/, \
 DATABASES_OBJS = $(addprefix src/databases/, \
 	databases.o worker_request.o worker_session.o)
 LOOKUP_OBJS = $(addprefix src/lookup/, \
-	cache.o invalidation.o key_cache.o shared_cache.o shared_clock.o \
-	store.o tables.o)
+	cache.o invalidation.o key_cache.o revocation_commit.o shared_cache.o \
+	shared_clock.o store.o tables.o)
 SEALING_OBJS = $(addprefix src/sealing/, \
-	master_key_file.o master_keys.o new_master_key.o sealing.o)
+	key_file_place.o master_key_file.o master_keys.o new_master_key.o sealing.o)
 USAGE_OBJS = $(addprefix src/usage/, \
 	client_addr.o event_counts.o flush_request.o http_clients.o recorder.o \
 	table_recorder.o unflushed_uses.o usage_cleaning.o usage_flush.o \
@@ -58,7 +58,8 @@ HTTP_OBJS = $(addprefix src/http/, \
 	response_headers.o response_json.o response_row.o rotation_endpoints.o \
 	usage_endpoint.o)
 WORKERS_OBJS = $(addprefix src/workers/, \
-	audit_cleaning.o database_jobs.o database_names.o database_worker.o launcher.o)
+	audit_cleaning.o database_jobs.o database_names.o database_worker.o launcher.o \
+	standby_check.o)
 ROOT_OBJS = $(addprefix src/, \
 	check.o finish_script.o overten_auth.o settings.o status.o)
 

@@ -1874,11 +1874,13 @@ CREATE FUNCTION @extschema@.overten_status(
 	OUT fetch_outcome text,
 	OUT next_fetch_at timestamptz,
 	OUT master_keys_needed text[],
-	OUT master_keys_present text[])
+	OUT master_keys_present text[],
+	OUT master_key_warning text,
+	OUT revocation_warning text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_status FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_status IS
-'Returns the state of this database. usage_mode: how uses are recorded, in shared memory, in a table (last_used_at only) or not at all (off). usage_worker: waiting, working, or none if there should be a worker and is not. flushed_at, flush_failed_at, flush_failure: the last flush, and the last failure of the worker. signing_keys: how many have not expired; signing_keys_expire_at: when the last of them expires. key_worker: fetching signing keys, scheduled, or off (no project or no command). fetched_at: the last successful fetch; fetch_tried_at, fetch_outcome: the last fetch; next_fetch_at: the next fetch. master_keys_needed, master_keys_present: ids of the keys that webhook secrets are sealed with, and of those in the master key file.';
+'Returns the state of this database. usage_mode: how uses are recorded, in shared memory, in a table (last_used_at only) or not at all (off). usage_worker: waiting, working, or none if there should be a worker and is not. flushed_at, flush_failed_at, flush_failure: the last flush, and the last failure of the worker. signing_keys: how many have not expired; signing_keys_expire_at: when the last of them expires. key_worker: fetching signing keys, scheduled, or off (no project or no command). fetched_at: the last successful fetch; fetch_tried_at, fetch_outcome: the last fetch; next_fetch_at: the next fetch. master_keys_needed, master_keys_present: ids of the keys that webhook secrets are sealed with, and of those in the master key file. master_key_warning: a needed key is missing here, or the file is where a failover can delete it. revocation_warning: overten_auth.revocation_commit is on, and there are no synchronous standbys.';
 
 CREATE FUNCTION overten_auth.stat(
 	OUT accepted int8,
@@ -2826,6 +2828,14 @@ CREATE FUNCTION overten_auth.check_configuration()
 		'Copy the file that overten_auth.master_key_file names from the server or the backup that has it.'
 	FROM state, unnest(master_keys_needed) id
 	WHERE id <> ALL (master_keys_present)
+	UNION ALL
+	SELECT 'warning', 'overten_auth.master_key_file', master_key_warning,
+		'Move the file out of the data directory, and copy it to every server.'
+	FROM state WHERE master_keys_needed <@ master_keys_present AND master_key_warning IS NOT NULL
+	UNION ALL
+	SELECT 'danger', 'overten_auth.revocation_commit', revocation_warning,
+		'Name the standbys in synchronous_standby_names, or set overten_auth.revocation_commit to off.'
+	FROM state WHERE revocation_warning IS NOT NULL
 	UNION ALL
 	SELECT 'warning', 'overten_auth.trust_forwarded_for',
 		format('Active keys with allowed addresses: %s. A client that does not come through your proxies can choose its address with X-Forwarded-For.', count(*)),

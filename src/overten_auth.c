@@ -72,7 +72,10 @@ preload(void)
 	shmem_startup_hook = shmem_startup;
 	oa_shared_cache_init();
 	if (oa_has_databases() && !IsBinaryUpgrade)
+	{
 		oa_register_launcher();
+		oa_register_standby_check();
+	}
 }
 
 void

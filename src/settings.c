@@ -222,6 +222,20 @@ int			oa_limit_share = OA_SHARE_WHOLE;	/* the same in thousandths,
 char	   *oa_master_key_file = NULL;
 
 /*
+ * What does the commit of a revocation wait for, at least?  Set it where
+ * sessions may have synchronous_commit turned down, but a failover must not
+ * bring a revoked key back.
+ */
+int			oa_revocation_commit = OA_COMMIT_AS_SET;
+
+static const struct config_enum_entry revocation_commit_values[] = {
+	{"off", OA_COMMIT_AS_SET, false},
+	{"on", OA_COMMIT_ON, false},
+	{"remote_apply", OA_COMMIT_REMOTE_APPLY, false},
+	{NULL, 0, false}
+};
+
+/*
  * Refuse the value of a setting if there is a problem with it.  At its start,
  * the server does not go on.  Without our error, PostgreSQL would only warn, and
  * use the default of an extension's setting.
@@ -654,6 +668,14 @@ oa_define_settings(GucIntAssignHook cache_entries_changed)
 							 1.0, 0.001, 1.0,
 							 PGC_SIGHUP, 0,
 							 NULL, assign_limit_share, NULL);
+
+	DefineCustomEnumVariable("overten_auth.revocation_commit",
+							 "Sets the least synchronous_commit of transactions that take access away.",
+							 "\"off\" leaves it as the session has set it.",
+							 &oa_revocation_commit,
+							 OA_COMMIT_AS_SET, revocation_commit_values,
+							 PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
 
 	if (process_shared_preload_libraries_in_progress)
 		define_preload_settings();

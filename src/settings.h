@@ -35,6 +35,12 @@ enum
 	OA_FULL_REFUSES, OA_FULL_ADMITS
 };
 
+/* The values of overten_auth.revocation_commit. */
+enum
+{
+	OA_COMMIT_AS_SET, OA_COMMIT_ON, OA_COMMIT_REMOTE_APPLY
+};
+
 #define OA_SHARE_WHOLE	1000	/* overten_auth.limit_share in thousandths */
 
 /* The most networks that overten_auth.trusted_proxies can name. */
@@ -78,6 +84,7 @@ extern int	oa_max_limit_buckets;
 extern int	oa_limits_full;
 extern int	oa_limit_share;
 extern char *oa_master_key_file;
+extern int	oa_revocation_commit;
 
 extern void oa_define_settings(GucIntAssignHook cache_entries_changed);
 

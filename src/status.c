@@ -7,7 +7,10 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "catalog/pg_type.h"
+#include "replication/syncrep.h"
+#include "replication/walsender.h"
 #include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -31,7 +34,7 @@ enum
 	USAGE_MODE, USAGE_WORKER, FLUSHED_AT, FLUSH_FAILED_AT, FLUSH_FAILURE,
 	SIGNING_KEYS, SIGNING_KEYS_EXPIRE_AT, KEY_WORKER, FETCHED_AT,
 	FETCH_TRIED_AT, FETCH_OUTCOME, NEXT_FETCH_AT, MASTER_KEYS_NEEDED,
-	MASTER_KEYS_PRESENT, STATUS_COLUMNS
+	MASTER_KEYS_PRESENT, MASTER_KEY_WARNING, REVOCATION_WARNING, STATUS_COLUMNS
 };
 
 static const Oid status_types[STATUS_COLUMNS] = {
@@ -49,6 +52,8 @@ static const Oid status_types[STATUS_COLUMNS] = {
 	[NEXT_FETCH_AT] = TIMESTAMPTZOID,
 	[MASTER_KEYS_NEEDED] = TEXTARRAYOID,
 	[MASTER_KEYS_PRESENT] = TEXTARRAYOID,
+	[MASTER_KEY_WARNING] = TEXTOID,
+	[REVOCATION_WARNING] = TEXTOID,
 };
 
 /* Columns of overten_auth.stat(). */
@@ -186,12 +191,47 @@ describe_fetching(const OaDatabase *database, Datum *values, bool *nulls)
 			 scheduled ? keys->next_fetch_at : 0);
 }
 
+static void
+set_warning(Datum *value, bool *isnull, const char *warning)
+{
+	*isnull = (warning == NULL);
+	if (warning != NULL)
+		*value = CStringGetTextDatum(warning);
+}
+
+/* Report whether the master keys are here, and whether they will stay. */
+static void
+describe_master_keys(Datum *values, bool *nulls)
+{
+	ArrayType  *needed = oa_master_key_ids_needed();
+	ArrayType  *present = oa_master_key_ids_present();
+	const char *missing = oa_missing_master_key(needed, present);
+
+	values[MASTER_KEYS_NEEDED] = PointerGetDatum(needed);
+	nulls[MASTER_KEYS_NEEDED] = false;
+	values[MASTER_KEYS_PRESENT] = PointerGetDatum(present);
+	nulls[MASTER_KEYS_PRESENT] = false;
+	set_warning(&values[MASTER_KEY_WARNING], &nulls[MASTER_KEY_WARNING],
+				missing != NULL ? missing : oa_key_file_risk());
+}
+
+/* Return a sentence if overten_auth.revocation_commit promises nothing. */
+static const char *
+revocation_warning(void)
+{
+	if (oa_revocation_commit == OA_COMMIT_AS_SET || RecoveryInProgress() ||
+		(SyncRepConfig != NULL && max_wal_senders > 0))
+		return NULL;
+	return "There are no synchronous standbys, so that overten_auth.revocation_commit promises nothing: a failover can bring a revoked key back.";
+}
+
 /*
  * overten_status() returns usage_mode text, usage_worker text, flushed_at,
  * 		flush_failed_at timestamptz, flush_failure text, signing_keys integer,
  * 		signing_keys_expire_at timestamptz, key_worker text, fetched_at,
  * 		fetch_tried_at timestamptz, fetch_outcome text, next_fetch_at
- * 		timestamptz, master_keys_needed, master_keys_present text[]
+ * 		timestamptz, master_keys_needed, master_keys_present text[],
+ * 		master_key_warning, revocation_warning text
  *
  * Returns the state of the session's database.  The columns about the workers
  * are NULL if there are no workers for it.
@@ -215,10 +255,9 @@ overten_status(PG_FUNCTION_ARGS)
 		describe_fetching(&copy, values, nulls);
 	}
 	describe_signing_keys(values, nulls);
-	values[MASTER_KEYS_NEEDED] = PointerGetDatum(oa_master_key_ids_needed());
-	nulls[MASTER_KEYS_NEEDED] = false;
-	values[MASTER_KEYS_PRESENT] = PointerGetDatum(oa_master_key_ids_present());
-	nulls[MASTER_KEYS_PRESENT] = false;
+	describe_master_keys(values, nulls);
+	set_warning(&values[REVOCATION_WARNING], &nulls[REVOCATION_WARNING],
+				revocation_warning());
 	return oa_result_row(fcinfo, status_types, STATUS_COLUMNS, values, nulls);
 }
 

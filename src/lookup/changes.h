@@ -18,9 +18,13 @@ extern bool oa_has_changed(uint64 as_of, OaBuckets buckets);
 extern void oa_accept_changes(void);
 extern void oa_forget_all(void);
 extern bool oa_has_own_change(void);
+extern bool oa_takes_access_away(void);
 extern void oa_watch_table(OaTable table, Oid relid);
 extern bool oa_are_tables_watched(void);
 extern void oa_tables_are_watched(uint64 under);
+
+/* revocation_commit.c: what the commit of a revocation waits for */
+extern void oa_revocation_commit_init(void);
 
 /* shared_clock.c: the clock of the server */
 extern uint64 oa_shared_clock(void);

@@ -28,7 +28,8 @@
  * throws away those that were sent before.
  *
  * The commit waits for its WAL, whatever synchronous_commit says, because a
- * crash must not undo a revocation that was acknowledged.
+ * crash must not undo a revocation that was acknowledged.  What it waits for
+ * on standbys is in revocation_commit.c.
  *
  * After a transaction has changed keys or orgs, it neither searches nor fills
  * any cache until it ends, because it sees what others may not see.  The name
@@ -76,6 +77,7 @@ static uint64 messages_received = 0;
 
 /* What the current transaction has changed. */
 static bool own_change = false;
+static bool takes_access_away = false;
 static int	rows_changed = 0;
 static int	orgs_changed = 0;
 static Oid	last_org = InvalidOid;
@@ -226,6 +228,16 @@ oa_has_own_change(void)
 	return own_change;
 }
 
+/*
+ * May the current transaction take access away: has it changed or deleted a
+ * row that verification depends on?
+ */
+bool
+oa_takes_access_away(void)
+{
+	return takes_access_away;
+}
+
 /* Set the OID of a table that we watch. */
 void
 oa_watch_table(OaTable table, Oid relid)
@@ -291,6 +303,7 @@ at_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
 	lost_messages = !is_commit && at_error();
 	oa_shared_count_own(is_commit, lost_messages);
 	own_change = false;
+	takes_access_away = false;
 	rows_changed = 0;
 	orgs_changed = 0;
 	last_org = InvalidOid;
@@ -306,6 +319,7 @@ oa_invalidation_init(void)
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 	RegisterSubXactCallback(at_subtransaction_end, NULL);
 	RegisterResourceReleaseCallback(at_release, NULL);
+	oa_revocation_commit_init();
 }
 
 /*
@@ -322,6 +336,7 @@ announce_change(void)
 		ResourceOwnerCreate(TopTransactionResourceOwner,
 							"overten_auth changes");
 	own_change = true;
+	takes_access_away = true;
 	ForceSyncCommit();
 }
 

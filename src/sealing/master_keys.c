@@ -254,6 +254,32 @@ oa_master_key_ids_needed(void)
 }
 
 /*
+ * Return a sentence if one of the needed keys is not present, or NULL.  The
+ * arguments are the results of the two functions above.
+ */
+const char *
+oa_missing_master_key(ArrayType *needed, ArrayType *present)
+{
+	static OaStatement find = {
+		.table = "orgs",
+		.text = "SELECT format('Master key %s is missing.', min(id)) "
+		"FROM unnest($1) id WHERE id <> ALL ($2) HAVING count(*) > 0",
+		.argtypes = {TEXTARRAYOID, TEXTARRAYOID},
+	};
+	Datum		values[] = {PointerGetDatum(needed), PointerGetDatum(present)};
+	text	   *missing = NULL;
+	int			level = oa_statements_begin();
+
+	if (oa_statement_run(&find, values, NULL) > 0)
+		missing = oa_statement_text(0, 1);
+	oa_statements_end(level);
+	if (missing == NULL)
+		return NULL;
+	return file.problem[0] == '\0' ? text_to_cstring(missing) :
+		psprintf("%s %s", text_to_cstring(missing), file.problem);
+}
+
+/*
  * overten_auth.master_key_ids() returns needed text[], present text[]
  *
  * For overten_status(); see the two functions above.

@@ -12,6 +12,10 @@
 extern bool oa_may_make_master_key(void);
 extern void oa_make_master_key_file(void);
 extern void oa_settle_master_key_file(void);
+extern const char *oa_split_path(const char *path, char *directory);
+
+/* key_file_place.c: where the file must not be */
+extern void oa_require_lasting_key_file(void);
 
 /* master_key_file.c: the file that holds the master keys */
 #define OA_MASTER_KEYS_MAX		32

@@ -19,6 +19,10 @@
  * has to look for the file once more: in the meantime, another session may
  * have created it, sealed a value with its key, and committed.
  *
+ * The data directory is not where a replicated server's only copy may be; see
+ * key_file_place.c.  There we do not create the file, nor seal a first value
+ * with a file that somebody has put there.
+ *
  * Every session that does not find the mark first flushes the directory of the
  * key file, and then creates the mark.  So no value is sealed with a key that
  * a crash could take away.
@@ -117,8 +121,8 @@ write_file(const char *path, mode_t mode, const char *bytes, size_t length)
  * Split a path into its directory and its file name.  Without a directory, use
  * ".".  Returns the file name.
  */
-static const char *
-split_path(const char *path, char *directory)
+const char *
+oa_split_path(const char *path, char *directory)
 {
 	const char *slash = last_dir_separator(path);
 
@@ -157,7 +161,7 @@ static void
 remove_stale_files(const char *path)
 {
 	char		directory[MAXPGPATH];
-	const char *name = split_path(path, directory);
+	const char *name = oa_split_path(path, directory);
 	DIR		   *dir = AllocateDir(directory);
 	struct dirent *entry;
 
@@ -209,7 +213,7 @@ flush_directory(const char *path)
 {
 	char		directory[MAXPGPATH];
 
-	(void) split_path(path, directory);
+	(void) oa_split_path(path, directory);
 	fsync_fname_ext(directory, true, true, ERROR);
 }
 
@@ -242,6 +246,7 @@ oa_make_master_key_file(void)
 	int			encoded;
 	int			error = EINVAL;
 
+	oa_require_lasting_key_file();
 	memcpy(content, key_file_comment, length);
 	oa_draw_random(key, sizeof(key));
 	encoded = pg_b64_encode((const void *) key, sizeof(key), content + length,
@@ -279,6 +284,8 @@ oa_settle_master_key_file(void)
 	if (!cluster_is_marked())
 	{
 		PreventCommandIfReadOnly("the sealing of webhook secrets");
+		if (!database_has_sealed())
+			oa_require_lasting_key_file();
 		flush_directory(oa_master_key_file);
 		error = make_file(MARK_FILE, pg_file_create_mode, mark_text,
 						  strlen(mark_text));

@@ -28,6 +28,11 @@ extern const char *oa_master_key_problem(void);
 extern const char *oa_master_key_hint(void);
 extern ArrayType *oa_master_key_ids_present(void);
 extern ArrayType *oa_master_key_ids_needed(void);
+extern const char *oa_missing_master_key(ArrayType *needed,
+										 ArrayType *present);
+
+/* key_file_place.c: is their file where a failover can delete it? */
+extern const char *oa_key_file_risk(void);
 
 /* In SQL: does an org's previous webhook secret still sign? */
 #define OA_PREVIOUS_STILL_SIGNS \

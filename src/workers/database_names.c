@@ -102,6 +102,19 @@ find_oids(Oids *all, Oid *named)
 	qsort(all->values, all->count, sizeof(Oid), oid_cmp);
 }
 
+/*
+ * Set "named" to the OIDs of the listed names, or InvalidOid.  Only looks.
+ */
+void
+oa_look_up_databases(Oid *named)
+{
+	Oids		all = {NULL, 0};
+
+	memset(named, 0, OA_DATABASES_MAX * sizeof(Oid));
+	find_oids(&all, named);
+	pfree(all.values);
+}
+
 /* Is this database missing from the list? */
 static bool
 is_not_among(Oid database, void *oids)

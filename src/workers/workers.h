@@ -17,9 +17,13 @@ extern void oa_do_usage_jobs(OaDatabase *database, uint64 asked);
 
 /* database_names.c: which databases have the listed names */
 extern void oa_find_databases(void);
+extern void oa_look_up_databases(Oid *named);
 
 /* launcher.c, database_worker.c: the background workers */
 extern void oa_register_launcher(void);
+
+/* standby_check.c: what a standby is told of at its start */
+extern void oa_register_standby_check(void);
 
 /* audit_cleaning.c */
 extern bool oa_remove_old_audit(void);
