@@ -79,6 +79,7 @@ extern int	oa_limits_full;
 extern int	oa_limit_share;
 extern char *oa_master_key_file;
 
+extern const char *oa_key_feature_name(int n, OaKeyFeature *feature);
 extern void oa_define_settings(GucIntAssignHook cache_entries_changed);
 
 #endif							/* OA_SETTINGS_H */
