@@ -69,4 +69,6 @@ export async function signOut() {
   await button('Sign out').click();
   await browser.heading('Sign in');
   equal(await page.evaluate(() => JSON.stringify({ ...localStorage, ...sessionStorage })), '{}', 'signing out leaves nothing');
+  equal(await page.evaluate(async () => `${document.cookie} ${(await indexedDB.databases()).map(({ name }) => name)} ${await caches.keys()}`),
+    ' firebase-heartbeat-database ', 'but the days on which the SDK was used');
 }

@@ -124,10 +124,10 @@ export async function part(act, ...values) {
   return result;
 }
 
-// Run a test to its end: all checks, and that nobody was asked but the gateway and the
-// identity service.
-export async function run(test) {
-  const origins = [new URL(url).origin, process.env.IDENTITY];
+// Run a test to its end: all checks, and that nobody was asked but the gateway, the
+// identity service and "others".
+export async function run(test, ...others) {
+  const origins = [new URL(url).origin, process.env.IDENTITY, ...others];
 
   try {
     await connect();

@@ -89,6 +89,7 @@ is(policy($with_google), $expected =~ s/script-src 'self'/script-src 'self' http
 	'the policy with FIREBASE_AUTH_DOMAIN');
 is("@{ $with_google->{headers}{'cross-origin-opener-policy'} }", 'same-origin-allow-popups', 'and popups are possible');
 like($with_google->{body}, qr/&#34;authDomain&#34;:&#34;login\.acme-docs\.example&#34;/, 'the page knows the domain');
+run_browser($node, $identity, $google, 'google');
 stop_process($google);
 
 # What is wrong at the start.
