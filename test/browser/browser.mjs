@@ -148,26 +148,30 @@ export class Browser {
   // longer needed may stay for a moment.
   async remembered(text) {
     const limit = performance.now() + TIMEOUT / 10;
-    let found;
 
-    do {
-      found = (await this.#memory()).filter((each) => each.includes(text));
-    } while (found.length > 0 && performance.now() < limit);
-    return found;
+    for (;;) {
+      const snapshot = await this.#memory();
+
+      // Reading it takes longer than taking it.
+      if (!snapshot.includes(text)) {
+        return [];
+      }
+      if (performance.now() > limit) {
+        return JSON.parse(snapshot).strings.filter((each) => each.includes(text));
+      }
+    }
   }
 
   async #memory() {
     const session = await this.context.newCDPSession(this.page);
-    let snapshot = '';
+    const chunks = [];
 
-    session.on('HeapProfiler.addHeapSnapshotChunk', ({ chunk }) => {
-      snapshot += chunk;
-    });
+    session.on('HeapProfiler.addHeapSnapshotChunk', ({ chunk }) => chunks.push(chunk));
     await session.send('HeapProfiler.enable');
     await session.send('HeapProfiler.collectGarbage');
     await session.send('HeapProfiler.takeHeapSnapshot', { reportProgress: false });
     await session.detach();
-    return JSON.parse(snapshot).strings;
+    return chunks.join('');
   }
 
   async close() {

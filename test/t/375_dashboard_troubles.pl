@@ -16,6 +16,9 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my ($node, $identity) = create_dashboard_node('troubles');
+$node->append_conf('postgresql.conf', "overten_auth.key_features = 'expiry, disable, people, rotation'");
+$node->reload;
+wait_until('the features are on', sub { ask($node, "LOAD 'overten_auth'; SHOW overten_auth.key_features") ne '' });
 ask($node, 'ALTER DATABASE postgres SET overten_auth.signup_requires_verified_email = on');
 ask($node, "INSERT INTO overten_auth.tiers VALUES ('startup', true), ('internal', false)");
 my $gateway = start_dashboard($node, $identity, 'troubles_gateway');
