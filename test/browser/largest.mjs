@@ -1,6 +1,6 @@
 // The longest list and the longest history that there can be.
 
-import { check, equal } from './browser.mjs';
+import { check, equal, note } from './browser.mjs';
 import { browser, page, row, sql, url } from './person.mjs';
 
 // A thousand keys, and a key with the longest history that there can be.

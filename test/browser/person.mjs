@@ -137,7 +137,7 @@ export async function run(test, ...others) {
     equal(foreign.map((each) => each.url).join('\n'), '', 'nobody else was asked');
     note('finished');
   } catch (error) {
-    check(false, 'the dashboard can be used to the end', `${error.stack}\n${browser.complaints.join('\n')}\n${await page.locator('body').innerText().catch(() => '')}`);
+    check(false, 'the dashboard can be used to the end', `${error.stack}\n${browser.complaints.join('\n')}\n${(await page.locator('body').innerText().catch(() => '')).slice(0, 4000)}`);
   } finally {
     await browser.close();
     await database?.end().catch(() => {});

@@ -36,6 +36,7 @@ const TEXTS = {
   'auth/email-already-in-use': 'There is an account with this email address. Sign in instead.',
   'auth/user-disabled': 'This account is disabled.',
   'auth/user-token-expired': 'Your sign-in has ended. Sign out, and sign in again.',
+  'auth/invalid-refresh-token': 'Your sign-in has ended. Sign out, and sign in again.',
   'auth/too-many-requests': 'There were too many attempts. Try again later.',
   'auth/network-request-failed': 'The sign-in service cannot be reached. Check your connection and try again.',
   'auth/internal-error': 'The sign-in service cannot be reached. Check your connection and try again.',
