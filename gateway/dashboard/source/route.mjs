@@ -43,6 +43,8 @@ export function useRoute() {
     const update = () => setRoute(read());
 
     addEventListener('hashchange', update);
+    // It may have changed since we were rendered.
+    update();
     return () => removeEventListener('hashchange', update);
   }, []);
   return route;
