@@ -242,7 +242,7 @@ export async function leak(orgId) {
   const { webhook_secret: before } = await (await fetch(`${api}/verify`, { headers: { Authorization: `Bearer ${secret}` } })).json();
 
   await sql(`INSERT INTO overten_auth.key_usage (key_id, hour, client_addr, accepted, refused, first_used_at, last_used_at)
-    SELECT $1, hour, '203.0.113.7', 20 + extract(hour FROM hour), 0, hour, hour + interval '59 minutes'
+    SELECT $1, hour, '203.0.113.7'::inet, 20 + extract(hour FROM hour), 0, hour, hour + interval '59 minutes'
     FROM generate_series(date_trunc('hour', now()) - interval '20 days', now() - interval '2 hours', interval '1 hour') hour
     UNION ALL SELECT $1, date_trunc('hour', now()), '198.51.100.23', 1211, 0, now(), now()`, keyId);
   await visit(orgId, 'keys', keyId);
