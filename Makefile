@@ -40,8 +40,8 @@ KEYS_OBJS = $(addprefix src/keys/, \
 	minters.o org_anomalies.o org_usage.o purge.o restrictions.o rotation.o \
 	rotation_progress.o verify.o)
 MEMBERS_OBJS = $(addprefix src/members/, \
-	acceptance.o erasure.o invitations.o locked_org.o members.o own_key.o own_org.o \
-	repeated_request.o signup.o)
+	acceptance.o choices.o erasure.o invitations.o locked_org.o members.o own_key.o \
+	own_org.o repeated_request.o signup.o)
 SIGNING_KEYS_OBJS = $(addprefix src/signing_keys/, \
 	fetch.o fetch_answer.o fetch_command.o fetch_request.o fetch_schedule.o \
 	fetch_state.o fetch_worker.o key_document.o key_flaws.o key_ring.o \
@@ -50,8 +50,8 @@ TOKENS_OBJS = $(addprefix src/tokens/, \
 	claims.o firebase_token.o jwt_library.o token_decoder.o token_reader.o \
 	token_rules.o)
 HTTP_OBJS = $(addprefix src/http/, \
-	audit_endpoint.o authorization.o detail_members.o endpoints.o http_client_addr.o \
-	http_request.o idempotency_key.o invitation_endpoints.o key_endpoints.o key_json.o \
+	audit_endpoint.o authorization.o detail_members.o endpoints.o features_endpoint.o \
+	http_client_addr.o http_request.o idempotency_key.o invitation_endpoints.o key_endpoints.o key_json.o \
 	key_list_endpoint.o key_members.o limits_endpoint.o member_endpoints.o org_endpoints.o \
 	org_usage_endpoint.o parameters.o postgrest.o postgrest_keys.o \
 	postgrest_orgs.o query_string.o request_body.o request_headers.o \

@@ -24,11 +24,15 @@ const TYPES = {
 
 const SIGN_IN = 'https://identitytoolkit.googleapis.com https://securetoken.googleapis.com';
 
-function policyOf({ emulatorUrl }) {
+// Signing in with Google takes a script of Google's, which opens the popup, and a frame
+// of the domain that the popup reports to.
+function policyOf({ authDomain, emulatorUrl }) {
   const connect = ["'self'", SIGN_IN, emulatorUrl].filter(Boolean).join(' ');
+  const [script, frame] = authDomain === undefined ? ['', '']
+    : [' https://apis.google.com', `frame-src https://${authDomain}; `];
 
-  return "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; " +
-    `font-src 'self'; connect-src ${connect}; ` +
+  return `default-src 'none'; script-src 'self'${script}; style-src 'self'; img-src 'self' data:; ` +
+    `font-src 'self'; connect-src ${connect}; ${frame}` +
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 }
 
@@ -61,13 +65,14 @@ function fileOf(name, bytes, headers) {
 }
 
 function pageOf(template, settings) {
-  const { apiKey, emulatorUrl } = settings;
-  const content = escapeAttribute(JSON.stringify({ apiKey, emulatorUrl }));
+  const { apiKey, authDomain, emulatorUrl } = settings;
+  const content = escapeAttribute(JSON.stringify({ apiKey, authDomain, emulatorUrl }));
 
   return fileOf('index.html', Buffer.from(template.replace('SETTINGS', () => content)), {
     'cache-control': 'no-store',
     'content-security-policy': policyOf(settings),
-    'cross-origin-opener-policy': 'same-origin',
+    // A popup has to be able to report to the page that has opened it.
+    'cross-origin-opener-policy': authDomain === undefined ? 'same-origin' : 'same-origin-allow-popups',
     'referrer-policy': 'no-referrer',
   });
 }

@@ -25,6 +25,9 @@
 //                       commas, such as https://app.example.com (none)
 // FIREBASE_API_KEY      the public key of the Firebase project's web configuration; with
 //                       it, /dashboard/ is a page where people manage their keys (none)
+// FIREBASE_AUTH_DOMAIN  the authDomain of that configuration, or a domain of your own
+//                       that serves its handler; with it, people can sign in to the
+//                       dashboard with Google (none)
 // FIREBASE_AUTH_EMULATOR_URL
 //                       for development: where the dashboard signs people in instead of
 //                       Firebase, such as http://127.0.0.1:9099 (none)
@@ -82,16 +85,20 @@ function authorizeListen(environment) {
 // The settings of the dashboard; null if there is none.
 function dashboard(environment) {
   const apiKey = environment.FIREBASE_API_KEY || '';
+  const authDomain = environment.FIREBASE_AUTH_DOMAIN || undefined;
   const emulatorUrl = environment.FIREBASE_AUTH_EMULATOR_URL || undefined;
 
   if (!/^[A-Za-z0-9_-]{0,200}$/.test(apiKey)) {
     throw new Error('FIREBASE_API_KEY must be letters, digits, - and _');
   }
-  // It becomes a part of the policy of the page.
+  // These two become parts of the policy of the page.
+  if (authDomain !== undefined && !/^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]*[a-z0-9]$/.test(authDomain)) {
+    throw new Error('FIREBASE_AUTH_DOMAIN must be a domain, such as example.firebaseapp.com');
+  }
   if (emulatorUrl !== undefined && originOf(emulatorUrl) !== emulatorUrl) {
     throw new Error('FIREBASE_AUTH_EMULATOR_URL must be an origin, such as http://127.0.0.1:9099');
   }
-  return apiKey === '' ? null : { apiKey, emulatorUrl };
+  return apiKey === '' ? null : { apiKey, authDomain, emulatorUrl };
 }
 
 // Return all settings as one object.  Throws an Error that names the wrong setting.

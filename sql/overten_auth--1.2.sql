@@ -2057,7 +2057,7 @@ CREATE FUNCTION overten_api.revoke_api_key(json) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_revoke_api_key';
 REVOKE ALL ON FUNCTION overten_api.revoke_api_key FROM PUBLIC;
 COMMENT ON FUNCTION overten_api.revoke_api_key IS
-'DELETE /organizations/{org_id}/api-keys/{key_id}; the ids are in the headers x-overten-org-id and x-overten-key-id or the members org_id and key_id. If the answer is an error, raises it with SQLSTATE PGRST, and with the API''s own body in the header x-overten-error.';
+'DELETE /organizations/{org_id}/api-keys/{key_id}; the ids are in the headers x-overten-org-id and x-overten-key-id or the members org_id and key_id; the query string is in the header x-overten-query. If the answer is an error, raises it with SQLSTATE PGRST, and with the API''s own body in the header x-overten-error.';
 
 CREATE FUNCTION overten_api.verify() RETURNS json
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_verify';
@@ -2074,6 +2074,12 @@ CREATE FUNCTION overten_api.key_usage(
 REVOKE ALL ON FUNCTION overten_api.key_usage FROM PUBLIC;
 COMMENT ON FUNCTION overten_api.key_usage IS
 'GET /organizations/{org_id}/api-keys/{key_id}/usage; the ids are in the headers x-overten-org-id and x-overten-key-id or arguments; the query string is in the header x-overten-query, or else its parameters are arguments';
+
+CREATE FUNCTION overten_api.features() RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_features';
+REVOKE ALL ON FUNCTION overten_api.features FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.features IS
+'GET /features';
 
 CREATE FUNCTION overten_api.list_organizations() RETURNS json
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_list_organizations';

@@ -308,6 +308,19 @@ assign_key_prefixes(const char *newval, void *extra)
 	oa_key_prefixes = extra;
 }
 
+/*
+ * Return the name of the nth feature of keys, and the feature; NULL if there
+ * are not so many.
+ */
+const char *
+oa_key_feature_name(int n, OaKeyFeature *feature)
+{
+	if (n >= lengthof(key_feature_names))
+		return NULL;
+	*feature = key_feature_names[n].feature;
+	return key_feature_names[n].name;
+}
+
 /* Return the feature of this name, or 0. */
 static int
 find_key_feature(const char *name)

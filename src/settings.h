@@ -86,6 +86,7 @@ extern int	oa_limit_share;
 extern char *oa_master_key_file;
 extern int	oa_revocation_commit;
 
+extern const char *oa_key_feature_name(int n, OaKeyFeature *feature);
 extern void oa_define_settings(GucIntAssignHook cache_entries_changed);
 
 #endif							/* OA_SETTINGS_H */

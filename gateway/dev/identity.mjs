@@ -11,6 +11,8 @@
 //   POST /securetoken.googleapis.com/v1/token            a new ID token
 //   GET  /service_accounts/v1/jwk/securetoken@system.gserviceaccount.com
 //                                                        the key, for signing_keys_command
+//   GET  /emulator/v1/projects/PROJECT/oobCodes          the links of emails that were "sent"
+//   GET  /emulator/action?oobCode=CODE                   such a link
 //   DELETE /emulator/v1/projects/PROJECT/accounts        forget everybody, between tests
 //
 // PORT                 where to listen on 127.0.0.1 (9099); 0 takes a free port
@@ -19,6 +21,7 @@
 
 import http from 'node:http';
 
+import { Mail } from './mail.mjs';
 import { openOperations } from './operations.mjs';
 import { People } from './people.mjs';
 import { Refusal } from './refusal.mjs';
@@ -61,7 +64,27 @@ if (!/^[a-z][a-z0-9-]{3,29}$/.test(project)) {
 
 const people = new People();
 const tokens = new Tokens(project, lifetime);
-const operations = openOperations(project, people, tokens);
+const mail = new Mail();
+const operations = openOperations(project, people, tokens, mail);
+
+// The emails, each with its link.
+function letters() {
+  const origin = `http://127.0.0.1:${server.address().port}`;
+
+  return mail.letters.map((letter) =>
+    ({ ...letter, oobLink: `${origin}/emulator/action?mode=verifyEmail&oobCode=${letter.oobCode}` }));
+}
+
+// Somebody has opened the link of an email.
+function openLink(code) {
+  const person = mail.open(code);
+
+  if (person === undefined) {
+    throw new Refusal('INVALID_OOB_CODE');
+  }
+  person.isVerified = true;
+  return { email: person.email, emailVerified: true };
+}
 
 // Is this the name of this machine, as one writes it in a URL?
 function isLoopback(url) {
@@ -114,8 +137,15 @@ async function answer(request) {
   if (request.method === 'GET' && pathname === KEYS) {
     return tokens.keySet;
   }
+  if (request.method === 'GET' && pathname === `/emulator/v1/projects/${project}/oobCodes`) {
+    return { oobCodes: letters() };
+  }
+  if (request.method === 'GET' && pathname === '/emulator/action') {
+    return openLink(searchParams.get('oobCode'));
+  }
   if (request.method === 'DELETE' && pathname === `/emulator/v1/projects/${project}/accounts`) {
     people.removeAll();
+    mail.removeAll();
     tokens.forget();
     return {};
   }
@@ -135,7 +165,7 @@ function send(request, response, status, body) {
   const { origin } = request.headers;
   const headers = {
     'Content-Type': 'application/json; charset=utf-8',
-    'Cache-Control': request.method === 'GET' && status === 200 ? `public, max-age=${KEY_MAX_AGE}` : 'no-store',
+    'Cache-Control': request.url === KEYS && status === 200 ? `public, max-age=${KEY_MAX_AGE}` : 'no-store',
     Vary: 'Origin',
   };
 

@@ -4,7 +4,7 @@
 
 import { Refusal } from './refusal.mjs';
 
-export function openOperations(project, people, tokens) {
+export function openOperations(project, people, tokens, mail) {
   function personOf({ idToken }) {
     const claims = tokens.read(idToken);
     const person = claims && people.find(claims.sub);
@@ -31,7 +31,8 @@ export function openOperations(project, people, tokens) {
     'accounts:signInWithPassword': (sent) => ({ registered: true, ...signedIn(people.signIn(sent)) }),
 
     'accounts:lookup': (sent) => {
-      const { uid, email, name, createdAt } = personOf(sent);
+      const person = personOf(sent);
+      const { uid, email, name, createdAt } = person;
       const provider = { providerId: 'password', rawId: email, federatedId: email, email };
 
       return {
@@ -39,7 +40,7 @@ export function openOperations(project, people, tokens) {
           localId: uid,
           email,
           displayName: name,
-          emailVerified: false,
+          emailVerified: person.isVerified,
           providerUserInfo: email === undefined ? [] : [provider],
           createdAt: String(createdAt),
           lastLoginAt: String(Date.now()),
@@ -61,6 +62,19 @@ export function openOperations(project, people, tokens) {
       }
       tokens.end(person);
       return signedIn(person);
+    },
+
+    // Only the email that verifies an address.
+    'accounts:sendOobCode': (sent) => {
+      if (sent.requestType !== 'VERIFY_EMAIL') {
+        throw new Refusal('OPERATION_NOT_ALLOWED : Only VERIFY_EMAIL can be sent', 501);
+      }
+      const person = personOf(sent);
+      if (person.email === undefined) {
+        throw new Refusal('MISSING_EMAIL');
+      }
+      mail.write(person, sent.requestType);
+      return { email: person.email };
     },
 
     'accounts:delete': (sent) => {

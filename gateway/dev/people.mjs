@@ -47,7 +47,7 @@ export class People {
     if (idToken !== undefined) {
       throw new Refusal('OPERATION_NOT_ALLOWED : Accounts cannot be linked');
     }
-    const person = { uid: newUid(), name: displayName, createdAt: Date.now() };
+    const person = { uid: newUid(), name: displayName, isVerified: false, createdAt: Date.now() };
 
     if (email !== undefined || password !== undefined) {
       const address = checkedEmail(email);

@@ -88,7 +88,7 @@ export class Tokens {
 
   #sign(person, signedInAt) {
     const now = secondsNow();
-    const { email, name } = person;
+    const { email, name, isVerified } = person;
     const provider = email === undefined ? ANONYMOUS : PASSWORD;
     const claims = {
       name,
@@ -100,7 +100,7 @@ export class Tokens {
       iat: now,
       exp: now + this.#lifetime,
       email,
-      email_verified: email === undefined ? undefined : false,
+      email_verified: email === undefined ? undefined : isVerified,
       provider_id: provider === ANONYMOUS ? ANONYMOUS : undefined,
       firebase: {
         identities: email === undefined ? {} : { email: [email] },

@@ -185,16 +185,18 @@ oa_check_member(const OaRequest *request, OaResponse *response, text *uid)
 void
 oa_endpoint_revoke_key(const OaRequest *request, OaResponse *response)
 {
+	text	   *reason;
 	text	   *uid;
 
 	if (!oa_identify(request, response, &uid) ||
+		!oa_read_reason(request, response, &reason) ||
 		!oa_check_member(request, response, uid) ||
 		!oa_can_write(response))
 		return;
 
 	response->status = 204;
 	if (oa_revoke_key(request->org_id, request->key_id, uid,
-					  NULL) == OA_NO_SUCH_KEY)
+					  reason) == OA_NO_SUCH_KEY)
 		oa_refuse(response, OA_KEY_NOT_FOUND);
 }
 

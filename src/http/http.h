@@ -142,6 +142,8 @@ extern bool oa_read_time(const OaRequest *request, OaResponse *response,
 						 TimestampTz *time);
 extern bool oa_read_limit(const OaRequest *request, OaResponse *response,
 						  int max, int *limit);
+extern bool oa_read_reason(const OaRequest *request, OaResponse *response,
+						   text **reason);
 
 /* response_headers.c: status, headers and error bodies of responses */
 typedef void (*OaHeaderCallback) (const char *name, const char *value,
@@ -245,6 +247,10 @@ extern void oa_endpoint_key_usage(const OaRequest *request,
 								  OaResponse *response);
 extern void oa_endpoint_org_usage(const OaRequest *request,
 								  OaResponse *response);
+
+/* features_endpoint.c */
+extern void oa_endpoint_features(const OaRequest *request,
+								 OaResponse *response);
 
 /* org_endpoints.c */
 extern void oa_write_org(const OaOrg *org, void *json);

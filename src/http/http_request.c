@@ -51,6 +51,11 @@ static const Route routes[] = {
 		{{"GET", oa_endpoint_verify}, {"HEAD", oa_endpoint_verify}}
 	},
 	{
+		{"features"},
+		"GET, HEAD",
+		{{"GET", oa_endpoint_features}, {"HEAD", oa_endpoint_features}}
+	},
+	{
 		{"signup"},
 		"POST",
 		{{"POST", oa_endpoint_signup, true}}

@@ -109,3 +109,24 @@ oa_read_limit(const OaRequest *request, OaResponse *response, int max,
 	*limit = number;
 	return true;
 }
+
+/* Read why something is done. *reason is NULL if that is missing. */
+bool
+oa_read_reason(const OaRequest *request, OaResponse *response, text **reason)
+{
+	OaTextRule	broken = OA_TEXT_ENCODING;
+	const char *value;
+
+	*reason = NULL;
+	if (!oa_find_parameter(request, response, "reason", &value))
+		return false;
+	if (value == NULL)
+		return true;
+
+	*reason = oa_utf8_to_text(value, (int) strlen(value));
+	if (*reason != NULL)
+		*reason = oa_trim_name(*reason, OA_REASON_MAX, &broken);
+	return *reason != NULL ||
+		oa_refuse_parameter(response, "reason",
+							oa_text_rule(broken, OA_REASON_MAX));
+}

@@ -1,6 +1,6 @@
 /*
  * postgrest_orgs.c
- *		The functions of schema overten_api about orgs and people.
+ *		The functions of schema overten_api about orgs, people and the service.
  *
  * How they work is in postgrest.c.  The parameters of reports come in the
  * header x-overten-query alone.
@@ -10,6 +10,7 @@
 #include "http/http.h"
 #include "http/postgrest.h"
 
+PG_FUNCTION_INFO_V1(overten_api_features);
 PG_FUNCTION_INFO_V1(overten_api_list_organizations);
 PG_FUNCTION_INFO_V1(overten_api_rename_organization);
 PG_FUNCTION_INFO_V1(overten_api_close_organization);
@@ -23,6 +24,15 @@ PG_FUNCTION_INFO_V1(overten_api_audit_log);
 PG_FUNCTION_INFO_V1(overten_api_organization_usage);
 PG_FUNCTION_INFO_V1(overten_api_organization_limits);
 PG_FUNCTION_INFO_V1(overten_api_rotate_webhook_secret);
+
+/* overten_api.features() returns json */
+Datum
+overten_api_features(PG_FUNCTION_ARGS)
+{
+	OaRequest	request = {0};
+
+	return oa_answer_call(oa_endpoint_features, fcinfo, OA_NO_BODY, &request);
+}
 
 /* overten_api.list_organizations() returns json */
 Datum

@@ -108,6 +108,13 @@ extern bool oa_withdraw_invitation(text *uid, text *org_id,
 								   text *invitation_id);
 extern OaProblem oa_accept_invitation(text *uid, bytea *digest, text **org_id);
 
+/* choices.c: what customers may choose; the description may be NULL */
+typedef void (*OaChoiceCallback) (text *name, text *description,
+								  void *argument);
+
+extern void oa_list_tier_choices(OaChoiceCallback callback, void *argument);
+extern void oa_list_scope_choices(OaChoiceCallback callback, void *argument);
+
 /* repeated_request.c: the requests that clients may repeat */
 #define OA_REQUESTS_KEPT	USECS_PER_DAY
 

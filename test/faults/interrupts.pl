@@ -118,6 +118,7 @@ my %calls = (
 	'overten_api.list_api_keys(text)' => $request->($by_token, "overten_api.list_api_keys('$org')"),
 	'overten_api.revoke_api_key(json)' => $request->($by_token, 'overten_api.revoke_api_key(NULL)'),
 	'overten_api.key_usage(text,text,text,text)' => $request->($by_token, "overten_api.key_usage('$org', '$key')"),
+	'overten_api.features()' => $request->($by_token, 'overten_api.features()'),
 	'overten_api.list_organizations()' => $request->($by_token, 'overten_api.list_organizations()'),
 	'overten_api.rename_organization(json)' => $request->($by_token, q(overten_api.rename_organization('{"name": "Renamed"}'))),
 	'overten_api.close_organization(json)' => $request->($by_token, q(overten_api.close_organization('{}'))),

@@ -111,6 +111,13 @@ SELECT method, path, a.status, a.headers, a.body::json #>> '{error,code}' AS cod
 FROM (VALUES ('GET', '/key_00000000000000000000'), ('HEAD', '/key_00000000000000000000'), ('PATCH', '/key_00000000000000000000'), ('PUT', '/key_00000000000000000000'),
 	('POST', '/key_00000000000000000000/rotate'), ('GET', '/key_00000000000000000000/rotate'), ('GET', '/key_00000000000000000000/rotation'), ('HEAD', '/key_00000000000000000000/rotation'), ('PUT', '/key_00000000000000000000/rotation')) v (method, path),
 	LATERAL pg_temp.ask(method, :'keys' || path, :'ada_token', CASE method WHEN 'PATCH' THEN '{"disabled": true}' END) a;
+-- The reason of a revocation, which does not change later.
+SELECT key_id AS doomed FROM overten_mint_key(:'org', 'doomed') \gset
+SELECT reason, a.status, a.body::json #>> '{error,message}' AS message
+FROM unnest(ARRAY['', '%20', repeat('x', 201), 'a%0ab', '%ff', '%00', '%', 'a&reason=b', '%20l%c3%a4%e2%9c%93+%22"']) reason, LATERAL pg_temp.ask('DELETE', :'keys' || '/' || :'doomed' || '?reason=' || reason, :'ada_token') a;
+SELECT status FROM pg_temp.ask('DELETE', :'keys' || '/' || :'doomed' || '?reason=another', :'ada_token');
+SELECT revoked_by, revoked_reason FROM overten_auth.api_keys WHERE key_id = :'doomed';
+SELECT action, uid, detail FROM overten_auth.audit_log WHERE key_id = :'doomed' AND action = 'revoke_key';
 \set VERBOSITY terse
 SET overten_auth.key_features = 'expiry';
 

@@ -21,6 +21,27 @@ CREATE FUNCTION pg_temp.shown(body text) RETURNS text LANGUAGE sql AS $$
 $$;
 \pset null '-'
 
+-- What the service offers: what customers may choose, by name; scopes only with their feature.
+SELECT status, body FROM pg_temp.ask('GET', '/features', :'ada_token');
+INSERT INTO overten_auth.tiers VALUES ('pro "plan"', true), ('internal', false), ('École', true);
+INSERT INTO overten_auth.scopes VALUES ('jobs.read', 'Read jobs', true);
+SET overten_auth.max_key_lifetime = '90d';
+SET overten_auth.signup_requires_verified_email = on;
+SET overten_auth.key_prefixes = 'acme_';
+SELECT status, body FROM pg_temp.ask('GET', '/features?tiers=x', :'ada_token');
+SELECT status, body FROM pg_temp.ask('HEAD', '/features', :'ada_token');
+SELECT method, path, status, code FROM (VALUES ('POST', '/features'), ('PATCH', '/features'), ('GET', '/features/'), ('GET', '/features/tiers')) v (method, path), LATERAL pg_temp.ask(method, path, :'ada_token', '{}');
+SELECT status, code FROM unnest(ARRAY['', 'x.y.z', 'sk_live_00000000000000000000000K3vO8']) credential, LATERAL pg_temp.ask('GET', '/features', credential);
+BEGIN READ ONLY;
+SELECT status FROM pg_temp.ask('GET', '/features', :'ada_token');
+COMMIT;
+DELETE FROM overten_auth.tiers WHERE name <> 'internal';
+SELECT body::json -> 'tiers' AS tiers FROM pg_temp.ask('GET', '/features', :'ada_token');
+INSERT INTO overten_auth.tiers VALUES ('free', true);
+RESET overten_auth.max_key_lifetime;
+RESET overten_auth.signup_requires_verified_email;
+RESET overten_auth.key_prefixes;
+
 -- Nothing, then one's own, in the order of their creation; not those of others.
 SELECT status, body FROM pg_temp.ask('GET', '/organizations', :'ada_token');
 SELECT body::json ->> 'org_id' AS acme FROM pg_temp.ask('POST', '/signup', :'ada_token', '{"org_name": "Acme"}') \gset
@@ -184,6 +205,7 @@ SELECT status FROM unnest(ARRAY['bob', 'ada']) uid, LATERAL pg_temp.ask('DELETE'
 
 -- For PostgREST, the same functions, with ids in headers, members or arguments.
 SELECT set_config('request.headers', json_build_object('authorization', 'Bearer ' || :'bob_token')::text, false) IS NOT NULL AS asked \gset
+SELECT overten_api.features() -> 'tiers' AS tiers;
 SELECT pg_temp.shown(overten_api.list_organizations()::text);
 SELECT pg_temp.shown(overten_api.list_members(:'bobs')::text);
 SELECT pg_temp.shown(overten_api.create_invitation(json_build_object('org_id', :'bobs'))::text);

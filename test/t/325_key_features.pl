@@ -276,6 +276,18 @@ is(verify_from($local->{secret}, '192.0.2.8'), '401 invalid_api_key', 'and a bou
 is(verify_from($local->{secret}, '192.0.2.7'), '200', 'to its address');
 is(join(' ', sort keys %{ exchange('GET', '')->{items}[0] }), 'created_at key_id last_used_at name prefix revoked_at', 'the list is that of the contract');
 
+# What clients are told of it.
+foreach my $features ('environments, scopes', 'rotation', '')
+{
+	turn_on($features);
+	my $offered = $json->decode(request($gateway->{url}, 'GET', '/api/v1/features', [$ada])->{body});
+	my $has_scopes = $features =~ /scopes/;
+
+	is(join(', ', sort @{ $offered->{key_features} }), $features, "GET /features with '$features'");
+	is(join(' ', @{ $offered->{environments} }), $has_scopes ? 'live test' : 'live', "the environments with '$features'");
+	is(join(' ', map { $_->{name} } @{ $offered->{scopes} }), $has_scopes ? 'jobs.read jobs.write' : '', "the scopes with '$features'");
+}
+
 # What is no list of features is not taken.
 my ($code, $out, $err) = $node->psql('postgres', "LOAD 'overten_auth'; ALTER SYSTEM SET overten_auth.key_features = 'expiry, teleport'");
 like($err, qr/invalid value for parameter "overten_auth\.key_features": "expiry, teleport"\nDETAIL:  Unrecognized key feature: "teleport"\./, 'an unknown feature');

@@ -116,6 +116,32 @@ is(scalar sent('GET', '/nowhere'), '404 NOT_FOUND', 'another path');
 is(scalar sent('POST', '/securetoken.googleapis.com/v1/token?key=any', { grant_type => 'refresh_token', refresh_token => 'x' }),
 	'400 INVALID_REFRESH_TOKEN', 'a refresh token that it has not given');
 
+# Verifying an email address, by a link that is listed and not sent.
+my $letters = '/emulator/v1/projects/demonstration/oobCodes';
+my (undef, $unverified) = sent('POST', "$accounts:signInWithPassword?key=any", \%ada);
+my $claim = sub { return decode_json(decode_base64url((split /\./, $_[0])[1]))->{email_verified} ? 1 : 0 };
+is($claim->($unverified->{idToken}), 0, 'an address is not verified at first');
+like(scalar sent('POST', "$accounts:sendOobCode?key=any", { requestType => 'PASSWORD_RESET', email => 'ada@example.com' }), qr/^501 OPERATION_NOT_ALLOWED/, 'no password can be reset');
+is(scalar sent('POST', "$accounts:sendOobCode?key=any", { requestType => 'VERIFY_EMAIL', idToken => 'x' }), '400 INVALID_ID_TOKEN', 'only for the person who is signed in');
+my (undef, $anonymous) = sent('POST', "$accounts:signUp?key=any", { returnSecureToken => JSON::PP::true });
+is(scalar sent('POST', "$accounts:sendOobCode?key=any", { requestType => 'VERIFY_EMAIL', idToken => $anonymous->{idToken} }), '400 MISSING_EMAIL', 'nor without an address');
+is(scalar @{ (sent('GET', $letters))[1]{oobCodes} }, 0, 'so far no email is listed');
+is(scalar sent('POST', "$accounts:sendOobCode?key=any", { requestType => 'VERIFY_EMAIL', idToken => $unverified->{idToken} }), '200 ', 'an email is sent');
+my ($letter) = @{ (sent('GET', $letters))[1]{oobCodes} };
+is("$letter->{email} $letter->{requestType}", 'ada@example.com VERIFY_EMAIL', 'it is listed');
+my ($path) = $letter->{oobLink} =~ /^\Q$url\E(.*)/;
+is(scalar sent('GET', '/emulator/action?mode=verifyEmail&oobCode=x'), '400 INVALID_OOB_CODE', 'another link');
+is(scalar sent('GET', '/emulator/action'), '400 INVALID_OOB_CODE', 'a link without a code');
+is(scalar sent('GET', $path), '200 ', 'the link can be opened');
+is(scalar sent('GET', $path), '400 INVALID_OOB_CODE', 'and not twice');
+is(join(' ', map { $_->{emailVerified} ? 1 : 0 } @{ (sent('POST', "$accounts:lookup?key=any", { idToken => $unverified->{idToken} }))[1]{users} }), '1', 'then the address is verified');
+my (undef, $fresh) = sent('POST', '/securetoken.googleapis.com/v1/token?key=any', { grant_type => 'refresh_token', refresh_token => $unverified->{refreshToken} });
+is($claim->($fresh->{id_token}), 1, 'and the next token says so');
+ask($node, 'ALTER DATABASE postgres SET overten_auth.signup_requires_verified_email = on');
+my %before = map { $_ => ask($node, "SELECT body::json #>> '{error,code}' FROM overten_handle_request('POST', '/api/v1/signup', json_build_object('authorization', 'Bearer $_', 'content-type', 'application/json'), '{\"org_name\": \"x\"}'::text)") } $unverified->{idToken}, $fresh->{id_token};
+is("$before{ $unverified->{idToken} }|$before{ $fresh->{id_token} }", 'email_not_verified|', 'which a service can ask for');
+ask($node, 'ALTER DATABASE postgres RESET overten_auth.signup_requires_verified_email');
+
 # Pages of this machine may ask, and no others, whatever name they come by.
 my ($answer) = sent('OPTIONS', "$accounts:signUp?key=any", undef, 'Origin: http://localhost:5173', 'Access-Control-Request-Method: POST', 'Access-Control-Request-Headers: x-client-version');
 is("$answer->{status} @{ $answer->{headers}{'access-control-allow-origin'} } @{ $answer->{headers}{'access-control-allow-headers'} }",

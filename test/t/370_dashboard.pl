@@ -1,8 +1,6 @@
 
 # The dashboard: what the gateway serves, and when; and people who use it in a real
 # browser, from signing up to revoking a key.  pg_regress has neither HTTP nor a browser.
-#
-# Pictures of the screens go to the folder PICTURES, if that is set.
 
 use strict;
 use warnings FATAL => 'all';
@@ -11,6 +9,7 @@ use Compress::Zlib ();
 use File::Copy qw(copy);
 use FindBin;
 use lib $FindBin::RealBin;
+use DashboardTest;
 use GatewayTest;
 use OvertenTest;
 use PostgreSQL::Test::Cluster;
@@ -19,22 +18,7 @@ use Test::More;
 
 my $top = "$FindBin::RealBin/../..";
 my $built = "$top/gateway/dashboard/built";
-my $keys = '/service_accounts/v1/jwk/securetoken@system.gserviceaccount.com';
-
-my $node = create_node('dashboard', <<'EOC');
-shared_preload_libraries = 'overten_auth'
-overten_auth.databases = 'postgres'
-overten_auth.firebase_project_id = 'demonstration'
-overten_auth.signing_keys_command = ''
-overten_auth.flush_interval = 1
-overten_auth.max_keys_per_org = 2000
-overten_auth.max_keys_total_per_org = 2000
-EOC
-$node->safe_psql('postgres', slurp_file("$top/gateway/roles.sql"));
-
-my $identity = start_process('identity', { PORT => 0 }, 'node', "$top/gateway/dev/identity.mjs");
-wait_until('the identity service listens', sub { slurp_file($identity->{err}) =~ /listening on (127\.0\.0\.1:\d+)/ && ($identity->{url} = "http://$1") });
-ask($node, q{SELECT overten_load_signing_keys($$} . request($identity->{url}, 'GET', $keys)->{body} . '$$)');
+my ($node, $identity) = create_dashboard_node('dashboard');
 
 # What the gateway serves.
 my $plain = start_gateway($node, 'without_dashboard', FIREBASE_AUTH_EMULATOR_URL => $identity->{url});
@@ -43,7 +27,7 @@ is(summary(request($plain->{url}, 'GET', $_)), '404 not_found', "without FIREBAS
 stop_process($plain);
 
 my $production = start_gateway($node, 'production', FIREBASE_API_KEY => 'AIza-_0', CORS_ORIGINS => 'https://app.example.com');
-my $gateway = start_gateway($node, 'dashboard_gateway', FIREBASE_API_KEY => 'demonstration', FIREBASE_AUTH_EMULATOR_URL => $identity->{url});
+my $gateway = start_dashboard($node, $identity, 'dashboard_gateway');
 unlike(slurp_file($production->{err}), qr/DEVELOPMENT/, 'in production nothing is said of development');
 like(slurp_file($gateway->{err}), qr/FOR DEVELOPMENT ONLY/, 'with another service than Firebase it is');
 
@@ -98,8 +82,20 @@ foreach my $path ('/dashboard/index.html', '/dashboard/x.js', '/dashboard/../das
 is(summary(request($production->{url}, 'POST', '/dashboard/')), '404 not_found', 'nothing can be posted there');
 stop_process($production);
 
+# Signing in with Google: its script, and a frame of one domain.
+my $google = start_gateway($node, 'google', FIREBASE_API_KEY => 'AIza-_0', FIREBASE_AUTH_DOMAIN => 'login.acme-docs.example');
+my $with_google = request($google->{url}, 'GET', '/dashboard/');
+is(policy($with_google), $expected =~ s/script-src 'self'/script-src 'self' https:\/\/apis.google.com/r =~ s/base-uri/frame-src https:\/\/login.acme-docs.example; base-uri/r,
+	'the policy with FIREBASE_AUTH_DOMAIN');
+is("@{ $with_google->{headers}{'cross-origin-opener-policy'} }", 'same-origin-allow-popups', 'and popups are possible');
+like($with_google->{body}, qr/&#34;authDomain&#34;:&#34;login\.acme-docs\.example&#34;/, 'the page knows the domain');
+run_browser($node, $identity, $google, 'google');
+stop_process($google);
+
 # What is wrong at the start.
 foreach my $case ([ FIREBASE_API_KEY => 'a"b', 'FIREBASE_API_KEY must be ' ],
+	(map { [ FIREBASE_AUTH_DOMAIN => $_, 'FIREBASE_AUTH_DOMAIN must be a domain, ' ] }
+		'x', '*', '*.example.com', 'https://a.example.com', 'a.example.com/', 'a.example.com:443', 'a.example.com; script-src *', 'a.example.com b.example.com', 'A.example.com', '.example.com', '127.0.0.1', "a.example.com\nb"),
 	[ FIREBASE_AUTH_EMULATOR_URL => "http://127.0.0.1:9099; script-src *", 'FIREBASE_AUTH_EMULATOR_URL must be an origin, ' ],
 	[ FIREBASE_AUTH_EMULATOR_URL => 'http://127.0.0.1:9099/', 'FIREBASE_AUTH_EMULATOR_URL must be an origin, ' ])
 {
@@ -117,29 +113,7 @@ $unbuilt->{run}->finish;
 like($unbuilt->{run}->result . ' ' . slurp_file($unbuilt->{err}), qr/^1 gateway: .* the dashboard is not built; run /, 'a dashboard that is not built');
 
 # People.
-SKIP: {
-	my $chromium = $ENV{CHROMIUM} // '/usr/bin/chromium';
-	my $folder = $ENV{PICTURES} || "$PostgreSQL::Test::Utils::tmp_check/dashboard_pictures";
-
-	skip "there is no $chromium, so nobody looks at the screens; CHROMIUM can name another", 1 unless -x $chromium;
-	mkdir $folder;
-	my $run = start_process('browser',
-		{ PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => 'postgres', PGUSER => scalar getpwuid($>), IDENTITY => $identity->{url} },
-		'node', "$top/test/browser/dashboard.mjs", "$gateway->{url}/dashboard/", $folder);
-	$run->{run}->finish;
-	my $out = slurp_file($run->{out});
-	my @checks = $out =~ /^((?:not )?ok .*\n(?:# .*\n)*)/mg;
-
-	foreach my $check (@checks)
-	{
-		my ($not, $name, $details) = $check =~ /^(not )?ok (.*)\n((?:# .*\n)*)/;
-
-		ok(!$not, $name) or diag($details);
-	}
-	note($_) foreach $out =~ /^# (.*: [0-9]+ ms)$/mg;
-	like($out, qr/^# finished$/m, 'the browser has done everything') or diag(slurp_file($run->{err}));
-	note("pictures of the screens: $folder");
-}
+run_browser($node, $identity, $gateway, 'dashboard');
 
 # The gateway's log has nothing of it.
 unlike(slurp_file($gateway->{out}), qr/sk_live_|Bearer|eyJ/, 'the access log has no credential');

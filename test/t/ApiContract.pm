@@ -326,6 +326,9 @@ sub matrix
 		[ "list of another's org", '404 organization_not_found', 'GET', $on->($s{foreign}), [$ada] ],
 		[ "HEAD on another's org", '404', 'HEAD', $on->($s{foreign}), [$ada] ],
 		[ "a key for another's org", '404 organization_not_found', 'POST', $on->($s{foreign}), [ $ada, $json ], '{"name":"x"}' ],
+		(map { [ "revoking, with a reason $_->[0]", '400 invalid_parameter reason', 'DELETE', "$keys/$s{own_key}?reason=$_->[1]", [$ada] ] }
+			[ 'empty', '' ], [ 'of spaces', '%20%20' ], [ 'too long', 'x' x 201 ], [ 'with a line break', 'a%0ab' ], [ 'with a NUL', 'a%00' ], [ 'turned around', '%e2%80%ae' ], [ 'that is not UTF-8', '%ff' ], [ 'twice', 'x&reason=x' ]),
+		[ 'a bad reason before an unknown org', '400 invalid_parameter reason', 'DELETE', $on->('x') . '/y?reason=', [$ada] ],
 		[ "revoking in another's org", '404 organization_not_found', 'DELETE', $on->($s{foreign}) . "/$s{foreign_key}", [$ada] ],
 		[ "usage in another's org", '404 organization_not_found', 'GET', $on->($s{foreign}) . "/$s{foreign_key}/usage", [$ada] ],
 		[ 'usage of an unknown key', '404 key_not_found', 'GET', "$keys/key_00000000000000000000/usage", [$ada] ],
@@ -385,7 +388,7 @@ sub matrix
 		[ 'usage since a plus sign', '200', 'GET', "$usage?until=2026-05-01T00:00:00+05:45", [$ada] ],
 		[ 'usage with unknown parameters', '200', 'GET', "$usage?select=hour&limit=1&org_id=x&%zz&since=2026-05-01T00:00:00Z&until=2026-05-02T00:00:00Z&x=%zz", [$ada] ],
 		[ 'usage of a key without', '200', 'GET', $on->($s{suspended}) . "/$s{suspended_key}/usage", [$ada] ],
-		[ 'revoking', '204', 'DELETE', "$keys/$s{own_key}", [$ada] ],
+		[ 'revoking', '204', 'DELETE', "$keys/$s{own_key}?reason=%20f%c3%bcr+immer%20", [$ada] ],
 		[ 'revoking again', '204', 'DELETE', "$keys/$s{own_key}", [$ada] ],
 		[ 'the revoked key', '401 invalid_api_key', 'GET', "$api/verify", [$good] ],
 	);

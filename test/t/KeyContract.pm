@@ -190,6 +190,7 @@ sub key_matrix
 		$patch->('back', '200', '{"description":null,"metadata":null,"expires_at":null,"disabled":false,"scopes":null,"allowed_addresses":null}'),
 		$patch->('nothing', '200', '{}'),
 		$patch->('the longest metadata', '200', '{"metadata":{"x":"' . 'y' x 4087 . '"}}'),
+		[ 'the features', '200', 'GET', '/api/v1/features', [$ada] ],
 		[ 'a page of live keys', '200', 'GET', "$keys?environment=live&limit=1", [$ada] ],
 		[ 'test keys', '200', 'GET', "$keys?environment=test", [$ada] ],
 		[ 'keys by status', '200', 'GET', "$keys?status=disabled&unused_since=2100-01-01T00:00:00Z", [$ada] ],

@@ -46,6 +46,7 @@ sub org_requests
 	my $with_body = [ $person, 'Content-Type: application/json' ];
 
 	return (
+		[ 'GET', '/api/v1/features', [$person] ],
 		[ 'GET', '/api/v1/organizations', [$person] ],
 		[ 'PATCH', $path, $with_body, '{"name":"x"}' ],
 		[ 'GET', "$path/usage?by=key", [$person] ],
@@ -78,6 +79,7 @@ sub org_matrix
 
 	# Each request of a person, with a body where it takes one.
 	my @each = (
+		[ 'features', 'GET', "$api/features" ],
 		[ 'orgs', 'GET', $orgs ],
 		[ 'usage of an org', 'GET', "$org/usage" ],
 		[ 'the limits', 'GET', "$org/limits" ],
@@ -97,6 +99,8 @@ sub org_matrix
 
 	return (
 		# routes and methods
+		[ 'POST on features', '405 method_not_allowed', 'POST', "$api/features", [ $ada, $json ], '{}' ],
+		[ 'one feature', '404 not_found', 'GET', "$api/features/expiry", [$ada] ],
 		[ 'PUT on an org', '405 method_not_allowed', 'PUT', $org, [ $ada, $json ], '{}' ],
 		[ 'GET on an org', '405 method_not_allowed', 'GET', $org, [$ada] ],
 		[ 'POST on orgs', '405 method_not_allowed', 'POST', $orgs, [ $ada, $json ], '{}' ],
@@ -175,6 +179,8 @@ sub org_matrix
 		[ "one's own org again", '409 already_member', 'POST', $accept, [ $ada, $json ], "{\"code\":\"$s{own_code}\"}" ],
 
 		# success
+		[ 'the features', '200', 'GET', "$api/features?x=y", [$ada] ],
+		[ 'HEAD on the features', '200', 'HEAD', "$api/features", [$ada] ],
 		[ 'the orgs', '200', 'GET', $orgs, [$ada] ],
 		[ 'HEAD on the orgs', '200', 'HEAD', $orgs, [$ada] ],
 		[ 'a new name', '200', 'PATCH', $org, [ $ada, $json ], '{"name":" Acme \"Docs\" ✓ "}' ],

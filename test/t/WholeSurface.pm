@@ -221,6 +221,7 @@ sub surface
 	  check('overten_api.change_api_key(NULL) IS NOT NULL'),
 	  check('overten_api.rotate_api_key(NULL) IS NOT NULL'),
 	  check('overten_api.key_rotation(:org_id, :key_id) IS NOT NULL'),
+	  check('overten_api.features() IS NOT NULL'),
 	  check('overten_api.list_organizations() IS NOT NULL'),
 	  check('overten_api.list_members(:org_id) IS NOT NULL'),
 	  check('overten_api.list_invitations(:org_id) IS NOT NULL'),

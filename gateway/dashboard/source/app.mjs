@@ -3,6 +3,7 @@
 import { useEffect, useErrorBoundary, useState } from 'preact/hooks';
 
 import { get } from './api.mjs';
+import { readFeatures } from './features.mjs';
 import { html } from './html.mjs';
 import { leave, onPerson } from './identity.mjs';
 import { Announcements } from './parts/announce.mjs';
@@ -10,9 +11,12 @@ import { Loaded, useResource } from './parts/load.mjs';
 import { Screen } from './parts/screen.mjs';
 import { go, hashOf, replace, useRoute } from './route.mjs';
 import { AuditLog } from './screens/audit_log.mjs';
+import { ChangeKey } from './screens/change_key.mjs';
 import { CreateKey } from './screens/create_key.mjs';
+import { Hygiene } from './screens/hygiene.mjs';
 import { Key } from './screens/key.mjs';
 import { Keys } from './screens/keys.mjs';
+import { Leak } from './screens/leak.mjs';
 import { Members } from './screens/members.mjs';
 import { Secret } from './screens/secret.mjs';
 import { SignIn } from './screens/sign_in.mjs';
@@ -20,7 +24,8 @@ import { SignUp } from './screens/sign_up.mjs';
 import { Usage } from './screens/usage.mjs';
 import { Waiting } from './screens/waiting.mjs';
 
-const SECTIONS = [['keys', 'Keys'], ['usage', 'Usage'], ['audit-log', 'Audit log'], ['members', 'Members']];
+const SECTIONS = [['keys', 'Keys'], ['hygiene', 'Hygiene'], ['usage', 'Usage'], ['audit-log', 'Audit log'],
+  ['members', 'Members']];
 
 function Choose({ to }) {
   useEffect(() => replace(to), []);
@@ -34,24 +39,27 @@ function NotFound() {
   <//>`;
 }
 
+// What can be done with one key, by the word after its id.
+const STEPS = { '': Key, 'first-request': Waiting, change: ChangeKey, leaked: Leak };
+
 // A place inside an organization.
-function Place({ org, person, words: [section, ...rest], query, onKey, onLeft }) {
-  const [keyId, step, ...more] = rest;
+function Place({ org, person, features, words: [section, ...rest], query, onSecret, onLeft }) {
+  const [keyId, step = '', ...more] = rest;
+  const place = { org, features, query, onSecret };
 
   if (section === 'keys' && more.length === 0) {
     if (keyId === undefined) {
-      return html`<${Keys} org=${org} query=${query} />`;
+      return html`<${Keys} ...${place} />`;
     }
-    if (keyId === 'new' && step === undefined) {
-      return html`<${CreateKey} org=${org} onKey=${(answer) => onKey(answer, false)} />`;
+    if (keyId === 'new' && step === '') {
+      return html`<${CreateKey} key=${query.get('like')} ...${place} />`;
     }
-    if (step === undefined) {
-      return html`<${Key} key=${keyId} org=${org} keyId=${keyId} query=${query}
-        onKey=${(answer) => onKey(answer, false)} />`;
+    if (Object.hasOwn(STEPS, step)) {
+      return html`<${STEPS[step]} key=${keyId} keyId=${keyId} ...${place} />`;
     }
-    if (step === 'first-request') {
-      return html`<${Waiting} key=${keyId} org=${org} keyId=${keyId} />`;
-    }
+  }
+  if (section === 'hygiene' && rest.length === 0) {
+    return html`<${Hygiene} ...${place} />`;
   }
   if (section === 'usage' && rest.length === 0) {
     return html`<${Usage} org=${org} query=${query} />`;
@@ -88,11 +96,12 @@ function Header({ person, children }) {
 function Workspace({ person }) {
   const { words: [orgId, ...words], query } = useRoute();
   const orgs = useResource(async () => (await get('/organizations')).items, [person.uid]);
+  const offer = useResource(readFeatures, [person.uid]);
   // The answer with a new secret, until that is stored, and where to go then.
   const [held, setHeld] = useState();
 
-  function hold(answer, isFirst) {
-    setHeld({ answer, next: [answer.org_id, 'keys', answer.key_id, ...(isFirst ? ['first-request'] : [])] });
+  function hold(answer, next = [answer.org_id, 'keys', answer.key_id]) {
+    setHeld({ answer, next });
     // The organization may be new, too.
     orgs.reload();
   }
@@ -122,16 +131,18 @@ function Workspace({ person }) {
 
   return html`<${Header} person=${person}>
       ${active.length > 0 && html`<${Navigation} org=${org} all=${active} section=${words[0]} />`}<//>
-    <main><${Loaded} of=${orgs} what="your organizations">${(all) => {
-      if (org !== undefined) {
-        return html`<${Place} key=${orgId} org=${org} person=${person} words=${words} query=${query}
-          onKey=${hold} onLeft=${left} />`;
-      }
-      if (active.length === 0 || orgId === 'signup') {
-        return html`<${SignUp} organizations=${all} onKey=${(answer) => hold(answer, true)} onJoined=${joined} />`;
-      }
-      return orgId === '' ? html`<${Choose} to=${[active[0].org_id, 'keys']} />` : html`<${NotFound} />`;
-    }}<//></main>`;
+    <main><${Loaded} of=${orgs} what="your organizations">${(all) =>
+      html`<${Loaded} of=${offer} what="what the service offers">${(features) => {
+        if (org !== undefined) {
+          return html`<${Place} key=${orgId} org=${org} person=${person} features=${features} words=${words}
+            query=${query} onSecret=${hold} onLeft=${left} />`;
+        }
+        if (active.length === 0 || orgId === 'signup') {
+          return html`<${SignUp} person=${person} features=${features} organizations=${all} onJoined=${joined}
+            onKey=${(answer) => hold(answer, [answer.org_id, 'keys', answer.key_id, 'first-request'])} />`;
+        }
+        return orgId === '' ? html`<${Choose} to=${[active[0].org_id, 'keys']} />` : html`<${NotFound} />`;
+      }}<//>`}<//></main>`;
 }
 
 export function App() {

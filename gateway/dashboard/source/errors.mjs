@@ -25,6 +25,7 @@ const TEXTS = {
   already_member: 'You are a member already.',
   member_not_found: 'This person is not a member any more.',
   last_member: 'The last member cannot leave while there are active keys. Revoke them first.',
+  key_not_active: 'This key is not active any more: it was revoked or disabled, or it has expired. Reload the page.',
   already_rotated: 'The last rotation of this key is not over. End the old key of that rotation first.',
   already_done: 'This key was created, but its secret was lost on the way. Revoke it, and create another one.',
   // Firebase's
@@ -35,8 +36,13 @@ const TEXTS = {
   'auth/email-already-in-use': 'There is an account with this email address. Sign in instead.',
   'auth/user-disabled': 'This account is disabled.',
   'auth/user-token-expired': 'Your sign-in has ended. Sign out, and sign in again.',
+  'auth/invalid-refresh-token': 'Your sign-in has ended. Sign out, and sign in again.',
   'auth/too-many-requests': 'There were too many attempts. Try again later.',
   'auth/network-request-failed': 'The sign-in service cannot be reached. Check your connection and try again.',
+  'auth/internal-error': 'The sign-in service cannot be reached. Check your connection and try again.',
+  'auth/popup-blocked': 'The browser has blocked the window of the sign-in. Allow it, and try again.',
+  'auth/popup-closed-by-user': 'The window of the sign-in was closed. Try again.',
+  'auth/cancelled-popup-request': 'The window of the sign-in was closed. Try again.',
   'auth/operation-not-allowed': 'The sign-in service does not offer this.',
 };
 

@@ -2,13 +2,14 @@
 
 import { initializeApp } from '@firebase/app';
 import {
-  browserSessionPersistence, connectAuthEmulator, createUserWithEmailAndPassword, initializeAuth,
-  onAuthStateChanged, sendPasswordResetEmail, signInWithEmailAndPassword, signOut,
+  GoogleAuthProvider, browserPopupRedirectResolver, browserSessionPersistence, connectAuthEmulator,
+  createUserWithEmailAndPassword, initializeAuth, onAuthStateChanged, reload, sendEmailVerification,
+  sendPasswordResetEmail, signInWithEmailAndPassword, signInWithPopup, signOut,
 } from '@firebase/auth';
 
-const { apiKey, emulatorUrl } = JSON.parse(document.querySelector('meta[name=settings]').content);
+const { apiKey, authDomain, emulatorUrl } = JSON.parse(document.querySelector('meta[name=settings]').content);
 
-const auth = initializeAuth(initializeApp({ apiKey }), { persistence: browserSessionPersistence });
+const auth = initializeAuth(initializeApp({ apiKey, authDomain }), { persistence: browserSessionPersistence });
 
 if (emulatorUrl !== undefined) {
   connectAuthEmulator(auth, emulatorUrl, { disableWarnings: true });
@@ -17,14 +18,34 @@ if (emulatorUrl !== undefined) {
 // For development: people sign in somewhere else than at Firebase.
 export const isDevelopment = emulatorUrl !== undefined;
 
+// Can people sign in with Google?
+export const hasGoogle = authDomain !== undefined;
+
 // Call "listener" with who is signed in, now and after each change; null for nobody.
 // Returns what ends that.
 export function onPerson(listener) {
-  return onAuthStateChanged(auth, (user) => listener(user && { uid: user.uid, email: user.email }));
+  return onAuthStateChanged(auth, (user) =>
+    listener(user && { uid: user.uid, email: user.email, isVerified: user.emailVerified }));
 }
 
 export function signIn(email, password) {
   return signInWithEmailAndPassword(auth, email, password);
+}
+
+export function signInWithGoogle() {
+  return signInWithPopup(auth, new GoogleAuthProvider(), browserPopupRedirectResolver);
+}
+
+// Send a link that verifies the person's email address.
+export function sendVerification() {
+  return sendEmailVerification(auth.currentUser);
+}
+
+// Has the person opened that link?  Then the next ID token says so.
+export async function checkVerification() {
+  await reload(auth.currentUser);
+  await idToken(true);
+  return auth.currentUser.emailVerified;
 }
 
 export function createAccount(email, password) {

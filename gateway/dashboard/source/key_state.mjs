@@ -28,18 +28,9 @@ export function isUnused(key, now = Date.now()) {
   return new Date(key.last_used_at ?? key.created_at) < now - UNUSED_DAYS * DAY;
 }
 
-// Which features the service offers, as its keys show.
-export function featuresOf(keys) {
-  const has = (member) => keys.some((key) => member in key);
-
-  return {
-    any: has('status'),
-    expiry: has('expires_at'),
-    disable: has('disabled_at'),
-    environments: has('environment'),
-    addresses: has('allowed_addresses'),
-    people: has('created_by'),
-  };
+// Can the key not be used any more, whatever its members do?
+export function isOver(key) {
+  return isRevoked(key) || key.status === 'expired';
 }
 
 // The keys that a person has asked for, the newest first.

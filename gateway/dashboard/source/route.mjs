@@ -4,8 +4,10 @@
 //   #/signup
 //   #/ORG/keys?status=&unused=&search=
 //   #/ORG/keys/KEY?days=
-//   #/ORG/keys/KEY/first-request
-//   #/ORG/usage, #/ORG/audit-log, #/ORG/members
+//   #/ORG/keys/KEY/first-request, #/ORG/keys/KEY/change
+//   #/ORG/keys/KEY/leaked?days=
+//   #/ORG/keys/new?like=
+//   #/ORG/hygiene, #/ORG/usage, #/ORG/audit-log, #/ORG/members
 
 import { useEffect, useState } from 'preact/hooks';
 
@@ -41,6 +43,8 @@ export function useRoute() {
     const update = () => setRoute(read());
 
     addEventListener('hashchange', update);
+    // It may have changed since we were rendered.
+    update();
     return () => removeEventListener('hashchange', update);
   }, []);
   return route;

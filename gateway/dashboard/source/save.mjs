@@ -1,8 +1,9 @@
 // Files that a person downloads; they are made here, and no server gets to see them.
 
-// A cell of a table that is opened in a spreadsheet must not begin a formula.
+// A cell of a table that is opened in a spreadsheet must not begin a formula; some take
+// the wide forms of these characters, too.
 function cell(value) {
-  const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value ?? '');
+  const text = /^[=+\-@\t\r\n\uff0b\uff0d\uff1d\uff20]/.test(value) ? `'${value}` : String(value ?? '');
 
   return `"${text.replaceAll('"', '""')}"`;
 }

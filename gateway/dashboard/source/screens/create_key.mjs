@@ -1,35 +1,32 @@
-// Creating a key.  What the service does not offer is not there.
+// Creating a key, also one like another.  What the service does not offer is not there.
 
 import { useRef, useState } from 'preact/hooks';
 
-import { RequestKey, call, get } from '../api.mjs';
+import { RequestKey, call } from '../api.mjs';
 import { html } from '../html.mjs';
-import { featuresOf } from '../key_state.mjs';
+import { readKey } from '../one_key.mjs';
 import { Choice, Field } from '../parts/field.mjs';
 import { ActionButton, Loaded, Problem, useAction, useResource } from '../parts/load.mjs';
+import { Addresses, Expiry, SAME, Scopes, addressesOf, expiryOf } from '../parts/restrictions.mjs';
 import { Screen } from '../parts/screen.mjs';
 import { hashOf } from '../route.mjs';
-import { DAY, rfc3339 } from '../times.mjs';
+import { distance } from '../times.mjs';
 
-const NEVER = '';
-const EXPIRIES = [[NEVER, 'never'], ['7', 'in 7 days'], ['30', 'in 30 days'], ['90', 'in 90 days'], ['365', 'in a year']];
+const ENVIRONMENTS = { live: 'live', test: 'test: not billed, and refused in production' };
 
-const LIVE = 'live';
-
-// The addresses of a text: one a line, or separated by commas or spaces.
-function addressesOf(text) {
-  const addresses = text.split(/[\s,]+/).filter(Boolean);
-
-  return addresses.length > 0 ? addresses : null;
+// What a new key gets that is given no expiry.
+function withoutExpiry({ longestLife }) {
+  return longestLife === Infinity ? 'never' : `${distance(Date.now() + longestLife)}, the latest possible`;
 }
 
-function Form({ org, features, onKey }) {
-  const [name, setName] = useState('');
-  const [expiry, setExpiry] = useState(NEVER);
-  const [addresses, setAddresses] = useState('');
-  const [environment, setEnvironment] = useState(LIVE);
+// "model" is the key that the new one is to be like, or undefined.
+function Form({ org, features, model, onSecret }) {
+  const [name, setName] = useState(model?.name ?? '');
+  const [expiry, setExpiry] = useState(SAME);
+  const [addresses, setAddresses] = useState(model?.allowed_addresses?.join(', ') ?? '');
+  const [scopes, setScopes] = useState(model?.scopes ?? null);
+  const [environment, setEnvironment] = useState(model?.environment ?? features.environmentChoices[0]);
   const requestKey = useRef(new RequestKey());
-  // A repetition has to say the same time.
   const opened = useRef(Date.now());
   const creating = useAction(async () => {
     const body = { name };
@@ -37,13 +34,16 @@ function Form({ org, features, onKey }) {
     if (features.environments) {
       body.environment = environment;
     }
-    if (expiry !== NEVER) {
-      body.expires_at = rfc3339(opened.current + expiry * DAY);
+    if (expiry !== SAME) {
+      body.expires_at = expiryOf(expiry, opened.current);
     }
     if (features.addresses) {
       body.allowed_addresses = addressesOf(addresses);
     }
-    onKey(await call('POST', `/organizations/${org.org_id}/api-keys`, body, requestKey.current.for(body)));
+    if (features.scopes) {
+      body.scopes = scopes;
+    }
+    onSecret(await call('POST', `/organizations/${org.org_id}/api-keys`, body, requestKey.current.for(body)));
   });
 
   function submit(event) {
@@ -56,12 +56,11 @@ function Form({ org, features, onKey }) {
       hint="Such as the service and the environment that will use it" value=${name} onInput=${setName}
       error=${creating.error} />
     ${features.environments && html`<${Choice} id="environment" label="Environment" value=${environment}
-      onInput=${setEnvironment} options=${[[LIVE, 'live'], ['test', 'test: not billed, and refused in production']]} />`}
-    ${features.expiry && html`<${Choice} id="expiry" label="Expires" value=${expiry} onInput=${setExpiry}
-      options=${EXPIRIES} />`}
-    ${features.addresses && html`<${Field} id="addresses" name="allowed_addresses" label="Allowed addresses"
-      autocomplete="off" hint="Addresses and networks, such as 192.0.2.0/24; empty for all" value=${addresses}
-      onInput=${setAddresses} error=${creating.error} />`}
+      onInput=${setEnvironment} options=${features.environmentChoices.map((each) => [each, ENVIRONMENTS[each]])} />`}
+    ${features.expiry && html`<${Expiry} features=${features} same=${withoutExpiry(features)} value=${expiry}
+      onInput=${setExpiry} />`}
+    ${features.addresses && html`<${Addresses} value=${addresses} onInput=${setAddresses} error=${creating.error} />`}
+    ${features.scopes && html`<${Scopes} features=${features} value=${scopes} onInput=${setScopes} />`}
     <${Problem} of=${creating} />
     <div class="buttons">
       <${ActionButton} type="submit" kind="main" action=${creating}>Create the key<//>
@@ -70,13 +69,13 @@ function Form({ org, features, onKey }) {
   </form>`;
 }
 
-export function CreateKey({ org, onKey }) {
-  // The keys show which features there are.
-  const features = useResource(async () =>
-    featuresOf((await get(`/organizations/${org.org_id}/api-keys`)).items), [org.org_id]);
+export function CreateKey({ org, features, query, onSecret }) {
+  const like = query.get('like');
+  const model = useResource(async () => ({ key: like === null ? undefined : await readKey(org, like, features) }),
+    [org.org_id, like]);
 
   return html`<${Screen} title="Create a key">
-    <${Loaded} of=${features} what="the form">${(value) =>
-      html`<${Form} org=${org} features=${value} onKey=${onKey} />`}<//>
+    <${Loaded} of=${model} what="the form">${({ key }) => html`<${Form} org=${org} features=${features} model=${key}
+      onSecret=${onSecret} />`}<//>
   <//>`;
 }

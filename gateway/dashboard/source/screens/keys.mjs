@@ -3,7 +3,7 @@
 import { get } from '../api.mjs';
 import { daysByKey, total } from '../history.mjs';
 import { html } from '../html.mjs';
-import { UNUSED_DAYS, featuresOf, filtered, isRevoked } from '../key_state.mjs';
+import { UNUSED_DAYS, filtered, isRevoked } from '../key_state.mjs';
 import { Bars, count } from '../parts/bars.mjs';
 import { Choice, Field } from '../parts/field.mjs';
 import { Loaded, useResource } from '../parts/load.mjs';
@@ -20,7 +20,7 @@ async function readKeys(orgId) {
   const [{ items: keys }, { items: usage }] =
     await Promise.all([get(`${path}/api-keys`), get(`${path}/usage?by=key,day`)]);
 
-  return { keys, features: featuresOf(keys), uses: daysByKey(usage, DAYS) };
+  return { keys, uses: daysByKey(usage, DAYS) };
 }
 
 function Row({ org, item, slots, features }) {
@@ -63,7 +63,7 @@ function Filters({ org, filter, features }) {
   </form>`;
 }
 
-function List({ value: { keys, features, uses }, org, filter }) {
+function List({ value: { keys, uses }, features, org, filter }) {
   const shown = filtered(keys, filter);
   const usable = shown.filter((key) => !isRevoked(key));
   const revoked = shown.filter(isRevoked);
@@ -83,12 +83,13 @@ function List({ value: { keys, features, uses }, org, filter }) {
     </details>`}`;
 }
 
-export function Keys({ org, query }) {
+export function Keys({ org, features, query }) {
   const keys = useResource(() => readKeys(org.org_id), [org.org_id]);
   const filter = Object.fromEntries(['status', 'unused', 'search'].map((name) => [name, query.get(name) ?? '']));
 
   return html`<${Screen} title="Keys">
     <div class="buttons"><a class="button main" href=${hashOf([org.org_id, 'keys', 'new'])}>Create a key</a></div>
-    <${Loaded} of=${keys} what="the keys">${(value) => html`<${List} value=${value} org=${org} filter=${filter} />`}<//>
+    <${Loaded} of=${keys} what="the keys">${(value) => html`<${List} value=${value} features=${features}
+      org=${org} filter=${filter} />`}<//>
   <//>`;
 }

@@ -3,30 +3,16 @@
 
 import { useState } from 'preact/hooks';
 
-import { call, get } from '../api.mjs';
-import { addresses, total } from '../history.mjs';
+import { call } from '../api.mjs';
 import { html } from '../html.mjs';
-import { count } from '../parts/bars.mjs';
 import { Dialog } from '../parts/dialog.mjs';
 import { Field } from '../parts/field.mjs';
-import { ActionButton, Loaded, Problem, useAction, useResource } from '../parts/load.mjs';
-import { HOUR, rfc3339 } from '../times.mjs';
-
-function LastHour({ items }) {
-  const { accepted } = total(items);
-  const from = addresses(items).filter((each) => each.accepted > 0);
-
-  if (accepted === 0) {
-    return html`<p>Nobody has used it in the last hour.</p>`;
-  }
-  return html`<p class="notice bad">It is in use: ${count(accepted, 'request')} in the last hour,
-    from ${from.length === 1 ? from[0].address ?? 'an unknown address' : count(from.length, 'address', 'addresses')}.</p>`;
-}
+import { LastHour } from '../parts/last_hour.mjs';
+import { ActionButton, Problem, useAction } from '../parts/load.mjs';
 
 // "path" is that of the key; "onDone" is called when the key has changed.
 export function RevokeKey({ path, item, canDisable, onDone, onClose }) {
   const [typed, setTyped] = useState('');
-  const usage = useResource(() => get(`${path}/usage?since=${rfc3339(Date.now() - HOUR)}`), [path]);
   const revoking = useAction(async () => {
     await call('DELETE', path);
     onDone(`Revoked “${item.name}”.`);
@@ -46,7 +32,7 @@ export function RevokeKey({ path, item, canDisable, onDone, onClose }) {
 
   return html`<${Dialog} title="Revoke “${item.name}”" onClose=${onClose}>
     <p>From now on, requests with this key are refused. That is for good.</p>
-    <${Loaded} of=${usage} what="what it is used for">${({ items }) => html`<${LastHour} items=${items} />`}<//>
+    <${LastHour} path=${path} />
     <form onSubmit=${submit}>
       <${Field} id="revoke-name" name="name" label="Type the name of the key: ${item.name}" autocomplete="off"
         value=${typed} onInput=${setTyped} />

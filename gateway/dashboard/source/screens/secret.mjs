@@ -1,4 +1,4 @@
-// The secret of a new key, which is shown this once.
+// The secret of a new key, which is shown this once, or a new webhook secret.
 //
 // It is in the answer of the API, which only this screen and its parent hold: in no URL,
 // no storage and no log, and in the document only while the person wants to see it.  The
@@ -37,17 +37,19 @@ export function Secret({ answer, onStored }) {
     addEventListener('beforeunload', guard);
     return () => removeEventListener('beforeunload', guard);
   }, []);
-  return html`<${Screen} title="Store the secret of “${name}”">
-    <p class="notice"><strong>This secret is shown only once.</strong> Put it into a secret manager now. If it is lost,
-      revoke the key and create another one.</p>
-    <${Hidden} label="API key" what="secret" text=${secret} shown=${shown === 'secret'} onToggle=${toggle('secret')} />
+  return html`<${Screen} title=${secret ? `Store the secret of “${name}”` : 'Store the new webhook secret'}>
+    <p class="notice"><strong>${secret ? 'This secret is shown only once.' : 'The old one is no good any more.'}</strong>${' '}
+      ${secret ? 'Put it into a secret manager now. If it is lost, revoke the key and create another one.'
+        : 'Give the new one to the receivers of your webhooks now.'}</p>
+    ${secret && html`<${Hidden} label="API key" what="secret" text=${secret} shown=${shown === 'secret'}
+      onToggle=${toggle('secret')} />`}
     ${webhookSecret && html`<${Hidden} label="Webhook secret of the organization" what="webhook secret"
       text=${webhookSecret} shown=${shown === 'webhook secret'} onToggle=${toggle('webhook secret')} />`}
-    <h2>Use it</h2>
-    <pre tabindex="0" role="region" aria-label="Command"><code>${command}</code></pre>
+    ${secret && html`<h2>Use it</h2>
+      <pre tabindex="0" role="region" aria-label="Command"><code>${command}</code></pre>`}
     <div class="buttons">
-      <button type="button" onClick=${() => save('overten.env', `OVERTEN_API_KEY=${secret}\n`)}>Download as .env file</button>
-      <${CopyButton} text=${command} what="command" />
+      ${secret && html`<button type="button" onClick=${() => save('overten.env', `OVERTEN_API_KEY=${secret}\n`)}>Download as .env file</button>
+        <${CopyButton} text=${command} what="command" />`}
       <button type="button" class="main" onClick=${onStored}>I have stored it</button>
     </div>
   <//>`;

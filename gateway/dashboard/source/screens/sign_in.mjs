@@ -3,7 +3,9 @@
 import { useState } from 'preact/hooks';
 
 import { html } from '../html.mjs';
-import { createAccount, isDevelopment, resetPassword, signIn } from '../identity.mjs';
+import {
+  createAccount, hasGoogle, isDevelopment, resetPassword, signIn, signInWithGoogle,
+} from '../identity.mjs';
 import { announce } from '../parts/announce.mjs';
 import { Field } from '../parts/field.mjs';
 import { ActionButton, Problem, useAction } from '../parts/load.mjs';
@@ -14,6 +16,7 @@ export function SignIn() {
   const [email, setEmail] = useState('');
   const [password, setPassword] = useState('');
   const entering = useAction(() => (isNew ? createAccount : signIn)(email, password));
+  const enteringWithGoogle = useAction(signInWithGoogle);
   const resetting = useAction(async () => {
     await resetPassword(email);
     announce('If there is an account with this address, an email with a link is on its way.');
@@ -42,5 +45,7 @@ export function SignIn() {
       ${!isNew && html`<${ActionButton} kind="plain" action=${resetting}>I have forgotten my password<//>`}
     </div>
     <${Problem} of=${resetting} />
+    ${hasGoogle && html`<div class="buttons"><${ActionButton} action=${enteringWithGoogle}>Sign in with Google<//></div>
+      <${Problem} of=${enteringWithGoogle} />`}
   <//>`;
 }

@@ -2,8 +2,9 @@
 
 import { useEffect } from 'preact/hooks';
 
-import { apiUrl, get } from '../api.mjs';
+import { apiUrl } from '../api.mjs';
 import { html } from '../html.mjs';
+import { readKey } from '../one_key.mjs';
 import { announce } from '../parts/announce.mjs';
 import { CopyButton } from '../parts/copy.mjs';
 import { Loaded, useResource } from '../parts/load.mjs';
@@ -11,14 +12,10 @@ import { Moment } from '../parts/moment.mjs';
 import { Screen } from '../parts/screen.mjs';
 import { hashOf } from '../route.mjs';
 
-const INTERVAL = 3000;
+const INTERVAL = 2000;
 
-export function Waiting({ org, keyId }) {
-  const key = useResource(async () => {
-    const { items } = await get(`/organizations/${org.org_id}/api-keys`);
-
-    return items.find((each) => each.key_id === keyId) ?? null;
-  }, [org.org_id, keyId]);
+export function Waiting({ org, keyId, features }) {
+  const key = useResource(async () => await readKey(org, keyId, features) ?? null, [org.org_id, keyId]);
   const isUsed = Boolean(key.value?.last_used_at);
   const command = `curl "${apiUrl}/verify" \\\n  -H "Authorization: Bearer $OVERTEN_API_KEY"`;
 

@@ -1,0 +1,90 @@
+// From signing up to the first request.
+
+import { TIMEOUT, check, equal, note } from './browser.mjs';
+import {
+  answerOf, browser, button, downloadBy, link, page, row, url, verify,
+} from './person.mjs';
+
+// In milliseconds.
+const FIRST_SCREEN = TIMEOUT / 10;
+
+export async function signUp() {
+  const started = performance.now();
+
+  await page.goto(url);
+  await browser.heading('Sign in');
+  const took = Math.round(performance.now() - started);
+  note(`first screen: ${took} ms`);
+  // It takes less than a second, but the machine may be busy.
+  check(took < FIRST_SCREEN, 'the first screen comes soon', `${took} ms`);
+  await browser.look('sign in');
+  await page.getByLabel('Email address').fill('grace@example.com');
+  await page.getByLabel('Password').fill('first-compiler');
+  await button('Sign in').click();
+  await page.getByText('The email address or the password is wrong.').waitFor();
+  check(true, 'who is not known cannot sign in');
+  await button('I have forgotten my password').click();
+  await page.getByText('The sign-in service does not offer this.').waitFor();
+  await button('Create an account').click();
+  await browser.heading('Create an account');
+  await page.getByLabel('Password').fill('short');
+  await button('Create an account').click();
+  await page.getByText('The password must have at least 6 characters.').waitFor();
+  await browser.look('create an account');
+  equal(browser.takeComplaints('400 (Bad Request)', '501 (Not Implemented)'), '', 'signing in: no complaint');
+  await page.getByLabel('Password').fill('first-compiler');
+  await button('Create an account').click();
+
+  await browser.heading('Sign up for the API');
+  await browser.look('sign up');
+  await page.getByLabel('Name of the organization').fill('\u202eAcme');
+  await button('Sign up').click();
+  await page.locator('#org-name-error').waitFor();
+  equal(await page.getByLabel('Name of the organization').getAttribute('aria-invalid'), 'true', 'a refusal is shown at its field');
+  await browser.look('sign up refused');
+  equal(browser.takeComplaints('400 (Bad Request)'), '', 'signing up: no complaint');
+  await page.getByLabel('Name of the organization').fill('Acme Docs');
+  return answerOf(() => button('Sign up').click());
+}
+
+export async function storeSecret({ secret, webhook_secret: webhookSecret }) {
+  await browser.heading('Store the secret of “primary”');
+  check(!(await page.content()).includes(secret), 'the secret is not in the document before it is asked for');
+  await browser.look('secret');
+  await button('Show the secret').click();
+  check((await page.locator('.secret code').first().textContent()) === secret, 'the secret is shown when it is asked for');
+  await button('Copy the secret').click();
+  equal(await page.evaluate(() => navigator.clipboard.readText()), secret, 'it can be copied');
+  await page.getByText('Copied the secret.').waitFor();
+  await button('Copy the webhook secret').click();
+  equal(await page.evaluate(() => navigator.clipboard.readText()), webhookSecret, 'so can the webhook secret');
+  equal(await downloadBy(() => button('Download as .env file').click()), `overten.env: OVERTEN_API_KEY=${secret}\n`, 'it can be downloaded');
+
+  const asked = new Promise((resolve) => page.once('dialog', async (dialog) => {
+    await dialog.dismiss();
+    resolve(dialog.type());
+  }));
+  page.reload().catch(() => {});
+  equal(await asked, 'beforeunload', 'the browser asks before the page is left');
+  await page.evaluate(() => { location.hash = '#/'; });
+  await browser.heading('Store the secret of “primary”');
+  check(true, 'another place does not lose the secret');
+  await button('I have stored it').click();
+}
+
+export async function useKey({ secret, org_id: orgId, key_id: keyId }) {
+  await browser.heading('The first request');
+  await page.getByText('Waiting for the first request').waitFor();
+  await browser.look('waiting');
+  equal(await verify(secret), 200, 'the key is used');
+  await page.getByText('It works.').waitFor();
+  await browser.look('first request');
+  await link('To the keys').click();
+  await browser.heading('Keys');
+  await page.getByRole('row', { name: /primary/ }).getByText('active').waitFor();
+  equal(new URL(page.url()).hash, `#/${orgId}/keys`, 'the keys are at a URL of their own');
+  await page.getByRole('img', { name: '1 use in 30 days' }).waitFor();
+  await link('primary').click();
+  await browser.heading('primary');
+  equal(new URL(page.url()).hash, `#/${orgId}/keys/${keyId}`, 'so is one key');
+}

@@ -1,0 +1,246 @@
+// What can go wrong between a person and the service.
+
+import child from 'node:child_process';
+import { promisify } from 'node:util';
+
+import { check, equal } from './browser.mjs';
+import {
+  answerOf, api, browser, button, connect, link, page, posts, row, signIn, sql, url, verify, visit,
+} from './person.mjs';
+
+const execFile = promisify(child.execFile);
+
+// A service that takes only people whose email address is verified.
+export async function unverified() {
+  await page.goto(url);
+  await browser.heading('Sign in');
+  await button('Create an account').click();
+  await page.getByLabel('Email address').fill('grace@example.com');
+  await page.getByLabel('Password').fill('first-compiler');
+  await button('Create an account').click();
+  await page.getByText('Verify your email address first').waitFor();
+  await browser.look('verify the address');
+  await page.getByLabel('Name of the organization').fill('Acme Docs');
+  await button('Sign up').click();
+  await page.locator('form').first().getByRole('alert').getByText('Verify your email address first').waitFor();
+  browser.takeComplaints('403 (Forbidden)');
+  await button('I have opened the link').click();
+  await page.getByText('The link has not been opened yet.').waitFor();
+  await button('Send the email').click();
+  await page.getByText('An email with a link is on its way.').waitFor();
+  const { oobCodes: [letter] } = await (await fetch(`${process.env.IDENTITY}/emulator/v1/projects/demonstration/oobCodes`)).json();
+  await fetch(letter.oobLink);
+  await button('I have opened the link').click();
+  await page.getByText('You can sign up.').waitFor();
+  check(true, 'a person verifies the address');
+}
+
+// Sign up, for one of two plans.
+export async function signUp() {
+  const answer = await answerOf(async () => {
+    await page.getByLabel('Plan').selectOption('startup');
+    await button('Sign up').click();
+  });
+
+  await button('I have stored it').click();
+  await link('Later: to the keys').click();
+  await row(/primary/).waitFor();
+  equal(await verify(answer.secret), 200, 'the first key');
+  const [{ uid, tier }] = await sql('SELECT uid, tier FROM overten_auth.members JOIN overten_auth.orgs USING (org_id) WHERE org_id = $1', answer.org_id);
+  equal(tier, 'startup', 'the plan is the one that was chosen');
+  return { ...answer, uid };
+}
+
+// A token that the API refuses is replaced once, and a request without an answer is
+// repeated, and then the person is told.
+export async function troubles(orgId) {
+  let spoiled = 0;
+
+  browser.takeComplaints();
+  await page.route(`${api}/**`, async (route) => {
+    spoiled++;
+    await route.continue({ headers: { ...route.request().headers(), authorization: 'Bearer a.b.c' } });
+  }, { times: 1 });
+  await page.reload();
+  await page.getByRole('row', { name: /primary/ }).waitFor();
+  equal(spoiled, 1, 'a token that is refused is replaced');
+  equal(browser.takeComplaints('401 (Unauthorized)'), '', 'a new token: no other complaint');
+
+  await browser.context.setOffline(true);
+  await link('Usage').click();
+  await page.getByText('The service cannot be reached.').waitFor();
+  await browser.look('unreachable');
+  await browser.context.setOffline(false);
+  await button('Try again').click();
+  await page.getByRole('img', { name: /^Uses by day/ }).waitFor();
+  browser.takeComplaints('ERR_INTERNET_DISCONNECTED');
+
+  const [other] = await sql("SELECT org_id FROM overten_create_org('Others')");
+  for (const hash of [`#/${other.org_id}/keys`, `#/${orgId}/nowhere`, `#/${orgId}/keys/x/y`, '#/%zz', `#/${orgId}/keys/key_unknown`]) {
+    await page.evaluate((place) => { location.hash = place; }, hash);
+    await (hash === '#/%zz' ? browser.heading('Keys')
+      : page.getByText(hash.includes('key_unknown') ? 'This key does not exist.' : 'There is nothing here').waitFor());
+    browser.takeComplaints('404 (Not Found)');
+  }
+  check(true, 'places that are not there');
+}
+
+// On a slow network people see that something is going on, and cannot do it twice.
+export async function slowNetwork(orgId) {
+  let open;
+  const hold = () => {
+    const gate = new Promise((resolve) => { open = resolve; });
+
+    return page.route(`${api}/**`, async (route) => {
+      await gate;
+      await route.continue();
+    });
+  };
+  const release = () => {
+    open();
+    return page.unrouteAll({ behavior: 'wait' });
+  };
+
+  await visit(orgId, 'members');
+  await browser.heading('Members');
+  await hold();
+  await visit(orgId, 'keys');
+  await page.getByText('Loading the keys…').waitFor();
+  await browser.look('loading');
+  await visit(orgId, 'usage');
+  await page.getByText('Loading the usage…').waitFor();
+  await release();
+  await page.getByRole('img', { name: /^Uses by day/ }).waitFor();
+  equal(await page.getByRole('heading', { level: 1 }).textContent(), 'Usage', 'answers for a screen that was left change nothing');
+
+  await visit(orgId, 'keys/new');
+  await page.getByLabel('Name').fill('slow');
+  await hold();
+  const before = posts('/api-keys').length;
+  await button('Create the key').dblclick();
+  await page.locator('button[aria-disabled=true]').getByText('Create the key').waitFor();
+  await button('Create the key').click({ force: true });
+  await page.keyboard.press('Enter');
+  await release();
+  await browser.heading('Store the secret of “slow”');
+  equal(posts('/api-keys').length - before, 1, 'a button that is clicked again and again acts once');
+  await button('I have stored it').click();
+  await browser.heading('slow');
+}
+
+// Names are text, whatever is in them.
+export async function hostileNames(orgId) {
+  const names = ['<img src=x onerror=alert(1)>', '"><script>alert(1)</script>', '${alert(1)}{{1+1}}', '__proto__', 'constructor', '&lt;b&gt;',
+    "'; DROP TABLE x;--", 'W'.repeat(64), 'مفتاح', '👩‍👩‍👧‍👦'.repeat(5), '../../../etc'];
+  let asked = 0;
+  const count = async (dialog) => {
+    asked++;
+    await dialog.dismiss();
+  };
+
+  page.on('dialog', count);
+  await sql("SELECT count(*) FROM unnest($2::text[]) n, LATERAL overten_mint_key($1, n, expires_at => now() + interval '30 days') k", orgId, names);
+  await sql('SELECT overten_rename_org($1, $2)', orgId, '<b onclick=alert(1)>Acme</b>');
+  await visit(orgId, 'keys');
+  await page.reload();
+  await browser.heading('Keys');
+  await row(/etc/).waitFor();
+  const shown = await page.locator('tbody th a').allTextContents();
+  equal(names.filter((name) => !shown.includes(name)).join('\n'), '', 'hostile names are shown as they are');
+  await browser.look('hostile names');
+  for (const name of names.slice(0, 3)) {
+    await link(name).click();
+    await browser.heading(name);
+    await button('Revoke…').click();
+    await page.getByRole('dialog').getByRole('heading', { name: `Revoke “${name}”` }).waitFor();
+    await button('Cancel').click();
+    await link('All keys').click();
+  }
+  await visit(orgId, 'audit-log');
+  await page.getByRole('region', { name: 'Audit log' }).getByText('rename org').waitFor();
+  equal(asked, 0, 'and are never run');
+  page.off('dialog', count);
+  await sql('SELECT overten_rename_org($1, $2)', orgId, 'Acme Docs');
+  await sql('SELECT overten_revoke_key(org_id, key_id) FROM overten_auth.api_keys WHERE org_id = $1 AND name = ANY ($2)', orgId, names);
+  await page.reload();
+}
+
+// A person with two tabs: each has its session, and sees what the other has done.
+export async function twoTabs(orgId) {
+  const [{ key_id: keyId, secret }] = await sql("SELECT key_id, secret FROM overten_mint_key($1, 'shared')", orgId);
+  const place = `${url}#/${orgId}/keys/${keyId}`;
+
+  await visit(orgId, 'keys', keyId);
+  await browser.heading('shared');
+  await button('Rotate…').click();
+  const other = await browser.newTab();
+  await other.goto(place);
+  await other.getByRole('heading', { level: 1, name: 'Sign in' }).waitFor();
+  check(true, 'another tab is not signed in');
+  await signIn(other, 'grace@example.com');
+  await other.getByRole('heading', { level: 1, name: 'shared' }).waitFor();
+  await other.getByRole('button', { name: 'Revoke…' }).click();
+  await other.getByLabel('Type the name of the key').fill('shared');
+  await other.getByRole('button', { name: 'Revoke for good' }).click();
+  await other.getByText('Revoked “shared”.').waitFor();
+  equal(await verify(secret), 401, 'the other tab revokes a key');
+  await button('Rotate').click();
+  await page.getByText('This key is not active any more').waitFor();
+  browser.takeComplaints('409 (Conflict)');
+  await button('Cancel').click();
+  await button('Revoke…').click();
+  await page.getByLabel('Type the name of the key').fill('shared');
+  await button('Revoke for good').click();
+  await page.getByRole('button', { name: 'Revoke…' }).waitFor({ state: 'detached' });
+  check(true, 'revoking it again is no error');
+  await other.getByRole('button', { name: 'Sign out' }).click();
+  await other.getByRole('heading', { level: 1, name: 'Sign in' }).waitFor();
+  await other.close();
+  await link('All keys').click();
+  await browser.heading('Keys');
+  await row(/primary/).waitFor();
+  check(true, 'signing out in one tab leaves the other one');
+}
+
+// The database goes away, and comes back.
+export async function databaseAway(orgId) {
+  const control = (command) => execFile(process.env.PG_CTL, ['-D', process.env.PGDATA, '-s', '-w', '-m', 'fast', ...command]);
+
+  await visit(orgId, 'members');
+  await browser.heading('Members');
+  await control(['stop']);
+  await visit(orgId, 'keys');
+  await page.getByText('The service is not available at the moment.').waitFor();
+  await browser.look('database away');
+  browser.takeComplaints('503 (Service Unavailable)');
+  await control(['-l', process.env.PGLOG, 'start']);
+  await connect();
+  await button('Try again').click();
+  await row(/primary/).waitFor();
+  check(true, 'after the database has come back, all goes on');
+  browser.takeComplaints('503 (Service Unavailable)');
+
+  // One connection breaks: nobody sees that.
+  await visit(orgId, 'members');
+  await browser.heading('Members');
+  let failed = 0;
+  await page.route(`${api}/**`, async (route) => {
+    failed++;
+    await route.abort('connectionreset');
+  }, { times: 1 });
+  await visit(orgId, 'usage');
+  await page.getByText('By key').waitFor();
+  equal(failed, 1, 'a request without an answer is repeated');
+  browser.takeComplaints('ERR_CONNECTION_RESET');
+}
+
+// Somebody's account is gone while the page is open.
+export async function endedSession(orgId) {
+  await fetch(`${process.env.IDENTITY}/emulator/v1/projects/demonstration/accounts`, { method: 'DELETE' });
+  await page.route(`${api}/**`, (route) => route.continue({ headers: { ...route.request().headers(), authorization: 'Bearer a.b.c' } }));
+  await visit(orgId, 'hygiene');
+  await page.getByText('Your sign-in has ended. Sign out, and sign in again.').or(page.getByRole('heading', { name: 'Sign in' })).first().waitFor();
+  check(true, 'an account that is gone is told');
+  await page.unroute(`${api}/**`);
+  browser.takeComplaints('401 (Unauthorized)', '400 (Bad Request)');
+}
