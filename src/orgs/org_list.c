@@ -30,7 +30,8 @@ PG_FUNCTION_INFO_V1(overten_all_orgs);
 #define ORGS_OF_PERSON(columns) \
 	"SELECT " columns "FROM overten_auth.members m " \
 	"JOIN overten_auth.orgs o ON o.org_id = m.org_id " \
-	"WHERE m.uid = $1 ORDER BY o.created_at, o.org_id"
+	"WHERE m.uid = $1 AND m.erased_at IS NULL " \
+	"ORDER BY o.created_at, o.org_id"
 
 /* Call back for each row of the last statement's result. */
 static void

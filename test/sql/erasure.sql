@@ -37,6 +37,7 @@ BEGIN
 	UPDATE overten_auth.key_last_used SET last_used_at = now() WHERE key_id IN (live_id, dead_id);
 	INSERT INTO overten_auth.idempotency_keys (uid, name_digest, fingerprint, first_at, last_at, org_id, key_id)
 	VALUES ('ada-1', sha256(org::bytea), sha256(''), now(), now(), org, live_id);
+	PERFORM overten_set_limit('org', org, 'per-hour', 10, '1 hour'), overten_rotate_webhook_secret(org);
 	PERFORM overten_grant(org, 10, name || ' reason', name || ' payment'), overten_hold(org, 1, name || ' hold'), overten_spend(org, 2, name || ' request', name || ' detail');
 END
 $$;
@@ -54,6 +55,8 @@ SELECT pg_temp.error_of(format('SELECT overten_erase_org(%L)', :'org'));
 SELECT overten_set_api_access(:'org', true);
 UPDATE overten_auth.api_keys SET disabled_at = now(), disabled_by = 'ada-1', disabled_reason = 'Planted' WHERE key_id = :'live_id';
 SELECT pg_temp.error_of(format('SELECT overten_erase_org(%L)', :'org'));
+UPDATE overten_auth.api_keys SET expires_at = now() + interval '1 hour' WHERE key_id = :'live_id';
+SELECT pg_temp.error_of(format('SELECT overten_erase_org(%L)', :'org'));
 SELECT * FROM pg_temp.find('Planted');
 
 -- With an expired one it is.
@@ -65,7 +68,7 @@ SELECT * FROM pg_temp.find('bob-1');
 SELECT * FROM pg_temp.find(:'org');
 SELECT * FROM pg_temp.find(:'live_id');
 SELECT * FROM pg_temp.find('203.0.113.7');
-SELECT name, tier, suspended_at IS NOT NULL AS suspended, erased_at IS NOT NULL AS erased, octet_length(webhook_secret_sealed) AS sealed,
+SELECT name, tier, created_by, suspended_at IS NOT NULL AS suspended, erased_at IS NOT NULL AS erased, octet_length(webhook_secret_sealed) AS sealed,
 	previous_webhook_secret_sealed AS previous FROM overten_auth.orgs WHERE org_id = :'org';
 SELECT name, left(prefix, 8) AS prefix, digest = sha256(secret::bytea) AS digest, revoked_at IS NOT NULL AS revoked, created_at IS NOT NULL AS created,
 	created_by, revoked_by, revoked_reason, disabled_by, disabled_reason, scopes, allowed_addresses
@@ -107,6 +110,8 @@ WHERE pronamespace = 'public'::regnamespace AND proname LIKE 'overten%' AND 'org
 	AND NOT EXISTS (SELECT FROM pg_temp.call WHERE call LIKE '%' || proname || '(%')
 ORDER BY proname;
 SELECT count(*) FROM overten_list_orgs('ada-1') WHERE org_id = :'org';
+SELECT name FROM overten_all_orgs();
+SELECT pg_temp.error_of(format('SELECT overten_all_orgs(after_org_id => %L)', :'org'));
 -- It has no webhook secret to seal.
 SELECT overten_reseal();
 SELECT needed = present AS keys FROM overten_auth.master_key_ids();
@@ -117,6 +122,11 @@ SELECT pg_temp.error_of('SELECT overten_erase_person(''eve'')'), overten_erase_p
 SELECT overten_remove_member(:'other_org', 'bob-1');
 SELECT pg_temp.error_of('SELECT overten_erase_person(''ada-1'')');
 SELECT overten_add_member(:'other_org', 'bob-1');
+-- Each of these rows has Ada in one column.
+SELECT key_id AS off FROM overten_mint_key(:'other_org', 'Off') \gset
+UPDATE overten_auth.api_keys SET disabled_at = now(), disabled_by = 'ada-1' WHERE key_id = :'off';
+INSERT INTO overten_auth.invitations (invitation_id, org_id, digest, expires_at, created_by, accepted_at, accepted_by)
+VALUES ('inv_1', :'other_org', sha256('1'), 'infinity', 'ada-1', NULL, NULL), ('inv_2', :'other_org', sha256('2'), 'infinity', 'bob-1', now(), 'ada-1');
 SELECT * FROM pg_temp.find('ada-1');
 SELECT overten_erase_person('ada-1'), overten_erase_person('ada-1');
 SELECT * FROM pg_temp.find('ada-1');
@@ -125,13 +135,15 @@ SELECT :'pseudonym' ~ '^erased_\w{17}$' AS form;
 SELECT * FROM pg_temp.find(:'pseudonym');
 SELECT action, replace(uid, :'pseudonym', 'erased') AS uid, replace(detail, :'pseudonym', 'erased') AS detail FROM overten_auth.audit_log
 WHERE org_id = :'other_org' OR action = 'erase_person' ORDER BY at;
-SELECT replace(created_by, :'pseudonym', 'erased') AS created_by, replace(revoked_by, :'pseudonym', 'erased') AS revoked_by
+SELECT replace(created_by, :'pseudonym', 'erased') AS created_by, replace(revoked_by, :'pseudonym', 'erased') AS revoked_by, replace(disabled_by, :'pseudonym', 'erased') AS disabled_by
 FROM overten_auth.api_keys WHERE org_id = :'other_org' ORDER BY created_at;
 -- The membership counts for nobody: not for a person who has that uid, nor as a member
 -- who could look after the keys.
 SELECT pg_temp.error_of(format('SELECT overten_signup(%L, NULL, %L)', :'pseudonym', :'other_org'));
+SELECT * FROM overten_list_orgs(:'pseudonym');
 SELECT pg_temp.error_of(format('SELECT overten_remove_member(%L, ''bob-1'')', :'other_org'));
 SELECT pg_temp.error_of('SELECT overten_erase_person(''bob-1'')');
+SELECT name, members FROM overten_all_orgs();
 -- If the org is suspended, or its keys are dead, the last member can be erased.
 SELECT overten_set_api_access(:'other_org', false);
 BEGIN;
@@ -200,7 +212,8 @@ SELECT name FROM overten_list_keys(:'org');
 -- Purging: what has been dead since before a time.
 SELECT * FROM pg_temp.make_org('Purged') \gset
 SELECT overten_purge_keys(:'org', now() - interval '1 second');
-UPDATE overten_auth.api_keys SET revoked_at = revoked_at - interval '100 days' WHERE key_id = :'dead_id';
+UPDATE overten_auth.api_keys SET revoked_at = revoked_at - interval '100 days', expires_at = now() + interval '1 day' WHERE key_id = :'dead_id';
+SELECT overten_purge_keys(org_id, revoked_at) FROM overten_auth.api_keys WHERE key_id = :'dead_id';
 SELECT overten_purge_keys(:'org', now() - interval '101 days'), overten_purge_keys(:'org', now() - interval '99 days'), overten_purge_keys(:'org', now());
 SELECT name FROM overten_list_keys(:'org');
 SELECT * FROM pg_temp.find('Purged');
@@ -240,6 +253,10 @@ ROLLBACK;
 BEGIN;
 UPDATE overten_auth.api_keys SET revoked_at = NULL, expires_at = now() - interval '2159 hours' WHERE org_id = :'org';
 SELECT pg_temp.fill(:'org', '0');
+UPDATE overten_auth.api_keys SET expires_at = now() - interval '2161 hours' WHERE org_id = :'org';
+SELECT pg_temp.fill(:'org', '0');
+ROLLBACK;
+BEGIN;
 UPDATE overten_auth.api_keys SET expires_at = now() - interval '2161 hours' WHERE org_id = :'org';
 SELECT pg_temp.fill(:'org', '0');
 ROLLBACK;

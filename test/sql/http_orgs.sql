@@ -107,6 +107,9 @@ SELECT count(overten_invite(:'acme')) FROM generate_series(1, 99);
 SELECT status FROM pg_temp.ask('POST', '/organizations/' || :'acme' || '/invitations', :'bob_token', '{}');
 SELECT status, code FROM pg_temp.ask('POST', '/organizations/' || :'acme' || '/invitations', :'bob_token', '{}');
 SELECT count(overten_invite(:'acme'));
+-- One that has expired is pending no more.
+UPDATE overten_auth.invitations SET expires_at = now() WHERE invitation_id IN (SELECT invitation_id FROM overten_list_invitations(:'acme') LIMIT 2);
+SELECT status FROM pg_temp.ask('POST', '/organizations/' || :'acme' || '/invitations', :'bob_token', '{}');
 
 -- Members leave and are removed, but not the last one while there are keys.
 SELECT key, status, code
@@ -147,6 +150,7 @@ BEGIN
 	RETURN found;
 END
 $$;
+INSERT INTO overten_auth.audit_log (at, action, org_id, actor) SELECT '2020-01-01', 'at the same time', :'acme', 'x' FROM generate_series(1, 3);
 SELECT size, pg_temp.pages(:'ada_token', :'acme', size) = ARRAY(SELECT audit_id::text FROM overten_auth.audit_log WHERE org_id = :'acme' ORDER BY at DESC, audit_id DESC) AS all_of_them
 FROM unnest(ARRAY[1, 7, 200]) size;
 SELECT json_array_length(body::json -> 'items') AS rows, body::json ->> 'next_cursor' IS NOT NULL AS more FROM pg_temp.ask('GET', '/organizations/' || :'acme' || '/audit-log', :'ada_token');

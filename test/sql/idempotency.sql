@@ -98,6 +98,9 @@ SELECT format('{"existing_org_id": "%s"}', :'existing') AS content \gset
 SELECT n, status, code, org = :'existing' AS org FROM generate_series(1, 2) n, LATERAL pg_temp.post(:'ada_token', '/signup', 'three', left(:'content', 100 + 0 * n)) ORDER BY n;
 SELECT status, code FROM pg_temp.post(:'ada_token', '/signup', NULL, :'content');
 SELECT pg_temp.keys(:'existing');
+-- The same words about another org are another request.
+SELECT status, code, org, key_id FROM pg_temp.post(:'ada_token', '/organizations/' || :'existing' || '/api-keys', 'k1', '{"name": "ci"}');
+SELECT pg_temp.keys(:'existing');
 
 -- Ten minutes, and a day.  A clock that was set back is no reason to revoke a key.
 SELECT pg_temp.age('9 min 30 s');
@@ -113,6 +116,7 @@ SELECT status, code FROM pg_temp.post(:'ada_token', '/signup', 'three', :'conten
 SELECT status, org <> :'org' AS other_org FROM pg_temp.post(:'ada_token', '/signup', 'one', '{"org_name": "Bcme"}');
 SELECT status, code FROM pg_temp.post(:'ada_token', '/signup', 'one', '{"org_name": "Acme"}');
 SELECT repeats FROM overten_auth.idempotency_keys WHERE first_at > now() - interval '1 minute';
+SELECT status, code, org <> :'org' AS other_org FROM pg_temp.post(:'ada_token', '/signup', 'one', '{"org_name": "Bcme"}');
 SELECT pg_temp.keys(:'existing');
 
 -- A person who has left the org, or an org without access, gets nothing out of it.

@@ -105,6 +105,14 @@ SELECT bool_and(key_id > lag) FROM (SELECT key_id, lag(key_id) OVER () FROM over
 SELECT size, count(*), max(name) FROM unnest('{999,1000,1001,2000,2499,2500,2501}'::int[]) size, overten_find_keys(:'empty', "limit" => size) GROUP BY size ORDER BY size;
 SELECT length(pg_temp.pages(:'empty', NULL, NULL, 999)) = length(pg_temp.pages(:'empty', NULL, NULL, 1000)) AS same;
 
+-- The order is that of their creation, whatever their ids are.
+SELECT org_id AS mixed FROM overten_create_org('Mixed') \gset
+INSERT INTO overten_auth.api_keys (key_id, org_id, name, prefix, digest, created_at)
+SELECT 'key_m' || lpad((9 - i)::text, 19, '0'), :'mixed', i::text, 'sk_live_0000', sha256(('mixed' || i)::bytea), '2020-01-01'::timestamptz + i / 2 * interval '1 day'
+FROM generate_series(0, 9) i;
+SELECT string_agg(name, ' ') FROM overten_list_keys(:'mixed');
+SELECT DISTINCT pg_temp.pages(:'mixed', NULL, NULL, size) AS names FROM generate_series(1, 11) size;
+
 -- The keys of one environment, also in pages.
 UPDATE overten_auth.api_keys SET environment = 'test' WHERE org_id = :'empty' AND name::int > 2589;
 SELECT wanted, count(*), bool_and(environment = wanted) AS right

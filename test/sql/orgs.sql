@@ -61,6 +61,8 @@ SELECT overten_accept_invitation(:'eve_code', 'eve');
 -- Expired, withdrawn, of another org, and what is no code at all.
 UPDATE overten_auth.invitations SET expires_at = now() WHERE digest = sha256(:'brief_code');
 SELECT overten_accept_invitation(:'brief_code', 'eve');
+SELECT count(*) FROM overten_list_invitations(:'acme') WHERE expires_at <= now();
+SELECT overten_withdraw_invitation(org_id, invitation_id) AS expired FROM overten_auth.invitations WHERE digest = sha256(:'brief_code');
 SELECT invitation_id AS withdrawn, code AS withdrawn_code FROM overten_invite(:'acme') \gset
 SELECT overten_withdraw_invitation(:'other', :'withdrawn');
 SELECT overten_withdraw_invitation(:'acme', :'withdrawn'), overten_withdraw_invitation(:'acme', :'withdrawn');
@@ -92,6 +94,11 @@ SELECT count(*) AS after FROM overten_auth.invitations;
 SELECT overten_accept_invitation(:'long_code', 'zoe') = :'acme' AS acme;
 UPDATE overten_auth.api_keys SET created_by = 'zoe' WHERE org_id = :'acme';
 SELECT uid, added_at <= clock_timestamp() AS added, active_keys FROM overten_list_members(:'acme');
+BEGIN;
+SELECT overten_add_member(:'acme', 'bob'), overten_add_member(:'acme', 'abe');
+SELECT uid FROM overten_list_members(:'acme');
+SELECT name FROM overten_list_orgs('bob');
+ROLLBACK;
 SELECT overten_list_members('org_nobody');
 SELECT overten_list_members(NULL);
 SELECT count(*) FROM overten_create_org('Empty') o, overten_list_members(o.org_id);

@@ -184,6 +184,8 @@ INSERT INTO overten_auth.key_usage (key_id, hour, client_addr, accepted, refused
 		(:'kept2', 1, '2001:db8::/64', 3, 0, 0, 30)) v (key_id, h, addr, accepted, refused, limited, minutes);
 SELECT * FROM progress(:'acme', :'kept');
 SELECT * FROM progress(:'acme', :'kept2') WHERE is_new;
+-- In the middle of a line, it is the last rotation.
+SELECT n, is_new, ends_at <= now() AS ended FROM overten_rotation_progress(:'acme', :'fourth') JOIN key USING (key_id);
 SELECT overten_rotation_progress(:'acme', 'x');
 SELECT overten_rotation_progress(NULL, 'x');
 SELECT overten_rotation_progress('x', NULL);

@@ -50,6 +50,8 @@ within_an_hour(
 			't', 'its use shows in the list before any flush');
 		is( ask($reader, "SELECT last_used_at = listed('$org', '$key') FROM overten_find_keys('$org')"),
 			't', 'and in the pages of the list');
+		is( ask($reader, "SELECT count(*) FROM overten_find_keys('$org', unused_since => listed('$org', '$key'))"),
+			0, 'which is itself a time of use');
 		is(report($reader, $org, $key), '5|0; 192.0.2.1 3|0, 2001:db8::/64 1|0, 1|0',
 			'and in the history, with its addresses');
 		flush_usage($caller);

@@ -149,6 +149,7 @@ is((post_key('tried'))[0], 201, 'its attempt does not count as use of the next')
 # The worker removes what is older than a day, and nothing else.
 my $rows = ask($node, 'SELECT count(*) FROM overten_auth.idempotency_keys');
 ask($node, q{UPDATE overten_auth.idempotency_keys SET first_at = first_at - interval '24 hours' WHERE name_digest = sha256('used')});
+ask($node, q{UPDATE overten_auth.idempotency_keys SET first_at = first_at - interval '23 hours 50 minutes' WHERE name_digest = sha256('tried')});
 flush_usage($node);
 ok($node->poll_query_until('postgres', "SELECT count(*) = $rows - 1 FROM overten_auth.idempotency_keys"), 'old requests are removed');
 is(ask($node, q{SELECT count(*) FROM overten_auth.idempotency_keys WHERE name_digest = sha256('used')}), 0, 'the one that is old');

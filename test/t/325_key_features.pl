@@ -136,6 +136,7 @@ sub check_others
 			is(refusal('POST', '', "{\"$param\":$value}"), "400 invalid_parameter $param", "$feature: POST has no $param, $value") unless $param =~ /^(name|disabled)$/;
 		}
 	}
+	is(refusal('GET', "?status=$_->[0]"), $feature eq $_->[1] ? '200 ' : '400 invalid_parameter status', "$feature: a list of $_->[0] keys") foreach [ 'expired', 'expiry' ], [ 'disabled', 'disable' ];
 	is(refusal('GET', '?environment=test'), '400 invalid_parameter environment', "$feature: lists have no environment") unless $feature eq 'environments';
 	return if $feature eq 'rotation';
 	is(refusal(@$_), '404 not_found', "$feature: there is no $_->[0] $_->[1]") foreach [ 'POST', "/$plain->{key_id}/rotate", '{' ], [ 'GET', "/$plain->{key_id}/rotation" ], [ 'PUT', "/$plain->{key_id}/rotation" ];

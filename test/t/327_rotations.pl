@@ -183,6 +183,8 @@ is($json->encode([ map { delete @{$_}{qw(key_id)}; $_ } @$items ]),
 is(request($gateway->{url}, 'GET', '/api/v1/verify', ["Authorization: Bearer $old->[0]"])->{status}, '200', 'somebody uses the old one');
 isnt(exchange('GET', path_of($watched, $old->[1], 'rotation'))->{items}[0]{last_used_at}, undef, 'which is told');
 
+is(refusal(exchange('GET', path_of($watched, $rotated->{key_id}, 'rotation'))), '404 key_not_found', 'nothing is told about the rotation of another org');
+
 # An answer that was lost: the same request again gets a key that works, in the place
 # of the lost one.
 my ($lost_org, $worn) = org_with_keys(1);
@@ -288,6 +290,13 @@ foreach my $end (qw(COMMIT ROLLBACK))
 	is(active($crowded), 3, 'likewise');
 }
 
+# An expired key of an org that has had all its keys does not count against itself.
+my ($worn_out, $last) = org_with_keys(1);
+ask($node, "SELECT count(overten_revoke_key('$worn_out', key_id)) FROM (SELECT key_id FROM generate_series(1, 11) i, LATERAL overten_mint_key('$worn_out', i::text) OFFSET 0) k");
+expire($last->[1]);
+is(refusal(exchange('POST', path_of($worn_out), '{}')), '409 key_limit_reached', 'an org that has had all its keys');
+is(exchange('PATCH', path_of($worn_out, $last->[1]), $later)->{status}, 'active', 'can make one of them good again');
+
 # A rotation may exceed the limit for its overlap, and not for longer.
 my ($stretched, @kept) = org_with_keys(3);
 rotate($stretched, $kept[0][1]);
@@ -302,6 +311,12 @@ my ($left, $of_left) = org_with_keys(1);
 my @refused = requests_meanwhile("SELECT overten_add_member('$left', 'bob'), overten_remove_member('$left', 'ada'), 1 FROM overten_auth.orgs WHERE org_id = '$left' FOR UPDATE", 'COMMIT',
 	[ 'PATCH', path_of($left, $of_left->[1]), '{"name":"x"}' ], [ 'POST', path_of($left, $of_left->[1], 'rotate'), '{}' ]);
 is(join(', ', map { refusal($_) } @refused), '404 organization_not_found, 404 organization_not_found', 'who has left changes nothing');
+
+# A test key where the service has none any more.
+$node->append_conf('postgresql.conf', "overten_auth.key_prefixes = 'sk_live_'");
+$node->reload;
+wait_until('test keys are not minted', sub { exchange('POST', path_of($bounded), '{"environment":"test"}')->{status} eq '400' });
+is(refusal(rotate($bounded, $bounded_too->{key_id})), '503 service_unavailable', 'a key cannot be rotated without a prefix for the new one');
 
 stop_process($gateway);
 done_testing();

@@ -20,7 +20,7 @@ my $withdrawals = 10;
 
 my $primary = create_node(
 	'primary',
-	"overten_auth.firebase_project_id = '${\PROJECT}'\n",
+	"overten_auth.firebase_project_id = '${\PROJECT}'\noverten_auth.key_features = 'rotation, details'\n",
 	allows_streaming => 1);
 my $org = create_org($primary, 'Replicated');
 my ($secret, $key) = mint($primary, $org);
@@ -39,6 +39,28 @@ BEGIN
 	RETURN true;
 EXCEPTION WHEN invalid_authorization_specification THEN
 	RETURN false;
+END
+$$;
+EOQ
+
+# Verifies until the key is refused.  Each answer must be right by the clock before and
+# after it.
+ask($primary, <<'EOQ');
+CREATE FUNCTION follow_to_end(secret text, expires_at timestamptz) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	hits int := 0;
+	before timestamptz;
+BEGIN
+	LOOP
+		before := clock_timestamp();
+		IF NOT EXISTS (SELECT FROM overten_verify_key(secret)) THEN
+			RETURN CASE WHEN clock_timestamp() < expires_at THEN 'refused too early'
+				WHEN hits < 100 THEN 'hardly accepted' ELSE 'accepted, then refused' END;
+		ELSIF before >= expires_at THEN
+			RETURN 'accepted too late';
+		END IF;
+		hits := hits + 1;
+	END LOOP;
 END
 $$;
 EOQ
@@ -201,7 +223,22 @@ is(request($session, $_->[0], $_->[1], $token, $_->[2]),
 	'503|service_unavailable|1', "$_->[0] $_->[1] is for the primary")
   foreach [ 'POST', '/signup', '{"org_name":"x"}' ],
   [ 'POST', "/organizations/$org/api-keys", '{}' ],
-  [ 'DELETE', "/organizations/$org/api-keys/$key", undef ];
+  [ 'PATCH', "/organizations/$org/api-keys/$key", '{"name":"x"}' ],
+  [ 'POST', "/organizations/$org/api-keys/$key/rotate", '{}' ],
+  [ 'POST', "/organizations/$org/api-keys/$key/rotate", '{"overlap_seconds":0}' ],
+  [ 'DELETE', "/organizations/$org/api-keys/$key", undef ],
+  [ 'PATCH', "/organizations/$org", '{"name":"x"}' ],
+  [ 'DELETE', "/organizations/$org", undef ],
+  [ 'POST', "/organizations/$org/webhook-secret/rotate", '{}' ],
+  [ 'DELETE', "/organizations/$org/members/ada", undef ],
+  [ 'POST', "/organizations/$org/invitations", '{}' ],
+  [ 'DELETE', "/organizations/$org/invitations/x", undef ],
+  [ 'POST', '/invitations/accept', '{"code":"x"}' ];
+is(request($session, 'GET', "/organizations/$org/api-keys/$key/rotation", $token),
+	'200||', 'how a rotation goes on is not');
+is(verify($session, $secret), $key, 'none of them has changed anything');
+is(sqlstate_of($standby, "SELECT overten_rotate_key('$org', '$key')"),
+	'25006', 'nor does SQL rotate a key');
 
 load_signing_keys($primary, $next_jwk);
 $primary->wait_for_catchup($standby);
@@ -226,6 +263,20 @@ is(ask($session, $tier), 'free', 'a key minted meanwhile is accepted');
 ask($primary, "SELECT overten_set_tier('$org', 'pro')");
 $primary->wait_for_catchup($standby);
 is(ask($session, $tier), 'pro', 'a change of tier is obeyed');
+
+# A key expires by the clock of the standby, whatever its caches hold and however old
+# the snapshot is: nothing has to be replayed for that.
+my $brief = ask($primary,
+	"SELECT secret FROM overten_mint_key('$org', 'brief', clock_timestamp() + '3 s')");
+my $expires_at = ask($primary, "SELECT expires_at FROM overten_auth.api_keys WHERE name = 'brief'");
+$primary->wait_for_catchup($standby);
+ask($session, 'BEGIN ISOLATION LEVEL REPEATABLE READ');
+is( ask($session, <<"EOQ"), 'accepted, then refused', 'a key is accepted until it expires');
+SELECT follow_to_end('$brief', '$expires_at')
+EOQ
+is(verify($session, $brief), '', 'and not again');
+ask($session, 'COMMIT');
+is(verify($session, $brief), '', 'nor in the next transaction');
 
 # remote_apply
 $primary->append_conf('postgresql.conf', <<'EOC');
