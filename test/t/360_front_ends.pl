@@ -1,6 +1,7 @@
 
-# What a front end has to do, and that all four do it alike: the gateway, nginx before
-# PostgREST, and for another service nginx with auth_request.conf and protect.mjs.  The
+# What a front end has to do, and that all five do it alike: the gateway, nginx before
+# PostgREST, and for another service nginx with auth_request.conf, protect.mjs, and nginx
+# with the module.  The
 # table is that of docs/http.md ("Another HTTP layer").  pg_regress has no HTTP.
 
 use strict;
@@ -30,6 +31,8 @@ INSERT INTO overten_auth.tiers VALUES (U&'\\4F01\\696D 1');
 SELECT overten_set_tier('$org', U&'\\4F01\\696D 1');
 ALTER ROLE overten_gateway SET statement_timeout = 0;
 ALTER ROLE overten_authenticator SET statement_timeout = 0;
+CREATE ROLE overten_nginx LOGIN;
+GRANT EXECUTE ON FUNCTION overten_authorize_request(text, json) TO overten_nginx;
 EOQ
 my ($secret, $key) = mint($node, $org);
 my ($revoked, $revoked_key) = mint($node, $org);
@@ -42,6 +45,7 @@ my $gateway = start_gateway($node, 'front_gateway', %patience);
 my $postgrest = start_postgrest($node, 'front_contract');
 my $open = start_service('service');
 my $wrapped = start_service('wrapped', $gateway->{authorize_url});
+my $behind = start_service('behind');
 my ($api_port, $auth_port) = (free_port(), free_port());
 my $api_nginx = start_nginx('front_nginx', 'nginx.conf', $api_port,
 	'127.0.0.1:8080' => "127.0.0.1:$api_port",
@@ -51,13 +55,15 @@ my $auth_nginx = start_nginx('auth_nginx', 'auth_request.conf', $auth_port,
 	'127.0.0.1:8081' => "127.0.0.1:$auth_port",
 	'127.0.0.1:8079' => "127.0.0.1:$gateway->{authorize_port}",
 	'127.0.0.1:9000' => "127.0.0.1:$open->{port}");
+my $module_nginx = start_module_nginx('module_nginx', $node, $behind->{port});
 
 # Each front end, its port, and whether it is one of the API or protects a service.
 my @ends = (
 	[ 'gateway', $gateway->{port}, 'api' ],
 	[ 'nginx', $api_port, 'api' ],
 	[ 'auth_request', $auth_port, 'service' ],
-	[ 'protect.mjs', $wrapped->{port}, 'service' ]);
+	[ 'protect.mjs', $wrapped->{port}, 'service' ],
+	[ 'module', $module_nginx->{port}, 'service' ]);
 
 # Send a request to a front end: a method and a path, or a whole request line; header
 # lines; a body.  /verify stands for any path of a service.
@@ -236,13 +242,13 @@ wait_until('one proxy is trusted', sub { ask($node, 'SHOW overten_auth.trust_for
 used_from($_) foreach grep { $_->[2] eq 'service' } @ends;
 
 
-# Restrictions and limits, for which a service asks: the same refusals by both roads.
+# Restrictions and limits, for which a service asks: the same refusals by all roads.
 
 my ($held, $held_key) = mint($node, $org);
 my @services = grep { $_->[2] eq 'service' } @ends;
 
-# Do something to the key, and see what both services say.
-sub both_refuse
+# Do something to the key, and see what all services say.
+sub all_refuse
 {
 	my ($what, $function, $expected, %headers) = @_;
 
@@ -259,25 +265,25 @@ sub both_refuse
 }
 
 my %bad = ('www-authenticate' => 'Bearer realm="overten", error="invalid_token"');
-both_refuse('disabled', "disable_key('$org', '$held_key', 'x')", '401 disabled_api_key', %bad);
-both_refuse('expired', "set_expiry('$org', '$held_key', '2001-01-01') FROM overten_enable_key('$org', '$held_key')", '401 expired_api_key', %bad);
-both_refuse('another address', "set_allowed_addresses('$org', '$held_key', '{203.0.113.0/24}')
+all_refuse('disabled', "disable_key('$org', '$held_key', 'x')", '401 disabled_api_key', %bad);
+all_refuse('expired', "set_expiry('$org', '$held_key', '2001-01-01') FROM overten_enable_key('$org', '$held_key')", '401 expired_api_key', %bad);
+all_refuse('another address', "set_allowed_addresses('$org', '$held_key', '{203.0.113.0/24}')
 	FROM overten_set_expiry('$org', '$held_key', NULL)", '403 address_not_allowed');
 
-# What a limit admits is counted down by both.
+# What a limit admits is counted down by all.
 ask($node, "SELECT overten_set_allowed_addresses('$org', '$held_key', NULL),
-	overten_set_limit('key', '$held_key', 'per_hour', 4, '1 hour')");
+	overten_set_limit('key', '$held_key', 'per_hour', 6, '1 hour')");
 my @left = map { my $end = $_; map { send_to($end, $verify, [ auth("Bearer $held") ]) } 1, 2 } @services;
 is_deeply([ map { [ summary($_), $_->{headers}{'ratelimit-policy'}[0], $_->{headers}{ratelimit}[0] =~ s/t=\d+/t=.../r ] } @left ],
-	[ map { [ '200', '"per_hour";q=4;w=3600', "\"per_hour\";r=$_;t=..." ] } 3, 2, 1, 0 ], 'what a limit leaves, after each request');
+	[ map { [ '200', '"per_hour";q=6;w=3600', "\"per_hour\";r=$_;t=..." ] } 5, 4, 3, 2, 1, 0 ], 'what a limit leaves, after each request');
 foreach my $end (@services)
 {
 	my $answer = send_to($end, $verify, [ auth("Bearer $held") ]);
 
 	is(summary($answer), '429 rate_limited', "over the limit: $end->[0]");
-	cmp_ok($answer->{headers}{'retry-after'}[0], '<=', 900, "over the limit: $end->[0]: wait so long");
-	cmp_ok($answer->{headers}{'retry-after'}[0], '>', 800, "over the limit: $end->[0]: and not less");
-	is($answer->{headers}{'ratelimit-policy'}[0], '"per_hour";q=4;w=3600', "over the limit: $end->[0]: the policy");
+	cmp_ok($answer->{headers}{'retry-after'}[0], '<=', 600, "over the limit: $end->[0]: wait so long");
+	cmp_ok($answer->{headers}{'retry-after'}[0], '>', 500, "over the limit: $end->[0]: and not less");
+	is($answer->{headers}{'ratelimit-policy'}[0], '"per_hour";q=6;w=3600', "over the limit: $end->[0]: the policy");
 	is($answer->{headers}{'cache-control'}[0], 'no-store', "over the limit: $end->[0]: not stored");
 	is(send_to($end, 'HEAD /api/v1/verify', [ auth("Bearer $held") ])->{status}, 429, "over the limit: $end->[0]: HEAD");
 }
@@ -315,9 +321,9 @@ is($away->{status}, 503, 'without the database');
 is_deeply(visible(send_to($_, $verify, [ auth($good) ]), 'GET'), $away, "$_->[0]: without the database") foreach @ends;
 stop_process($gateway);
 is_deeply(visible(send_to($_, $verify, [ auth($good) ]), 'GET'), $away, "$_->[0]: without the gateway") foreach @ends[ 2, 3 ];
-stop_process($_) foreach $api_nginx, $auth_nginx, $postgrest, $open, $wrapped;
+stop_process($_) foreach $api_nginx, $auth_nginx, $module_nginx, $postgrest, $open, $wrapped, $behind;
 
 unlike(slurp_file($_), qr/sk_live_\w{5}|Bearer/, "no credential in " . ($_ =~ s{.*/}{}r))
-  foreach map({ glob("$_->{folder}/*.log") } $api_nginx, $auth_nginx), map { @{$_}{qw(out err)} } $open, $wrapped, $gateway, $postgrest;
+  foreach map({ glob("$_->{folder}/*.log") } $api_nginx, $auth_nginx, $module_nginx), map { @{$_}{qw(out err)} } $open, $wrapped, $behind, $gateway, $postgrest;
 
 done_testing();
