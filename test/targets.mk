@@ -30,12 +30,14 @@ test/race/race: $(wildcard test/race/*.c test/race/*.h)
 test/faults/load: $(addprefix test/faults/,load.c journal.c clients.c check.c load.h) test/race/chance.c test/race/chance.h
 	$(CC) $(CFLAGS) -I$(shell $(PG_CONFIG) --includedir) -o $@ $(filter %.c,$^) -L$(shell $(PG_CONFIG) --libdir) -lpq -lpthread
 
+# Preloaded, so that what they have takes the place of the C library's; PGXS of later
+# releases would hide it.
 test/faults/clock_shift.so: test/faults/clock_shift.c
-	$(CC) $(CFLAGS) -fPIC -shared -o $@ $< -ldl
+	$(CC) $(CFLAGS) -fvisibility=default -fPIC -shared -o $@ $< -ldl
 
-# Preloaded into programs that are not a server, too.
+# Not with CPPFLAGS: it is preloaded into programs that are not a server, too.
 test/modules/test_clock.so: test/modules/test_clock.c
-	$(CC) $(CFLAGS) -fPIC -shared -o $@ $< -ldl
+	$(CC) $(CFLAGS) -fvisibility=default -fPIC -shared -o $@ $< -ldl
 
 test/modules/%.so: test/modules/%.c
 	$(CC) $(CFLAGS) $(CPPFLAGS) -fPIC -shared -o $@ $<
