@@ -55,7 +55,7 @@ my $auth_nginx = start_nginx('auth_nginx', 'auth_request.conf', $auth_port,
 	'127.0.0.1:8081' => "127.0.0.1:$auth_port",
 	'127.0.0.1:8079' => "127.0.0.1:$gateway->{authorize_port}",
 	'127.0.0.1:9000' => "127.0.0.1:$open->{port}");
-my $module_nginx = start_module_nginx('module_nginx', $node, $behind->{port});
+my $module_nginx = start_module_nginx('module_nginx', $node->connstr('postgres'), $behind->{port});
 
 # Each front end, its port, and whether it is one of the API or protects a service.
 my @ends = (

@@ -88,7 +88,7 @@ my $extra = <<'EOC';
 EOC
 my $end = '        location = /own-answer {
 ';
-my $nginx = start_module_nginx('module_nginx', $node, $service->{port},
+my $nginx = start_module_nginx('trouble_nginx', $node->connstr('postgres'), $service->{port},
 	'overten_auth_connections 2;' => "overten_auth_connections 2;\n    overten_auth_timeout 2s;",
 	'worker_processes auto' => 'worker_processes 2',
 	$end => $extra);
@@ -189,9 +189,8 @@ append_to_file("$dir/unlisted", encode_json([ map { { secret => $_, org => $org 
 # The first of the servers is not there.
 my $dead = free_port();
 my $port = $node->port;
-my $other = start_module_nginx('other_nginx', $node, $service->{port},
-	'worker_processes auto' => 'worker_processes 1',
-	'host=' . $node->host => "hostaddr=127.0.0.1,127.0.0.1", "port=$port" => "port=$dead,$port", 'dbname=postgres' => 'dbname=unlisted');
+my $other = start_module_nginx('unlisted_nginx', "hostaddr=127.0.0.1,127.0.0.1 port=$dead,$port dbname=unlisted", $service->{port},
+	'worker_processes auto' => 'worker_processes 1');
 $load = end_load(begin_load($other->{port}, "$dir/unlisted", 400, 40));
 is("$load->{right} $load->{refused} $load->{wrong} $load->{cut}", '200 200 0 0', 'a limit that cannot be counted fails its own key');
 stop_process($other);

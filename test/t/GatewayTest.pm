@@ -219,11 +219,11 @@ sub start_nginx
 	return $process;
 }
 
-# Start nginx with the module that asks a node, before a service.  Settings replace
+# Start nginx with the module that asks a database, before a service.  Settings replace
 # those of nginx/nginx.conf.
 sub start_module_nginx
 {
-	my ($name, $node, $service_port, %replace) = @_;
+	my ($name, $database, $service_port, %replace) = @_;
 	my $port = free_port();
 	my $process;
 
@@ -231,7 +231,7 @@ sub start_module_nginx
 		'modules/ngx_http' => "$top/nginx/ngx_http",
 		'127.0.0.1:8081' => "127.0.0.1:$port",
 		'127.0.0.1:9000' => "127.0.0.1:$service_port",
-		'host=/run/postgresql dbname=app' => $node->connstr('postgres') =~ tr/'//dr,
+		'host=/run/postgresql dbname=app' => $database =~ tr/'//dr,
 		%replace);
 	$process->{port} = $port;
 	return $process;
