@@ -8,6 +8,7 @@
 # make fuzz       fuzz the parsers make race    ten minutes of trials
 # make compare-firebase            beside firebase-admin
 # make dashboard  build the page that the gateway serves
+# make nginx-module               build nginx's module (Debian's nginx-dev)
 # make model      check the caches' protocol in every state (some minutes)
 # make bench-peers                 measure beside what people use today
 #
@@ -66,6 +67,11 @@ WEBHOOKS = test/webhooks/node_modules/.package-lock.json
 $(WEBHOOKS): test/webhooks/package-lock.json
 	cd test/webhooks && npm ci --ignore-scripts --no-audit --no-fund --silent
 
+NGINX_MODULE = nginx/ngx_http_overten_auth_module.so
+
+$(NGINX_MODULE): nginx/config nginx/build $(wildcard nginx/*.[ch])
+	nginx/build
+
 DASHBOARD_PACKAGES = gateway/dashboard/node_modules/.package-lock.json
 
 $(DASHBOARD_PACKAGES): gateway/dashboard/package-lock.json
@@ -87,7 +93,7 @@ PEERS = test/bench/peers/node_modules/.package-lock.json
 $(PEERS): test/bench/peers/package-lock.json
 	cd test/bench/peers && npm ci --omit=optional --ignore-scripts --no-audit --no-fund --silent
 
-.PHONY: dashboard run-dashboard
+.PHONY: dashboard run-dashboard nginx-module run-nginx-module
 .PHONY: fuzz run-fuzz compare-firebase run-compare-firebase
 .PHONY: bench-peers run-bench-peers
 .PHONY: test-matrix test-cassert test-valgrind test-ubsan test-package deb dist
@@ -115,6 +121,9 @@ serve:
 dashboard:
 	@$(DEPS) JOBS='node'
 	$(MAKE) --no-print-directory run-dashboard
+nginx-module:
+	@$(DEPS) JOBS='nginx'
+	$(MAKE) --no-print-directory run-nginx-module
 bench:
 	@$(DEPS) JOBS='bench'
 	$(MAKE) --no-print-directory run-bench
@@ -158,7 +167,7 @@ format:
 	@$(DEPS) JOBS='lint'
 	$(MAKE) --no-print-directory run-format
 
-run-test: all test/race/race test/modules/admissions.so test/modules/clock_shift.so test/modules/flush_pauses.so test/modules/relcache_faults.so test/modules/test_clock.so test/unit/fetch_answer $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER)
+run-test: all test/race/race test/modules/admissions.so test/modules/clock_shift.so test/modules/flush_pauses.so test/modules/relcache_faults.so test/modules/test_clock.so test/unit/fetch_answer $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER) $(NGINX_MODULE)
 	$(TEMP_INSTALL) $(MAKE) installcheck EXTRA_REGRESS_OPTS='$(TEMP_INSTANCE)'
 
 run-test-matrix: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER)
@@ -198,6 +207,8 @@ run-serve: all $(GATEWAY) $(DASHBOARD)
 	@exec env SERVER_CONF=test/demo.conf $(TEMP_INSTALL) test/with-server test/with-gateway test/serve
 
 run-dashboard: $(DASHBOARD)
+
+run-nginx-module: $(NGINX_MODULE)
 
 run-bench: all $(GATEWAY) $(PEERS)
 	@PG_CONFIG='$(PG_CONFIG)' test/bench/all

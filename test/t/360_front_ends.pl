@@ -1,7 +1,7 @@
 
 # What a front end has to do, and that all do it alike: the gateway, nginx before
-# PostgREST, and for another service protect.mjs, and nginx with auth_request.conf before
-# the gateway or before a PostgREST of its own.  The
+# PostgREST, and for another service protect.mjs, nginx with auth_request.conf before
+# the gateway or before a PostgREST of its own, and nginx with the module.  The
 # table is that of docs/http.md ("Another HTTP layer").  pg_regress has no HTTP.
 
 use strict;
@@ -31,6 +31,8 @@ INSERT INTO overten_auth.tiers VALUES (U&'\\4F01\\696D 1');
 SELECT overten_set_tier('$org', U&'\\4F01\\696D 1');
 ALTER ROLE overten_gateway SET statement_timeout = 0;
 ALTER ROLE overten_authenticator SET statement_timeout = 0;
+CREATE ROLE overten_nginx LOGIN;
+GRANT EXECUTE ON FUNCTION overten_authorize_request(text, json) TO overten_nginx;
 EOQ
 my ($secret, $key) = mint($node, $org);
 my ($revoked, $revoked_key) = mint($node, $org);
@@ -45,6 +47,7 @@ my $services = start_postgrest($node, 'services_contract', 'db-anon-role' => 'ov
 my $open = start_service('service');
 my $behind = start_service('behind');
 my $wrapped = start_service('wrapped', $gateway->{authorize_url});
+my $guarded = start_service('guarded');
 my ($api_port, $auth_port, $services_port) = (free_port(), free_port(), free_port());
 my $api_nginx = start_nginx('front_nginx', 'nginx.conf', $api_port,
 	'127.0.0.1:8080' => "127.0.0.1:$api_port",
@@ -54,6 +57,7 @@ my $auth_nginx = start_nginx('auth_nginx', 'auth_request.conf', $auth_port,
 	'127.0.0.1:8081' => "127.0.0.1:$auth_port",
 	'127.0.0.1:8079' => "127.0.0.1:$gateway->{authorize_port}",
 	'127.0.0.1:9000' => "127.0.0.1:$open->{port}");
+my $module_nginx = start_module_nginx('module_nginx', $node->connstr('postgres'), $guarded->{port});
 
 my $services_nginx = start_nginx('services_nginx', 'auth_request.conf', $services_port,
 	'include nginx_authorize.conf' => 'include nginx_authorize_postgrest.conf',
@@ -67,7 +71,8 @@ my @ends = (
 	[ 'nginx', $api_port, 'api' ],
 	[ 'auth_request', $auth_port, 'service' ],
 	[ 'protect.mjs', $wrapped->{port}, 'service' ],
-	[ 'auth_request and PostgREST', $services_port, 'service' ]);
+	[ 'auth_request and PostgREST', $services_port, 'service' ],
+	[ 'module', $module_nginx->{port}, 'service' ]);
 
 # Send a request to a front end: a method and a path, or a whole request line; header
 # lines; a body.  /verify stands for any path of a service.
@@ -243,7 +248,7 @@ used_from($_) foreach grep { $_->[2] eq 'api' || $_->[0] =~ /PostgREST/ } @ends;
 $node->append_conf('postgresql.conf', 'overten_auth.trust_forwarded_for = 1');
 $node->reload;
 wait_until('one proxy is trusted', sub { ask($node, 'SHOW overten_auth.trust_forwarded_for') eq '1' });
-used_from($_) foreach @ends[ 2, 3 ];
+used_from($_) foreach @ends[ 2, 3, 5 ];
 
 
 # Restrictions and limits, for which a service asks: the same refusals by each road.
@@ -252,7 +257,7 @@ my ($held, $held_key) = mint($node, $org);
 my @services = grep { $_->[2] eq 'service' } @ends;
 
 # Do something to the key, and see what all services say.
-sub all_refuse
+sub each_refuses
 {
 	my ($what, $function, $expected, %headers) = @_;
 
@@ -269,25 +274,25 @@ sub all_refuse
 }
 
 my %bad = ('www-authenticate' => 'Bearer realm="overten", error="invalid_token"');
-all_refuse('disabled', "disable_key('$org', '$held_key', 'x')", '401 disabled_api_key', %bad);
-all_refuse('expired', "set_expiry('$org', '$held_key', '2001-01-01') FROM overten_enable_key('$org', '$held_key')", '401 expired_api_key', %bad);
-all_refuse('another address', "set_allowed_addresses('$org', '$held_key', '{203.0.113.0/24}')
+each_refuses('disabled', "disable_key('$org', '$held_key', 'x')", '401 disabled_api_key', %bad);
+each_refuses('expired', "set_expiry('$org', '$held_key', '2001-01-01') FROM overten_enable_key('$org', '$held_key')", '401 expired_api_key', %bad);
+each_refuses('another address', "set_allowed_addresses('$org', '$held_key', '{203.0.113.0/24}')
 	FROM overten_set_expiry('$org', '$held_key', NULL)", '403 address_not_allowed');
 
 # What a limit admits is counted down by all.
 ask($node, "SELECT overten_set_allowed_addresses('$org', '$held_key', NULL),
-	overten_set_limit('key', '$held_key', 'per_hour', 6, '1 hour')");
+	overten_set_limit('key', '$held_key', 'per_hour', 8, '1 hour')");
 my @left = map { my $end = $_; map { send_to($end, $verify, [ auth("Bearer $held") ]) } 1, 2 } @services;
 is_deeply([ map { [ summary($_), $_->{headers}{'ratelimit-policy'}[0], $_->{headers}{ratelimit}[0] =~ s/t=\d+/t=.../r ] } @left ],
-	[ map { [ '200', '"per_hour";q=6;w=3600', "\"per_hour\";r=$_;t=..." ] } reverse 0 .. 5 ], 'what a limit leaves, after each request');
+	[ map { [ '200', '"per_hour";q=8;w=3600', "\"per_hour\";r=$_;t=..." ] } reverse 0 .. 7 ], 'what a limit leaves, after each request');
 foreach my $end (@services)
 {
 	my $answer = send_to($end, $verify, [ auth("Bearer $held") ]);
 
 	is(summary($answer), '429 rate_limited', "over the limit: $end->[0]");
-	cmp_ok($answer->{headers}{'retry-after'}[0], '<=', 600, "over the limit: $end->[0]: wait so long");
-	cmp_ok($answer->{headers}{'retry-after'}[0], '>', 500, "over the limit: $end->[0]: and not less");
-	is($answer->{headers}{'ratelimit-policy'}[0], '"per_hour";q=6;w=3600', "over the limit: $end->[0]: the policy");
+	cmp_ok($answer->{headers}{'retry-after'}[0], '<=', 450, "over the limit: $end->[0]: wait so long");
+	cmp_ok($answer->{headers}{'retry-after'}[0], '>', 350, "over the limit: $end->[0]: and not less");
+	is($answer->{headers}{'ratelimit-policy'}[0], '"per_hour";q=8;w=3600', "over the limit: $end->[0]: the policy");
 	is($answer->{headers}{'cache-control'}[0], 'no-store', "over the limit: $end->[0]: not stored");
 	is(send_to($end, 'HEAD /api/v1/verify', [ auth("Bearer $held") ])->{status}, 429, "over the limit: $end->[0]: HEAD");
 }
@@ -298,7 +303,7 @@ foreach my $road (sort keys %asked)
 {
 	my %headers = %{ $asked{$road}{headers} };
 	is_deeply([ $asked{$road}{status}, @headers{qw(x-overten-refusal ratelimit-policy)}, $headers{ratelimit}[0] =~ s/t=\d+/t=.../r, scalar($headers{'retry-after'}[0] =~ /^(?:5\d\d|600)$/) ],
-		[ 429, ['rate_limited'], ['"per_hour";q=6;w=3600'], '"per_hour";r=0;t=...', 1 ], "what $road says to a service that asks itself");
+		[ 429, ['rate_limited'], ['"per_hour";q=8;w=3600'], '"per_hour";r=0;t=...', 1 ], "what $road says to a service that asks itself");
 }
 is(request("http://127.0.0.1:$postgrest->{port}", 'GET', '/rpc/authorize', [ moved($good) ])->{body} =~ /"code":"(\w+)"/ && $1, '42501', 'the PostgREST that clients reach through nginx may not answer');
 is(summary(send_to($ends[1], $_, [ auth($good) ])), '404 not_found', "nor is there $_") foreach 'GET /rpc/authorize', 'GET /authorize', 'GET /api/v1/authorize';
@@ -363,9 +368,10 @@ stop_process($gateway);
 is_deeply(visible(send_to($_, $verify, [ auth($good) ]), 'GET'), $away, "$_->[0]: without the gateway") foreach @ends[ 2, 3 ];
 stop_process($services);
 is_deeply(visible(send_to($ends[4], $verify, [ auth($good) ]), 'GET'), $away, 'without PostgREST');
-stop_process($_) foreach $api_nginx, $auth_nginx, $services_nginx, $postgrest, $open, $behind, $wrapped;
+stop_process($_) foreach $api_nginx, $auth_nginx, $services_nginx, $module_nginx, $postgrest, $open, $behind, $wrapped, $guarded;
 
 unlike(slurp_file($_), qr/sk_live_\w{5}|Bearer/, "no credential in " . ($_ =~ s{.*/}{}r))
-  foreach map({ glob("$_->{folder}/*.log") } $api_nginx, $auth_nginx, $services_nginx), map { @{$_}{qw(out err)} } $open, $behind, $wrapped, $gateway, $postgrest, $services;
+  foreach map({ glob("$_->{folder}/*.log") } $api_nginx, $auth_nginx, $services_nginx, $module_nginx),
+  map { @{$_}{qw(out err)} } $open, $behind, $wrapped, $guarded, $gateway, $postgrest, $services;
 
 done_testing();

@@ -10,7 +10,7 @@ use warnings FATAL => 'all';
 
 use Cwd qw(abs_path);
 use Exporter 'import';
-use File::Basename qw(dirname);
+use File::Basename qw(basename dirname);
 use File::Copy qw(copy);
 use IO::Socket::INET;
 use IPC::Run;
@@ -23,7 +23,7 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(create_api_node sign start_process stop_process start_gateway
-  start_postgrest start_nginx start_pgbouncer start_service start_swallower request bytes rest_of
+  start_postgrest start_nginx start_module_nginx start_pgbouncer start_service start_swallower request bytes rest_of
   free_port node_script summary check_openapi foreign_errors);
 
 my $project = 'overten-test';
@@ -184,7 +184,7 @@ sub start_nginx
 {
 	my ($name, $main, $port, %replace) = @_;
 	my $folder = "$output/$name";
-	my $text = slurp_file("$top/gateway/$main");
+	my $text = slurp_file($main =~ m{/} ? "$top/$main" : "$top/gateway/$main");
 	my $maps = slurp_file("$top/gateway/nginx_maps.conf");
 
 	foreach my $choice (grep { /^\$/ } keys %replace)
@@ -197,6 +197,7 @@ sub start_nginx
 		$text =~ s/\Q$old\E/$replace{$old}/ or die "no \"$old\" in $main";
 	}
 	mkdir $folder or die;
+	$main = basename($main);
 	copy($_, $folder) foreach glob("$top/gateway/*.conf");
 	unlink "$folder/$main", "$folder/nginx_postgrest.conf", "$folder/nginx_maps.conf";
 	PostgreSQL::Test::Utils::append_to_file("$folder/nginx_maps.conf", $maps);
@@ -215,6 +216,24 @@ sub start_nginx
 	$process->{folder} = $folder;
 	wait_until('nginx listens',
 		sub { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port) });
+	return $process;
+}
+
+# Start nginx with the module that asks a database, before a service.  Settings replace
+# those of nginx/nginx.conf.
+sub start_module_nginx
+{
+	my ($name, $database, $service_port, %replace) = @_;
+	my $port = free_port();
+	my $process;
+
+	$process = start_nginx($name, 'nginx/nginx.conf', $port,
+		'modules/ngx_http' => "$top/nginx/ngx_http",
+		'127.0.0.1:8081' => "127.0.0.1:$port",
+		'127.0.0.1:9000' => "127.0.0.1:$service_port",
+		'host=/run/postgresql dbname=app' => $database =~ tr/'//dr,
+		%replace);
+	$process->{port} = $port;
 	return $process;
 }
 

@@ -1,0 +1,120 @@
+/*
+ * database.c
+ *		A worker's connections to the database.
+ *
+ * Questions are asked once a turn of nginx's event loop, so that what has come
+ * together is sent together.  They go round the links that are ready.
+ */
+#include "overten_auth.h"
+
+/*
+ * The function is found by the search_path of the role that we log in with, as the
+ * other front ends find it.
+ */
+#define STATEMENT	"SELECT status, headers, body FROM overten_authorize_request($1, $2)"
+
+static const OaSettings *settings;	/* NULL: this process has no links */
+static OaLink *links;
+static OaPlaces places;
+static ngx_event_t ask_event;
+
+/* The questions of this worker. */
+OaPlaces *
+oa_places(void)
+{
+	return &places;
+}
+
+/* Can another question be asked, now or when a link has become ready? */
+ngx_flag_t
+oa_can_ask(void)
+{
+	if (settings == NULL || places.taken >= settings->max_waiting)
+		return 0;
+	for (ngx_int_t i = 0; i < settings->connections; i++)
+		if (links[i].state != OA_DOWN)
+			return 1;
+	return 0;
+}
+
+/* Ask what waits, at the end of this turn. */
+void
+oa_ask_soon(void)
+{
+	if (!ask_event.posted)
+	{
+		ngx_post_event(&ask_event, &ngx_posted_events);
+	}
+}
+
+/* Tell those who wait that there is an outage, unless a link may still get ready. */
+void
+oa_give_up_waiting(void)
+{
+	oa_fail_all(&places, &places.waiting);
+}
+
+/* The next link that is ready, after the one that was the last time. */
+static OaLink *
+next_ready(void)
+{
+	static ngx_int_t turn = 0;
+
+	for (ngx_int_t i = 0; i < settings->connections; i++)
+	{
+		OaLink	   *link = &links[turn++ % settings->connections];
+
+		if (link->state == OA_READY && !link->broken)
+			return link;
+	}
+	return NULL;
+}
+
+/* Ask all that waits. */
+static void
+ask(ngx_event_t *event)
+{
+	OaLink	   *link;
+
+	while (!ngx_queue_empty(&places.waiting) && (link = next_ready()) != NULL)
+		oa_link_ask(link, ngx_queue_data(ngx_queue_head(&places.waiting),
+										 OaPlace, queue));
+	for (ngx_int_t i = 0; i < settings->connections; i++)
+		if (links[i].state == OA_READY && !ngx_queue_empty(&links[i].asked))
+			oa_link_flush(&links[i]);
+}
+
+/* Open the links of a worker.  The processes of the cache have none. */
+ngx_int_t
+oa_init_process(ngx_cycle_t *cycle)
+{
+	OaSettings *given = ngx_http_cycle_get_module_main_conf(cycle,
+															ngx_http_overten_auth_module);
+
+	if (given == NULL || given->database.len == 0 ||
+		(ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE))
+		return NGX_OK;
+
+	links = ngx_pcalloc(cycle->pool, given->connections * sizeof(OaLink));
+	if (links == NULL)
+		return NGX_ERROR;
+	settings = given;
+	oa_places_init(&places);
+	ask_event.handler = ask;
+	ask_event.log = cycle->log;
+	for (ngx_int_t i = 0; i < settings->connections; i++)
+		oa_link_init(&links[i], settings, STATEMENT, cycle->log);
+	for (ngx_int_t i = 0; i < settings->connections; i++)
+		oa_link_open(&links[i]);
+	return NGX_OK;
+}
+
+/* Close them. */
+void
+oa_exit_process(ngx_cycle_t *cycle)
+{
+	if (settings == NULL)
+		return;
+	for (ngx_int_t i = 0; i < settings->connections; i++)
+		oa_link_close(&links[i]);
+}

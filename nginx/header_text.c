@@ -1,0 +1,165 @@
+/*
+ * header_text.c
+ *		Headers as text.
+ *
+ * The extension takes the headers of a request as a JSON object, and answers with
+ * another one.  We write ASCII only, and read what the extension writes: an
+ * object whose members are strings of visible ASCII and spaces.
+ */
+#include "header_text.h"
+
+#include <string.h>
+#include <strings.h>
+
+/* Is all of it visible ASCII? */
+bool
+oa_is_visible(OaText text)
+{
+	for (size_t i = 0; i < text.length; i++)
+		if (text.data[i] < '!' || text.data[i] > '~')
+			return false;
+	return true;
+}
+
+/* Is there a control character in it that no header may have? */
+bool
+oa_has_control(OaText text)
+{
+	for (size_t i = 0; i < text.length; i++)
+	{
+		unsigned char c = (unsigned char) text.data[i];
+
+		if ((c < ' ' && c != '\t') || c == 0x7f)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * What we ask with in the place of an Authorization header.  One that is not ASCII,
+ * or longer than any that is good, is replaced by another that is as bad, for not
+ * every byte can be in a text of the database.
+ */
+OaText
+oa_plain_credential(OaText value)
+{
+	static const char bearer[] = "Bearer ";
+	const size_t length = sizeof(bearer) - 1;
+	bool		is_plain = value.length <= OA_CREDENTIAL_MAX + length;
+
+	for (size_t i = 0; is_plain && i < value.length; i++)
+		is_plain = value.data[i] == '\t' ||
+			(value.data[i] >= ' ' && value.data[i] <= '~');
+	if (is_plain)
+		return value;
+	if (value.length > length && strncasecmp(value.data, bearer, length) == 0)
+		return (OaText) {"Bearer ?", 8};
+	return (OaText) {"?", 1};
+}
+
+static bool
+is_separator(char c)
+{
+	return c == '-' || c == '_';
+}
+
+/*
+ * Is it a header that only we may send to a service, or that the service must not
+ * see?  Some programs take _ in names for -.
+ */
+bool
+oa_is_ours(OaText name)
+{
+	static const char authorization[] = "authorization";
+	static const char x[] = "x";
+	static const char overten[] = "overten";
+	const size_t overten_at = sizeof(x);
+	const size_t rest_at = overten_at + sizeof(overten) - 1;
+
+	if (name.length == sizeof(authorization) - 1 &&
+		strncasecmp(name.data, authorization, name.length) == 0)
+		return true;
+	return name.length > rest_at &&
+		strncasecmp(name.data, x, sizeof(x) - 1) == 0 &&
+		is_separator(name.data[overten_at - 1]) &&
+		strncasecmp(name.data + overten_at, overten, sizeof(overten) - 1) == 0 &&
+		is_separator(name.data[rest_at]);
+}
+
+/* Write a JSON string of ASCII.  Returns where it ends. */
+char *
+oa_put_string(char *to, OaText text)
+{
+	*to++ = '"';
+	for (size_t i = 0; i < text.length; i++)
+	{
+		if (text.data[i] == '"' || text.data[i] == '\\')
+			*to++ = '\\';
+		*to++ = text.data[i] == '\t' ? ' ' : text.data[i];
+	}
+	*to++ = '"';
+	return to;
+}
+
+static void
+skip_spaces(OaHeaderReader *reader)
+{
+	while (reader->at < reader->end &&
+		   (*reader->at == ' ' || *reader->at == '\n'))
+		reader->at++;
+}
+
+/* Skip a character and spaces around it.  Returns false if another one is there. */
+static bool
+skip(OaHeaderReader *reader, char c)
+{
+	skip_spaces(reader);
+	if (reader->at == reader->end || *reader->at != c)
+		return false;
+	reader->at++;
+	skip_spaces(reader);
+	return true;
+}
+
+/* Read a string, which becomes shorter where it is, if it has escapes. */
+static bool
+read_string(OaHeaderReader *reader, OaText *text)
+{
+	char	   *to;
+
+	if (reader->at == reader->end || *reader->at != '"')
+		return false;
+	to = ++reader->at;
+	text->data = to;
+	for (; reader->at < reader->end && *reader->at != '"'; reader->at++)
+	{
+		if (*reader->at == '\\' &&
+			(++reader->at == reader->end || strchr("\"\\/", *reader->at) == NULL))
+			return false;
+		if (*reader->at < ' ' || *reader->at > '~')
+			return false;
+		*to++ = *reader->at;
+	}
+	if (reader->at == reader->end)
+		return false;
+	reader->at++;
+	text->length = (size_t) (to - text->data);
+	return true;
+}
+
+/* Read the next header of an object. */
+OaReading
+oa_next_header(OaHeaderReader *reader, OaText *name, OaText *value)
+{
+	if (!reader->begun && !skip(reader, '{'))
+		return OA_NOT_HEADERS;
+	if (skip(reader, '}'))
+		return reader->at == reader->end ? OA_NO_MORE_HEADERS : OA_NOT_HEADERS;
+	if (reader->begun && !skip(reader, ','))
+		return OA_NOT_HEADERS;
+	reader->begun = true;
+	if (read_string(reader, name) && name->length > 0 && skip(reader, ':') &&
+		read_string(reader, value))
+		return OA_HEADER;
+	return OA_NOT_HEADERS;
+}
