@@ -2866,7 +2866,7 @@ CREATE FUNCTION overten_auth.check_configuration()
 $$;
 REVOKE ALL ON FUNCTION overten_auth.check_configuration FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.check_configuration IS
-'Returns the rows of overten_check about settings, workers, limits, prefixes of keys, proxies, signing keys and master keys.';
+'Returns the rows of overten_check about settings, workers, limits, prefixes of keys, proxies, signing keys, master keys and synchronous standbys.';
 
 CREATE FUNCTION overten_auth.check_credits()
 	RETURNS TABLE (severity text, subject text, problem text, remedy text)

@@ -205,7 +205,7 @@ foreach my $setting (
 
 # These are nobody's but the configuration file's.
 foreach my $setting (
-	"signing_keys_command = 'false'", 'verify_on_standby = on', "master_key_file = 'x'",
+	"signing_keys_command = 'false'", 'verify_on_standby = on', 'revocation_commit = off', "master_key_file = 'x'",
 	'trust_forwarded_for = 9', "usage_retention = '1h'", "databases = 'x'")
 {
 	refused($owned, 'dba', "ALTER DATABASE owned SET overten_auth.$setting", '55P02', "nor $setting");
