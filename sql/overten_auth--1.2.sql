@@ -2678,6 +2678,11 @@ CREATE FUNCTION overten_auth.check_configuration()
 		'Correct what the message says. Until then uses stay in shared memory.'
 	FROM state WHERE flush_failed_at > coalesce(flushed_at, '-infinity')
 	UNION ALL
+	SELECT 'warning', 'overten_auth.max_standby_lag',
+		'This standby is beyond the bound, and does not verify. ' || standby_problem,
+		'If this stays so, see the server log, and docs/scaling.md.'
+	FROM state WHERE standby_problem IS NOT NULL
+	UNION ALL
 	SELECT CASE WHEN has_members THEN 'warning' ELSE 'notice' END, 'overten_auth.firebase_project_id',
 		'It is not set. All Firebase ID tokens are refused.'
 			|| CASE WHEN has_members
