@@ -88,8 +88,8 @@ wait_within($standby);
 set_conf($standby, primary_conninfo => conninfo($address, $port));
 wait_within($standby);
 
-# Another cluster
-my $foreign = create_primary('foreign', $bound);
+# Another cluster, which must not come from a copy of the one that initdb has made
+my $foreign = create_primary('foreign', $bound, '', extra => ['--data-checksums']);
 lead_to($foreign);
 renew_worker($standby);
 wait_beyond($standby, qr/of another cluster/);

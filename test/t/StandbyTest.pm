@@ -19,9 +19,9 @@ our @EXPORT = qw(create_primary create_standby set_conf conninfo problem is_with
 # A server to have standbys.  It has the bound, too, which does nothing there.
 sub create_primary
 {
-	my ($name, $bound, $settings) = @_;
+	my ($name, $bound, $settings, %init) = @_;
 
-	return create_node($name, <<"EOC", allows_streaming => 1);
+	return create_node($name, <<"EOC", allows_streaming => 1, %init);
 shared_preload_libraries = 'overten_auth'
 overten_auth.databases = 'postgres'
 overten_auth.verify_on_standby = on
