@@ -175,10 +175,12 @@ ask(const char *question, int columns, char **values)
 static bool
 is_to(const OaReceiver *receiver)
 {
+	MemoryContext caller = MemoryContextSwitchTo(context);
 	char	   *host = NULL;
 	int			port = 0;
 
 	walrcv_get_senderinfo(connection, &host, &port);
+	MemoryContextSwitchTo(caller);
 	return host != NULL && strcmp(host, receiver->host) == 0 &&
 		port == receiver->port;
 }

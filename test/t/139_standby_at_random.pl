@@ -168,14 +168,23 @@ sub mend
 	return;
 }
 
+# A server whose startup process is killed ends.
+sub revive
+{
+	return if -e $standby->data_dir . '/postmaster.pid';
+	$standby->_update_pid(0);
+	$standby->start;
+	return;
+}
+
 # A round of faults, revocations and verifications.  Returns its figures.
 sub round
 {
 	my ($round, $time) = @_;
 	my $end = time + $time;
 	my %readers;
-	my %figures = (accepted => 0, refused => 0, beyond => 0, late => 0, oldest => 0, faults => 0);
-	my $reader = 0;
+	my %figures = (accepted => 0, refused => 0, beyond => 0, late => 0, oldest => 0,
+		faults => 0);
 	my $next_fault = time;
 	my $revoker = in_background($primary, "CALL revoke($round, $pace)", "$dir/revoker");
 
@@ -192,6 +201,7 @@ sub round
 			$next_fault = time + rand 0.6;
 		}
 		mend(0);
+		revive();
 		usleep(5000);
 		foreach my $pid (keys %readers)
 		{
@@ -224,7 +234,7 @@ sub told
 {
 	my ($figures) = @_;
 
-	return join ', ', map { "$figures->{$_} $_" } sort keys %$figures;
+	return join ', ', map { sprintf '%.10g %s', $figures->{$_}, $_ } sort keys %$figures;
 }
 
 wait_within($standby);
@@ -237,6 +247,7 @@ cmp_ok($bounded->{beyond}, '>', 0, 'and the standby is beyond its bound at times
 cmp_ok($bounded->{revoked}, '>', 5 * $seconds, 'while keys are revoked');
 
 # It is well afterwards.
+revive();
 wait_until('the standby answers', sub { $standby->psql('postgres', 'SELECT 1') == 0 });
 wait_within($standby);
 pass('it is within the bound afterwards');
