@@ -288,7 +288,7 @@ foreach my $signal ('TERM', 'INT', 'STOP', 'KILL')
 		is(answer($standby, $secret), '55000', 'while the worker is stopped, the standby is beyond the bound');
 		kill 'CONT', $worker;
 	}
-	elsif ($signal ne 'INT')
+	else
 	{
 		wait_until('another worker runs', sub {
 			my ($other) = processes($standby, qr/overten_auth standby worker/);
