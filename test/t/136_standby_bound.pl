@@ -179,14 +179,21 @@ sub end_writer
 	return ask($primary, q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%filler%' AND pid <> pg_backend_pid()});
 }
 
-ask($primary, 'CHECKPOINT');
-my $flushed = flush_part_of_record(100_000);
-wait_until('it is received', sub { ask($standby, "SELECT pg_last_wal_receive_lsn() >= '$flushed'") eq 't' });
-is(ask($standby, "SELECT pg_last_wal_replay_lsn() < '$flushed'"), 't', 'a record that the primary has flushed in part is not replayed');
-stays_within($standby, $secret, $key, 2.5 * $bound / 1000, 'a standby is within the bound all the same');
-is(ask($primary, 'SELECT pg_current_wal_flush_lsn()'), $flushed, 'while no more is flushed');
-is(ask($standby, "SELECT pg_last_wal_replay_lsn() < '$flushed'"), 't', 'nor replayed');
-end_writer();
+# Now and then another process of the primary flushes the rest; then try again.
+my ($idle, $answers);
+foreach (1 .. 5)
+{
+	my $flushed = flush_part_of_record(100_000);
+	my $missing = "SELECT pg_last_wal_receive_lsn() >= '$flushed' AND pg_last_wal_replay_lsn() < '$flushed'";
+
+	wait_until('it is received', sub { ask($standby, "SELECT pg_last_wal_receive_lsn() >= '$flushed'") eq 't' });
+	$answers = answers($standby, $secret, 2.5 * $bound / 1000);
+	$idle = ask($standby, $missing) eq 't' && ask($primary, 'SELECT pg_current_wal_flush_lsn()') eq $flushed;
+	end_writer();
+	last if $idle;
+}
+ok($idle, 'a record that an idle primary has flushed in part is received, and not replayed');
+are_within($answers, $key, 'a standby is within the bound all the same');
 
 # The primary crashes then, and writes other records in the place of the rest.
 # The startup process is stopped before it can replay them, while the WAL
@@ -240,7 +247,7 @@ sub stop_next_receiver
 # everything was stopped in time; if not, all goes on as if nothing was.
 sub overwrite_record
 {
-	my $part = flush_part_of_record(1_000_000);
+	my $part = flush_part_of_record(10_000_000);
 
 	wait_until('it is received', sub { ask($standby, "SELECT pg_last_wal_receive_lsn() >= '$part'") eq 't' });
 	$primary->stop('immediate');
