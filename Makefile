@@ -29,7 +29,8 @@ USAGE_OBJS = $(addprefix src/usage/, \
 ORGS_OBJS = $(addprefix src/orgs/, \
 	audit_pages.o org_list.o orgs.o)
 LIMITS_OBJS = $(addprefix src/limits/, \
-	buckets.o limit_rows.o limit_use.o limits.o limits_of_key.o rate.o)
+	bucket_memory.o buckets.o calendar.o limit_rows.o limit_use.o limits.o \
+	limits_of_key.o quota_buckets.o quota_flush.o rate.o)
 CREDITS_OBJS = $(addprefix src/credits/, \
 	account.o credit_erasure.o holds.o ledger.o spending.o)
 WEBHOOKS_OBJS = $(addprefix src/webhooks/, \
@@ -77,14 +78,14 @@ SHLIB_LINK = -lcrypto -ldl
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text prefixes keys key_lists key_details rotation orgs credits erasure restrictions limits names no_row webhooks usage privileges closing roles check http authorization http_keys http_orgs idempotency firebase identity leaks import half_done
+REGRESS = key_text prefixes keys key_lists key_details rotation orgs credits erasure restrictions limits quotas names no_row webhooks usage privileges closing roles check http authorization http_keys http_orgs idempotency firebase identity leaks import half_done
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
 ISOLATION = revocation disabling limiting minting leak_response members invitations repeated_requests rotating spending erasing
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
 
-EXTRA_CLEAN = test/race/race test/faults/load test/faults/clock_shift.so test/modules/admissions.so test/modules/flush_pauses.so test/modules/relcache_faults.so test/modules/test_clock.so test/unit/fetch_answer
+EXTRA_CLEAN = test/race/race test/faults/load test/modules/clock_shift.so test/modules/admissions.so test/modules/flush_pauses.so test/modules/relcache_faults.so test/modules/test_clock.so test/unit/fetch_answer
 
 # Called once a statement, these functions gain nothing from being inlined by
 # the JIT compiler.

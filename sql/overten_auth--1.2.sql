@@ -244,16 +244,25 @@ CREATE TABLE overten_auth.limits (
 			quota >= 1),
 	period interval NOT NULL
 		CONSTRAINT limits_period_check CHECK (
-			period >= interval '1 second'
-			AND period < interval '1 day'
-			AND extract(microseconds FROM period)::int8 % 1000000 = 0),
-	burst int8 NOT NULL
+			CASE WHEN burst IS NULL
+				THEN pg_catalog.interval_send(period) IN (
+					pg_catalog.interval_send('1 day'),
+					pg_catalog.interval_send('1 month'))
+				ELSE period >= interval '1 second'
+					AND period < interval '1 day'
+					AND extract(microseconds FROM period)::int8 % 1000000 = 0 END),
+	burst int8
 		CONSTRAINT limits_burst_check CHECK (
 			burst >= 1),
 	per text COLLATE "C" NOT NULL
 		CONSTRAINT limits_per_check CHECK (
 			per IN ('key', 'org')),
 	shadow bool NOT NULL DEFAULT false,
+	anchor int4
+		CONSTRAINT limits_anchor_check CHECK (
+			CASE WHEN burst IS NULL AND period > interval '1 day'
+				THEN anchor IS NOT NULL AND anchor BETWEEN 1 AND 28
+				ELSE anchor IS NULL END),
 	CONSTRAINT limits_pkey PRIMARY KEY (scope, subject, name),
 	CONSTRAINT limits_subject_check CHECK (
 		CASE scope
@@ -264,16 +273,17 @@ CREATE TABLE overten_auth.limits (
 CREATE INDEX limits_org_id_idx
 	ON overten_auth.limits (org_id) WHERE org_id IS NOT NULL;
 REVOKE ALL ON overten_auth.limits FROM PUBLIC;
-COMMENT ON TABLE overten_auth.limits IS 'rate limits; set them with overten_set_limit: a change removes the keys that it concerns from the caches of all sessions';
+COMMENT ON TABLE overten_auth.limits IS 'rate limits and quotas; set them with overten_set_limit: a change removes the keys that it concerns from the caches of all sessions';
 COMMENT ON COLUMN overten_auth.limits.scope IS 'tier, org or key: what the limit is set for';
 COMMENT ON COLUMN overten_auth.limits.subject IS 'the name of the tier, the org_id, or the key_id of the first key of a line of rotations';
 COMMENT ON COLUMN overten_auth.limits.name IS 'name: 1 to 32 characters, a-z and 0-9, and after the first also _ and -; of limits with the same name, a key has the nearest: its own, its org''s, or its tier''s';
 COMMENT ON COLUMN overten_auth.limits.org_id IS 'the org that the subject is or belongs to; NULL for a tier';
-COMMENT ON COLUMN overten_auth.limits.quota IS 'the cost that is admitted in each period in the long run';
-COMMENT ON COLUMN overten_auth.limits.period IS 'the period: whole seconds, at least 1 second and less than a day';
-COMMENT ON COLUMN overten_auth.limits.burst IS 'the cost that is admitted at once after a pause';
+COMMENT ON COLUMN overten_auth.limits.quota IS 'the cost that is admitted in each period: by a rate limit in the long run, by a quota at most';
+COMMENT ON COLUMN overten_auth.limits.period IS 'the period: of a rate limit whole seconds, at least 1 second and less than a day; of a quota 1 day or 1 month, in UTC';
+COMMENT ON COLUMN overten_auth.limits.burst IS 'the cost that is admitted at once after a pause; NULL for a quota';
 COMMENT ON COLUMN overten_auth.limits.per IS 'key if each key has the limit for itself, org if the keys of an org share it';
 COMMENT ON COLUMN overten_auth.limits.shadow IS 'whether the limit is only counted, and refuses nothing';
+COMMENT ON COLUMN overten_auth.limits.anchor IS 'the day on which the months of a quota begin, 1 to 28; NULL if the period is not a month';
 COMMENT ON INDEX overten_auth.limits_org_id_idx IS 'finds the limits of an org and its keys';
 
 /* No foreign key: its row locks would write to api_keys. */
@@ -352,6 +362,28 @@ COMMENT ON TABLE overten_auth.usage_batches IS 'the last batch of uses that was 
 COMMENT ON COLUMN overten_auth.usage_batches.source IS 'identifies the shared memory; random at each start of a server';
 COMMENT ON COLUMN overten_auth.usage_batches.last_batch IS 'the number of the batch; every earlier batch was written, or never will be';
 COMMENT ON COLUMN overten_auth.usage_batches.written_at IS 'when the batch was written';
+
+/*
+ * No foreign key: its row locks would write to orgs.  The rows are written in
+ * the order of the primary key, and read by it.
+ */
+CREATE TABLE overten_auth.quota_usage (
+	period_start timestamptz NOT NULL,
+	subject bytea NOT NULL
+		CONSTRAINT quota_usage_subject_check CHECK (
+			octet_length(subject) = 16),
+	org_id text COLLATE "C" NOT NULL,
+	units int8 NOT NULL
+		CONSTRAINT quota_usage_units_check CHECK (
+			units >= 0),
+	CONSTRAINT quota_usage_pkey PRIMARY KEY (period_start, subject)
+) WITH (fillfactor = 70, vacuum_truncate = off);
+REVOKE ALL ON overten_auth.quota_usage FROM PUBLIC;
+COMMENT ON TABLE overten_auth.quota_usage IS 'what quotas have granted in each of their periods; written by a background worker, as overten_auth.key_usage is, and kept for 400 days';
+COMMENT ON COLUMN overten_auth.quota_usage.period_start IS 'when the period began';
+COMMENT ON COLUMN overten_auth.quota_usage.subject IS 'a digest of the name of the quota, of day or month, and of the org or the line of rotations that it counts for';
+COMMENT ON COLUMN overten_auth.quota_usage.org_id IS 'the org that it counts for, or whose key it counts for';
+COMMENT ON COLUMN overten_auth.quota_usage.units IS 'the cost that was admitted or charged in the period';
 
 CREATE TABLE overten_auth.audit_log (
 	audit_id uuid DEFAULT gen_random_uuid()
@@ -913,12 +945,13 @@ CREATE FUNCTION @extschema@.overten_set_limit(
 	period interval,
 	burst int8 DEFAULT NULL,
 	per text DEFAULT 'key',
-	shadow bool DEFAULT false)
+	shadow bool DEFAULT false,
+	anchor int4 DEFAULT NULL)
 	RETURNS bool
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_set_limit FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_set_limit IS
-'Sets a rate limit: quota in each period, and burst, or quota if that is NULL, at once after a pause. scope is tier, org or key, and subject the name of the tier, the org_id or the key_id. The limit of a key is that of all keys of its line of rotations. per is key if each key has the limit for itself, and org if the keys of an org share it. A shadow limit is only counted, and refuses nothing. Of limits with the same name, a key has the nearest: its own, its org''s, or its tier''s. All sessions follow as soon as the transaction has committed. A limit whose numbers change begins anew, with a full burst. Returns true if that changed anything. Errors: 42704 the org or the key does not exist; 22023 the tier does not exist, the name does not have 1 to 32 characters a-z and 0-9, and after the first also _ and -, quota or burst is less than 1, period is not a whole number of seconds of at least 1 second and less than 1 day, quota is more than 1000000 for each second of the period, the limit cannot be counted exactly (the detail says when), another text is in scope or per, per is org if scope is key, or the subject has 8 other limits; 22004 an argument other than burst is NULL.';
+'Sets a rate limit: quota in each period, and burst, or quota if that is NULL, at once after a pause. If period is 1 day or 1 month, sets a quota: at most quota in each day or month of UTC, without a burst; months begin on the day anchor, or on the first if that is NULL. scope is tier, org or key, and subject the name of the tier, the org_id or the key_id. The limit of a key is that of all keys of its line of rotations. per is key if each key has the limit for itself, and org if the keys of an org share it. A shadow limit is only counted, and refuses nothing. Of limits with the same name, a key has the nearest: its own, its org''s, or its tier''s. All sessions follow as soon as the transaction has committed. A rate limit whose numbers change begins anew, with a full burst. A quota that changes keeps what was used in the period, unless anchor changes; so does one of the same name that takes its place. Returns true if that changed anything. Errors: 42704 the org or the key does not exist; 22023 the tier does not exist, the name does not have 1 to 32 characters a-z and 0-9, and after the first also _ and -, quota or burst is less than 1, period is not 1 day, 1 month, or a whole number of seconds of at least 1 second and less than 1 day (24 hours is not 1 day), a quota has a burst, anchor is not 1 to 28 or period is not 1 month, the quota of a rate limit is more than 1000000 for each second of the period, the rate limit cannot be counted exactly (the detail says when), another text is in scope or per, per is org if scope is key, or the subject has 8 other limits; 22004 an argument other than burst and anchor is NULL.';
 
 CREATE FUNCTION @extschema@.overten_drop_limit(
 	scope text,
@@ -928,7 +961,7 @@ CREATE FUNCTION @extschema@.overten_drop_limit(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_drop_limit FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_drop_limit IS
-'Drops a rate limit. All sessions follow as soon as the transaction has committed. Returns true if that changed anything, and false if there is no such limit. Errors: 22023 scope is not tier, org or key; 22004 an argument is NULL.';
+'Drops a rate limit or a quota. A quota that is set again in the same period has what was used. All sessions follow as soon as the transaction has committed. Returns true if that changed anything, and false if there is no such limit. Errors: 22023 scope is not tier, org or key; 22004 an argument is NULL.';
 
 CREATE FUNCTION @extschema@.overten_list_limits(org_id text DEFAULT NULL)
 	RETURNS TABLE (
@@ -939,7 +972,8 @@ CREATE FUNCTION @extschema@.overten_list_limits(org_id text DEFAULT NULL)
 		period interval,
 		burst int8,
 		per text,
-		shadow bool)
+		shadow bool,
+		anchor int4)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_list_limits FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_list_limits IS
@@ -954,7 +988,7 @@ CREATE FUNCTION @extschema@.overten_admit(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_admit FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_admit IS
-'Returns whether a request may go on: one row, as overten_verify_key does, if the secret is that of an active key, the key has all of the scopes and allows the client address, and each of its limits grants the cost; no row otherwise. client_addr is the address of the client; NULL means the session''s. A request that is admitted consumes the cost from all limits, and counts as a use; one that is refused consumes nothing. What was consumed stays so, even if the transaction rolls back. A cost of 0 only asks. Call this function in FROM, as overten_verify_key. Errors: 22023 the cost is less than 0 or more than 1000000000, or client_addr is not a single address; 22004 the cost is NULL; 55000 the key has limits, and the library is not preloaded, does not serve the database, or has no memory left for another bucket, or this is a standby, and overten_auth.verify_on_standby is off or the standby is not within overten_auth.max_standby_lag.';
+'Returns whether a request may go on: one row, as overten_verify_key does, if the secret is that of an active key, the key has all of the scopes and allows the client address, and each of its limits grants the cost; no row otherwise. client_addr is the address of the client; NULL means the session''s. A request that is admitted consumes the cost from all limits, and counts as a use; one that is refused consumes nothing. What was consumed stays so, even if the transaction rolls back. A cost of 0 only asks. Call this function in FROM, as overten_verify_key. Errors: 22023 the cost is less than 0 or more than 1000000000, or client_addr is not a single address; 22004 the cost is NULL; 55000 the key has limits, and the library is not preloaded, does not serve the database, or has no memory left for another bucket, the key has a quota, and this is a standby, or this is a standby, and overten_auth.verify_on_standby is off or the standby is not within overten_auth.max_standby_lag.';
 
 CREATE TYPE overten_auth.admission AS (
 	outcome text,
@@ -973,7 +1007,7 @@ CREATE TYPE overten_auth.admission AS (
 );
 REVOKE ALL ON TYPE overten_auth.admission FROM PUBLIC;
 COMMENT ON TYPE overten_auth.admission IS 'whether a request may go on, and why not; all columns but outcome are NULL if outcome is invalid';
-COMMENT ON COLUMN overten_auth.admission.outcome IS 'admitted, or the first reason to refuse the request: invalid, expired, disabled, address_not_allowed, insufficient_scope or rate_limited';
+COMMENT ON COLUMN overten_auth.admission.outcome IS 'admitted, or the first reason to refuse the request: invalid, expired, disabled, address_not_allowed, insufficient_scope, rate_limited or quota_exceeded';
 COMMENT ON COLUMN overten_auth.admission.key_id IS 'the key';
 COMMENT ON COLUMN overten_auth.admission.org_id IS 'the org that is billed for the key';
 COMMENT ON COLUMN overten_auth.admission.org_name IS 'display name of the org';
@@ -984,8 +1018,8 @@ COMMENT ON COLUMN overten_auth.admission.scopes IS 'what the key may be used for
 COMMENT ON COLUMN overten_auth.admission.limit_name IS 'the limit that matters: the one that refuses for the longest time or, if the request is admitted, the one with the least left; NULL if the key has no limit that is enforced, or if something else refuses the request';
 COMMENT ON COLUMN overten_auth.admission.quota IS 'the quota of that limit';
 COMMENT ON COLUMN overten_auth.admission.remaining IS 'the cost that this limit would admit now';
-COMMENT ON COLUMN overten_auth.admission.retry_after IS 'after which time the same request can be admitted, if nothing else is admitted meanwhile; NULL unless outcome is rate_limited, and if the cost is more than the burst, so that it is never admitted';
-COMMENT ON COLUMN overten_auth.admission.reset_after IS 'after which time this limit admits its whole burst again, if nothing is admitted meanwhile';
+COMMENT ON COLUMN overten_auth.admission.retry_after IS 'after which time the same request can be admitted, if nothing else is admitted meanwhile; of a quota, when the next period begins; NULL unless outcome is rate_limited or quota_exceeded, and if the cost is more than the burst or the quota, so that it is never admitted';
+COMMENT ON COLUMN overten_auth.admission.reset_after IS 'after which time this limit admits its whole burst again, if nothing is admitted meanwhile; of a quota, when the next period begins';
 
 CREATE FUNCTION @extschema@.overten_admission(
 	secret text,
@@ -1003,7 +1037,7 @@ CREATE FUNCTION @extschema@.overten_charge(key_id text, cost int8)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_charge FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_charge IS
-'Adds a cost to all limits of a key without asking them, for work whose cost is known only afterwards. If that is more than is left, the next requests wait until time has repaid it. Also takes a key that is revoked, since its org can have limits that all of its keys share. What was added stays so, even if the transaction rolls back. Errors: 42704 the key does not exist; 22023 and 55000 as overten_admit; 22004 an argument is NULL.';
+'Adds a cost to all limits of a key without asking them, for work whose cost is known only afterwards. If that is more than is left, the next requests wait until time has repaid it, or the period of the quota has ended. Also takes a key that is revoked, since its org can have limits that all of its keys share. What was added stays so, even if the transaction rolls back. Errors: 42704 the key does not exist; 22023 and 55000 as overten_admit; 22004 an argument is NULL.';
 
 CREATE FUNCTION @extschema@.overten_limit_status(org_id text)
 	RETURNS TABLE (
@@ -1019,7 +1053,7 @@ CREATE FUNCTION @extschema@.overten_limit_status(org_id text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_limit_status FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_limit_status IS
-'Returns the limits that count for an org and its keys, and what is left of each on this server: first those that the keys share, with NULL as key_id, then those of each key that is not revoked or expired, in the order of their creation. Of a line of rotations there is only the newest key. remaining is the cost that the limit would admit now; reset_after is when it admits its whole burst again. refusals is how many requests the limit has refused, or a shadow limit would have refused; it begins anew when the server starts, and can do so when memory for buckets is short. Errors: 42704 the org does not exist; 55000 the library is not preloaded or does not serve the database; 22004 the argument is NULL.';
+'Returns the limits that count for an org and its keys, and what is left of each on this server: first those that the keys share, with NULL as key_id, then those of each key that is not revoked or expired, in the order of their creation. Of a line of rotations there is only the newest key. remaining is the cost that the limit would admit now; reset_after is when it admits its whole burst again, or when the next period of a quota begins. burst is NULL for a quota. A quota that this server has not been asked for, or a standby cannot count, is as its table has it. refusals is how many requests the limit has refused, or a shadow limit would have refused; it begins anew when the server starts, and can do so when memory for buckets is short. Errors: 42704 the org does not exist; 55000 the library is not preloaded or does not serve the database; 22004 the argument is NULL.';
 
 
 /* The history of keys */
@@ -1819,7 +1853,7 @@ COMMENT ON COLUMN @extschema@.overten_stat.cache_misses IS 'keys looked up in th
 COMMENT ON COLUMN @extschema@.overten_stat.not_attributed IS 'uses missing in the history because there was no memory left to count them: raise overten_auth.max_tracked_keys';
 COMMENT ON COLUMN @extschema@.overten_stat.flushes IS 'how often uses were written to the tables';
 COMMENT ON COLUMN @extschema@.overten_stat.flush_failures IS 'how often a worker failed to write uses to the tables, or to remove old history; no use is lost, and the worker tries again: flush_failure in overten_status() says why';
-COMMENT ON COLUMN @extschema@.overten_stat.limited IS 'requests refused by a rate limit; they are among those in refused';
+COMMENT ON COLUMN @extschema@.overten_stat.limited IS 'requests refused by a rate limit or a quota; they are among those in refused';
 COMMENT ON COLUMN @extschema@.overten_stat.shadow_limited IS 'how often a shadow limit would have refused a request';
 COMMENT ON COLUMN @extschema@.overten_stat.out_of_limit_buckets IS 'requests that could not be counted against a limit, because there was no memory for another bucket: raise overten_auth.max_limit_buckets; overten_auth.limits_full says whether they were refused';
 COMMENT ON COLUMN @extschema@.overten_stat.limit_buckets_used IS 'buckets of limits that are in use, or were: idle ones are only removed when there is no other';
@@ -2061,6 +2095,7 @@ REVOKE ALL ON TYPE overten_auth.tiers, overten_auth.scopes,
 	overten_auth.api_keys, overten_auth.limits,
 	overten_auth.key_last_used, overten_auth.key_details,
 	overten_auth.key_usage, overten_auth.usage_batches,
+	overten_auth.quota_usage,
 	overten_auth.audit_log, overten_auth.idempotency_keys,
 	overten_auth.credits, overten_auth.credit_ledger,
 	overten_auth.credit_holds,
@@ -2079,6 +2114,7 @@ SELECT pg_extension_config_dump('overten_auth.limits', '');
 SELECT pg_extension_config_dump('overten_auth.key_last_used', '');
 SELECT pg_extension_config_dump('overten_auth.key_details', '');
 SELECT pg_extension_config_dump('overten_auth.key_usage', '');
+SELECT pg_extension_config_dump('overten_auth.quota_usage', '');
 SELECT pg_extension_config_dump('overten_auth.audit_log', '');
 SELECT pg_extension_config_dump('overten_auth.idempotency_keys', '');
 SELECT pg_extension_config_dump('overten_auth.credits', '');
@@ -2657,7 +2693,7 @@ CREATE FUNCTION overten_auth.check_configuration()
 	FROM state WHERE databases IS NOT NULL AND usage_mode <> 'shared memory'
 	UNION ALL
 	SELECT 'warning', 'overten_auth.limits',
-		'There are rate limits, but they are not counted in this database. Requests of the keys that have them fail in overten_admit.',
+		'There are rate limits or quotas, but they are not counted in this database. Requests of the keys that have them fail in overten_admit.',
 		'Preload the library and list the database, or drop the limits.'
 	FROM state
 	WHERE usage_mode <> 'shared memory' AND EXISTS (

@@ -30,12 +30,10 @@ test/race/race: $(wildcard test/race/*.c test/race/*.h)
 test/faults/load: $(addprefix test/faults/,load.c journal.c clients.c check.c load.h) test/race/chance.c test/race/chance.h
 	$(CC) $(CFLAGS) -I$(shell $(PG_CONFIG) --includedir) -o $@ $(filter %.c,$^) -L$(shell $(PG_CONFIG) --libdir) -lpq -lpthread
 
-test/faults/clock_shift.so: test/faults/clock_shift.c
-	$(CC) $(CFLAGS) -fPIC -shared -o $@ $< -ldl
-
-# Preloaded into programs that are not a server, too.
-test/modules/test_clock.so: test/modules/test_clock.c
-	$(CC) $(CFLAGS) -fPIC -shared -o $@ $< -ldl
+# Preloaded into programs that are not a server, too.  What they have takes the place
+# of the C library's; PGXS of later releases would hide it.
+test/modules/clock_shift.so test/modules/test_clock.so: %.so: %.c
+	$(CC) $(CFLAGS) -fvisibility=default -fPIC -shared -o $@ $< -ldl
 
 test/modules/%.so: test/modules/%.c
 	$(CC) $(CFLAGS) $(CPPFLAGS) -fPIC -shared -o $@ $<
@@ -160,7 +158,7 @@ format:
 	@$(DEPS) JOBS='lint'
 	$(MAKE) --no-print-directory run-format
 
-run-test: all test/race/race test/modules/admissions.so test/modules/flush_pauses.so test/modules/relcache_faults.so test/modules/test_clock.so test/faults/clock_shift.so test/unit/fetch_answer $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER)
+run-test: all test/race/race test/modules/admissions.so test/modules/clock_shift.so test/modules/flush_pauses.so test/modules/relcache_faults.so test/modules/test_clock.so test/unit/fetch_answer $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER)
 	$(TEMP_INSTALL) $(MAKE) installcheck EXTRA_REGRESS_OPTS='$(TEMP_INSTANCE)'
 
 run-test-matrix: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER)
@@ -188,7 +186,7 @@ run-test-valgrind: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER)
 run-test-ubsan: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER)
 	test/in-copy $(MAKE) run-test WITH=test/with-clean-logs COPT='-fsanitize=undefined -fno-sanitize-recover=undefined'
 
-run-test-faults: all test/faults/load test/faults/clock_shift.so
+run-test-faults: all test/faults/load test/modules/clock_shift.so
 	PG_CONFIG='$(PG_CONFIG)' test/faults/run
 
 run-demo: all $(GATEWAY)

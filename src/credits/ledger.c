@@ -78,8 +78,8 @@ oa_find_entry(text *org_id, const OaEntry *entry, int64 *balance)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("request_id was used with another amount"),
 				 errdetail("The amount was %lld, and is %lld now.",
-						   (long long) Abs(amount),
-						   (long long) Abs(entry->amount))));
+						   llabs(amount),
+						   llabs(entry->amount))));
 	return true;
 }
 

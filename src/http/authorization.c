@@ -26,6 +26,7 @@
 PG_FUNCTION_INFO_V1(overten_authorize_request);
 
 #define REFUSAL_HEADER	"x-overten-refusal"
+#define RETRY_HEADER	"x-overten-retry-after"
 #define SCOPES_MAX		64
 #define DIGITS_MAX		10		/* of OA_COST_MAX */
 
@@ -203,6 +204,27 @@ write_admission(OaResponse *response, const OaDecision *decision)
 	appendStringInfoChar(&response->body, '}');
 }
 
+/*
+ * Say when a request that a limit has refused can be repeated.  Clients sleep for
+ * as long as Retry-After tells them, and the next period of a quota can begin
+ * weeks later.  So if that is more than an hour, only the body tells it.  A
+ * header tells it to proxies that do not read the body.
+ */
+static void
+write_wait(OaResponse *response, const OaStanding *standing)
+{
+	int64		wait = seconds(standing->retry_after);
+	const char *text = psprintf(INT64_FORMAT, wait);
+
+	if (!standing->is_quota || wait <= SECS_PER_HOUR)
+		oa_add_header(response, "retry-after", text);
+	if (standing->is_quota)
+	{
+		response->retry_after = wait;
+		oa_add_header(response, RETRY_HEADER, text);
+	}
+}
+
 /* Say why a request is refused. */
 static void
 write_refusal(OaResponse *response, const OaAdmission *admission,
@@ -215,8 +237,8 @@ write_refusal(OaResponse *response, const OaAdmission *admission,
 		[OA_ADDRESS_NOT_ALLOWED] = OA_ADDRESS_REFUSED,
 		[OA_INSUFFICIENT_SCOPE] = OA_SCOPE_MISSING,
 		[OA_RATE_LIMITED] = OA_TOO_MANY_REQUESTS,
+		[OA_QUOTA_EXCEEDED] = OA_QUOTA_USED_UP,
 	};
-	const OaStanding *standing = &admission->standing;
 	OaOutcome	outcome = admission->decision.outcome;
 
 	response->problem = problems[outcome];
@@ -225,9 +247,8 @@ write_refusal(OaResponse *response, const OaAdmission *admission,
 		oa_add_header(response, "www-authenticate",
 					  psprintf(OA_CHALLENGE ", error=\"insufficient_scope\", scope=\"%s\"",
 							   demand->scope));
-	if (outcome == OA_RATE_LIMITED && standing->retry_after >= 0)
-		oa_add_header(response, "retry-after",
-					  psprintf(INT64_FORMAT, seconds(standing->retry_after)));
+	if (admission->standing.is_limited && admission->standing.retry_after >= 0)
+		write_wait(response, &admission->standing);
 }
 
 /* Ask about the key of a request whose headers have been read. */

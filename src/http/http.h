@@ -62,6 +62,7 @@ typedef struct OaResponse
 	const char *allow;			/* allowed methods, for OA_METHOD_NOT_ALLOWED */
 	text	   *org_id;			/* ids that belong to the problem, or NULL */
 	text	   *key_id;
+	int64		retry_after;	/* seconds, in the body; 0: it is not there */
 	OaHeader	headers[OA_RESPONSE_HEADERS_MAX];	/* of oa_add_header() */
 	int			header_count;
 	int			status;

@@ -61,6 +61,8 @@ oa_write_problem(OaResponse *response)
 						 response->fault.param);
 	write_id(&response->body, "org_id", response->org_id);
 	write_id(&response->body, "key_id", response->key_id);
+	if (response->retry_after > 0)
+		oa_write_integer(&response->body, "retry_after", response->retry_after);
 	appendStringInfoString(&response->body, "}}");
 }
 

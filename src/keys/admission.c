@@ -9,7 +9,7 @@
  * asked, all at once.  Nothing is consumed unless everything is granted.  What
  * was granted stays consumed, whatever becomes of the transaction; nothing here
  * writes to a table that matters to that, so it works in a read-only
- * transaction and on a standby, too.
+ * transaction and, unless the key has a quota, on a standby, too.
  *
  * A limit that cannot be counted raises an error.  It is never ignored.
  */
@@ -67,6 +67,8 @@ oa_outcome_name(OaOutcome outcome)
 			return "insufficient_scope";
 		case OA_RATE_LIMITED:
 			return "rate_limited";
+		case OA_QUOTA_EXCEEDED:
+			return "quota_exceeded";
 	}
 	elog(ERROR, "unexpected outcome %d", outcome);
 	return NULL;				/* keep the compiler quiet */
@@ -81,14 +83,17 @@ static OaLimiting
 ask_limits(const OaQuestion *question, int64 cost, OaAdmission *admission)
 {
 	OaDecision *decision = &admission->decision;
-	OaLimiting	limiting = oa_ask_limits(decision->cached.limits, cost,
-										 &admission->standing);
+	OaLimiting	limiting = oa_ask_limits(decision->cached.limits,
+										 oa_verified_column(decision->row,
+															OA_VERIFIED_ORG_ID),
+										 cost, &admission->standing);
 
 	if (limiting == OA_WITHIN_LIMITS)
 		oa_record_use(question, decision);
 	else if (limiting == OA_OVER_LIMIT)
 	{
-		decision->outcome = OA_RATE_LIMITED;
+		decision->outcome = admission->standing.is_quota ?
+			OA_QUOTA_EXCEEDED : OA_RATE_LIMITED;
 		oa_count_event(OA_LIMITED);
 	}
 	return limiting;
@@ -284,7 +289,7 @@ describe_standing(const OaAdmission *admission, Datum *values, bool *nulls)
 	set_value(values, nulls, REMAINING, Int64GetDatum(standing->remaining));
 	set_value(values, nulls, RESET_AFTER,
 			  oa_interval(standing->reset_after));
-	if (admission->decision.outcome == OA_RATE_LIMITED &&
+	if (admission->decision.outcome != OA_ADMITTED &&
 		standing->retry_after >= 0)
 		set_value(values, nulls, RETRY_AFTER,
 				  oa_interval(standing->retry_after));

@@ -48,7 +48,8 @@ typedef enum OaOutcome
 	OA_KEY_DISABLED,
 	OA_ADDRESS_NOT_ALLOWED,
 	OA_INSUFFICIENT_SCOPE,
-	OA_RATE_LIMITED				/* only in admission.c */
+	OA_RATE_LIMITED,			/* these two only in admission.c */
+	OA_QUOTA_EXCEEDED
 } OaOutcome;
 
 typedef struct OaQuestion
@@ -107,8 +108,8 @@ extern HeapTupleHeader oa_verify_argument(FunctionCallInfo fcinfo,
 typedef struct OaAdmission
 {
 	OaDecision	decision;		/* its outcome is that of everything */
-	OaStanding	standing;		/* if the outcome is OA_ADMITTED or
-								 * OA_RATE_LIMITED */
+	OaStanding	standing;		/* if the outcome is OA_ADMITTED or that of a
+								 * limit */
 } OaAdmission;
 
 extern OaLimiting oa_admit(const char *bytes, int length, int64 cost,

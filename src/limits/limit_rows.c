@@ -8,9 +8,13 @@
  * is no limit, so there is no way to lift a tier's limit for an org except by a
  * larger one.
  *
- * The id of a bucket is a digest of all that a limit is, and of whom it counts
- * for.  So a limit that is changed has new buckets, and one that is dropped and
- * set again has the old ones.
+ * The id of a bucket is a digest of all that a rate limit is, and of whom it
+ * counts for.  So a limit that is changed has new buckets, and one that is
+ * dropped and set again has the old ones.
+ *
+ * That of a quota is a digest of its name, of its kind of period, and of whom it
+ * counts for.  So an org that gets a larger quota, or another tier that has one
+ * of the same name, keeps what it has used.
  */
 #include "postgres.h"
 
@@ -74,6 +78,18 @@ add_text(StringInfo buffer, text *value)
 						   VARSIZE_ANY_EXHDR(value));
 }
 
+/* Add what is particular to a rate limit. */
+static void
+add_rate(StringInfo buffer, const FoundLimit *found)
+{
+	appendStringInfoString(buffer, found->scope);
+	add_text(buffer, found->subject);
+	add_text(buffer, found->row->name);
+	pq_sendint64(buffer, found->row->quota);
+	pq_sendint32(buffer, found->row->period);
+	pq_sendint64(buffer, found->row->burst);
+}
+
 /* Make the id of a limit's bucket. */
 static void
 set_bucket(OaLimit *limit, const FoundLimit *found, text *counted_for)
@@ -83,17 +99,36 @@ set_bucket(OaLimit *limit, const FoundLimit *found, text *counted_for)
 	StringInfoData all;
 
 	initStringInfo(&all);
-	appendStringInfoString(&all, found->scope);
-	add_text(&all, found->subject);
-	add_text(&all, row->name);
-	pq_sendint64(&all, row->quota);
-	pq_sendint32(&all, row->period);
-	pq_sendint64(&all, row->burst);
+	if (row->calendar == OA_NO_CALENDAR)
+		add_rate(&all, found);
+	else
+	{
+		appendStringInfoString(&all, row->calendar == OA_DAY ?
+							   "quota of a day" : "quota of a month");
+		add_text(&all, row->name);
+	}
 	pq_sendbyte(&all, row->per_org);
 	add_text(&all, counted_for);
 	oa_digest(all.data, all.len, digest);
 	memcpy(limit->bucket, digest, OA_BUCKET_ID_LEN);
 	pfree(all.data);
+}
+
+/* Set what a limit counts.  Returns false if that cannot be counted. */
+static bool
+set_numbers(OaLimit *limit, const OaLimitRow *row)
+{
+	limit->calendar = row->calendar;
+	if (row->calendar == OA_NO_CALENDAR)
+	{
+		limit->period = row->period;
+		return oa_make_rate(row->quota, row->period, row->burst, &limit->rate);
+	}
+	limit->quota = row->quota;
+	limit->period = row->anchor;
+	return row->quota >= 1 &&
+		(row->calendar == OA_DAY ||
+		 (row->anchor >= 1 && row->anchor <= OA_ANCHOR_MAX));
 }
 
 /* Pack a limit.  Returns the next free byte. */
@@ -104,13 +139,13 @@ pack_limit(char *at, const FoundLimit *found, text *line, text *org_id)
 	int			length = VARSIZE_ANY_EXHDR(row->name);
 	OaLimit    *limit = (OaLimit *) at;
 
-	if (length > OA_LIMIT_NAME_MAX ||
-		!oa_make_rate(row->quota, row->period, row->burst, &limit->rate))
+	if (length > OA_LIMIT_NAME_MAX || !set_numbers(limit, row) ||
+		(row->calendar != OA_NO_CALENDAR &&
+		 VARSIZE_ANY_EXHDR(org_id) > OA_COUNTED_ID_MAX))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("a limit of the key cannot be counted"),
 				 errhint("Set and drop limits only with overten_set_limit() and overten_drop_limit().")));
-	limit->period = row->period;
 	limit->per_org = row->per_org;
 	limit->shadow = row->shadow;
 	limit->name_length = (uint8) length;

@@ -97,7 +97,7 @@ overten_charge(PG_FUNCTION_ARGS)
 	tier = oa_statement_text(0, 3);
 	oa_statements_end(level);
 
-	limiting = oa_charge_limits(read_limits(line, org_id, tier), cost);
+	limiting = oa_charge_limits(read_limits(line, org_id, tier), org_id, cost);
 	if (limiting != OA_WITHIN_LIMITS)
 		oa_refuse_to_limit(limiting);
 	PG_RETURN_VOID();
@@ -113,7 +113,32 @@ oa_interval(int64 microseconds)
 	return IntervalPGetDatum(interval);
 }
 
-/* Return the row of a limit; key_id is NULL if it counts for the org. */
+/* What a limit is. */
+static void
+describe_limit(const OaLimit *limit, Datum *values, bool *nulls)
+{
+	Interval   *period = palloc0(sizeof(Interval));
+
+	if (limit->calendar == OA_NO_CALENDAR)
+	{
+		period->time = limit->period * USECS_PER_SEC;
+		values[QUOTA] = Int64GetDatum(oa_rate_quota(&limit->rate,
+													limit->period));
+		values[BURST] = Int64GetDatum(limit->rate.burst);
+	}
+	else
+	{
+		oa_set_calendar_period(period, limit->calendar);
+		values[QUOTA] = Int64GetDatum(limit->quota);
+		nulls[BURST] = true;
+	}
+	values[PERIOD] = IntervalPGetDatum(period);
+}
+
+/*
+ * Return the row of a limit; key_id is NULL if it counts for the org.  A quota
+ * that is not in memory has used what its table says.
+ */
 static void
 return_limit(ReturnSetInfo *result, text *key_id, const OaLimit *limit)
 {
@@ -123,17 +148,16 @@ return_limit(ReturnSetInfo *result, text *key_id, const OaLimit *limit)
 
 	oa_prepare_take(limit, &take);
 	oa_look_at_buckets(&take, 1);
+	if (oa_is_quota(&take) && !take.loaded)
+		take.verdict.ahead = oa_read_quota_units(take.bucket, take.start);
+	describe_limit(limit, values, nulls);
 	values[KEY_ID] = PointerGetDatum(key_id);
 	values[LIMIT_NAME] =
 		PointerGetDatum(cstring_to_text_with_len(limit->name,
 												 limit->name_length));
-	values[QUOTA] = Int64GetDatum(oa_rate_quota(&limit->rate, limit->period));
-	values[PERIOD] = oa_interval(limit->period * USECS_PER_SEC);
-	values[BURST] = Int64GetDatum(limit->rate.burst);
 	values[SHADOW] = BoolGetDatum(limit->shadow);
-	values[REMAINING] = Int64GetDatum(oa_remaining(&take.rate,
-												   take.verdict.ahead));
-	values[RESET_AFTER] = oa_interval(oa_reset(&take.rate, take.verdict.ahead));
+	values[REMAINING] = Int64GetDatum(oa_remaining_of(&take));
+	values[RESET_AFTER] = oa_interval(oa_reset_of(&take));
 	values[REFUSALS] = Int64GetDatum(take.refusals);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }

@@ -1,6 +1,6 @@
 /*
  * limits.c
- *		Sets, drops and lists rate limits, as an operator does.
+ *		Sets, drops and lists rate limits and quotas, as an operator does.
  *
  * A change is in force as soon as it has committed, as a revocation is: the
  * row trigger of the table sends a message for the org or the tier
@@ -94,19 +94,53 @@ positive_argument(FunctionCallInfo fcinfo, int n, const char *what)
 	return PG_GETARG_INT64(n);
 }
 
-/* A period, in seconds. */
-static int32
-period_argument(FunctionCallInfo fcinfo, int n)
+/* The period of a rate limit, or the kind of period of a quota. */
+static void
+period_argument(FunctionCallInfo fcinfo, int n, OaLimitRow *wanted)
 {
 	Interval   *period;
 
 	oa_require_argument(fcinfo, n, "period");
 	period = PG_GETARG_INTERVAL_P(n);
-	if (period->month != 0 || period->day != 0 ||
-		period->time < USECS_PER_SEC || period->time >= USECS_PER_DAY ||
-		period->time % USECS_PER_SEC != 0)
-		refuse("period must be a whole number of seconds, at least 1 second and less than 1 day");
-	return (int32) (period->time / USECS_PER_SEC);
+	wanted->calendar = OA_NO_CALENDAR;
+	if (period->month == 0 && period->day == 1 && period->time == 0)
+		wanted->calendar = OA_DAY;
+	else if (period->month == 1 && period->day == 0 && period->time == 0)
+		wanted->calendar = OA_MONTH;
+	else if (period->month != 0 || period->day != 0 ||
+			 period->time < USECS_PER_SEC || period->time >= USECS_PER_DAY ||
+			 period->time % USECS_PER_SEC != 0)
+		refuse("period must be a whole number of seconds, at least 1 second and less than 1 day, or 1 day or 1 month");
+	wanted->period = (int32) (period->time / USECS_PER_SEC);
+}
+
+/* The burst of a rate limit, which is the quota by default; 0 for a quota. */
+static int64
+burst_argument(FunctionCallInfo fcinfo, int n, const OaLimitRow *wanted)
+{
+	if (wanted->calendar == OA_NO_CALENDAR)
+		return PG_ARGISNULL(n) ? wanted->quota :
+			positive_argument(fcinfo, n, "burst");
+	if (!PG_ARGISNULL(n))
+		refuse("burst must be NULL if period is 1 day or 1 month");
+	return 0;
+}
+
+/* The day on which months begin, which is the first by default; else 0. */
+static int32
+anchor_argument(FunctionCallInfo fcinfo, int n, const OaLimitRow *wanted)
+{
+	if (wanted->calendar != OA_MONTH)
+	{
+		if (!PG_ARGISNULL(n))
+			refuse("anchor must be NULL unless period is 1 month");
+		return 0;
+	}
+	if (PG_ARGISNULL(n))
+		return 1;
+	if (PG_GETARG_INT32(n) < 1 || PG_GETARG_INT32(n) > OA_ANCHOR_MAX)
+		refuse(psprintf("anchor must be between 1 and %d", OA_ANCHOR_MAX));
+	return PG_GETARG_INT32(n);
 }
 
 static bool
@@ -136,6 +170,8 @@ check_rate(const OaLimitRow *wanted)
 {
 	OaRate		rate;
 
+	if (wanted->calendar != OA_NO_CALENDAR)
+		return;
 	if (wanted->quota > wanted->period * INT64CONST(1000000))
 		refuse("quota must be at most 1000000 for each second of the period");
 	if (!oa_make_rate(wanted->quota, wanted->period, wanted->burst, &rate))
@@ -258,6 +294,14 @@ check_number(const Subject *subject, text *name)
 						OA_LIMITS_MAX));
 }
 
+/* Set the period of a quota, which stands in a field of its own. */
+void
+oa_set_calendar_period(Interval *period, OaCalendar calendar)
+{
+	period->day = calendar == OA_DAY ? 1 : 0;
+	period->month = calendar == OA_MONTH ? 1 : 0;
+}
+
 /* Write the limit.  Returns false if it was there already. */
 static bool
 write_limit(const Subject *subject, const OaLimitRow *wanted)
@@ -265,14 +309,14 @@ write_limit(const Subject *subject, const OaLimitRow *wanted)
 	static OaStatement upsert = {
 		.table = "limits",
 		.text = "INSERT INTO overten_auth.limits AS l (scope, subject, name, "
-		"org_id, quota, period, burst, per, shadow) "
-		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) "
+		"org_id, quota, period, burst, per, shadow, anchor) "
+		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) "
 		"ON CONFLICT (scope, subject, name) DO UPDATE SET quota = $5, "
-		"period = $6, burst = $7, per = $8, shadow = $9 "
-		"WHERE (l.quota, l.period, l.burst, l.per, l.shadow) "
-		"<> ($5, $6, $7, $8, $9)",
+		"period = $6, burst = $7, per = $8, shadow = $9, anchor = $10 "
+		"WHERE (l.quota, l.period, l.burst, l.per, l.shadow, l.anchor) "
+		"IS DISTINCT FROM ($5, $6, $7, $8, $9, $10)",
 		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT8OID, INTERVALOID,
-		INT8OID, TEXTOID, BOOLOID},
+		INT8OID, TEXTOID, BOOLOID, INT4OID},
 	};
 	Interval	period = {.time = wanted->period * USECS_PER_SEC};
 	Datum		values[] = {
@@ -285,9 +329,15 @@ write_limit(const Subject *subject, const OaLimitRow *wanted)
 		Int64GetDatum(wanted->burst),
 		CStringGetTextDatum(wanted->per_org ? "org" : "key"),
 		BoolGetDatum(wanted->shadow),
+		Int32GetDatum(wanted->anchor),
 	};
-	const bool	nulls[lengthof(values)] = {[3] = (subject->org_id == NULL)};
+	const bool	nulls[lengthof(values)] = {
+		[3] = (subject->org_id == NULL),
+		[6] = (wanted->calendar != OA_NO_CALENDAR),
+		[9] = (wanted->calendar != OA_MONTH),
+	};
 
+	oa_set_calendar_period(&period, wanted->calendar);
 	return oa_statement_run(&upsert, values, nulls) > 0;
 }
 
@@ -305,9 +355,15 @@ audit(const char *action, const Subject *subject, const char *what)
 static const char *
 describe(const OaLimitRow *wanted)
 {
-	return psprintf("%s: " INT64_FORMAT " in %d s, burst " INT64_FORMAT ", per %s%s",
-					text_to_cstring(wanted->name), wanted->quota,
-					wanted->period, wanted->burst,
+	const char *numbers = "a day";
+
+	if (wanted->calendar == OA_MONTH)
+		numbers = psprintf("a month from day %d", wanted->anchor);
+	else if (wanted->calendar == OA_NO_CALENDAR)
+		numbers = psprintf("in %d s, burst " INT64_FORMAT, wanted->period,
+						   wanted->burst);
+	return psprintf("%s: " INT64_FORMAT " %s, per %s%s",
+					text_to_cstring(wanted->name), wanted->quota, numbers,
 					wanted->per_org ? "org" : "key",
 					wanted->shadow ? ", shadow" : "");
 }
@@ -327,8 +383,8 @@ subject_arguments(FunctionCallInfo fcinfo)
 
 /*
  * overten_set_limit(scope text, subject text, name text, quota bigint,
- *		period interval, burst bigint, per text, shadow boolean)
- *		returns boolean
+ *		period interval, burst bigint, per text, shadow boolean, anchor
+ *		integer) returns boolean
  *
  * Returns true if that changed anything.  Errors: 22004; 22023; 42704 the org or
  * the key does not exist.
@@ -343,11 +399,11 @@ overten_set_limit(PG_FUNCTION_ARGS)
 
 	wanted.name = name_argument(fcinfo, 2);
 	wanted.quota = positive_argument(fcinfo, 3, "quota");
-	wanted.period = period_argument(fcinfo, 4);
-	wanted.burst = PG_ARGISNULL(5) ? wanted.quota :
-		positive_argument(fcinfo, 5, "burst");
+	period_argument(fcinfo, 4, &wanted);
+	wanted.burst = burst_argument(fcinfo, 5, &wanted);
 	wanted.per_org = per_org_argument(fcinfo, 6, subject.scope);
 	wanted.shadow = bool_argument(fcinfo, 7, "shadow");
+	wanted.anchor = anchor_argument(fcinfo, 8, &wanted);
 	check_rate(&wanted);
 
 	level = oa_statements_begin();
@@ -398,7 +454,8 @@ overten_drop_limit(PG_FUNCTION_ARGS)
 
 /*
  * overten_list_limits(org_id text) returns setof scope, subject, name text,
- *		quota bigint, period interval, burst bigint, per text, shadow boolean
+ *		quota bigint, period interval, burst bigint, per text, shadow boolean, anchor
+ *		integer
  *
  * Returns the limits that can concern an org or its keys, or all limits if
  * org_id is NULL.  Errors: 42704.
@@ -409,7 +466,7 @@ overten_list_limits(PG_FUNCTION_ARGS)
 	static OaStatement list = {
 		.table = "limits",
 		.text = "SELECT l.scope, l.subject, l.name, l.quota, l.period, "
-		"l.burst, l.per, l.shadow FROM overten_auth.limits l "
+		"l.burst, l.per, l.shadow, l.anchor FROM overten_auth.limits l "
 		"WHERE $1 IS NULL OR l.org_id = $1 "
 		"OR (l.scope = 'tier' AND l.subject = (SELECT o.tier "
 		"FROM overten_auth.orgs o WHERE o.org_id = $1)) "

@@ -4,15 +4,22 @@
  *
  * Limits are counted only in shared memory, and only in databases that
  * overten_auth.databases names, as uses are.  Elsewhere a key with limits gets
- * an error, because it would be unlimited otherwise.
+ * an error, because it would be unlimited otherwise.  So does a key with quotas
+ * on a standby, which cannot write what they have granted.
  */
 #include "postgres.h"
+
+#include "access/xlog.h"
+#include "utils/timestamp.h"
 
 #include "databases/databases.h"
 #include "limits/limits.h"
 #include "server/server.h"
 #include "settings.h"
 #include "usage/usage.h"
+
+/* So often we load quotas for one request. */
+#define LOAD_ATTEMPTS	10
 
 /*
  * Return the session's database if limits are counted in it.  A session cannot
@@ -27,6 +34,8 @@ counting_database(void)
 	if (!known)
 	{
 		database = oa_has_buckets() ? oa_my_database() : NULL;
+		if (database != NULL)
+			oa_announce_database(database);
 		known = true;
 	}
 	return database;
@@ -62,6 +71,12 @@ oa_refuse_to_limit(OaLimiting reason)
 				 errmsg("no memory is left to limit the requests of this key"),
 				 errhint("Raise overten_auth.max_limit_buckets, now %d.",
 						 oa_max_limit_buckets)));
+	if (reason == OA_IN_RECOVERY)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("quotas are not counted on a standby"),
+				 errdetail("The key has a quota, which each standby would give out anew."),
+				 errhint("Send the request to the primary server.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("limits of keys are not counted here"),
@@ -77,39 +92,176 @@ oa_require_counting(void)
 		oa_refuse_to_limit(OA_NOT_COUNTED_HERE);
 }
 
-/* Prepare to ask a limit: this server's share of it. */
+/*
+ * Prepare to ask a limit: this server's share of a rate limit, or the period of
+ * a quota that it is now.  There is no share of a quota, because only one server
+ * counts it.
+ */
 void
 oa_prepare_take(const OaLimit *limit, OaTake *take)
 {
+	memset(take, 0, sizeof(*take));
 	take->bucket = limit->bucket;
-	take->rate = oa_share_rate(&limit->rate, oa_limit_share);
 	take->shadow = limit->shadow;
+	take->start = OA_NO_PERIOD;
+	if (limit->calendar == OA_NO_CALENDAR)
+		take->rate = oa_share_rate(&limit->rate, oa_limit_share);
+	else
+	{
+		take->quota = limit->quota;
+		take->now = GetCurrentTimestamp();
+		oa_find_period(limit->calendar, limit->period, take->now,
+					   &take->start, &take->end);
+	}
+}
+
+/* The limits of a key that are asked. */
+typedef struct Asked
+{
+	const OaLimit *limits[OA_LIMITS_OF_KEY_MAX];
+	OaTake		takes[OA_LIMITS_OF_KEY_MAX];
+	int			count;
+	bool		has_quota;
+	bool		in_part;		/* some have no bucket, and none is free */
+} Asked;
+
+/* Why can a limit not be counted here?  OA_WITHIN_LIMITS if it can. */
+static OaLimiting
+obstacle_of(const OaLimit *limit)
+{
+	if (counting_database() == NULL)
+		return OA_NOT_COUNTED_HERE;
+	if (limit->calendar != OA_NO_CALENDAR && RecoveryInProgress())
+		return OA_IN_RECOVERY;
+	return OA_WITHIN_LIMITS;
 }
 
 /*
- * Prepare to ask all limits.  Returns whether one of them is enforced; sets
- * "limits" to where each is.
+ * Choose the limits that are asked: all that can be counted here.  Returns why
+ * one that is enforced cannot.
  */
-static bool
-prepare(const OaLimits *packed, const OaLimit **limits, OaTake *takes)
+static OaLimiting
+choose(const OaLimits *packed, Asked *asked)
 {
 	const OaLimit *limit = (const OaLimit *) packed->data;
-	bool		enforced = false;
 
-	for (uint32 i = 0; i < packed->count; i++)
+	asked->count = 0;
+	asked->has_quota = false;
+	asked->in_part = false;
+	for (uint32 i = 0; i < packed->count; i++, limit = oa_next_limit(limit))
 	{
-		limits[i] = limit;
-		oa_prepare_take(limit, &takes[i]);
-		enforced = enforced || !limit->shadow;
-		limit = oa_next_limit(limit);
+		OaLimiting	obstacle = obstacle_of(limit);
+
+		if (obstacle == OA_WITHIN_LIMITS)
+		{
+			asked->limits[asked->count++] = limit;
+			asked->has_quota |= limit->calendar != OA_NO_CALENDAR;
+		}
+		else if (!limit->shadow)
+			return obstacle;
 	}
-	return enforced;
+	return OA_WITHIN_LIMITS;
+}
+
+static void
+prepare_takes(Asked *asked)
+{
+	for (int i = 0; i < asked->count; i++)
+		oa_prepare_take(asked->limits[i], &asked->takes[i]);
+}
+
+/* Go on without counting a limit. */
+static void
+leave_out(Asked *asked, int i)
+{
+	asked->in_part = true;
+	asked->count--;
+	for (; i < asked->count; i++)
+	{
+		asked->limits[i] = asked->limits[i + 1];
+		asked->takes[i] = asked->takes[i + 1];
+	}
+}
+
+/*
+ * Load the quotas that are asked.  Returns false if one that is enforced cannot
+ * be loaded, and the request must not go on without it.
+ */
+static bool
+load_quotas(Asked *asked, text *org_id, bool give_up)
+{
+	for (int i = asked->count - 1; i >= 0; i--)
+	{
+		OaTake	   *take = &asked->takes[i];
+
+		if (!oa_is_quota(take) ||
+			(!give_up && oa_load_quota(take, org_id)))
+			continue;
+		if (oa_limits_full == OA_FULL_REFUSES && !take->shadow)
+			return false;
+		leave_out(asked, i);
+	}
+	return true;
+}
+
+/*
+ * Take a cost from the limits, or charge it.  Quotas may be removed as soon as
+ * they are loaded, if memory is short, and a period may end.  So we try several
+ * times.
+ */
+static OaTaking
+take_from(Asked *asked, text *org_id, int64 cost,
+		  OaTaking (*take) (OaTake *takes, int count, int64 cost))
+{
+	OaTaking	taking;
+
+	for (int attempt = 1;; attempt++)
+	{
+		prepare_takes(asked);
+		taking = take(asked->takes, asked->count, cost);
+		if (taking != OA_QUOTA_NOT_LOADED)
+			break;
+		if (!load_quotas(asked, org_id, attempt > LOAD_ATTEMPTS))
+		{
+			taking = OA_NO_BUCKET_FREE;
+			break;
+		}
+	}
+	if (taking == OA_TAKEN && asked->in_part)
+		taking = OA_TAKEN_IN_PART;
+	if (taking == OA_TAKEN_IN_PART || taking == OA_NO_BUCKET_FREE)
+		note_out_of_buckets();
+	if (asked->has_quota && (taking == OA_TAKEN || taking == OA_TAKEN_IN_PART) &&
+		pg_atomic_read_u32(&counting_database()->used) == 0)
+		pg_atomic_write_u32(&counting_database()->used, 1);
+	return taking;
+}
+
+/* The cost that a limit would admit now. */
+int64
+oa_remaining_of(const OaTake *take)
+{
+	return oa_is_quota(take) ? Max(take->quota - take->verdict.ahead, 0) :
+		oa_remaining(&take->rate, take->verdict.ahead);
+}
+
+/*
+ * How long until a limit admits its whole burst again, or the next period of a
+ * quota begins, in microseconds?
+ */
+int64
+oa_reset_of(const OaTake *take)
+{
+	return oa_is_quota(take) ? take->end - take->now :
+		oa_reset(&take->rate, take->verdict.ahead);
 }
 
 /* How long until a limit grants a cost, in microseconds; -1: never. */
 static int64
 wait_for(const OaTake *take, int64 cost)
 {
+	if (oa_is_quota(take))
+		return cost > take->quota ? -1 : take->end - take->now;
 	return cost > take->rate.burst ? -1 :
 		oa_wait(&take->rate, take->verdict.ahead, cost);
 }
@@ -139,8 +291,7 @@ find_decisive(const OaTake *takes, int count, int64 cost, bool refused)
 			continue;
 		if (decisive < 0 ||
 			(refused ? is_worse(wait_for(take, cost), wait_for(other, cost)) :
-			 oa_remaining(&take->rate, take->verdict.ahead) <
-			 oa_remaining(&other->rate, other->verdict.ahead)))
+			 oa_remaining_of(take) < oa_remaining_of(other)))
 			decisive = i;
 	}
 	return decisive;
@@ -153,11 +304,14 @@ describe(const OaLimit *limit, const OaTake *take, int64 cost, bool refused,
 	standing->is_limited = true;
 	memcpy(standing->name, limit->name, limit->name_length);
 	standing->name[limit->name_length] = '\0';
-	standing->quota = oa_rate_quota(&limit->rate, limit->period);
-	standing->period = limit->period;
-	standing->remaining = oa_remaining(&take->rate, take->verdict.ahead);
+	standing->is_quota = oa_is_quota(take);
+	standing->quota = standing->is_quota ? limit->quota :
+		oa_rate_quota(&limit->rate, limit->period);
+	standing->period = standing->is_quota ?
+		(int32) ((take->end - take->start) / USECS_PER_SEC) : limit->period;
+	standing->remaining = oa_remaining_of(take);
 	standing->retry_after = refused ? wait_for(take, cost) : 0;
-	standing->reset_after = oa_reset(&take->rate, take->verdict.ahead);
+	standing->reset_after = oa_reset_of(take);
 }
 
 /* Count the shadow limits that would have refused. */
@@ -170,60 +324,49 @@ count_shadows(const OaTake *takes, int count)
 }
 
 /*
- * Take a cost from all limits of a key, or from none.  Sets "standing" if they
- * could be asked.
+ * Take a cost from all limits of a key of an org, or from none.  Sets "standing"
+ * if they could be asked.  Raises what reading the table of quotas raises.
  */
 OaLimiting
-oa_ask_limits(const OaLimits *packed, int64 cost, OaStanding *standing)
+oa_ask_limits(const OaLimits *packed, text *org_id, int64 cost,
+			  OaStanding *standing)
 {
-	int			count = (int) packed->count;
-	const OaLimit *limits[OA_LIMITS_OF_KEY_MAX];
-	OaTake		takes[OA_LIMITS_OF_KEY_MAX];
+	Asked		asked;
+	OaLimiting	obstacle;
 	OaTaking	taking;
 	int			decisive;
-	bool		enforced;
+	bool		refused;
 
 	standing->is_limited = false;
-	if (count == 0)
-		return OA_WITHIN_LIMITS;
-	enforced = prepare(packed, limits, takes);
-	if (counting_database() == NULL)
-		return enforced ? OA_NOT_COUNTED_HERE : OA_WITHIN_LIMITS;
-
-	taking = oa_take(takes, count, cost);
-	if (taking == OA_TAKEN_IN_PART || taking == OA_NO_BUCKET_FREE)
-		note_out_of_buckets();
-	if (taking == OA_NO_BUCKET_FREE)
-		return OA_OUT_OF_BUCKETS;
-	count_shadows(takes, count);
-	decisive = find_decisive(takes, count, cost,
-							 taking == OA_REFUSED_BY_LIMIT);
-	if (decisive >= 0)
-		describe(limits[decisive], &takes[decisive], cost,
-				 taking == OA_REFUSED_BY_LIMIT, standing);
-	return taking == OA_REFUSED_BY_LIMIT ? OA_OVER_LIMIT : OA_WITHIN_LIMITS;
-}
-
-/* Add a cost to all limits of a key, without asking them. */
-OaLimiting
-oa_charge_limits(const OaLimits *packed, int64 cost)
-{
-	const OaLimit *limits[OA_LIMITS_OF_KEY_MAX];
-	OaTake		takes[OA_LIMITS_OF_KEY_MAX];
-	OaTaking	taking;
-	bool		enforced;
-
 	if (packed->count == 0)
 		return OA_WITHIN_LIMITS;
-	enforced = prepare(packed, limits, takes);
-	if (counting_database() == NULL)
-		return enforced ? OA_NOT_COUNTED_HERE : OA_WITHIN_LIMITS;
+	obstacle = choose(packed, &asked);
+	if (obstacle != OA_WITHIN_LIMITS || asked.count == 0)
+		return obstacle;
 
-	taking = oa_charge_buckets(takes, (int) packed->count, cost);
-	if (taking == OA_TAKEN)
-		return OA_WITHIN_LIMITS;
-	note_out_of_buckets();
-	return taking == OA_TAKEN_IN_PART ? OA_WITHIN_LIMITS : OA_OUT_OF_BUCKETS;
+	taking = take_from(&asked, org_id, cost, oa_take);
+	if (taking == OA_NO_BUCKET_FREE)
+		return OA_OUT_OF_BUCKETS;
+	refused = taking == OA_REFUSED_BY_LIMIT;
+	count_shadows(asked.takes, asked.count);
+	decisive = find_decisive(asked.takes, asked.count, cost, refused);
+	if (decisive >= 0)
+		describe(asked.limits[decisive], &asked.takes[decisive], cost, refused,
+				 standing);
+	return refused ? OA_OVER_LIMIT : OA_WITHIN_LIMITS;
+}
+
+/* Add a cost to all limits of a key of an org, without asking them. */
+OaLimiting
+oa_charge_limits(const OaLimits *packed, text *org_id, int64 cost)
+{
+	Asked		asked;
+	OaLimiting	obstacle = choose(packed, &asked);
+
+	if (obstacle != OA_WITHIN_LIMITS || asked.count == 0)
+		return obstacle;
+	return take_from(&asked, org_id, cost, oa_charge_buckets) == OA_NO_BUCKET_FREE ?
+		OA_OUT_OF_BUCKETS : OA_WITHIN_LIMITS;
 }
 
 /* The nth argument, a cost.  Raises 22004 or 22023. */

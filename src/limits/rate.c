@@ -32,7 +32,7 @@
 
 #include "common/int.h"
 
-#include "limits/rate.h"
+#include "limits/limits.h"
 #include "settings.h"
 
 #define NS_PER_SECOND	INT64CONST(1000000000)

@@ -112,13 +112,23 @@ typedef struct OaSigningKeyRow
 	bool		own;
 } OaSigningKeyRow;
 
-/* A rate limit.  Its columns have the values that its table requires. */
+/* The periods of a quota; a rate limit has none of these. */
+typedef enum OaCalendar
+{
+	OA_NO_CALENDAR, OA_DAY, OA_MONTH
+} OaCalendar;
+
+/*
+ * A rate limit or a quota.  Its columns have the values that its table requires.
+ */
 typedef struct OaLimitRow
 {
 	text	   *name;
 	int64		quota;
-	int32		period;			/* seconds */
-	int64		burst;
+	int32		period;			/* seconds; of a rate limit */
+	int64		burst;			/* likewise */
+	OaCalendar	calendar;
+	int32		anchor;			/* day of the month on which months begin */
 	bool		per_org;
 	bool		shadow;
 } OaLimitRow;
@@ -155,7 +165,7 @@ typedef struct OaRestrictions
 												 * keys/restrictions.c */
 } OaRestrictions;
 
-/* The rate limits of a key: one piece of memory. */
+/* The limits of a key: one piece of memory. */
 typedef struct OaLimits
 {
 	uint32		length;			/* of all of this */

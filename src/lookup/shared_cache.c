@@ -26,6 +26,7 @@
 #include "access/htup_details.h"
 #include "miscadmin.h"
 #include "port/pg_bitutils.h"
+#include "storage/pg_shmem.h"
 #include "storage/shmem.h"
 
 #include "lookup/changes.h"
@@ -97,6 +98,32 @@ oa_shared_cache_shmem_request(void)
 }
 
 /*
+ * Keep memory out of core dumps, together with the rest of its pages.  If these
+ * are huge pages, madvise() refuses what does not begin and end with one of
+ * them; the server does not tell us which pages it has got.
+ */
+static bool
+keep_out_of_dumps(char *start, Size length)
+{
+#ifdef MADV_DONTDUMP
+	Size		sizes[2] = {sysconf(_SC_PAGESIZE)};
+
+	GetHugePageSize(&sizes[1], NULL);
+	for (int i = 0; i < lengthof(sizes) && sizes[i] > 0; i++)
+	{
+		char	   *first = (char *) TYPEALIGN_DOWN(sizes[i], start);
+		char	   *end = (char *) TYPEALIGN(sizes[i], start + length);
+
+		if (madvise(first, end - first, MADV_DONTDUMP) == 0)
+			return true;
+	}
+	return false;
+#else
+	return true;
+#endif
+}
+
+/*
  * Attach to the memory, and fill it in if this process is the first.  Called by
  * each process's shmem_startup_hook, with AddinShmemInitLock held.
  */
@@ -133,15 +160,13 @@ oa_shared_cache_shmem_init(void)
 		pg_atomic_init_u64(&slots[i].recorded, 0);
 	}
 
-#ifdef MADV_DONTDUMP
 	/* Backends inherit this from the postmaster. */
-	if (madvise(slots, TYPEALIGN(page, (Size) number_of_sets() * WAYS * sizeof(Slot)),
-				MADV_DONTDUMP) != 0)
+	if (!keep_out_of_dumps((char *) slots,
+						   (Size) number_of_sets() * WAYS * sizeof(Slot)))
 		ereport(LOG,
 				(errmsg("could not keep the shared cache of keys out of core dumps: %m"),
 				 errdetail("A core dump of a server process would contain webhook secrets."),
 				 errhint("Disable core dumps of the server, or set overten_auth.shared_cache_entries to 0.")));
-#endif
 }
 
 static uint64

@@ -254,13 +254,16 @@ oa_store_has_org(text *org_id)
 	return found;
 }
 
-/* Return a duration in whole seconds. */
-static int32
-seconds_of(const Interval *duration)
+/*
+ * Set the period of a limit: a day or a month, which stand in their own fields
+ * of an interval, or seconds.
+ */
+static void
+set_period(OaLimitRow *row, const Interval *period)
 {
-	int64		days = duration->month * INT64CONST(30) + duration->day;
-
-	return (int32) ((days * USECS_PER_DAY + duration->time) / USECS_PER_SEC);
+	row->calendar = period->month != 0 ? OA_MONTH :
+		period->day != 0 ? OA_DAY : OA_NO_CALENDAR;
+	row->period = (int32) (period->time / USECS_PER_SEC);
 }
 
 /*
@@ -289,8 +292,11 @@ oa_store_find_limits(OaRead *read, const char *scope, text *subject)
 
 		row->name = DatumGetTextPCopy(scan.values[OA_LIMIT_NAME]);
 		row->quota = DatumGetInt64(scan.values[OA_LIMIT_QUOTA]);
-		row->period = seconds_of(DatumGetIntervalP(scan.values[OA_LIMIT_PERIOD]));
-		row->burst = DatumGetInt64(scan.values[OA_LIMIT_BURST]);
+		set_period(row, DatumGetIntervalP(scan.values[OA_LIMIT_PERIOD]));
+		row->burst = scan.nulls[OA_LIMIT_BURST] ? 0 :
+			DatumGetInt64(scan.values[OA_LIMIT_BURST]);
+		row->anchor = scan.nulls[OA_LIMIT_ANCHOR] ? 0 :
+			DatumGetInt32(scan.values[OA_LIMIT_ANCHOR]);
 		row->per_org = VARSIZE_ANY_EXHDR(per) == 3 &&
 			memcmp(VARDATA_ANY(per), "org", 3) == 0;
 		row->shadow = DatumGetBool(scan.values[OA_LIMIT_SHADOW]);

@@ -85,6 +85,7 @@ static Table tables[OA_TABLES] = {
 			[OA_LIMIT_BURST] = {"burst", INT8OID},
 			[OA_LIMIT_PER] = {"per", TEXTOID},
 			[OA_LIMIT_SHADOW] = {"shadow", BOOLOID},
+			[OA_LIMIT_ANCHOR] = {"anchor", INT4OID},
 		},
 	},
 	[OA_SIGNING_KEYS] = {

@@ -115,6 +115,11 @@ erase_rest_of_org(text *org_id)
 		.text = "DELETE FROM overten_auth.limits WHERE org_id = $1",
 		.argtypes = {TEXTOID},
 	};
+	static OaStatement remove_quotas = {
+		.table = "quota_usage",
+		.text = "DELETE FROM overten_auth.quota_usage WHERE org_id = $1",
+		.argtypes = {TEXTOID},
+	};
 	static OaStatement erase_log = {
 		.table = "audit_log",
 		.text = "UPDATE overten_auth.audit_log "
@@ -128,6 +133,7 @@ erase_rest_of_org(text *org_id)
 	oa_statement_run(&remove_invitations, values, NULL);
 	oa_statement_run(&remove_requests, values, NULL);
 	oa_statement_run(&remove_limits, values, NULL);
+	oa_statement_run(&remove_quotas, values, NULL);
 	oa_change_append_only(&erase_log, values, NULL);
 }
 

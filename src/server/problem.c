@@ -77,6 +77,10 @@ static const OaProblemText problems[] = {
 		429, "rate_limited",
 		"There were too many requests."
 	},
+	[OA_QUOTA_USED_UP] = {
+		429, "quota_exceeded",
+		"The quota does not suffice for this request."
+	},
 	[OA_INVALID_TOKEN] = {
 		401, "invalid_token",
 		"The Firebase ID token is not valid.",

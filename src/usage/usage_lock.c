@@ -23,8 +23,10 @@ static const struct
 	LOCKMODE	mode;
 }			tables[] = {
 	{"api_keys", AccessShareLock},
+	{"orgs", AccessShareLock},
 	{"key_last_used", RowExclusiveLock},
 	{"key_usage", RowExclusiveLock},
+	{"quota_usage", RowExclusiveLock},
 	{"usage_batches", RowExclusiveLock},
 };
 

@@ -2,11 +2,11 @@
  * database_jobs.c
  *		The jobs of a usage worker in the database that it is connected to.
  *
- * There are three jobs: flushing the uses that were counted; removing what is
- * old, and history whose key is gone; and checking whether to fetch signing
- * keys.  The worker writes only to key_usage, key_last_used, usage_batches,
- * audit_log and idempotency_keys, and otherwise only reads api_keys and
- * signing_keys.  Its SQL runs as the
+ * There are three jobs: flushing the uses that were counted, and what quotas have
+ * granted; removing what is old, and history whose key is gone; and checking
+ * whether to fetch signing keys.  The worker writes only to key_usage,
+ * key_last_used, usage_batches, quota_usage, audit_log and idempotency_keys, and
+ * otherwise only reads api_keys, orgs and signing_keys.  Its SQL runs as the
  * owner of these tables (statement.c).  Another worker (fetch_worker.c) writes
  * to signing_keys and audit_log.
  *
@@ -24,6 +24,7 @@
 #include "utils/timestamp.h"
 
 #include "databases/databases.h"
+#include "limits/limits.h"
 #include "members/members.h"
 #include "server/server.h"
 #include "settings.h"
@@ -155,6 +156,7 @@ flush(void *argument)
 
 		pg_atomic_write_u32(&database->used, 0);
 		pg_memory_barrier();
+		oa_flush_quotas();
 		kept_back = oa_flush_uses(database);
 		if (kept_back)
 			pg_atomic_write_u32(&database->used, 1);
@@ -165,8 +167,8 @@ flush(void *argument)
 }
 
 /*
- * Remove history, rows of the audit log and requests that are too old, then
- * history whose key is gone.
+ * Remove history, what quotas have granted, rows of the audit log and requests
+ * that are too old, then history whose key is gone.
  */
 static void
 clean(void *argument)
@@ -174,6 +176,8 @@ clean(void *argument)
 	OaDatabase *database = argument;
 
 	while (!ShutdownRequestPending && oa_remove_old_usage())
+		CHECK_FOR_INTERRUPTS();
+	while (!ShutdownRequestPending && oa_remove_old_quotas())
 		CHECK_FOR_INTERRUPTS();
 	while (!ShutdownRequestPending && oa_remove_old_audit())
 		CHECK_FOR_INTERRUPTS();
@@ -236,15 +240,16 @@ is_mine(Oid database, void *argument)
 }
 
 /*
- * Forget the uses that were counted before some time, because without the
- * extension we could never flush them.
+ * Forget the uses that were counted before some time, and what quotas have
+ * granted, because without the extension we could never flush them.
  */
 static void
 forget_uses(OaDatabase *database, int64 before)
 {
 	pg_atomic_write_u32(&database->used, 0);
 	pg_memory_barrier();
-	if (oa_discard_uses(is_mine, NULL, before))
+	if (oa_discard_quotas(is_mine, NULL, before) |
+		oa_discard_uses(is_mine, NULL, before))
 		pg_atomic_write_u32(&database->used, 1);
 }
 

@@ -21,6 +21,7 @@
 #include "utils/snapmgr.h"
 
 #include "databases/databases.h"
+#include "limits/limits.h"
 #include "server/server.h"
 #include "settings.h"
 #include "usage/usage.h"
@@ -139,9 +140,12 @@ oa_find_databases(void)
 	for (int i = 0; i < oa_number_of_databases(); i++)
 		set_oid(oa_database(i), named[i]);
 
-	/* Uses counted after we looked may belong to a new database; keep them. */
+	/* What was counted after we looked may belong to a new database; keep it. */
 	if (any_is_gone(&before, &now))
+	{
 		(void) oa_discard_uses(is_not_among, &now, looked_at);
+		(void) oa_discard_quotas(is_not_among, &now, looked_at);
+	}
 	if (before.values != NULL)
 		pfree(before.values);
 	before = now;

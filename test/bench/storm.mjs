@@ -15,8 +15,6 @@
 // Exits with 1 unless all were written and accepted before, and those that were
 // not revoked afterwards, too.
 
-import os from 'node:os';
-
 import pg from '../../gateway/node_modules/pg/lib/index.js';
 
 const SESSIONS = 4;
@@ -31,11 +29,7 @@ const total = rate * seconds;
 const counts = { written: 0, before: 0, open: 0, fresh: 0 };
 
 async function connect() {
-  const client = new pg.Client({
-    host: process.env.PGHOST,
-    database: process.env.PGDATABASE,
-    user: os.userInfo().username,
-  });
+  const client = new pg.Client();
   await client.connect();
   await client.query('SET overten_auth.record_use_without_preload = off');
   return client;

@@ -68,7 +68,7 @@ overten_auth.firebase_project_id = '${\PROJECT}'
 overten_auth.signing_keys_command = 'echo >>$dir/fetches; cat $dir/answer'
 EOC
 {
-	local $ENV{LD_PRELOAD} = "$FindBin::RealBin/clock_shift.so";
+	local $ENV{LD_PRELOAD} = "$FindBin::RealBin/../modules/clock_shift.so";
 	local $ENV{CLOCK_SHIFT} = "$dir/clock";
 
 	$node->start;

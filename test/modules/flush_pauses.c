@@ -1,12 +1,17 @@
 /*
  * flush_pauses.c
- *		A library to preload into a server whose flushes are to be stopped.
+ *		A library to preload into a server whose flushes, or whose
+ *		loading of quotas, are to be stopped.
  *
  * While the file "pause_before_commit" or "pause_after_commit" is in the data
  * directory, a usage worker that has written something waits just before or
  * after its commit.  After it, what was written is visible, and what was
  * counted in shared memory is still there.  Meanwhile the file "paused" is
  * there.
+ *
+ * While the file "pause_after_reading" is there, a session whose
+ * application_name is "paused reader" waits when it has read the units of a
+ * quota, which it has not added to shared memory yet.
  *
  * hold_counts(key_id text) keeps everybody from the counts of a key, and of
  * one in 64 others, while the file "hold" is there; "held" tells that it does.
@@ -18,11 +23,13 @@
 
 #include "access/xact.h"
 #include "common/hashfn.h"
+#include "executor/executor.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "storage/lwlock.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/timestamp.h"
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
@@ -69,6 +76,24 @@ pause_flush(XactEvent event, void *argument)
 		wait_while("pause_after_commit", "paused");
 }
 
+static ExecutorEnd_hook_type prev_executor_end = NULL;
+
+/* Let a session wait after it has read the units of a quota. */
+static void
+pause_reading(struct QueryDesc *query)
+{
+	bool		pauses = strcmp(application_name, "paused reader") == 0 &&
+	strstr(query->sourceText,
+		   "SELECT units FROM overten_auth.quota_usage") != NULL;
+
+	if (prev_executor_end)
+		prev_executor_end(query);
+	else
+		standard_ExecutorEnd(query);
+	if (pauses)
+		wait_while("pause_after_reading", "paused");
+}
+
 Datum
 hold_counts(PG_FUNCTION_ARGS)
 {
@@ -97,4 +122,6 @@ void
 _PG_init(void)
 {
 	RegisterXactCallback(pause_flush, NULL);
+	prev_executor_end = ExecutorEnd_hook;
+	ExecutorEnd_hook = pause_reading;
 }

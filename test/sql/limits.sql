@@ -113,7 +113,7 @@ SELECT overten_set_limit('org', :'org_id', 'x', 1, '1 s', 0);
 SELECT overten_set_limit('org', :'org_id', 'x', 1, '999 ms');
 SELECT overten_set_limit('org', :'org_id', 'x', 1, '1.5 s');
 SELECT overten_set_limit('org', :'org_id', 'x', 1, '24 hours');
-SELECT overten_set_limit('org', :'org_id', 'x', 1, '1 day');
+SELECT overten_set_limit('org', :'org_id', 'x', 1, '2 days');
 SELECT overten_set_limit('org', :'org_id', 'x', 1, '-1 s');
 SELECT overten_set_limit('org', :'org_id', 'x', 1000001, '1 s');
 \set VERBOSITY default

@@ -130,20 +130,8 @@ is(ask($reader, 'SELECT pg_postmaster_start_time()'),
 
 # -- Core dumps --
 
-SKIP:
-{
-	my $pid = ask($reader, 'SELECT pg_backend_pid()');
-	my $slots = stat_of('shared_cache_entries');
-	my ($size, $excluded) = (0, 0);
-
-	skip 'no /proc/PID/smaps', 1 unless -r "/proc/$pid/smaps";
-	for (split /\n/, slurp_file("/proc/$pid/smaps"))
-	{
-		$size = $1 if /^Size:\s+(\d+) kB/;
-		$excluded += $size if /^VmFlags:.* dd\b/;
-	}
-	cmp_ok($excluded * 1024, '>=', $slots * 384, 'no core dump has the slots');
-}
+cmp_ok(excluded_from_dumps(ask($reader, 'SELECT pg_backend_pid()')), '>=', stat_of('shared_cache_entries') * 384,
+	'no core dump has the slots');
 
 # -- Promotion --
 

@@ -19,7 +19,7 @@ use Time::HiRes qw(usleep);
 my $bound = 1000;
 my $hour = 3600;
 my $file = PostgreSQL::Test::Utils::tempdir . '/clock';
-my $shift = "$FindBin::RealBin/../faults/clock_shift.so";
+my $shift = "$FindBin::RealBin/../modules/clock_shift.so";
 
 die "make $shift" unless -e $shift;
 

@@ -137,11 +137,14 @@ foreach my $case (
 	[ 'no Bearer', "Authorization: \xff", '401 missing_credentials' ],
 	[ 'a forwarded address', "$good\r\nX-Forwarded-For: \xff", '200' ],
 	[ 'another header', "$good\r\nX: \xff", '200' ],
-	[ 'a host', "$good", '200', "\xff.example" ])
+	[ 'a host', "$good", undef, "\xff.example" ])
 {
 	my ($name, $headers, $expected, $host) = @$case;
 	my $sent = join "\r\n", 'GET /api/v1/verify HTTP/1.1', 'Host: ' . ($host // 'localhost'), $headers, 'Connection: close', '', '';
 	my @answers = map { summary(bytes($port, $sent)) } 1 .. 15;
+
+	# Later versions of nginx refuse such a host.
+	$expected //= $answers[0] eq '200' ? '200' : '400 invalid_request';
 	is_deeply(\@answers, [ ($expected) x 15 ], "bytes outside of ASCII in $name");
 }
 is_deeply([ map { summary(request($url, @$_)) } @each ], [ 201, 201, 200, 200, '404 key_not_found', 200 ], 'and all is well afterwards');
@@ -296,8 +299,9 @@ foreach my $lines ([ $host, "Accept: \xff" ], [ $host, "Prefer: \xff" ], [ $host
 {
 	like(of_tenant('GET', @$lines), $refused, 'bytes outside of ASCII in a header that counts') foreach 1 .. 11;
 }
+like(of_tenant('GET', "Host: \xff"), qr/^(200 null|400 <html>)/, 'in a host, which later versions of nginx refuse') foreach 1 .. 11;
 like(of_tenant('GET', @$_), qr/^(200 null|401 )/, 'in one that does not')
-  foreach map { ($_) x 11 } [ $host, "Cookie: \xff" ], [ $host, "X: \xff" ], ["Host: \xff"], [ $host, "X-Forwarded-For: \xff" ], [ $host, "Authorization: Bearer \xff" ];
+  foreach map { ($_) x 11 } [ $host, "Cookie: \xff" ], [ $host, "X: \xff" ], [ $host, "X-Forwarded-For: \xff" ], [ $host, "Authorization: Bearer \xff" ];
 is(of_tenant('GET', $host, $good), "200 \"$org\"", 'all is well afterwards') foreach 1 .. 11;
 is(request("http://127.0.0.1:$own_port", 'POST', '/rpc/org', [ $good, $json ], '{}')->{status}, 200, 'for POST, too') foreach 1 .. 11;
 

@@ -284,6 +284,31 @@ foreach my $end (@services)
 is(request($gateway->{authorize_url}, 'HEAD', '/authorize?cost=0', [ auth("Bearer $held") ])->{status}, 200, 'only to ask is free');
 is(request($gateway->{authorize_url}, 'GET', '/authorize?cost=1000000', [ auth("Bearer $held") ])->{headers}{'retry-after'}, undef,
 	'what is never granted has no time to wait');
+
+# A quota: what is left, and when it begins anew, in the body, since that is more than
+# an hour away.
+ask($node, "SELECT overten_drop_limit('key', '$held_key', 'per_hour'), overten_set_limit('key', '$held_key', 'per_month', 3, '1 month',
+	anchor => 1 + (extract(day FROM clock_timestamp() AT TIME ZONE 'UTC')::integer + 13) % 28)");
+is(send_to($services[0], $verify, [ auth("Bearer $held") ])->{headers}{ratelimit}[0] =~ s/t=\d+/t=.../r, '"per_month";r=2;t=...', 'what a quota leaves');
+ask($node, "SELECT overten_charge('$held_key', 2)");
+foreach my $end (@services)
+{
+	my $answer = send_to($end, $verify, [ auth("Bearer $held") ]);
+	my ($wait) = $answer->{body} =~ /^\{"error":\{"code":"quota_exceeded","message":"[^"]+","retry_after":(\d+)\}\}$/;
+	my ($days) = $answer->{headers}{'ratelimit-policy'}[0] =~ /^"per_month";q=3;w=(\d+)$/;
+
+	is(summary($answer), '429 quota_exceeded', "over the quota: $end->[0]");
+	cmp_ok($wait // 0, '>', 3600, "over the quota: $end->[0]: wait so long");
+	is($answer->{headers}{ratelimit}[0], qq("per_month";r=0;t=$wait), "over the quota: $end->[0]: so does the limit say");
+	ok($days % 86400 == 0 && $days >= 28 * 86400 && $days <= 31 * 86400, "over the quota: $end->[0]: the period");
+	is($answer->{headers}{'retry-after'}, undef, "over the quota: $end->[0]: no Retry-After that clients would sleep for");
+	is($answer->{headers}{'cache-control'}[0], 'no-store', "over the quota: $end->[0]: not stored");
+	is(send_to($end, 'HEAD /api/v1/verify', [ auth("Bearer $held") ])->{status}, 429, "over the quota: $end->[0]: HEAD");
+}
+my $never = request($gateway->{authorize_url}, 'GET', '/authorize?cost=4', [ auth("Bearer $held") ]);
+is(summary($never), '429 quota_exceeded', 'more than a quota');
+unlike($never->{body}, qr/retry_after/, 'has no time to wait');
+is($never->{headers}{'x-overten-refusal'}[0], 'quota_exceeded', 'the header names it');
 is(request($gateway->{url}, 'GET', '/authorize', [ auth($good) ])->{status}, 404, 'clients cannot ask');
 is(summary(request($gateway->{authorize_url}, 'GET', '/api/v1/verify', [ auth($good) ])), '404 not_found', 'and proxies only this');
 

@@ -47,6 +47,8 @@ SELECT overten_set_limit('tier', 'pro', 'per_second', 7, '1 s', shadow => true);
 SELECT overten_set_limit('org', '$org', 'per_hour', 1000, '1 hour', 10, 'org', true);
 SELECT overten_set_limit('key', '$active_key', 'per_second', 8, '1 s', shadow => true);
 SELECT FROM overten_mint_key('$org', 'test', environment => 'test') m, overten_rotate_key('$org', m.key_id, '0');
+SELECT overten_set_limit('org', '$org', 'per_month', 1000, '1 month', per => 'org', shadow => true, anchor => 28);
+INSERT INTO overten_auth.quota_usage VALUES ('2026-01-28Z', substr(sha256('subject'), 1, 16), '$org', 7);
 INSERT INTO overten_auth.scopes VALUES ('read', 'Read "\n"', true), ('write', '', false);
 SELECT overten_invite('$org', 'for Bob'), overten_add_member('$org', 'erased'), overten_erase_person('erased');
 INSERT INTO overten_auth.idempotency_keys (uid, name_digest, fingerprint, first_at, last_at, org_id, key_id)
@@ -162,8 +164,9 @@ is_deeply(
 		credits => 1,
 		credit_ledger => 2,
 		credit_holds => 1,
-		limits => 3,
-		audit_log => 32,
+		limits => 4,
+		quota_usage => 1,
+		audit_log => 33,
 		own => 1,
 		trigger => 6
 	},

@@ -70,7 +70,7 @@ BEGIN
 	FOR o IN
 		SELECT relname FROM pg_catalog.pg_class
 		WHERE relkind IN ('r', 'v') AND (relnamespace = 'pg_catalog'::regnamespace
-			OR relname IN ('orgs', 'members', 'tiers', 'scopes', 'api_keys', 'key_last_used', 'key_details', 'key_usage', 'usage_batches', 'signing_keys', 'audit_log', 'idempotency_keys', 'credits', 'credit_ledger', 'credit_holds'))
+			OR relname IN ('orgs', 'members', 'tiers', 'scopes', 'api_keys', 'key_last_used', 'key_details', 'key_usage', 'usage_batches', 'quota_usage', 'signing_keys', 'audit_log', 'idempotency_keys', 'credits', 'credit_ledger', 'credit_holds'))
 	LOOP
 		EXECUTE format('CREATE VIEW evil.%I AS SELECT evil.is_called()', o.relname);
 	END LOOP;
@@ -104,7 +104,7 @@ ask($node, 'ALTER DATABASE postgres RESET search_path');
 # Temporary tables that shadow ours, in a session that goes on.
 my $shadowed = $node->background_psql('postgres');
 ask($shadowed, "CREATE TEMP TABLE $_ (LIKE overten_auth.$_)")
-  foreach qw(orgs members tiers scopes api_keys key_last_used key_details key_usage usage_batches signing_keys audit_log idempotency_keys credits credit_ledger credit_holds);
+  foreach qw(orgs members tiers scopes api_keys key_last_used key_details key_usage usage_batches quota_usage signing_keys audit_log idempotency_keys credits credit_ledger credit_holds);
 ask($shadowed, 'CREATE TEMP TABLE pg_class (x int); CREATE TEMP TABLE pg_namespace (x int)');
 my $org = create_org($shadowed, 'Shadowed');
 my ($secret, $key) = mint($shadowed, $org);

@@ -16,7 +16,8 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(ask create_node create_org mint verify is_accepted
-  sqlstate_of refused flush_usage uses wait_until);
+  sqlstate_of refused flush_usage uses wait_until
+  excluded_from_dumps);
 
 # Start a node that has the given settings and the extension.  The harness would
 # log all statements, and with them the secrets that tests write as literals.
@@ -136,6 +137,20 @@ sub refused
 	is( sqlstate_of($where, $sql, connstr => $node->connstr($database) . " user=$role"),
 		$sqlstate, $name);
 	return;
+}
+
+# How many bytes of the memory of a process a core dump does not have (Linux).
+sub excluded_from_dumps
+{
+	my ($pid) = @_;
+	my ($size, $excluded) = (0, 0);
+
+	for (split /\n/, slurp_file("/proc/$pid/smaps"))
+	{
+		$size = $1 if /^Size:\s+(\d+) kB/;
+		$excluded += $size if /^VmFlags:.* dd\b/;
+	}
+	return $excluded * 1024;
 }
 
 1;
