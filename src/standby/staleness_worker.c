@@ -128,13 +128,17 @@ find_primary(void)
 static void
 ask_primary(void)
 {
-	Question   *question = &questions[(first + count) % QUESTIONS];
+	Question   *question;
 
 	next_question = oa_monotonic_ms() + question_ms();
 	if (count == QUESTIONS || !find_primary())
 		return;
 
-	/* Read the clocks before the question is sent: rule 2 of staleness.c. */
+	/*
+	 * Perhaps that has emptied the ring.  Read the clocks before the question
+	 * is sent: rule 2 of staleness.c.
+	 */
+	question = &questions[(first + count) % QUESTIONS];
 	question->asked_at = oa_moment_now();
 	if (!oa_primary_identify(&question->flushed, &timeline))
 	{
