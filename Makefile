@@ -18,6 +18,8 @@ DATABASES_OBJS = $(addprefix src/databases/, \
 LOOKUP_OBJS = $(addprefix src/lookup/, \
 	cache.o invalidation.o key_cache.o revocation_commit.o shared_cache.o \
 	shared_clock.o store.o tables.o)
+STANDBY_OBJS = $(addprefix src/standby/, \
+	primary_connection.o replayed.o staleness.o staleness_worker.o)
 SEALING_OBJS = $(addprefix src/sealing/, \
 	key_file_place.o master_key_file.o master_keys.o new_master_key.o sealing.o)
 USAGE_OBJS = $(addprefix src/usage/, \
@@ -64,7 +66,7 @@ ROOT_OBJS = $(addprefix src/, \
 	check.o finish_script.o overten_auth.o settings.o status.o)
 
 OBJS = $(TEXT_OBJS) $(SERVER_OBJS) $(DATABASES_OBJS) $(LOOKUP_OBJS) \
-	$(SEALING_OBJS) $(USAGE_OBJS) $(ORGS_OBJS) $(CREDITS_OBJS) $(WEBHOOKS_OBJS) \
+	$(STANDBY_OBJS) $(SEALING_OBJS) $(USAGE_OBJS) $(ORGS_OBJS) $(CREDITS_OBJS) $(WEBHOOKS_OBJS) \
 	$(LIMITS_OBJS) $(KEYS_OBJS) $(MEMBERS_OBJS) $(SIGNING_KEYS_OBJS) $(TOKENS_OBJS) \
 	$(HTTP_OBJS) $(WORKERS_OBJS) $(ROOT_OBJS)
 

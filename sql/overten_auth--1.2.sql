@@ -650,7 +650,7 @@ CREATE FUNCTION @extschema@.overten_verify_key(secret text)
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_verify_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_verify_key IS
-'Returns the key and org of a secret in one row. Returns no row unless the secret is that of an active key whose org is not suspended. Call this function in FROM, and test whether a row came; in a condition write EXISTS (SELECT FROM overten_verify_key(...)). Never use the call itself in an expression: without a row the expression is NULL, and PL/pgSQL''s IF overten_verify_key(...) IS NULL takes that for false. Raises no error for a bad key; 55000 on a standby unless overten_auth.verify_on_standby is on.';
+'Returns the key and org of a secret in one row. Returns no row unless the secret is that of an active key whose org is not suspended. Call this function in FROM, and test whether a row came; in a condition write EXISTS (SELECT FROM overten_verify_key(...)). Never use the call itself in an expression: without a row the expression is NULL, and PL/pgSQL''s IF overten_verify_key(...) IS NULL takes that for false. Raises no error for a bad key; 55000 on a standby unless overten_auth.verify_on_standby is on and the standby is within overten_auth.max_standby_lag.';
 
 CREATE FUNCTION @extschema@.overten_verify_key_digest(digest bytea)
 	RETURNS SETOF overten_auth.verified_key ROWS 1
@@ -991,7 +991,7 @@ CREATE FUNCTION @extschema@.overten_admit(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_admit FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_admit IS
-'Returns whether a request may go on: one row, as overten_verify_key does, if the secret is that of an active key, the key has all of the scopes and allows the client address, and each of its limits grants the cost; no row otherwise. client_addr is the address of the client; NULL means the session''s. A request that is admitted consumes the cost from all limits, and counts as a use; one that is refused consumes nothing. What was consumed stays so, even if the transaction rolls back. A cost of 0 only asks. Call this function in FROM, as overten_verify_key. Errors: 22023 the cost is less than 0 or more than 1000000000, or client_addr is not a single address; 22004 the cost is NULL; 55000 the key has limits, and the library is not preloaded, does not serve the database, or has no memory left for another bucket, the key has a quota, and this is a standby, or this is a standby and overten_auth.verify_on_standby is off.';
+'Returns whether a request may go on: one row, as overten_verify_key does, if the secret is that of an active key, the key has all of the scopes and allows the client address, and each of its limits grants the cost; no row otherwise. client_addr is the address of the client; NULL means the session''s. A request that is admitted consumes the cost from all limits, and counts as a use; one that is refused consumes nothing. What was consumed stays so, even if the transaction rolls back. A cost of 0 only asks. Call this function in FROM, as overten_verify_key. Errors: 22023 the cost is less than 0 or more than 1000000000, or client_addr is not a single address; 22004 the cost is NULL; 55000 the key has limits, and the library is not preloaded, does not serve the database, or has no memory left for another bucket, the key has a quota, and this is a standby, or this is a standby, and overten_auth.verify_on_standby is off or the standby is not within overten_auth.max_standby_lag.';
 
 CREATE TYPE overten_auth.admission AS (
 	outcome text,
@@ -1496,7 +1496,7 @@ CREATE FUNCTION @extschema@.overten_authenticate(secret text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_authenticate FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_authenticate IS
-'Returns what overten_verify_key returns, one row or no row, and makes the key and its org the identity of the transaction. If the secret is NULL or refused, the transaction has no identity. ROLLBACK TO restores the identity from before the savepoint; COMMIT, ROLLBACK and PREPARE TRANSACTION clear it. Raises no error for a bad key; 55000 on a standby unless overten_auth.verify_on_standby is on.';
+'Returns what overten_verify_key returns, one row or no row, and makes the key and its org the identity of the transaction. If the secret is NULL or refused, the transaction has no identity. ROLLBACK TO restores the identity from before the savepoint; COMMIT, ROLLBACK and PREPARE TRANSACTION clear it. Raises no error for a bad key; 55000 on a standby unless overten_auth.verify_on_standby is on and the standby is within overten_auth.max_standby_lag.';
 
 CREATE FUNCTION @extschema@.overten_current_org() RETURNS text
 	LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
@@ -1836,7 +1836,7 @@ CREATE FUNCTION @extschema@.overten_verify_firebase_jwt(token text)
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_verify_firebase_jwt FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_verify_firebase_jwt IS
-'Verifies a Firebase ID token by the rules that Firebase documents, and returns whom it is about. Does not notice if Firebase has revoked the token since. Errors: 28OA1 the token is good except that it has expired; 28000 the token is refused, and the detail says why; 55000 overten_auth.firebase_project_id is not set, all signing keys have expired or there are no keys, or this is a standby and overten_auth.verify_on_standby is off; 58P01 libjwt is not installed.';
+'Verifies a Firebase ID token by the rules that Firebase documents, and returns whom it is about. Does not notice if Firebase has revoked the token since. Errors: 28OA1 the token is good except that it has expired; 28000 the token is refused, and the detail says why; 55000 overten_auth.firebase_project_id is not set, all signing keys have expired or there are no keys, or this is a standby, and overten_auth.verify_on_standby is off or the standby is not within overten_auth.max_standby_lag; 58P01 libjwt is not installed.';
 
 CREATE FUNCTION @extschema@.overten_load_signing_keys(keys json)
 	RETURNS int4
@@ -1876,11 +1876,14 @@ CREATE FUNCTION @extschema@.overten_status(
 	OUT master_keys_needed text[],
 	OUT master_keys_present text[],
 	OUT master_key_warning text,
-	OUT revocation_warning text)
+	OUT revocation_warning text,
+	OUT standby_age interval,
+	OUT standby_bound interval,
+	OUT standby_problem text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_status FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_status IS
-'Returns the state of this database. usage_mode: how uses are recorded, in shared memory, in a table (last_used_at only) or not at all (off). usage_worker: waiting, working, or none if there should be a worker and is not. flushed_at, flush_failed_at, flush_failure: the last flush, and the last failure of the worker. signing_keys: how many have not expired; signing_keys_expire_at: when the last of them expires. key_worker: fetching signing keys, scheduled, or off (no project or no command). fetched_at: the last successful fetch; fetch_tried_at, fetch_outcome: the last fetch; next_fetch_at: the next fetch. master_keys_needed, master_keys_present: ids of the keys that webhook secrets are sealed with, and of those in the master key file. master_key_warning: a needed key is missing here, or the file is where a failover can delete it. revocation_warning: overten_auth.revocation_commit is on, and there are no synchronous standbys.';
+'Returns the state of this database. usage_mode: how uses are recorded, in shared memory, in a table (last_used_at only) or not at all (off). usage_worker: waiting, working, or none if there should be a worker and is not. flushed_at, flush_failed_at, flush_failure: the last flush, and the last failure of the worker. signing_keys: how many have not expired; signing_keys_expire_at: when the last of them expires. key_worker: fetching signing keys, scheduled, or off (no project or no command). fetched_at: the last successful fetch; fetch_tried_at, fetch_outcome: the last fetch; next_fetch_at: the next fetch. master_keys_needed, master_keys_present: ids of the keys that webhook secrets are sealed with, and of those in the master key file. master_key_warning: a needed key is missing here, or the file is where a failover can delete it. revocation_warning: overten_auth.revocation_commit is on, and there are no synchronous standbys. standby_age: how old what this standby knows can be at most, NULL if that is not known; standby_bound: overten_auth.max_standby_lag; standby_problem: why it is older than that, so that the standby does not verify. The last three are NULL on a primary, and without that setting.';
 
 CREATE FUNCTION overten_auth.stat(
 	OUT accepted int8,
@@ -1904,6 +1907,8 @@ CREATE FUNCTION overten_auth.stat(
 	OUT shared_cache_too_long int8,
 	OUT last_fetch_at timestamptz,
 	OUT last_fetch_outcome text,
+	OUT standby_age interval,
+	OUT standby_bound interval,
 	OUT since timestamptz)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_stat';
 REVOKE ALL ON FUNCTION overten_auth.stat FROM PUBLIC;
@@ -1934,6 +1939,8 @@ COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_busy IS 'keys not read f
 COMMENT ON COLUMN @extschema@.overten_stat.shared_cache_too_long IS 'keys not stored in the shared cache, because their row is too long, as with a long name of the org: they are cached in each session';
 COMMENT ON COLUMN @extschema@.overten_stat.last_fetch_at IS 'when the last fetch of signing keys began, in any database';
 COMMENT ON COLUMN @extschema@.overten_stat.last_fetch_outcome IS 'the result of that fetch';
+COMMENT ON COLUMN @extschema@.overten_stat.standby_age IS 'how old what this standby knows can be at most; NULL if that is not known, on a primary, and without overten_auth.max_standby_lag';
+COMMENT ON COLUMN @extschema@.overten_stat.standby_bound IS 'overten_auth.max_standby_lag: while standby_age is more, or NULL, the standby does not verify; overten_status() says why';
 COMMENT ON COLUMN @extschema@.overten_stat.since IS 'when counting began';
 
 
@@ -2796,6 +2803,11 @@ CREATE FUNCTION overten_auth.check_configuration()
 		format('It could not write uses at %s: %s', flush_failed_at, flush_failure),
 		'Correct what the message says. Until then uses stay in shared memory.'
 	FROM state WHERE flush_failed_at > coalesce(flushed_at, '-infinity')
+	UNION ALL
+	SELECT 'warning', 'overten_auth.max_standby_lag',
+		'This standby is beyond the bound, and does not verify. ' || standby_problem,
+		'If this stays so, see the server log, and docs/scaling.md.'
+	FROM state WHERE standby_problem IS NOT NULL
 	UNION ALL
 	SELECT CASE WHEN has_members THEN 'warning' ELSE 'notice' END, 'overten_auth.firebase_project_id',
 		'It is not set. All Firebase ID tokens are refused.'

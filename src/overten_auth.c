@@ -2,7 +2,7 @@
  * overten_auth.c
  *		Module initialization: defines the settings and registers the
  *		callbacks.  If the library is preloaded, also reserves shared memory
- *		and registers the launcher.
+ *		and registers the launcher and the worker of a standby.
  */
 #include "postgres.h"
 
@@ -16,6 +16,7 @@
 #include "lookup/lookup.h"
 #include "server/server.h"
 #include "settings.h"
+#include "standby/standby.h"
 #include "usage/usage.h"
 #include "workers/workers.h"
 
@@ -42,6 +43,7 @@ shmem_request(void)
 	oa_buckets_shmem_request();
 	oa_shared_clock_shmem_request();
 	oa_shared_cache_shmem_request();
+	oa_standby_shmem_request();
 }
 
 static void
@@ -57,6 +59,7 @@ shmem_startup(void)
 	oa_buckets_shmem_init();
 	oa_shared_clock_shmem_init();
 	oa_shared_cache_shmem_init();
+	oa_standby_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -71,11 +74,14 @@ preload(void)
 	prev_shmem_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = shmem_startup;
 	oa_shared_cache_init();
-	if (oa_has_databases() && !IsBinaryUpgrade)
+	if (IsBinaryUpgrade)
+		return;
+	if (oa_has_databases())
 	{
 		oa_register_launcher();
 		oa_register_standby_check();
 	}
+	oa_register_standby_worker();
 }
 
 void

@@ -33,6 +33,13 @@ bool		oa_record_use_without_preload = true;
 bool		oa_verify_on_standby = false;
 
 /*
+ * How old may what a standby knows be, in milliseconds, for keys and tokens to
+ * be verified there?  0 means any age.  Without it, a standby that is cut off
+ * accepts revoked keys for ever.
+ */
+int			oa_max_standby_lag = 0;
+
+/*
  * Do the functions that only verify a key, and so cannot know what a request
  * needs, return a row for a key that has scopes or allowed addresses?  Turn it
  * on if the callers look after scopes, such as with policies that call
@@ -561,6 +568,14 @@ oa_define_settings(GucIntAssignHook cache_entries_changed)
 							 false,
 							 PGC_SIGHUP, 0,
 							 NULL, NULL, NULL);
+
+	DefineCustomIntVariable("overten_auth.max_standby_lag",
+							"Sets how old what a standby knows can be for keys and tokens to be verified there.",
+							"A standby that cannot tell how old it is does not verify.  0 means that any age will do.",
+							&oa_max_standby_lag,
+							0, 0, 3600 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
 
 	DefineCustomBoolVariable("overten_auth.verify_restricted",
 							 "Returns a row for keys with scopes or allowed addresses where keys are only verified.",

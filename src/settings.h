@@ -57,6 +57,7 @@ typedef struct OaTrustedNetworks
 extern int	oa_cache_entries;
 extern bool oa_record_use_without_preload;
 extern bool oa_verify_on_standby;
+extern int	oa_max_standby_lag;
 extern bool oa_verify_restricted;
 extern char *oa_firebase_project_id;
 extern char *oa_firebase_tenant;

@@ -22,6 +22,7 @@
 #include "server/server.h"
 #include "settings.h"
 #include "signing_keys/signing_keys.h"
+#include "standby/standby.h"
 #include "usage/usage.h"
 #include "workers/workers.h"
 
@@ -34,7 +35,8 @@ enum
 	USAGE_MODE, USAGE_WORKER, FLUSHED_AT, FLUSH_FAILED_AT, FLUSH_FAILURE,
 	SIGNING_KEYS, SIGNING_KEYS_EXPIRE_AT, KEY_WORKER, FETCHED_AT,
 	FETCH_TRIED_AT, FETCH_OUTCOME, NEXT_FETCH_AT, MASTER_KEYS_NEEDED,
-	MASTER_KEYS_PRESENT, MASTER_KEY_WARNING, REVOCATION_WARNING, STATUS_COLUMNS
+	MASTER_KEYS_PRESENT, MASTER_KEY_WARNING, REVOCATION_WARNING, STANDBY_AGE,
+	STANDBY_BOUND, STANDBY_PROBLEM, STATUS_COLUMNS
 };
 
 static const Oid status_types[STATUS_COLUMNS] = {
@@ -54,6 +56,9 @@ static const Oid status_types[STATUS_COLUMNS] = {
 	[MASTER_KEYS_PRESENT] = TEXTARRAYOID,
 	[MASTER_KEY_WARNING] = TEXTOID,
 	[REVOCATION_WARNING] = TEXTOID,
+	[STANDBY_AGE] = INTERVALOID,
+	[STANDBY_BOUND] = INTERVALOID,
+	[STANDBY_PROBLEM] = TEXTOID,
 };
 
 /* Columns of overten_auth.stat(). */
@@ -63,8 +68,8 @@ enum
 	FLUSH_FAILURES, LIMITED, SHADOW_LIMITED, OUT_OF_LIMIT_BUCKETS,
 	LIMIT_BUCKETS_USED, LIMIT_BUCKETS_FREE, ENTRIES_USED, ENTRIES_FREE, SHARED_CACHE_ENTRIES,
 	SHARED_CACHE_STORES, SHARED_CACHE_STALE, SHARED_CACHE_BUSY,
-	SHARED_CACHE_TOO_LONG, LAST_FETCH_AT, LAST_FETCH_OUTCOME, SINCE,
-	STAT_COLUMNS
+	SHARED_CACHE_TOO_LONG, LAST_FETCH_AT, LAST_FETCH_OUTCOME,
+	STAT_STANDBY_AGE, STAT_STANDBY_BOUND, SINCE, STAT_COLUMNS
 };
 
 static const Oid stat_types[STAT_COLUMNS] = {
@@ -89,6 +94,8 @@ static const Oid stat_types[STAT_COLUMNS] = {
 	[SHARED_CACHE_TOO_LONG] = INT8OID,
 	[LAST_FETCH_AT] = TIMESTAMPTZOID,
 	[LAST_FETCH_OUTCOME] = TEXTOID,
+	[STAT_STANDBY_AGE] = INTERVALOID,
+	[STAT_STANDBY_BOUND] = INTERVALOID,
 	[SINCE] = TIMESTAMPTZOID,
 };
 
@@ -111,8 +118,9 @@ usage_mode(const OaDatabase *database)
 static void
 set_message(Datum *value, bool *isnull, const char *message)
 {
-	*value = CStringGetTextDatum(oa_readable_message(message));
-	*isnull = (message[0] == '\0');
+	*isnull = message == NULL || message[0] == '\0';
+	if (!*isnull)
+		*value = CStringGetTextDatum(oa_readable_message(message));
 }
 
 /*
@@ -191,14 +199,6 @@ describe_fetching(const OaDatabase *database, Datum *values, bool *nulls)
 			 scheduled ? keys->next_fetch_at : 0);
 }
 
-static void
-set_warning(Datum *value, bool *isnull, const char *warning)
-{
-	*isnull = (warning == NULL);
-	if (warning != NULL)
-		*value = CStringGetTextDatum(warning);
-}
-
 /* Report whether the master keys are here, and whether they will stay. */
 static void
 describe_master_keys(Datum *values, bool *nulls)
@@ -211,7 +211,7 @@ describe_master_keys(Datum *values, bool *nulls)
 	nulls[MASTER_KEYS_NEEDED] = false;
 	values[MASTER_KEYS_PRESENT] = PointerGetDatum(present);
 	nulls[MASTER_KEYS_PRESENT] = false;
-	set_warning(&values[MASTER_KEY_WARNING], &nulls[MASTER_KEY_WARNING],
+	set_message(&values[MASTER_KEY_WARNING], &nulls[MASTER_KEY_WARNING],
 				missing != NULL ? missing : oa_key_file_risk());
 }
 
@@ -225,13 +225,39 @@ revocation_warning(void)
 	return "There are no synchronous standbys, so that overten_auth.revocation_commit promises nothing: a failover can bring a revoked key back.";
 }
 
+/* How old what this server knows is, if it is a standby with a bound. */
+static void
+describe_staleness(Datum *age, bool *age_is_null, Datum *bound,
+				   bool *bound_is_null)
+{
+	int64		microseconds = oa_standby_age();
+
+	*age_is_null = microseconds < 0;
+	if (!*age_is_null)
+		*age = oa_interval(microseconds);
+	*bound_is_null = oa_max_standby_lag == 0 || !RecoveryInProgress();
+	if (!*bound_is_null)
+		*bound = oa_interval(oa_max_standby_lag * INT64CONST(1000));
+}
+
+/* The same, and why it is older than the bound. */
+static void
+describe_standby(Datum *values, bool *nulls)
+{
+	describe_staleness(&values[STANDBY_AGE], &nulls[STANDBY_AGE],
+					   &values[STANDBY_BOUND], &nulls[STANDBY_BOUND]);
+	set_message(&values[STANDBY_PROBLEM], &nulls[STANDBY_PROBLEM],
+				oa_standby_problem());
+}
+
 /*
  * overten_status() returns usage_mode text, usage_worker text, flushed_at,
  * 		flush_failed_at timestamptz, flush_failure text, signing_keys integer,
  * 		signing_keys_expire_at timestamptz, key_worker text, fetched_at,
  * 		fetch_tried_at timestamptz, fetch_outcome text, next_fetch_at
  * 		timestamptz, master_keys_needed, master_keys_present text[],
- * 		master_key_warning, revocation_warning text
+ * 		master_key_warning, revocation_warning text, standby_age,
+ * 		standby_bound interval, standby_problem text
  *
  * Returns the state of the session's database.  The columns about the workers
  * are NULL if there are no workers for it.
@@ -256,8 +282,9 @@ overten_status(PG_FUNCTION_ARGS)
 	}
 	describe_signing_keys(values, nulls);
 	describe_master_keys(values, nulls);
-	set_warning(&values[REVOCATION_WARNING], &nulls[REVOCATION_WARNING],
+	set_message(&values[REVOCATION_WARNING], &nulls[REVOCATION_WARNING],
 				revocation_warning());
+	describe_standby(values, nulls);
 	return oa_result_row(fcinfo, status_types, STATUS_COLUMNS, values, nulls);
 }
 
@@ -328,7 +355,7 @@ describe_limits(const uint64 *counts, Datum *values)
  *		entries_used, entries_free integer, shared_cache_entries, shared_cache_stores,
  *		shared_cache_stale, shared_cache_busy, shared_cache_too_long bigint,
  *		last_fetch_at timestamptz, last_fetch_outcome
- *		text, since timestamptz
+ *		text, standby_age, standby_bound interval, since timestamptz
  *
  * Returns the row of the view overten_stat.  All columns are NULL unless the
  * library is preloaded.
@@ -368,6 +395,8 @@ overten_stat(PG_FUNCTION_ARGS)
 	values[ENTRIES_USED] = Int32GetDatum(used);
 	values[ENTRIES_FREE] = Int32GetDatum(size - used);
 	describe_last_fetch(values, nulls);
+	describe_staleness(&values[STAT_STANDBY_AGE], &nulls[STAT_STANDBY_AGE],
+					   &values[STAT_STANDBY_BOUND], &nulls[STAT_STANDBY_BOUND]);
 	values[SINCE] = TimestampTzGetDatum(oa_shared_since());
 	return oa_result_row(fcinfo, stat_types, STAT_COLUMNS, values, nulls);
 }

@@ -211,6 +211,8 @@ oa_verify_bearer(const OaRequest *request, bool knows_restrictions,
 	if (!oa_may_verify() &&
 		oa_is_secret_shaped(request->bearer, request->bearer_length))
 		return OA_SERVICE_UNAVAILABLE;
+
+	/* Of anything else it says only that it is not a secret. */
 	if (!oa_verify_secret(request->bearer, request->bearer_length,
 						  request->client, knows_restrictions, key))
 		return OA_INVALID_API_KEY;

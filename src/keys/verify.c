@@ -26,38 +26,51 @@
 #include "keys/decision.h"
 #include "server/server.h"
 #include "settings.h"
+#include "standby/standby.h"
 #include "usage/usage.h"
 
 PG_FUNCTION_INFO_V1(overten_verify_key);
 PG_FUNCTION_INFO_V1(overten_verify_key_digest);
 
-/* May keys be verified here?  A standby learns of a revocation late. */
+/*
+ * May keys be verified here and now?  A standby learns of a revocation late.
+ * Ask this before anything else is looked at, once for each verification.
+ */
 bool
 oa_may_verify(void)
 {
-	return oa_verify_on_standby || !RecoveryInProgress();
+	if (!oa_verify_on_standby)
+		return !RecoveryInProgress();
+	return oa_max_standby_lag == 0 || !RecoveryInProgress() ||
+		oa_is_within_standby_bound();
 }
 
 /* Raise 55000 unless oa_may_verify(). */
 void
 oa_require_verification(void)
 {
-	if (!oa_may_verify())
+	if (oa_may_verify())
+		return;
+	if (oa_verify_on_standby)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("keys are not verified on a standby"),
-				 errdetail("A standby learns of a revocation only when it replays it."),
-				 errhint("Verify on the primary, or set overten_auth.verify_on_standby.")));
+				 errmsg("%s", oa_standby_lag_message()),
+				 errdetail_internal("%s", oa_standby_lag_detail()),
+				 errhint("%s", oa_standby_lag_hint())));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("keys are not verified on a standby"),
+			 errdetail("A standby learns of a revocation only when it replays it."),
+			 errhint("Verify on the primary, or set overten_auth.verify_on_standby.")));
 }
 
 /*
  * Verify a digest, and record the use.  Returns true if the key is admitted.
- * Raises 55000 unless oa_may_verify().
+ * The caller has made sure of oa_may_verify().
  */
 static bool
 verify(const OaQuestion *question, OaDecision *decision)
 {
-	oa_require_verification();
 	oa_decide(question, decision);
 	if (decision->outcome != OA_ADMITTED)
 	{
@@ -71,7 +84,7 @@ verify(const OaQuestion *question, OaDecision *decision)
 /*
  * Verify what should be a secret for an HTTP request.  The client is NULL if
  * its address is unknown.  "knows_restrictions" says that the caller looks
- * after scopes.  Raises 55000 unless oa_may_verify().
+ * after scopes.  The caller has made sure of oa_may_verify().
  */
 bool
 oa_verify_secret(const char *bytes, int length, const OaClientAddr *client,
@@ -127,6 +140,7 @@ verify_for_sql(FunctionCallInfo fcinfo, const uint8 *digest, bool saw_secret,
 	HeapTupleHeader row = NULL;
 
 	oa_secrecy_begin(&secrecy);
+	oa_require_verification();
 	if (verify(&question, &decision))
 	{
 		row = decision.row;

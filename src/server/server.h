@@ -21,6 +21,7 @@ extern void oa_digest(const char *bytes, int length, uint8 *digest);
 typedef enum OaWait
 {
 	OA_WAIT_LAUNCHER, OA_WAIT_WORKER, OA_WAIT_ANSWER, OA_WAIT_FETCH,
+	OA_WAIT_STANDBY,
 	OA_WAITS
 } OaWait;
 
@@ -40,6 +41,8 @@ extern text *oa_make_webhook_secret(void);
 /* clock.c: a monotonic clock */
 extern int64 oa_monotonic_ms(void);
 extern int64 oa_monotonic_ns(void);
+extern int64 oa_boot_time_ns(void);
+extern int64 oa_wall_clock_ns(void);
 
 /* arguments.c: arguments of functions, and text that people choose */
 #define OA_KEY_NAME_MAX	64		/* characters, after trimming */

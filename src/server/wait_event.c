@@ -21,6 +21,7 @@ oa_wait_event(OaWait wait)
 		[OA_WAIT_WORKER] = "OvertenAuthWorkerMain",
 		[OA_WAIT_ANSWER] = "OvertenAuthWorkerAnswer",
 		[OA_WAIT_FETCH] = "OvertenAuthFetchCommand",
+		[OA_WAIT_STANDBY] = "OvertenAuthStandbyWorker",
 	};
 	static uint32 events[OA_WAITS];
 

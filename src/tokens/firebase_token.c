@@ -16,7 +16,6 @@
 
 #include "access/detoast.h"
 #include "access/htup_details.h"
-#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
@@ -24,10 +23,12 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "keys/keys.h"
 #include "lookup/lookup.h"
 #include "server/server.h"
 #include "settings.h"
 #include "signing_keys/signing_keys.h"
+#include "standby/standby.h"
 #include "text/text.h"
 #include "tokens/token.h"
 #include "tokens/tokens.h"
@@ -263,6 +264,28 @@ check_token(const char *text, int length, TimestampTz now,
 }
 
 /*
+ * Is this a standby that may not verify?  Ask this before anything else is
+ * looked at.
+ */
+static bool
+is_unfit_standby(OaIdentity *identity)
+{
+	if (oa_may_verify())
+		return false;
+	if (oa_verify_on_standby)
+	{
+		identity->detail = oa_standby_lag_detail();
+		identity->hint = oa_standby_lag_hint();
+	}
+	else
+	{
+		identity->detail = "A standby learns that a signing key was withdrawn only when it replays it.";
+		identity->hint = "Verify on the primary, or set overten_auth.verify_on_standby.";
+	}
+	return true;
+}
+
+/*
  * Is it impossible to verify any token at the moment?  A cached token had a
  * key; for other tokens we check that there is one.
  */
@@ -274,12 +297,6 @@ is_unavailable(bool cached, TimestampTz now, OaIdentity *identity)
 	{
 		identity->detail = "No Firebase project is configured.";
 		identity->hint = "Set overten_auth.firebase_project_id.";
-		return true;
-	}
-	if (!oa_verify_on_standby && RecoveryInProgress())
-	{
-		identity->detail = "A standby learns that a signing key was withdrawn only when it replays it.";
-		identity->hint = "Verify on the primary, or set overten_auth.verify_on_standby.";
 		return true;
 	}
 	if (!cached && !oa_has_signing_key(now))
@@ -305,6 +322,8 @@ oa_verify_token(const char *token, int length, OaIdentity *identity)
 	memset(identity, 0, sizeof(OaIdentity));
 	if (result_descriptor == NULL)
 		prepare_result();
+	if (is_unfit_standby(identity))
+		return OA_TOKEN_UNAVAILABLE;
 
 	if (oa_cache_entries > 0 && length <= OA_TOKEN_MAX)
 	{

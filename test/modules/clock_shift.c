@@ -5,7 +5,8 @@
  * The file that CLOCK_SHIFT names holds an int64: by how many microseconds the
  * wall clock is ahead of the real one.  The file is mapped, so a new value
  * takes effect in all processes at once.  The monotonic clock does not change,
- * as when a real clock is set.
+ * as when a real clock is set.  A second int64, if the file has one, is for
+ * CLOCK_BOOTTIME.
  *
  * We cannot use libfaketime: it turns itself off while select() waits, and
  * just then PostgreSQL 15 starts background workers from a signal handler.
@@ -36,7 +37,7 @@ map_shift(void)
 	*(void **) &real_clock_gettime = dlsym(RTLD_NEXT, "clock_gettime");
 	if (fd < 0)
 		return;
-	map = mmap(NULL, sizeof(int64_t), PROT_READ, MAP_SHARED, fd, 0);
+	map = mmap(NULL, 2 * sizeof(int64_t), PROT_READ, MAP_SHARED, fd, 0);
 	close(fd);
 	if (map != MAP_FAILED)
 		shift = map;
@@ -52,9 +53,10 @@ clock_gettime(clockid_t clock, struct timespec *time)
 		map_shift();
 	result = real_clock_gettime(clock, time);
 	if (result != 0 || shift == NULL ||
-		(clock != CLOCK_REALTIME && clock != CLOCK_REALTIME_COARSE))
+		(clock != CLOCK_REALTIME && clock != CLOCK_REALTIME_COARSE && clock != CLOCK_BOOTTIME))
 		return result;
-	microseconds = time->tv_sec * (int64_t) MILLION + time->tv_nsec / 1000 + *shift;
+	microseconds = time->tv_sec * (int64_t) MILLION + time->tv_nsec / 1000 +
+		shift[clock == CLOCK_BOOTTIME ? 1 : 0];
 	time->tv_sec = microseconds / MILLION;
 	time->tv_nsec = microseconds % MILLION * 1000;
 	return 0;
