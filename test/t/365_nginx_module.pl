@@ -41,6 +41,7 @@ prepare('postgres');
 my @keys = map { my $org = create_org($node, "Org $_"); my ($secret) = mint($node, $org); { secret => $secret, org => $org } } 1 .. 20;
 append_to_file("$dir/keys", encode_json([ @keys, { secret => 'sk_live_00000000000000000000000K3vO8' } ]));
 append_to_file("$dir/key", encode_json([ $keys[0] ]));
+append_to_file("$dir/long", encode_json([ { secret => 'x' x 16000 } ]));
 
 my $service = start_service('module_service');
 my $extra = <<'EOC';
@@ -158,6 +159,14 @@ kill CONT => @stopped;
 $load = end_load($waiting);
 is("$load->{wrong} $load->{refused} $load->{cut}", '0 0 0', 'they wait, and get their own answers');
 cmp_ok($load->{right}, '>', 100, "right answers: $load->{right}");
+
+# Meanwhile more is asked than the sockets take.
+kill STOP => @stopped;
+$waiting = begin_load($nginx->{port}, "$dir/long", 300, 300);
+sleep 1;
+kill CONT => @stopped;
+$load = end_load($waiting);
+is("$load->{right} $load->{refused} $load->{wrong} $load->{cut}", '300 0 0 0', 'what had to wait to be sent is sent');
 
 # And for longer than they wait.
 kill STOP => @stopped;
