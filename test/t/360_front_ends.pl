@@ -164,7 +164,6 @@ my @table = (
 	[ 'api: no such route', '404 not_found', 'GET /api/v1/nothing' ],
 	[ 'api: POST on what is read', $is{method}, 'POST /api/v1/verify', [ auth($good) ] ],
 	[ 'api: OPTIONS', $is{method}, 'OPTIONS /api/v1/verify' ],
-	[ 'api: CONNECT', $is{malformed}, 'CONNECT localhost:80' ],
 	[ 'api: 204', '204', "DELETE /api/v1/organizations/$org/api-keys/$revoked_key", [ auth("Bearer $token") ] ],
 
 	# bodies
@@ -198,6 +197,8 @@ foreach my $row (@table)
 		is_deeply(visible($answer, $method), $first, "$what: $end->[0]: as the gateway");
 	}
 }
+# Later versions of nginx say that this method is not allowed.
+like(summary(send_to($_, 'CONNECT localhost:80')), qr/^(?:$is{malformed}|$is{method})$/, "CONNECT: $_->[0]") foreach @ends[ 0, 1 ];
 is_deeply([ map { foreign_errors("http://127.0.0.1:$_->[1]") } @ends[ 0 .. 2, 4 ] ], [], "no error was anything but the API's own");
 
 
