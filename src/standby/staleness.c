@@ -70,7 +70,7 @@
 #include "settings.h"
 #include "standby/staleness.h"
 
-#define NS_PER_MS INT64CONST(1000000)
+#define MILLISECOND	INT64CONST(1000000) /* in nanoseconds */
 
 /* One of the two copies.  Atomic only so that each value is whole. */
 typedef struct PublishedMoment
@@ -210,7 +210,7 @@ oa_is_within_standby_bound(void)
 {
 	int64		known = age();
 
-	return known >= 0 && known <= oa_max_standby_lag * NS_PER_MS;
+	return known >= 0 && known <= oa_max_standby_lag * MILLISECOND;
 }
 
 /*
@@ -260,7 +260,7 @@ oa_standby_lag_detail(void)
 		return psprintf("It was never shown to know what the primary has committed.  %s",
 						problem);
 	return psprintf("What it knows is " INT64_FORMAT " ms old, and the bound is %d ms.  %s",
-					known / NS_PER_MS, oa_max_standby_lag, problem);
+					known / MILLISECOND, oa_max_standby_lag, problem);
 }
 
 /* Its hint. */
