@@ -36,7 +36,7 @@
 #include "settings.h"
 
 #define NS_PER_SECOND	INT64CONST(1000000000)
-#define NS_PER_US		1000
+#define NS_PER_MICROSECOND	1000
 #define NS_MIN			1000	/* the shortest time that a cost of 1 takes */
 
 #define BURST_MAX		(INT64CONST(1) << 61)	/* ticks */
@@ -180,7 +180,7 @@ oa_remaining(const OaRate *rate, int64 ahead)
 static int64
 microseconds(const OaRate *rate, int64 ticks)
 {
-	return divide_up(divide_up(ticks, rate->scale), NS_PER_US);
+	return divide_up(divide_up(ticks, rate->scale), NS_PER_MICROSECOND);
 }
 
 /*
