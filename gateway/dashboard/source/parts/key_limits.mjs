@@ -1,4 +1,4 @@
-// The limits that count for one key, if there are any.
+// The limits that count for one key; nothing if there are none.
 
 import { html } from '../html.mjs';
 import { readLimitsOfKey } from '../limits.mjs';
