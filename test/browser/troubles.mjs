@@ -10,6 +10,11 @@ import {
 
 const execFile = promisify(child.execFile);
 
+// Stop or start the server behind the service.
+function control(...command) {
+  return execFile(process.env.PG_CTL, ['-D', process.env.PGDATA, '-s', '-w', '-m', 'fast', '-l', process.env.PGLOG, ...command]);
+}
+
 // A service that takes only people whose email address is verified.
 export async function unverified() {
   await page.goto(url);
@@ -202,18 +207,35 @@ export async function twoTabs(orgId) {
   check(true, 'signing out in one tab leaves the other one');
 }
 
-// The database goes away, and comes back.
-export async function databaseAway(orgId) {
-  const control = (command) => execFile(process.env.PG_CTL, ['-D', process.env.PGDATA, '-s', '-w', '-m', 'fast', ...command]);
-
+// The server does not count limits, and then does.
+export async function limitsNotCounted(orgId) {
   await visit(orgId, 'members');
   await browser.heading('Members');
-  await control(['stop']);
+  await sql("ALTER SYSTEM SET overten_auth.databases = ''");
+  await control('restart');
+  await connect();
+  await visit(orgId, 'limits');
+  await page.getByText('Limits cannot be counted on this server at the moment.').waitFor();
+  await browser.look('limits not counted');
+  await sql('ALTER SYSTEM RESET overten_auth.databases');
+  await control('restart');
+  await connect();
+  await button('Try again').click();
+  await row(/all keys together 50 a month/).waitFor();
+  check(true, 'limits that are counted again');
+  browser.takeComplaints('503 (Service Unavailable)');
+}
+
+// The database goes away, and comes back.
+export async function databaseAway(orgId) {
+  await visit(orgId, 'members');
+  await browser.heading('Members');
+  await control('stop');
   await visit(orgId, 'keys');
   await page.getByText('The service is not available at the moment.').waitFor();
   await browser.look('database away');
   browser.takeComplaints('503 (Service Unavailable)');
-  await control(['-l', process.env.PGLOG, 'start']);
+  await control('start');
   await connect();
   await button('Try again').click();
   await row(/primary/).waitFor();

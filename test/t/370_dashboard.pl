@@ -62,8 +62,9 @@ foreach my $name ($page->{body} =~ /(?:href|src)="([^":]+)"/g)
 	like($name, qr/^dashboard-[0-9a-f]{16}\.(?:js|css)$/, "$name: the name has a digest");
 	is("@{ $file->{headers}{'cache-control'} }", 'public, max-age=31536000, immutable', "$name: it may be kept");
 	is("@{ $file->{headers}{'content-encoding'} }", 'gzip', "$name: compressed");
-	is(Compress::Zlib::memGunzip($file->{body}), slurp_file("$built/$name"), "$name: its content");
+	# memGunzip empties what it is given.
 	$size += length $file->{body};
+	is(Compress::Zlib::memGunzip($file->{body}), slurp_file("$built/$name"), "$name: its content");
 	foreach my $none (undef, 'gzip;q=0', 'gzip; q=0.0', 'br')
 	{
 		$file = request($production->{url}, 'GET', "/dashboard/$name", [ defined $none ? "Accept-Encoding: $none" : () ]);

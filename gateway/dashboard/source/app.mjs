@@ -17,6 +17,7 @@ import { Hygiene } from './screens/hygiene.mjs';
 import { Key } from './screens/key.mjs';
 import { Keys } from './screens/keys.mjs';
 import { Leak } from './screens/leak.mjs';
+import { Limits } from './screens/limits.mjs';
 import { Members } from './screens/members.mjs';
 import { Secret } from './screens/secret.mjs';
 import { SignIn } from './screens/sign_in.mjs';
@@ -24,8 +25,8 @@ import { SignUp } from './screens/sign_up.mjs';
 import { Usage } from './screens/usage.mjs';
 import { Waiting } from './screens/waiting.mjs';
 
-const SECTIONS = [['keys', 'Keys'], ['hygiene', 'Hygiene'], ['usage', 'Usage'], ['audit-log', 'Audit log'],
-  ['members', 'Members']];
+const SECTIONS = [['keys', 'Keys'], ['hygiene', 'Hygiene'], ['usage', 'Usage'], ['limits', 'Limits'],
+  ['audit-log', 'Audit log'], ['members', 'Members']];
 
 function Choose({ to }) {
   useEffect(() => replace(to), []);
@@ -63,6 +64,9 @@ function Place({ org, person, features, words: [section, ...rest], query, onSecr
   }
   if (section === 'usage' && rest.length === 0) {
     return html`<${Usage} org=${org} query=${query} />`;
+  }
+  if (section === 'limits' && rest.length === 0) {
+    return html`<${Limits} org=${org} />`;
   }
   if (section === 'audit-log' && rest.length === 0) {
     return html`<${AuditLog} org=${org} />`;

@@ -4,6 +4,7 @@ const TEXTS = {
   // The API's
   unreachable: 'The service cannot be reached. Check your connection and try again.',
   service_unavailable: 'The service is not available at the moment. Try again in a minute.',
+  limits_not_counted: 'Limits cannot be counted on this server at the moment. Try again in a minute; if it stays so, contact support.',
   auth_unavailable: 'Sign-ins cannot be checked at the moment. Try again in a minute.',
   internal_error: 'Something is wrong with the service. Try again; if it stays so, contact support.',
   missing_credentials: 'You are no longer signed in. Sign out, and sign in again.',

@@ -7,7 +7,7 @@
 //   #/ORG/keys/KEY/first-request, #/ORG/keys/KEY/change
 //   #/ORG/keys/KEY/leaked?days=
 //   #/ORG/keys/new?like=
-//   #/ORG/hygiene, #/ORG/usage, #/ORG/audit-log, #/ORG/members
+//   #/ORG/hygiene, #/ORG/usage, #/ORG/limits, #/ORG/audit-log, #/ORG/members
 
 import { useEffect, useState } from 'preact/hooks';
 

@@ -1,6 +1,7 @@
 // Times in words, in the person's own time zone and in UTC.
 
-const MINUTE = 60_000;
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
 export const HOUR = 60 * MINUTE;
 export const DAY = 24 * HOUR;
 
@@ -8,10 +9,12 @@ const UNITS = [[DAY, 'day'], [HOUR, 'hour'], [MINUTE, 'minute']];
 const words = new Intl.RelativeTimeFormat('en', { numeric: 'auto' });
 const local = new Intl.DateTimeFormat('en', { dateStyle: 'medium', timeStyle: 'short' });
 
-// How far a time is from now, such as "3 minutes ago" or "in 6 days".
+// How far a time is from now, such as "3 minutes ago" or "in 6 days".  Seconds count
+// only if it is still to come.
 export function distance(time, now = Date.now()) {
   const difference = new Date(time) - now;
-  const [unit, name] = UNITS.find(([each]) => Math.abs(difference) >= each) ?? [];
+  const [unit, name] = UNITS.find(([each]) => Math.abs(difference) >= each)
+    ?? (difference >= SECOND ? [SECOND, 'second'] : []);
 
   return name === undefined ? 'just now' : words.format(Math.trunc(difference / unit), name);
 }

@@ -9,6 +9,7 @@ import { pathOf, readKey } from '../one_key.mjs';
 import { announce } from '../parts/announce.mjs';
 import { Anomalies } from '../parts/anomalies.mjs';
 import { AuditTrail } from '../parts/audit_trail.mjs';
+import { KeyLimits } from '../parts/key_limits.mjs';
 import { Uses, useUses } from '../parts/key_uses.mjs';
 import { ActionButton, Loaded, Problem, useAction, useResource } from '../parts/load.mjs';
 import { Moment } from '../parts/moment.mjs';
@@ -81,6 +82,12 @@ function Actions({ org, path, item, features, canRotate, onSecret, onDone }) {
     onDone=${done} onClose=${() => setIsRevoking(false)} />`}`;
 }
 
+// The key that a rotation has made.  It has the limits of the old one, too, and the API
+// lists them under its id.
+function newestOf(rotation) {
+  return rotation.find((row) => row.is_new)?.key_id;
+}
+
 async function readAll(org, keyId, features) {
   const item = await readKey(org, keyId, features);
 
@@ -114,6 +121,7 @@ export function Key({ org, features, keyId, query, onSecret }) {
         <${Actions} org=${org} path=${path} item=${item} features=${features} onDone=${reload}
           canRotate=${features.rotation && item.status === 'active'} onSecret=${onSecret} />
         ${rotation.some((row) => !row.is_new) && html`<${Rotation} org=${org} items=${rotation} onDone=${reload} />`}
+        ${!isRevoked(item) && html`<${KeyLimits} org=${org} keyId=${newestOf(rotation) ?? keyId} />`}
         <h2>Uses</h2>
         <${Uses} of=${uses} item=${item} place=${[org.org_id, 'keys', keyId]} />
         <h2>What was done with it</h2>
