@@ -90,6 +90,7 @@ find_all(const OaTake *takes, Locked *locked, int count)
 	{
 		locked[i].bucket = oa_find_limit_bucket(takes[i].bucket,
 												takes[i].start);
+		locked[i].ticks = 0;
 		if (locked[i].bucket == NULL && oa_is_quota(&takes[i]))
 			complete = false;
 	}

@@ -303,7 +303,8 @@ return_limit(const OaLimitStatus *status, void *argument)
 												 status->name_length));
 	values[QUOTA] = Int64GetDatum(status->quota);
 	values[PERIOD] = IntervalPGetDatum(period);
-	values[BURST] = Int64GetDatum(status->burst);
+	if (!is_quota)
+		values[BURST] = Int64GetDatum(status->burst);
 	values[SHADOW] = BoolGetDatum(status->shadow);
 	values[REMAINING] = Int64GetDatum(status->remaining);
 	values[RESET_AFTER] = oa_interval(status->reset_after);

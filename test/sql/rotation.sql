@@ -185,7 +185,7 @@ INSERT INTO overten_auth.key_usage (key_id, hour, client_addr, accepted, refused
 SELECT * FROM progress(:'acme', :'kept');
 SELECT * FROM progress(:'acme', :'kept2') WHERE is_new;
 -- In the middle of a line, it is the last rotation.
-SELECT n, is_new, ends_at <= now() AS ended FROM overten_rotation_progress(:'acme', :'fourth') JOIN key USING (key_id);
+SELECT n, is_new, ends_at <= now() AS ended FROM overten_rotation_progress(:'acme', :'fourth') JOIN key USING (key_id) ORDER BY n;
 SELECT overten_rotation_progress(:'acme', 'x');
 SELECT overten_rotation_progress(NULL, 'x');
 SELECT overten_rotation_progress('x', NULL);
