@@ -167,7 +167,7 @@ show_limits(const Showing *showing, text *key_id, const OaLimits *limits)
 		if (limit->per_org == (key_id == NULL) &&
 			(showing->with_shadows || !limit->shadow))
 		{
-			OaLimitStatus status;
+			OaLimitStatus status = {0};
 
 			look_at_limit(key_id, limit, &status);
 			showing->callback(&status, showing->argument);
@@ -303,8 +303,7 @@ return_limit(const OaLimitStatus *status, void *argument)
 												 status->name_length));
 	values[QUOTA] = Int64GetDatum(status->quota);
 	values[PERIOD] = IntervalPGetDatum(period);
-	if (!is_quota)
-		values[BURST] = Int64GetDatum(status->burst);
+	values[BURST] = Int64GetDatum(status->burst);
 	values[SHADOW] = BoolGetDatum(status->shadow);
 	values[REMAINING] = Int64GetDatum(status->remaining);
 	values[RESET_AFTER] = oa_interval(status->reset_after);
