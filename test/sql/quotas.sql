@@ -2,7 +2,7 @@
 -- quotas: setting quotas of days and months
 --
 -- The library is not preloaded here, so a key with a quota gets an error;
--- test/t/218_quotas.pl has the rest.
+-- test/t/218_quotas.pl and 219_quotas_kept.pl have the rest.
 --
 \set SHOW_CONTEXT never
 \set VERBOSITY terse
