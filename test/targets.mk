@@ -210,7 +210,7 @@ run-dashboard: $(DASHBOARD)
 
 run-nginx-module: $(NGINX_MODULE)
 
-run-bench: all $(GATEWAY) $(PEERS)
+run-bench: all $(GATEWAY) $(PEERS) $(NGINX_MODULE)
 	@PG_CONFIG='$(PG_CONFIG)' test/bench/all
 
 run-bench-peers: all $(PEERS)
