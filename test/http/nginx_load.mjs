@@ -3,8 +3,8 @@
 //
 // KEYS is a file of JSON: [ { "secret": ..., "org": ... }, ... ]; one without an org is
 // no good key.  Prints how many answers were right, refused (503), wrong, given up by us,
-// and cut off by the other side.  An answer is right if the service has seen the key's org,
-// or if a key that is not good gets 401.
+// and cut off by the other side or not answered within a minute.  An answer is right if
+// the service has seen the key's org, or if a key that is not good gets 401.
 
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
@@ -34,6 +34,7 @@ function ask(key, gives) {
       response.on('error', () => resolve(given ? 'aborted' : 'cut'));
     });
     request.on('error', () => resolve(given ? 'aborted' : 'cut'));
+    request.setTimeout(60_000, () => request.destroy());
     request.end();
     if (gives) {
       setTimeout(() => {
