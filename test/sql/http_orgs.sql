@@ -90,6 +90,7 @@ UPDATE overten_auth.invitations SET expires_at = now() - interval '1 second' WHE
 SELECT code AS withdrawn, invitation_id AS withdrawn_id FROM overten_invite(:'acme') \gset
 SELECT status FROM pg_temp.ask('DELETE', '/organizations/' || :'acme' || '/invitations/' || :'withdrawn_id', :'bob_token');
 SELECT status, code FROM pg_temp.ask('DELETE', '/organizations/' || :'acme' || '/invitations/' || :'withdrawn_id', :'bob_token');
+SELECT action, uid FROM overten_auth.audit_log WHERE detail = :'withdrawn_id' ORDER BY at;
 SELECT o.org_id AS doomed FROM overten_create_org('Doomed') o \gset
 INSERT INTO overten_auth.invitations (invitation_id, org_id, digest, expires_at) VALUES ('inv_doomed', :'doomed', sha256('invite_' || repeat('d', 32)::bytea), 'infinity');
 UPDATE overten_auth.orgs SET suspended_at = now(), closed_at = now() WHERE org_id = :'doomed';

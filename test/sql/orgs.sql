@@ -87,6 +87,7 @@ SELECT overten_accept_invitation(:'long_code', repeat('x', 129));
 UPDATE overten_auth.invitations SET accepted_at = now() - interval '24 hours' WHERE accepted_at IS NOT NULL;
 SELECT count(*) AS before FROM overten_auth.invitations;
 SELECT count(overten_invite(:'other'));
+SELECT count(*) AS after_another_org FROM overten_auth.invitations;
 SELECT count(overten_invite(:'acme'));
 SELECT count(*) AS after FROM overten_auth.invitations;
 
@@ -251,5 +252,12 @@ SELECT count(overten_signup('counter', NULL, :'counted'));
 RESET overten_auth.max_keys_per_org;
 SELECT active_keys FROM overten_all_orgs(name_part => 'Counted');
 SELECT overten_remove_member(:'counted', 'other'), overten_revoke_all(:'counted');
+-- Of an org without members, nobody is the last one.
+SELECT org_id AS empty FROM overten_create_org('Empty') \gset
+SELECT count(overten_mint_key(:'empty'));
+SELECT overten_remove_member(:'empty', 'nobody');
+-- Nor does anybody have to stay in one that is suspended.
+SELECT overten_add_member(:'empty', 'ada'), overten_set_api_access(:'empty', false);
+SELECT overten_remove_member(:'empty', 'ada');
 
 DROP EXTENSION overten_auth;

@@ -87,6 +87,10 @@ SELECT overten_import_keys(ARRAY[:'org_id', :'org_id'], ARRAY['a', 'b'], ARRAY[s
 SELECT overten_import_key(:'org_id', 'imported', sha256('4'), 'acme_0000');
 SELECT name, environment FROM overten_auth.api_keys WHERE prefix LIKE '%0000' ORDER BY name;
 
+-- What does not have the characters of a key is refused, whoever has imported it.
+SELECT overten_import_key(:'org_id', 'odd', sha256('sk_live_---------------------------0'), 'sk_live_0000') IS NOT NULL AS imported;
+SELECT count(*) FROM overten_verify_key('sk_live_---------------------------0');
+
 -- An environment without a prefix, and others that do not exist
 SET overten_auth.key_prefixes = 'sk_live_';
 SELECT overten_mint_key(:'org_id', 'x', environment => 'test');

@@ -74,6 +74,7 @@ BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT expires_at > now() AS valid_for_now, follow_to_end(:'short', expires_at)
 FROM overten_auth.api_keys WHERE key_id = :'short_key';
 SELECT expires_at > now() AS valid_for_now, accepted(:'short') FROM overten_auth.api_keys WHERE key_id = :'short_key';
+SELECT r.status, f.status FROM overten_key_restrictions(:'acme', :'short_key') r JOIN overten_find_keys(:'acme') f USING (key_id);
 COMMIT;
 -- The bound itself is refused.  A clock that counts microseconds meets it in some
 -- of many trials.
