@@ -169,6 +169,8 @@ static void
 prepare(OaLink *link)
 {
 	link->state = OA_PREPARING;
+	/* The context of an error can have what was asked in it, and we log errors. */
+	PQsetErrorVerbosity(link->session, PQERRORS_TERSE);
 	if (PQsetnonblocking(link->session, 1) != 0 ||
 		PQenterPipelineMode(link->session) != 1)
 		link->broken = 1;

@@ -41,6 +41,7 @@ prepare('postgres');
 my @keys = map { my $org = create_org($node, "Org $_"); my ($secret) = mint($node, $org); { secret => $secret, org => $org } } 1 .. 20;
 append_to_file("$dir/keys", encode_json([ @keys, { secret => 'sk_live_00000000000000000000000K3vO8' } ]));
 append_to_file("$dir/key", encode_json([ $keys[0] ]));
+append_to_file("$dir/unknown", encode_json([ { secret => 'sk_live_00000000000000000000000K3vO8' } ]));
 append_to_file("$dir/long", encode_json([ { secret => 'x' x 16000 } ]));
 
 my $service = start_service('module_service');
@@ -178,6 +179,23 @@ wait_until('all is well again', sub { is_answered() == 200 });
 # Sessions that are ended, and a server that starts anew.
 ask($node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'overten_nginx'");
 wait_until('there are new sessions', sub { is_answered() == 200 && sessions() == 4 });
+
+# One that ends with a question in it may say what was asked; nginx's log is looked at
+# below.
+ask($node, 'ALTER ROLE overten_nginx SET log_parameter_max_length_on_error = -1');
+ask($node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'overten_nginx'");
+wait_until('there are others', sub { is_answered() == 200 && sessions() == 4 });
+my $locker = $node->background_psql('postgres');
+ask($locker, 'BEGIN; LOCK TABLE overten_auth.api_keys IN ACCESS EXCLUSIVE MODE');
+$waiting = begin_load($nginx->{port}, "$dir/unknown", 1, 1);
+wait_until('a question waits', sub { ask($node, "SELECT count(*) FROM pg_stat_activity WHERE usename = 'overten_nginx' AND wait_event_type = 'Lock'") == 1 });
+ask($node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'overten_nginx'");
+ask($locker, 'ROLLBACK');
+$locker->quit;
+$load = end_load($waiting);
+is($load->{refused}, 1, 'its session is ended');
+ask($node, 'ALTER ROLE overten_nginx RESET log_parameter_max_length_on_error');
+wait_until('there are sessions again', sub { is_answered() == 200 && sessions() == 4 });
 $waiting = begin_load($nginx->{port}, "$dir/keys", 6000, 20);
 $node->restart;
 $load = end_load($waiting);
