@@ -137,20 +137,6 @@ access_handler(ngx_http_request_t *request)
 		decide(question, query);
 }
 
-static ngx_int_t
-add_limit(ngx_http_request_t *request, ngx_str_t name, ngx_str_t value)
-{
-	ngx_table_elt_t *header = ngx_list_push(&request->headers_out.headers);
-
-	if (header == NULL)
-		return NGX_ERROR;
-	ngx_memzero(header, sizeof(*header));
-	header->hash = 1;
-	header->key = name;
-	header->value = value;
-	return NGX_OK;
-}
-
 /* Tell the client of an admitted request what its limit leaves, whatever it gets. */
 static ngx_int_t
 limit_filter(ngx_http_request_t *request)
@@ -162,8 +148,8 @@ limit_filter(ngx_http_request_t *request)
 
 	if (question != NULL && question->status == NGX_HTTP_OK &&
 		question->limit.len > 0 &&
-		(add_limit(request, limit, question->limit) != NGX_OK ||
-		 add_limit(request, policy, question->policy) != NGX_OK))
+		(oa_add_header(request, limit, question->limit) != NGX_OK ||
+		 oa_add_header(request, policy, question->policy) != NGX_OK))
 		return NGX_ERROR;
 	return next_header_filter(request);
 }

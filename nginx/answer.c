@@ -147,8 +147,9 @@ oa_read_answer(OaQuestion *question, const PGresult *result)
 					  status);
 }
 
-static ngx_int_t
-add_header(ngx_http_request_t *request, ngx_str_t name, ngx_str_t value)
+/* Add a header to the answer that the client gets. */
+ngx_int_t
+oa_add_header(ngx_http_request_t *request, ngx_str_t name, ngx_str_t value)
 {
 	ngx_table_elt_t *header = ngx_list_push(&request->headers_out.headers);
 
@@ -180,7 +181,7 @@ add_no_store(ngx_http_request_t *request)
 	static const ngx_str_t name = ngx_string("Cache-Control");
 	static const ngx_str_t value = ngx_string("no-store");
 
-	return add_header(request, name, value);
+	return oa_add_header(request, name, value);
 }
 
 /* Refuse a request that is not as HTTP has it. */
@@ -200,7 +201,7 @@ oa_refuse_outage(ngx_http_request_t *request)
 	static const ngx_str_t value = ngx_string("1");
 
 	if (add_no_store(request) != NGX_OK ||
-		add_header(request, name, value) != NGX_OK)
+		oa_add_header(request, name, value) != NGX_OK)
 		return NGX_HTTP_INTERNAL_SERVER_ERROR;
 	return send_answer(request, NGX_HTTP_SERVICE_UNAVAILABLE, outage_body);
 }
@@ -215,7 +216,7 @@ oa_refuse(OaQuestion *question)
 	if (question->status == NGX_HTTP_SERVICE_UNAVAILABLE)
 		return oa_refuse_outage(request);
 	for (ngx_uint_t i = 0; i < question->refusal.nelts; i++)
-		if (add_header(request, headers[i].key, headers[i].value) != NGX_OK)
+		if (oa_add_header(request, headers[i].key, headers[i].value) != NGX_OK)
 			return NGX_HTTP_INTERNAL_SERVER_ERROR;
 	return send_answer(request, question->status, question->body);
 }

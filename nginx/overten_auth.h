@@ -75,6 +75,8 @@ extern ngx_int_t oa_read_request(OaQuestion *question);
 
 /* answer.c */
 extern void oa_read_answer(OaQuestion *question, const PGresult *result);
+extern ngx_int_t oa_add_header(ngx_http_request_t *request, ngx_str_t name,
+							   ngx_str_t value);
 extern ngx_int_t oa_refuse(OaQuestion *question);
 extern ngx_int_t oa_refuse_malformed(ngx_http_request_t *request);
 extern ngx_int_t oa_refuse_outage(ngx_http_request_t *request);
