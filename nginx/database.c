@@ -7,12 +7,6 @@
  */
 #include "overten_auth.h"
 
-/*
- * The function is found by the search_path of the role that we log in with, as the
- * other front ends find it.
- */
-#define STATEMENT	"SELECT status, headers, body FROM overten_authorize_request($1, $2)"
-
 static const OaSettings *settings;	/* NULL: this process has no links */
 static OaLink *links;
 static OaPlaces places;
@@ -84,26 +78,44 @@ ask(ngx_event_t *event)
 			oa_link_flush(&links[i]);
 }
 
+/*
+ * What each question asks.  The function is named with its schema, so that no
+ * search_path finds another one.  An extension cannot be in a schema whose name has
+ * quotes in it.
+ */
+static char *
+make_statement(ngx_pool_t *pool, const ngx_str_t *schema)
+{
+	static const char form[] = "SELECT status, headers, body FROM \"%V\".overten_authorize_request($1, $2)%Z";
+	u_char	   *statement = ngx_pnalloc(pool, sizeof(form) + schema->len);
+
+	if (statement != NULL)
+		ngx_sprintf(statement, form, schema);
+	return (char *) statement;
+}
+
 /* Open the links of a worker.  The processes of the cache have none. */
 ngx_int_t
 oa_init_process(ngx_cycle_t *cycle)
 {
 	OaSettings *given = ngx_http_cycle_get_module_main_conf(cycle,
 															ngx_http_overten_auth_module);
+	char	   *statement;
 
 	if (given == NULL || given->database.len == 0 ||
 		(ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE))
 		return NGX_OK;
 
 	links = ngx_pcalloc(cycle->pool, given->connections * sizeof(OaLink));
-	if (links == NULL)
+	statement = make_statement(cycle->pool, &given->schema);
+	if (links == NULL || statement == NULL)
 		return NGX_ERROR;
 	settings = given;
 	oa_places_init(&places);
 	ask_event.handler = ask;
 	ask_event.log = cycle->log;
 	for (ngx_int_t i = 0; i < settings->connections; i++)
-		oa_link_init(&links[i], settings, STATEMENT, cycle->log);
+		oa_link_init(&links[i], settings, statement, cycle->log);
 	for (ngx_int_t i = 0; i < settings->connections; i++)
 		oa_link_open(&links[i]);
 	return NGX_OK;

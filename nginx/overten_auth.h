@@ -30,6 +30,7 @@ typedef struct OaSettings
 	ngx_msec_t	connect_timeout;
 	ngx_msec_t	timeout;		/* of an answer */
 	ngx_flag_t	prepare;		/* have a prepared statement in each session? */
+	ngx_str_t	schema;			/* of the extension's functions */
 } OaSettings;
 
 typedef struct OaLocation

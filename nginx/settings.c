@@ -6,6 +6,7 @@
  *	overten_auth_cost COST;				what a request takes of limits; 1
  *	overten_auth_scope "NAME ...";		scopes that it needs; none
  *	overten_auth_database "CONNINFO";	(http) libpq's connection string
+ *	overten_auth_schema NAME;			of the extension's functions; public
  *	overten_auth_connections NUMBER;	of each worker; 2
  *	overten_auth_max_waiting NUMBER;	questions of each worker; 10000
  *	overten_auth_connect_timeout TIME;	3s
@@ -102,6 +103,8 @@ create_settings(ngx_conf_t *cf)
 	return settings;
 }
 
+static const ngx_str_t public_schema = ngx_string("public");
+
 static char *
 init_settings(ngx_conf_t *cf, void *conf)
 {
@@ -112,6 +115,8 @@ init_settings(ngx_conf_t *cf, void *conf)
 	ngx_conf_init_msec_value(settings->connect_timeout, 3000);
 	ngx_conf_init_msec_value(settings->timeout, 5000);
 	ngx_conf_init_value(settings->prepare, 1);
+	if (settings->schema.data == NULL)
+		settings->schema = public_schema;
 	if (settings->connections < 1 || settings->max_waiting < 1)
 	{
 		ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
@@ -213,6 +218,9 @@ static ngx_command_t commands[] = {
 		offsetof(OaLocation, scope), NULL},
 	{ngx_string("overten_auth_database"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
 		set_database, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL},
+	{ngx_string("overten_auth_schema"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
+		ngx_conf_set_str_slot, NGX_HTTP_MAIN_CONF_OFFSET,
+		offsetof(OaSettings, schema), NULL},
 	{ngx_string("overten_auth_connections"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
 		ngx_conf_set_num_slot, NGX_HTTP_MAIN_CONF_OFFSET,
 		offsetof(OaSettings, connections), NULL},

@@ -24,18 +24,16 @@ overten_auth.signing_keys_command = ''
 listen_addresses = '127.0.0.1'
 EOC
 
-# A database with keys of its own, and the role as docs/nginx.md has it.
-sub prepare
-{
-	my ($database) = @_;
-
-	$node->safe_psql($database, <<'EOQ');
+# The role has no search_path of its own here, and somebody has made a schema of its
+# name, with a function that admits everybody.
+ask($node, <<'EOQ');
+CREATE ROLE overten_nginx LOGIN;
 GRANT EXECUTE ON FUNCTION overten_authorize_request(text, json) TO overten_nginx;
+CREATE SCHEMA overten_nginx;
+GRANT USAGE ON SCHEMA overten_nginx TO overten_nginx;
+CREATE FUNCTION overten_nginx.overten_authorize_request(text, json) RETURNS overten_auth.http_response LANGUAGE sql
+AS $$SELECT 200, '{"x-overten-key-id":"k","x-overten-org-id":"o","x-overten-tier":"t","x-overten-key-prefix":"p"}'::json, '{}'$$;
 EOQ
-	return;
-}
-ask($node, q{CREATE ROLE overten_nginx LOGIN; ALTER ROLE overten_nginx SET search_path = pg_catalog, public, pg_temp});
-prepare('postgres');
 
 # Keys, each of another org, and one that is not good.
 my @keys = map { my $org = create_org($node, "Org $_"); my ($secret) = mint($node, $org); { secret => $secret, org => $org } } 1 .. 20;
@@ -206,8 +204,15 @@ wait_until('there are sessions of the new server', sub { is_answered() == 200 })
 # Errors of one request are its own.
 
 $node->safe_psql('postgres', 'CREATE DATABASE unlisted');
-$node->safe_psql('unlisted', 'CREATE EXTENSION overten_auth CASCADE');
-prepare('unlisted');
+# The functions are in a schema of another name there.
+$node->safe_psql('unlisted', <<'EOQ');
+CREATE SCHEMA "Odd keys";
+ALTER DATABASE unlisted SET search_path = "Odd keys", public;
+CREATE EXTENSION overten_auth SCHEMA "Odd keys" CASCADE;
+GRANT USAGE ON SCHEMA "Odd keys" TO overten_nginx;
+GRANT EXECUTE ON FUNCTION "Odd keys".overten_authorize_request(text, json) TO overten_nginx;
+ALTER ROLE overten_nginx IN DATABASE unlisted SET search_path = pg_catalog, pg_temp;
+EOQ
 my ($org) = split /\n/, ask([ $node, 'unlisted' ], "SELECT org_id FROM overten_create_org('Unlisted')");
 my ($free) = mint([ $node, 'unlisted' ], $org);
 my ($failing, $failing_id) = mint([ $node, 'unlisted' ], $org);
@@ -217,7 +222,8 @@ append_to_file("$dir/unlisted", encode_json([ map { { secret => $_, org => $org 
 my $dead = free_port();
 my $port = $node->port;
 my $other = start_module_nginx('unlisted_nginx', "hostaddr=127.0.0.1,127.0.0.1 port=$dead,$port dbname=unlisted", $service->{port},
-	'worker_processes auto' => 'worker_processes 1');
+	'worker_processes auto' => 'worker_processes 1',
+	'overten_auth_connections 2;' => q{overten_auth_connections 2; overten_auth_schema 'Odd keys';});
 $load = end_load(begin_load($other->{port}, "$dir/unlisted", 400, 40));
 is("$load->{right} $load->{refused} $load->{wrong} $load->{cut}", '200 200 0 0', 'a limit that cannot be counted fails its own key');
 stop_process($other);
