@@ -1,9 +1,9 @@
 
 # At random: sessions that spend, hold, settle and grant credits, repeat requests,
-# roll back and prepare transactions, while the server is killed.  Each call writes
-# a row of the application's own in the same transaction, so that afterwards every
-# piece of work is paid for once, and nothing else is.  pg_regress has no two
-# sessions at once, and no crash.
+# roll back and prepare transactions, while the server is killed and its standby
+# promoted.  Each call writes a row of the application's own in the same
+# transaction, so that afterwards every piece of work is paid for once, and nothing
+# else is.  pg_regress has no two sessions at once, and no crash.
 
 use strict;
 use warnings FATAL => 'all';
@@ -16,7 +16,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use UsageTest;
 
-my $node = create_node('spending', <<'EOC');
+my $node = create_node('spending', <<'EOC', allows_streaming => 1);
 max_prepared_transactions = 20
 restart_after_crash = on
 EOC
@@ -202,13 +202,30 @@ spend_until('a session is killed', sub {
 	});
 });
 
-spend_until('the server is killed', sub {
+# Kill the server, and wait until all of its processes have gone.
+sub kill_server
+{
 	my @pids = split /\n/, ask($node, 'SELECT pid FROM pg_stat_activity');
 
 	$node->kill9;
-	# The next server waits until all processes of this one have gone.
 	wait_until('the processes are gone', sub { !grep { kill 0, $_ } @pids });
+	return;
+}
+
+spend_until('the server is killed', sub {
+	kill_server();
 	$node->start;
+});
+
+# What the standby had not received is lost, an application's work with its payment.
+$node->backup('b');
+my $standby = PostgreSQL::Test::Cluster->new('spending_standby');
+$standby->init_from_backup($node, 'b', has_streaming => 1);
+$standby->start;
+spend_until('the standby is promoted', sub {
+	kill_server();
+	$standby->promote;
+	$node = $standby;
 });
 
 spend_until('nothing happens');
