@@ -44,7 +44,7 @@ PG_FUNCTION_INFO_V1(check_admissions);
 
 #define NS_PER_SECOND	INT64CONST(1000000000)
 
-typedef __int128 wide;
+typedef int128 wide;				/* with the alignment of palloc() */
 
 /* One request, and its answer. */
 typedef struct Request

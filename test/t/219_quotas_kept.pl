@@ -293,7 +293,8 @@ use_crowd() foreach 1 .. 9;
 flush_usage($node);
 is(ask($node, "SELECT count(*), min(units), max(units) FROM overten_auth.quota_usage WHERE org_id = '$crowd'"),
 	'40|7|7', 'with many more keys than buckets, each has its quota, and no more');
-is(ask($node, 'SELECT limit_buckets_used FROM overten_stat'), 8, 'all buckets are in use');
+# Making room removes what is written of a whole chain, which can be more than one.
+cmp_ok(ask($node, 'SELECT limit_buckets_used FROM overten_stat'), '>', 4, 'most buckets are in use');
 
 # What is not written makes no room.
 ask($node, "SELECT overten_drop_limit('org', '$crowd', 'crowded')");
