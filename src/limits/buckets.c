@@ -242,19 +242,6 @@ count_refusals(const OaTake *takes, const Locked *locked, int count)
 			pg_atomic_fetch_add_u64(&locked[i].bucket->refusals, 1);
 }
 
-/*
- * What the limits are left with if nothing is taken: a limit that would have
- * granted the cost has not.
- */
-static void
-take_back_verdicts(OaTake *takes, int count, int64 cost)
-{
-	for (int i = 0; i < count; i++)
-		if (takes[i].verdict.granted)
-			takes[i].verdict.ahead -= oa_is_quota(&takes[i]) ? cost :
-				cost * takes[i].rate.emission;
-}
-
 /* The partitions of all limits, as a set. */
 static uint64
 partitions_of(const OaTake *takes, int count)
@@ -306,8 +293,6 @@ take_all(OaTake *takes, int count, int64 cost, bool asks)
 				write_all(takes, locked, count, free, now);
 			count_refusals(takes, locked, count);
 			unlock_partitions(partitions);
-			if (!granted)
-				take_back_verdicts(takes, count, cost);
 			return !granted ? OA_REFUSED_BY_LIMIT :
 				missing > 0 && free == OA_NO_LIMIT_BUCKET ? OA_TAKEN_IN_PART : OA_TAKEN;
 		}
@@ -359,8 +344,7 @@ take_one(OaTake *take, int64 cost)
 
 /*
  * Take a cost from all limits, or from none if one that is enforced does not
- * grant it.  Sets the verdict of each; if nothing was taken, a limit's "ahead"
- * is what it was.
+ * grant it.  Sets the verdict of each.
  */
 OaTaking
 oa_take(OaTake *takes, int count, int64 cost)
