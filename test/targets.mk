@@ -10,6 +10,7 @@
 # make dashboard  build the page that the gateway serves
 # make nginx-module               build nginx's module (Debian's nginx-dev)
 # make model      check the caches' protocol in every state (some minutes)
+# make mutations  plant mistakes, one by one, and see tests fail (an hour)
 # make bench-peers                 measure beside what people use today
 #
 # make test-matrix     every suite on PostgreSQL 17 and 18    (as root)
@@ -99,7 +100,7 @@ $(PEERS): test/bench/peers/package-lock.json
 .PHONY: test-matrix test-cassert test-valgrind test-ubsan test-package deb dist
 .PHONY: test-faults run-test-faults
 .PHONY: run-test-matrix run-test-cassert run-test-valgrind run-test-ubsan
-.PHONY: help deps model test demo serve bench race lint format run-test run-demo run-serve run-bench run-race run-lint run-format run-elsewhere
+.PHONY: help deps model mutations test demo serve bench race lint format run-test run-demo run-serve run-bench run-race run-lint run-format run-elsewhere
 
 help:
 	@sed -n '/^# make/,/^$$/s/^# //p' $(HERE)test/targets.mk
@@ -112,6 +113,9 @@ test:
 model:
 	@$(DEPS) JOBS='spin'
 	test/model/run
+mutations:
+	@$(DEPS) JOBS='test'
+	test/mutations/try
 demo:
 	@$(DEPS) JOBS='node'
 	$(MAKE) --no-print-directory run-demo
@@ -251,6 +255,7 @@ run-elsewhere:
 
 run-lint: all
 	test/check-release
+	test/mutations/try --check
 	test/check-links
 	test/in-copy $(MAKE) --no-print-directory run-elsewhere
 	test/indent --check src/*.[ch] src/*/*.[ch]
