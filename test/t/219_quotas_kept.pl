@@ -289,6 +289,23 @@ race('another session loads it, it is written, and makes room', sub {
 	return $used;
 });
 
+# A transaction whose snapshot is older than what was used.
+{
+	my ($late, $late_key) = mint($node, $unlucky);
+	my $session = $node->background_psql('postgres');
+
+	quota($node, 'key', $late_key, 'late', 100, '1 day');
+	ask($session, 'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM overten_auth.quota_usage');
+	is(admitted($node, $late, 3), 3, 'after another session has taken its snapshot');
+	flush_usage($node);
+	use_crowd();
+	flush_usage($node);
+	is(left($session, $late), 97, 'that session knows it, too');
+	ask($session, 'COMMIT');
+	$session->quit;
+	drop_quota($node, 'key', $late_key, 'late');
+}
+
 use_crowd() foreach 1 .. 9;
 flush_usage($node);
 is(ask($node, "SELECT count(*), min(units), max(units) FROM overten_auth.quota_usage WHERE org_id = '$crowd'"),
