@@ -129,12 +129,15 @@ quota($node, 'key', $lasting_key, 'lasting', 100, '1 month');
 is(admitted($node, $lasting, 10), 10, 'before a restart');
 again($node, 'restart');
 is(left($node, $lasting), 90, 'a restart forgets nothing');
+ask($node, "SELECT overten_charge('$lasting_key', 1)");
+again($node, 'restart');
+is(left($node, $lasting), 89, 'nor a charge, which is no use of the key');
 is(admitted($node, $lasting, 5), 5, 'before a crash');
 flush_usage($node);
 is(admitted($node, $lasting, 7), 7, 'since the last flush');
 again($node, 'stop', 'immediate');
 again($node, 'start');
-is(left($node, $lasting), 85, 'a crash forgets what came since the last flush, and no more');
+is(left($node, $lasting), 84, 'a crash forgets what came since the last flush, and no more');
 foreach my $when ('before', 'after')
 {
 	my $left = left($node, $lasting);
@@ -180,6 +183,8 @@ is(admitted($second, $second_secret, 2), 2, 'in another database');
 flush_usage($second);
 is(written($second, $second_org), '2027-06-01 00:00 2', 'it is written there');
 is(admitted($second, $second_secret, 2), 2, 'more there');
+flush_usage($node);
+is(written($node, $second_org), '', 'and not here');
 my $used = ask($node, 'SELECT limit_buckets_used FROM overten_stat');
 ask($second, 'DROP EXTENSION overten_auth CASCADE');
 configure($node, 'overten_auth.flush_interval', '1s');
