@@ -122,19 +122,26 @@ write_key(const Datum *values, const bool *nulls)
 
 /*
  * May the expiry of a key change to this?  An expiry that comes sooner than the
- * one that the key has is not refused for max_key_lifetime.
+ * one that the key has is not refused for max_key_lifetime.  The fault is for
+ * the caller of oa_change_key(), so it must not be in SPI's memory.
  */
 static bool
 check_new_expiry(const OaKeyChange *change, const LockedKey *key,
-				 OaFault *fault)
+				 MemoryContext caller, OaFault *fault)
 {
 	bool		is_sooner = !TIMESTAMP_NOT_FINITE(change->expires_at) &&
 	(!key->has_expiry || change->expires_at <= key->expires_at);
 	TimestampTz latest;
 
 	if (change->has_expiry)
-		return is_sooner ||
-			oa_check_expiry(change->expires_at, key->created_at, fault);
+	{
+		MemoryContext spi = MemoryContextSwitchTo(caller);
+		bool		good = is_sooner ||
+		oa_check_expiry(change->expires_at, key->created_at, fault);
+
+		MemoryContextSwitchTo(spi);
+		return good;
+	}
 	if (!key->has_expiry || !oa_latest_expiry(key->created_at, &latest))
 		return true;
 	fault->param = "expires_at";
@@ -209,6 +216,7 @@ oa_change_key(text *org_id, text *key_id, text *uid,
 {
 	OaKeyChange change = *wanted;
 	OaKeyChanged result = OA_KEY_UNCHANGED;
+	MemoryContext caller = CurrentMemoryContext;
 	LockedKey	key;
 	Datum		values[PARAMETERS];
 	bool		nulls[PARAMETERS] = {false};
@@ -234,7 +242,8 @@ oa_change_key(text *org_id, text *key_id, text *uid,
 		result = OA_KEY_MISSING;
 	else if (key.revoked)
 		result = OA_KEY_WAS_REVOKED;
-	else if (change.sets_expiry && !check_new_expiry(&change, &key, fault))
+	else if (change.sets_expiry &&
+			 !check_new_expiry(&change, &key, caller, fault))
 		result = OA_KEY_CHANGE_REFUSED;
 	else if (change.sets_disabled && !change.disabled && key.disabled &&
 			 uid != NULL && !key.disabled_by_person)

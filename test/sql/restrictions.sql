@@ -52,7 +52,7 @@ BEGIN
 		is_accepted := EXISTS (SELECT FROM overten_verify_key(secret));
 		IF NOT is_accepted THEN
 			RETURN CASE WHEN clock_timestamp() < expires_at THEN 'refused too early'
-				WHEN hits < 100 THEN 'hardly accepted' ELSE 'accepted, then refused' END;
+				WHEN hits < 10 THEN 'hardly accepted' ELSE 'accepted, then refused' END;
 		ELSIF before >= expires_at THEN
 			RETURN 'accepted too late';
 		END IF;
