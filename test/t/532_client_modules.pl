@@ -60,6 +60,11 @@ foreach my $file (@files)
 		$file eq 'Keys.java' ? "jdbc:postgresql://127.0.0.1:$port/app" : ());
 }
 
+is(ask($app, "SELECT count(*) FROM overten_check() WHERE subject ~ '\\mservice\\M'"), '0', 'nothing is wrong with the role of the page');
+ask($app, 'GRANT SELECT ON overten_auth.api_keys TO service');
+isnt(ask($app, "SELECT count(*) FROM overten_check() WHERE subject ~ '\\mservice\\M'"), '0', 'with SELECT on digests there is');
+ask($app, 'REVOKE SELECT ON overten_auth.api_keys FROM service');
+
 my $org = create_org($app, 'Clients');
 my ($good, $key) = mint($app, $org);
 my ($bad, $bad_key) = mint($app, $org);
