@@ -35,7 +35,8 @@ my %commands = (
 	'psycopg2_digest.py' => [ $python, "$programs/ask.py" ],
 	'asyncpg_pool.py' => [ $python, "$programs/ask.py" ],
 	'sqlalchemy_engine.py' => [ $python, "$programs/ask.py" ],
-	'keys.php' => [ 'php', "$programs/ask.php" ],
+	# As without Debian's configuration, where stack traces show arguments.
+	'keys.php' => [ 'php', '-d', 'zend.exception_ignore_args=0', '-d', 'zend.exception_string_param_max_len=15', "$programs/ask.php" ],
 	'keys.rb' => [ 'ruby', "$programs/ask.rb" ],
 	'Keys.java' => [ "$programs/run-java" ],
 	'keys.go' => [ "$programs/run-go" ]);

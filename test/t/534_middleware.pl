@@ -121,8 +121,8 @@ foreach my $name (sort keys %programs)
 
 	is("$answer->{status} $answer->{body}", "200 Hello, Readers\n", "$name: a good key");
 	is(request($url, 'GET', '/', ["Authorization: Bearer $here"])->{status}, 200, "$name: from where it may be used");
-	is(request($url, 'GET', '/', ["Authorization: Bearer $unknown", "X-Overten-Authorization: Bearer $plain"])->{status}, 401,
-		"$name: a key in a header of ours is none");
+	is(request($url, 'GET', '/', [ @$_, "X-Overten-Authorization: Bearer $plain" ])->{status}, 401,
+		"$name: a key in a header of ours is none") foreach [], ["Authorization: Bearer $unknown"];
 	$answer = request($url, 'HEAD', '/', []);
 	is_deeply(shown($answer, 1), { %{ expected('/') }, headers => { map { $_ => expected('/')->{headers}{$_} }
 			grep { $_ ne 'ours' } keys %{ expected('/')->{headers} } }, body => '' }, "$name: HEAD");
