@@ -17,6 +17,7 @@
 # make test-cassert    every suite on a server with assertions
 # make test-valgrind   the suites in SQL, and workers, under valgrind
 # make test-ubsan      every suite with undefined behaviour trapped
+# make test-clients    docs/clients.md, in Java and Go, too
 # make test-faults     faults under load: full disks, kill -9, a clock that
 #                      jumps, no memory, failover    (as root)
 # make test-package    build, install and remove the Debian package (as root)
@@ -88,6 +89,11 @@ BROWSER = test/browser/node_modules/.package-lock.json
 $(BROWSER): test/browser/package-lock.json
 	cd test/browser && npm ci --ignore-scripts --silent
 
+CLIENTS = test/clients/node_modules/.package-lock.json
+
+$(CLIENTS): test/clients/package-lock.json
+	cd test/clients && npm ci --ignore-scripts --no-audit --no-fund --silent
+
 PEERS = test/bench/peers/node_modules/.package-lock.json
 
 # Without what reaches Google's other services.
@@ -98,7 +104,7 @@ $(PEERS): test/bench/peers/package-lock.json
 .PHONY: fuzz run-fuzz compare-firebase run-compare-firebase
 .PHONY: bench-peers run-bench-peers
 .PHONY: test-matrix test-cassert test-valgrind test-ubsan test-package deb dist
-.PHONY: test-faults run-test-faults
+.PHONY: test-faults run-test-faults test-clients run-test-clients
 .PHONY: run-test-matrix run-test-cassert run-test-valgrind run-test-ubsan
 .PHONY: help deps model mutations test demo serve bench race lint format run-test run-demo run-serve run-bench run-race run-lint run-format run-elsewhere
 
@@ -155,6 +161,9 @@ test-valgrind:
 test-ubsan:
 	@$(DEPS) JOBS='test'
 	$(MAKE) --no-print-directory run-test-ubsan
+test-clients:
+	@$(DEPS) JOBS='clients'
+	$(MAKE) --no-print-directory run-test-clients
 test-faults:
 	@$(DEPS) JOBS='test'
 	$(MAKE) --no-print-directory run-test-faults
@@ -171,10 +180,13 @@ format:
 	@$(DEPS) JOBS='lint'
 	$(MAKE) --no-print-directory run-format
 
-run-test: all test/race/race test/modules/admissions.so test/modules/clock_shift.so test/modules/flush_pauses.so test/modules/relcache_faults.so test/modules/test_clock.so test/unit/fetch_answer $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER) $(NGINX_MODULE)
+run-test: all test/race/race test/modules/admissions.so test/modules/clock_shift.so test/modules/flush_pauses.so test/modules/relcache_faults.so test/modules/test_clock.so test/unit/fetch_answer $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER) $(CLIENTS) $(NGINX_MODULE)
 	$(TEMP_INSTALL) $(MAKE) installcheck EXTRA_REGRESS_OPTS='$(TEMP_INSTANCE)'
 
-run-test-matrix: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER)
+run-test-clients: all $(GATEWAY) $(DASHBOARD_PACKAGES) $(CLIENTS)
+	OVERTEN_CLIENTS=all $(TEMP_INSTALL) $(MAKE) installcheck REGRESS= ISOLATION= PROVE_TESTS='test/t/53*.pl' EXTRA_REGRESS_OPTS='$(TEMP_INSTANCE)'
+
+run-test-matrix: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER) $(CLIENTS)
 	test/matrix
 
 # What can be asked in the time when every use of a catalog reads it anew, and
@@ -186,17 +198,17 @@ DISCARDING = REGRESS='privileges firebase leaks' TAP_TESTS= \
 	TEMP_INSTANCE='--temp-instance=tmp_instance --temp-config=test/discard_caches.conf'
 
 # These build copies of this tree, whose own objects are for PG_CONFIG's server.
-run-test-cassert: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER)
+run-test-cassert: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER) $(CLIENTS)
 	PG_CONFIG=$$(test/build-postgres) && export PG_CONFIG && \
 	test/in-copy $(MAKE) run-test WITH=test/with-clean-logs && \
 	test/in-copy $(MAKE) run-test WITH=test/with-clean-logs $(DISCARDING)
 
-run-test-valgrind: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER)
+run-test-valgrind: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER) $(CLIENTS)
 	PG_CONFIG=$$(test/build-postgres) && export PG_CONFIG && \
 	test/in-copy $(MAKE) run-test WITH=test/with-valgrind \
 		PROVE_TESTS=test/valgrind/workers.pl
 
-run-test-ubsan: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER)
+run-test-ubsan: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER) $(CLIENTS)
 	test/in-copy $(MAKE) run-test WITH=test/with-clean-logs COPT='-fsanitize=undefined -fno-sanitize-recover=undefined'
 
 run-test-faults: all test/faults/load test/modules/clock_shift.so test/modules/admissions.so test/modules/test_clock.so

@@ -7,7 +7,7 @@
 
 import { createHash } from 'node:crypto';
 
-import pg from '../../gateway/node_modules/pg/lib/index.js';
+import pg from 'pg';
 
 const [good, bad] = process.argv.slice(2);
 const digest = (secret) => createHash('sha256').update(secret).digest();

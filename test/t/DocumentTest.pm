@@ -28,7 +28,7 @@ my $top = dirname(dirname(dirname(abs_path(__FILE__))));
 my $end = 'END OF THE BLOCK';
 
 # A page's blocks: { line, language, text }, and, of the comment before it,
-# not_run or until.
+# not_run, until or file.
 sub blocks_of
 {
 	my ($file) = @_;
@@ -53,12 +53,13 @@ sub blocks_of
 		{
 			$indent = length $1;
 			$block = { line => $number, language => $2, text => '' };
-			$block->{$_} = delete $comment{$_} foreach grep { exists $comment{$_} } 'not_run', 'until';
+			$block->{$_} = delete $comment{$_} foreach grep { exists $comment{$_} } 'not_run', 'until', 'file';
 		}
 		else
 		{
-			delete @comment{ 'not_run', 'until' };
+			delete @comment{ 'not_run', 'until', 'file' };
 			$comment{not_run} = $1 if $line =~ /^\s*<!-- not run: (\S.*) -->$/;
+			$comment{file} = $1 if $line =~ /^\s*<!-- file: (\S+) -->$/;
 			$comment{until} = $1 if $line =~ /^\s*<!-- run until: (\S.*) -->$/;
 		}
 	}

@@ -1,0 +1,185 @@
+
+# The middleware of docs/clients.md for Express and Flask: asked by real requests, it
+# answers as the gateway's /authorize does, lets nobody in when the database does not
+# answer, and keeps keys out of every log.  pg_regress has no HTTP.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib $FindBin::RealBin;
+use ClientTest;
+use GatewayTest;
+use IO::Socket::INET;
+use OvertenTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $top = "$FindBin::RealBin/../..";
+my $folder = PostgreSQL::Test::Utils::tempdir;
+my $node = create_client_node('middleware', <<'EOC');
+shared_preload_libraries = 'overten_auth'
+overten_auth.databases = 'app'
+EOC
+my $app = [ $node, 'app' ];
+ask($app, slurp_file("$top/gateway/roles.sql") =~ s/^\\.*\n//mgr =~ s/:"schema"/public/gr);
+ask($app, 'ALTER ROLE service SET statement_timeout = 0; ALTER ROLE overten_gateway SET statement_timeout = 0');
+
+# Start a program of the page; returns its process, with its url.
+sub start_program
+{
+	my ($file, @command) = @_;
+	my $port = free_port();
+	my $path = write_module($folder, $file, '9000' => $port);
+	my $process = start_process($file, { PGHOST => $node->host, PGPORT => $node->port }, @command, $path);
+
+	wait_until("$file listens", sub { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port) });
+	$process->{url} = "http://127.0.0.1:$port";
+	return $process;
+}
+
+my %programs = (
+	express => start_program('express.mjs', 'node'),
+	flask => start_program('flask_service.py', '/usr/bin/python3'));
+my $gateway = start_gateway($node, 'middleware_gateway', PGDATABASE => 'app',
+	map { $_ => 1000 * $PostgreSQL::Test::Utils::timeout_default } qw(CONNECT_TIMEOUT_MS QUERY_TIMEOUT_MS));
+my %authorize = ('/' => '/authorize', '/search' => '/authorize?cost=50&scope=documents:read');
+
+# What the client gets: the status, what the API has in headers, and the body.  How many
+# seconds there are until something is another matter.
+sub shown
+{
+	my ($response, $without_body) = @_;
+	my %headers = map { $_ => join ', ', @{ $response->{headers}{$_} } }
+	  grep { exists $response->{headers}{$_} }
+	  qw(content-type cache-control www-authenticate retry-after ratelimit ratelimit-policy);
+
+	$headers{ratelimit} =~ s/t=\d+$/t=SECONDS/ if $headers{ratelimit};
+	$headers{'retry-after'} =~ s/^\d{2,}$/SECONDS/ if $headers{'retry-after'};
+	# Of another answer than a refusal, the body is the program's.
+	delete @headers{ 'content-type', 'cache-control' } if $response->{status} == 200;
+	$headers{ours} = join ' ', grep { /^x-overten/ } sort keys %{ $response->{headers} } unless $without_body;
+	return { status => $response->{status}, headers => \%headers, body => $without_body ? '' : $response->{body} };
+}
+
+# Ask the gateway, which tells a proxy more than a client may know.
+sub expected
+{
+	my ($path, @headers) = @_;
+	my $response = request($gateway->{authorize_url}, 'GET', $authorize{$path}, \@headers);
+
+	delete $response->{headers}{$_} foreach grep { /^x-overten/ } keys %{ $response->{headers} };
+	return shown($response);
+}
+
+ask($app, "INSERT INTO overten_auth.scopes (name) VALUES ('documents:read'), ('documents:write')");
+my $org = create_org($app, 'Readers');
+my @secrets;
+
+# The secret of a new key, or one for each asker if it has a limit.
+sub new_key
+{
+	my (@arguments) = @_;
+	my ($secret, $key) = split /\|/, ask($app, 'SELECT secret, key_id FROM overten_mint_key(' . join(', ', "'$org'", @arguments) . ')');
+
+	push @secrets, $secret;
+	return wantarray ? ($secret, $key) : $secret;
+}
+
+my ($revoked, $revoked_key) = new_key();
+my ($disabled, $disabled_key) = new_key();
+my $unknown = 'sk_live_' . 'Unknown' x 4;
+push @secrets, $unknown;
+ask($app, "SELECT overten_revoke_key('$org', '$revoked_key'), overten_disable_key('$org', '$disabled_key')");
+my $plain = new_key();
+my %refused = (
+	'no credential' => [ '/', 401 ],
+	'an empty one' => [ '/', 401, 'Authorization;' ],
+	'another scheme' => [ '/', 401, "Authorization: Basic $unknown" ],
+	'an unknown key' => [ '/', 401, "Authorization: Bearer $unknown" ],
+	'a revoked key' => [ '/', 401, "Authorization: Bearer $revoked" ],
+	'a disabled key' => [ '/', 401, "Authorization: Bearer $disabled" ],
+	'an expired key' => [ '/', 401, 'Authorization: Bearer ' . new_key("expires_at => now() + interval '1 ms'") ],
+	'bytes that are not ASCII' => [ '/', 401, "Authorization: Bearer $plain\xe9" ],
+	'another address' => [ '/', 403, 'Authorization: Bearer ' . new_key("allowed_addresses => '{192.0.2.0/24}'") ],
+	'a scope that is missing' => [ '/search', 403, 'Authorization: Bearer ' . new_key("scopes => '{documents:write}'") ]);
+my $here = new_key("allowed_addresses => '{127.0.0.1}'");
+
+foreach my $what (sort keys %refused)
+{
+	my ($path, $status, @headers) = @{ $refused{$what} };
+	my $expected = expected($path, @headers);
+
+	is($expected->{status}, $status, "$what: $status");
+	is_deeply(shown(request($programs{$_}{url}, 'GET', $path, \@headers)), $expected, "$what: $_ answers so") foreach sort keys %programs;
+}
+foreach my $name (sort keys %programs)
+{
+	my $url = $programs{$name}{url};
+	my $answer = request($url, 'GET', '/', ["Authorization: Bearer $plain"]);
+
+	is("$answer->{status} $answer->{body}", "200 Hello, Readers\n", "$name: a good key");
+	is(request($url, 'GET', '/', ["Authorization: Bearer $here"])->{status}, 200, "$name: from where it may be used");
+	is(request($url, 'GET', '/', [ @$_, "X-Overten-Authorization: Bearer $plain" ])->{status}, 401,
+		"$name: a key in a header of ours is none") foreach [], ["Authorization: Bearer $unknown"];
+	$answer = request($url, 'HEAD', '/', []);
+	is_deeply(shown($answer, 1), { %{ expected('/') }, headers => { map { $_ => expected('/')->{headers}{$_} }
+			grep { $_ ne 'ours' } keys %{ expected('/')->{headers} } }, body => '' }, "$name: HEAD");
+	is($answer->{body}, '', "$name: without a body");
+}
+
+# Two credentials, even if they are equal
+my @twice = ("Authorization: Bearer $plain", "Authorization: Bearer $plain");
+is_deeply(shown(request($programs{express}{url}, 'GET', '/', \@twice)), expected('/', @twice), 'express: two credentials');
+is(request($programs{flask}{url}, 'GET', '/', \@twice)->{status}, 401, 'flask: two credentials');
+
+# Limits: each asks with a key of its own.
+my %limited = map { my ($secret, $key) = new_key(); $_ => { secret => $secret, key => $key } } 'gateway', keys %programs;
+ask($app, "SELECT overten_set_limit('key', '$_->{key}', 'in_12_hours', 60, '12 hours')") foreach values %limited;
+foreach my $path ('/', '/search', '/search', '/')
+{
+	my $expected = expected($path, "Authorization: Bearer $limited{gateway}{secret}");
+
+	foreach my $name (sort keys %programs)
+	{
+		my $shown = shown(request($programs{$name}{url}, 'GET', $path, ["Authorization: Bearer $limited{$name}{secret}"]));
+
+		$shown->{body} = $expected->{body} if $shown->{status} == 200;
+		is_deeply($shown, $expected, "$name: $path with a limit, $expected->{status} $expected->{headers}{ratelimit}");
+	}
+}
+is(expected('/search', "Authorization: Bearer $limited{gateway}{secret}")->{status}, 429, 'there was one too many');
+
+# When the database does not say yes, nobody is let in.
+ask($app, 'REVOKE EXECUTE ON FUNCTION overten_authorize_request(text, json) FROM service');
+is(request($programs{$_}{url}, 'GET', '/', ["Authorization: Bearer $plain"])->{status}, 503, "$_: it may not ask") foreach sort keys %programs;
+ask($app, 'GRANT EXECUTE ON FUNCTION overten_authorize_request(text, json) TO service');
+$node->stop('fast');
+my $away = expected('/', "Authorization: Bearer $plain");
+is($away->{status}, 503, 'the server is away: 503');
+is_deeply(shown(request($programs{$_}{url}, 'GET', '/', ["Authorization: Bearer $plain"])), $away, "the server is away: $_") foreach sort keys %programs;
+$node->start;
+foreach my $name (sort keys %programs)
+{
+	my %statuses;
+
+	wait_until("$name recovers", sub {
+		return $statuses{ request($programs{$name}{url}, 'GET', '/', ["Authorization: Bearer $plain"])->{status} }++
+		  || $statuses{200};
+	}) until $statuses{200};
+	is(join(' ', sort grep { $_ ne '503' } keys %statuses), '200', "$name: it recovers, and answers nothing else before");
+}
+
+# Secrecy.  That the search finds what is there is tested with the other modules.
+my $log = slurp_file($node->logfile);
+like($log, qr/overten_authorize_request\(\$1, \$2\)/, 'the questions are in the log');
+is(leaks_in($log, @secrets), 0, 'no key is in the log');
+foreach my $name (sort keys %programs)
+{
+	is(leaks_in(slurp_file($programs{$name}{out}) . slurp_file($programs{$name}{err}), @secrets), 0, "$name: no key is in what it logs");
+	stop_process($programs{$name}, 'KILL');
+}
+stop_process($gateway);
+$node->stop;
+done_testing();
