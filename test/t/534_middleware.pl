@@ -93,6 +93,8 @@ my $unknown = 'sk_live_' . 'Unknown' x 4;
 push @secrets, $unknown;
 ask($app, "SELECT overten_revoke_key('$org', '$revoked_key'), overten_disable_key('$org', '$disabled_key')");
 my $plain = new_key();
+my $expired = new_key("expires_at => now() + interval '1 hour'");
+ask($app, 'UPDATE overten_auth.api_keys SET expires_at = clock_timestamp() WHERE expires_at > clock_timestamp()');
 my %refused = (
 	'no credential' => [ '/', 401 ],
 	'an empty one' => [ '/', 401, 'Authorization;' ],
@@ -100,7 +102,7 @@ my %refused = (
 	'an unknown key' => [ '/', 401, "Authorization: Bearer $unknown" ],
 	'a revoked key' => [ '/', 401, "Authorization: Bearer $revoked" ],
 	'a disabled key' => [ '/', 401, "Authorization: Bearer $disabled" ],
-	'an expired key' => [ '/', 401, 'Authorization: Bearer ' . new_key("expires_at => now() + interval '1 ms'") ],
+	'an expired key' => [ '/', 401, 'Authorization: Bearer ' . $expired ],
 	'bytes that are not ASCII' => [ '/', 401, "Authorization: Bearer $plain\xe9" ],
 	'another address' => [ '/', 403, 'Authorization: Bearer ' . new_key("allowed_addresses => '{192.0.2.0/24}'") ],
 	'a scope that is missing' => [ '/search', 403, 'Authorization: Bearer ' . new_key("scopes => '{documents:write}'") ]);
