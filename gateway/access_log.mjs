@@ -5,7 +5,7 @@
 // key pasted into the wrong place, is shown as *.
 
 const WORDS = new RegExp('^(|api|v1|features|signup|verify|organizations|api-keys|usage|limits|audit-log|' +
-  'webhook-secret|rotate|rotation|members|invitations|accept|healthz|readyz|authorize|' +
+  'webhook-secret|rotate|rotation|members|invitations|accept|healthz|readyz|authorize|metrics|' +
   'dashboard)$');
 const ID = /^(org|key|inv)_[0-9A-Za-z]{1,40}$/;
 

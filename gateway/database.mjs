@@ -67,7 +67,7 @@ export function isPassing(error) {
   return isPlain(error);
 }
 
-function isPlain(error) {
+export function isPlain(error) {
   return error?.constructor === Error || error instanceof AggregateError;
 }
 
@@ -188,6 +188,13 @@ export function openDatabase(settings, report) {
         report(explain(error) ?? `the database cannot be used: ${nameOf(error)}`);
         return false;
       }
+    },
+
+    // What the pool is doing.
+    pool() {
+      const { totalCount, idleCount, waitingCount } = pool;
+
+      return { size: settings.poolSize, used: totalCount - idleCount, idle: idleCount, waiting: waitingCount };
     },
 
     async close() {

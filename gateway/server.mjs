@@ -13,7 +13,10 @@
 //   GET /authorize  may a request with these headers go on?  It passes the query and
 //                   the headers to overten_authorize_request, and returns its answer
 //
-// because a client could name a cost there that uses up all that its org may use.
+// because a client could name a cost there that uses up all that its org may use.  At
+// another one, if METRICS_LISTEN is set, it answers
+//
+//   GET /metrics    what it has counted, for Prometheus (metrics.mjs)
 //
 // SIGTERM and SIGINT end the gateway when the running requests are answered.  So does
 // a mistake in the program that no request has caused, with exit status 1.
@@ -76,6 +79,11 @@ const database = openDatabase(settings, report);
 const log = openAccessLog(settings.accessLog);
 const cors = openCors(settings.corsOrigins);
 const exchanges = new Exchanges();
+// Without them, the package that counts is not even loaded.
+const metrics = settings.metrics && (await import('./metrics.mjs')).openMetrics({
+  running: () => exchanges.size,
+  pool: database.pool,
+});
 let stopping = false;
 
 // The gateway's own paths, which accept only GET and HEAD.
@@ -87,6 +95,7 @@ const ownForProxies = {
   ...own,
   '/authorize': (request, query) => database.authorize(query, headersOf(request)),
 };
+const ownForPrometheus = { '/metrics': () => metrics.answer() };
 
 function ownAnswer(paths, request, path) {
   const [bare, ...query] = path.split('?');
@@ -113,6 +122,11 @@ async function answerProxy(request, path) {
   return ownAnswer(ownForProxies, request, path) ?? notFound;
 }
 
+// Answer Prometheus.
+async function answerPrometheus(request, path) {
+  return ownAnswer(ownForPrometheus, request, path) ?? notFound;
+}
+
 // Send an answer.  A HEAD gets only the headers, without a Content-Length, because
 // the database does not make the body whose length it would be.  A 204 has neither.
 function send(request, response, { status, headers, body, sameOrigin }) {
@@ -129,7 +143,7 @@ function send(request, response, { status, headers, body, sameOrigin }) {
   response.end(bare ? undefined : body);
 }
 
-// Answer a request by a function.  Returns the name of what went wrong.
+// Answer a request by a function.  Returns the answer, and what went wrong.
 async function respond(exchange, path, answerTo) {
   const { request, response } = exchange;
   let answer;
@@ -139,7 +153,7 @@ async function respond(exchange, path, answerTo) {
     answer = isWellFormed(request, path) ? await answerTo(request, path) : malformed;
   } catch (error) {
     if (request.destroyed && !request.complete) {
-      return undefined;
+      return {};
     }
     failure = error;
     answer = isPassing(error) ? unavailable : internalError;
@@ -149,10 +163,11 @@ async function respond(exchange, path, answerTo) {
       send(request, response, answer);
     } catch (error) {
       failure = error;
-      response.headersSent ? response.destroy() : send(request, response, internalError);
+      answer = internalError;
+      response.headersSent ? response.destroy() : send(request, response, answer);
     }
   }
-  return failure && nameOf(failure);
+  return { answer, failure };
 }
 
 function handle(request, response, answerTo) {
@@ -174,13 +189,19 @@ function handle(request, response, answerTo) {
       setTimeout(() => request.destroy(), LINGER_MS).unref();
     }
     const ms = Math.round((performance.now() - started) * 10) / 10;
+    const status = response.headersSent ? response.statusCode : null;
+    const { answer, failure } = await responded;
     log({
       ...entry,
-      status: response.headersSent ? response.statusCode : null,
+      status,
       ms,
       aborted: response.writableFinished ? undefined : true,
-      error: await responded,
+      error: failure && nameOf(failure),
     });
+    // What Prometheus itself asks is not counted; refuse() counts what it answers.
+    if (answerTo !== answerPrometheus && !exchange.refused) {
+      metrics?.count({ method: request.method, path, status, ms, answer, failure });
+    }
   });
 }
 
@@ -197,6 +218,7 @@ function refuse(socket, answer, reason) {
     }).map(([name, value]) => `${name}: ${value}\r\n`);
 
     log({ time: new Date().toISOString(), client: addressOf({ socket }), status, error: reason });
+    metrics?.count({ status, answer });
     socket.end(`HTTP/1.1 ${status} ${http.STATUS_CODES[status]}\r\n${lines.join('')}\r\n${body}`);
     // A client that does not close its side must not keep the connection open.
     setTimeout(() => socket.destroy(), LINGER_MS).unref();
@@ -286,6 +308,9 @@ process.on('uncaughtException', (error) => {
 listen(settings, 'listening on', answerClient);
 if (settings.authorize !== undefined) {
   listen(settings.authorize, 'answering /authorize on', answerProxy);
+}
+if (settings.metrics !== undefined) {
+  listen(settings.metrics, 'answering /metrics on', answerPrometheus);
 }
 if (settings.dashboard?.emulatorUrl !== undefined) {
   say('FOR DEVELOPMENT ONLY: people sign in to the dashboard at FIREBASE_AUTH_EMULATOR_URL, not at Firebase');

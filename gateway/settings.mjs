@@ -3,6 +3,8 @@
 // HOST, PORT            where to listen (127.0.0.1, 8080); PORT 0 takes a free one
 // AUTHORIZE_LISTEN      where to answer GET /authorize, for proxies and services only
 //                       (127.0.0.1:8079); off: nowhere
+// METRICS_LISTEN        where to answer GET /metrics, for Prometheus only, such as
+//                       127.0.0.1:9464; off: nowhere (off)
 // PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE, …
 //                       the database, as node-postgres takes them
 // POOL_SIZE             most connections for requests that write (10)
@@ -68,16 +70,16 @@ function onOrOff(environment, name) {
   return text === 'on';
 }
 
-// Where proxies ask; undefined if they may not.
-function authorizeListen(environment) {
-  const text = environment.AUTHORIZE_LISTEN || '127.0.0.1:8079';
+// An address to listen at; undefined if it is off.
+function listenAddress(environment, name, fallback) {
+  const text = environment[name] || fallback;
   const [, host, port] = /^(?:\[([0-9a-f:]+)\]|([^:]+)):([0-9]{1,5})$/i.exec(text)?.filter((part) => part) ?? [];
 
   if (text === 'off') {
     return undefined;
   }
   if (port === undefined || Number(port) > 65535) {
-    throw new Error('AUTHORIZE_LISTEN must be an address and a port, such as 127.0.0.1:8079, or off');
+    throw new Error(`${name} must be an address and a port, such as 127.0.0.1:8079, or off`);
   }
   return { host, port: Number(port) };
 }
@@ -108,7 +110,8 @@ export function readSettings(environment) {
   return {
     host: environment.HOST || '127.0.0.1',
     port: integer(environment, 'PORT'),
-    authorize: authorizeListen(environment),
+    authorize: listenAddress(environment, 'AUTHORIZE_LISTEN', '127.0.0.1:8079'),
+    metrics: listenAddress(environment, 'METRICS_LISTEN', 'off'),
     poolSize: integer(environment, 'POOL_SIZE'),
     pipelines: prepare ? integer(environment, 'PIPELINES') : 0,
     prepare,

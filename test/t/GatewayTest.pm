@@ -139,10 +139,13 @@ sub start_gateway
 		my $said = slurp_file($process->{err});
 		($process->{port}) = $said =~ /listening on \S+:(\d+)/;
 		($process->{authorize_port}) = $said =~ /answering \/authorize on \S+:(\d+)/;
-		return $process->{port} && $process->{authorize_port};
+		($process->{metrics_port}) = $said =~ /answering \/metrics on \S+:(\d+)/;
+		return $process->{port} && $process->{authorize_port}
+		  && ($process->{metrics_port} || !$environment{METRICS_LISTEN});
 	});
 	$process->{url} = "http://127.0.0.1:$process->{port}";
 	$process->{authorize_url} = "http://127.0.0.1:$process->{authorize_port}";
+	$process->{metrics_url} = "http://127.0.0.1:$process->{metrics_port}" if $process->{metrics_port};
 	return $process;
 }
 
