@@ -68,7 +68,7 @@ sub blocks_of
 }
 
 # A server with the database app, and a folder with what the page's commands
-# read: the gateway, signing keys and a token for the project that it names.
+# read: the gateway, contrib, signing keys and a token for the project that it names.
 sub open_page
 {
 	my ($name, $file) = @_;
@@ -83,7 +83,10 @@ sub open_page
 	# README's first command creates the extension.
 	$node->safe_psql('app', 'CREATE EXTENSION overten_auth CASCADE') unless $name eq 'README';
 
-	symlink "$top/gateway", "$folder/gateway" or die "symlink: $!";
+	foreach my $part ('gateway', 'contrib')
+	{
+		symlink "$top/$part", "$folder/$part" or die "symlink: $!";
+	}
 	# No request leaves this machine, and one that is refused is a failure.
 	append_to_file("$folder/.curlrc", "fail\nsilent\nshow-error\nnoproxy = \"*\"\n");
 	my %environment = (
@@ -97,7 +100,7 @@ sub open_page
 	}
 
 	my $page = { name => $name, node => $node, folder => $folder, environment => \%environment,
-		processes => [], port => free_port(), identity_port => free_port(), authorize_port => free_port() };
+		processes => [], port => free_port(), identity_port => free_port(), authorize_port => free_port(), metrics_port => free_port() };
 	$environment{AUTHORIZE_LISTEN} = "127.0.0.1:$page->{authorize_port}";
 	return $page;
 }
@@ -144,6 +147,7 @@ sub adapt
 	$text =~ s{PGHOST=/run/postgresql}{PGHOST=$host}g;
 	$text =~ s{PORT=8080|127\.0\.0\.1:\K8080}{$& eq 'PORT=8080' ? "PORT=$page->{port}" : $page->{port}}ge;
 	$text =~ s{\b9099\b}{$page->{identity_port}}g;
+	$text =~ s{\b9464\b}{$page->{metrics_port}}g;
 	$text =~ s{\b8079\b}{$page->{authorize_port}}g;
 	$text =~ s{https://api\.example\.com}{http://127.0.0.1:$page->{port}}g;
 	return $text;
