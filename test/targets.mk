@@ -21,6 +21,8 @@
 # make test-faults     faults under load: full disks, kill -9, a clock that
 #                      jumps, no memory, failover    (as root)
 # make test-package    build, install and remove the Debian package (as root)
+# make test-containers carry out the steps of the Containerfiles in bare
+#                      systems, and try what they make (as root)
 # make deb             the Debian package
 # make dist            the archives of a release
 
@@ -104,7 +106,7 @@ $(PEERS): test/bench/peers/package-lock.json
 .PHONY: fuzz run-fuzz compare-firebase run-compare-firebase
 .PHONY: bench-peers run-bench-peers
 .PHONY: test-matrix test-cassert test-valgrind test-ubsan test-package deb dist
-.PHONY: test-faults run-test-faults test-clients run-test-clients
+.PHONY: test-faults run-test-faults test-clients run-test-clients test-containers
 .PHONY: run-test-matrix run-test-cassert run-test-valgrind run-test-ubsan
 .PHONY: help deps model mutations test demo serve bench race lint format run-test run-demo run-serve run-bench run-race run-lint run-format run-elsewhere
 
@@ -170,6 +172,9 @@ test-faults:
 test-package:
 	@$(DEPS) JOBS='chroot'
 	test/package/run
+test-containers:
+	@$(DEPS) JOBS='chroot'
+	test/containers/run
 deb:
 	@$(DEPS) JOBS='deb'
 	dpkg-buildpackage -b -us -uc
@@ -269,6 +274,7 @@ run-lint: all
 	test/check-release
 	test/mutations/try --check
 	test/check-links
+	test/check-service
 	test/in-copy $(MAKE) --no-print-directory run-elsewhere
 	test/indent --check src/*.[ch] src/*/*.[ch]
 	test/check-rooms
