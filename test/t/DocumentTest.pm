@@ -190,7 +190,9 @@ sub run_sh
 
 	if (defined $block->{until})
 	{
-		my $process = start_process("$page->{name}_$block->{line}", {}, 'sh', '-c', "cd '$page->{folder}' && $text");
+		# Whoever ends the shell ends what it has started.
+		my $process = start_process("$page->{name}_$block->{line}", {}, 'setsid', 'sh', '-c',
+			"cd '$page->{folder}' || exit\ntrap 'trap \"\" TERM; kill 0; wait; exit' TERM\n{\n$text\n} &\nwait");
 
 		push @{ $page->{processes} }, $process;
 		wait_until("$page->{name} says $block->{until}",
