@@ -219,6 +219,13 @@ SELECT by, regexp_replace(regexp_replace(i::text, '"key_id":"key_\w+",', ''), 's
 FROM unnest(ARRAY['', '&by=key', '&by=day', '&by=hour', '&by=hour,key']) by,
 	LATERAL pg_temp.ask('GET', '/organizations/' || :'acme' || '/usage?since=2026-03-01T23:00:00Z&until=2026-03-02T05:00:00Z' || by, :'ada_token'), json_array_elements(body::json -> 'items') WITH ORDINALITY i (i, n) ORDER BY by, n;
 RESET timezone;
+-- How many addresses have used a key: each once, and only those that are known and were accepted.
+INSERT INTO overten_auth.key_usage
+	SELECT k.key_id, h, a, (a <> '192.0.2.9')::int, 1, h, h FROM (SELECT key_id FROM overten_auth.api_keys WHERE org_id = :'acme' AND name = 'primary' ORDER BY created_at, key_id LIMIT 1) k,
+		unnest(ARRAY['2026-02-01 22:00Z', '2026-02-01 23:00Z']::timestamptz[]) h, unnest(ARRAY['192.0.2.1', '192.0.2.2', '2001:db8::/64', '192.0.2.9']::inet[]) a
+	UNION ALL SELECT key_id, '2026-02-01 22:00Z', NULL, 5, 0, '2026-02-01 22:00Z', '2026-02-01 22:00Z' FROM overten_auth.api_keys WHERE org_id = :'acme' AND name = 'primary';
+SELECT i ->> 'accepted' AS accepted, i ->> 'refused' AS refused, i ->> 'addresses' AS addresses
+FROM pg_temp.ask('GET', '/organizations/' || :'acme' || '/usage?by=key&since=2026-02-01T00:00:00Z&until=2026-02-02T00:00:00Z', :'ada_token'), json_array_elements(body::json -> 'items') i;
 SELECT status, body FROM pg_temp.ask('GET', '/organizations/' || :'acme' || '/usage?until=2026-01-01T00:00:00Z', :'ada_token');
 SELECT query, status, code, body::json #>> '{error,message}' AS message
 FROM (VALUES ('by='), ('by=week'), ('by=key,key'), ('by=day,hour'), ('by=key&by=day'), ('since=x'), ('until=2026-01-01'), ('since=2026-03-02T00:00:00Z&until=2026-03-01T00:00:00Z'),
