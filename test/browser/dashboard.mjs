@@ -3,6 +3,7 @@
 // in.
 
 import { equal } from './browser.mjs';
+import { credits } from './credits.mjs';
 import { signUp, storeSecret, useKey } from './first_key.mjs';
 import {
   afterRevocation, byKeyboard, change, features, filters, history, hygiene, leak, rotation,
@@ -25,5 +26,6 @@ await run(async () => {
   await part(hygiene, first.org_id);
   await part(leak, first.org_id);
   await part(organization);
+  await part(credits, first.org_id);
   await part(signOut);
 });
