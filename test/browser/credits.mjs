@@ -67,7 +67,7 @@ export async function credits(orgId) {
   await page.getByText('Something is wrong with the service.').waitFor();
   await page.getByRole('img', { name: /^Uses by day/ }).waitFor();
   await browser.look('credits with an error');
-  browser.takeComplaints('500 (Internal Server Error)');
+  browser.expectComplaints('500 (Internal Server Error)');
   await button('Try again').click();
   await page.getByText('There are no credits left to spend.').waitFor();
   await browser.look('no credits left');

@@ -4,7 +4,7 @@
 
 import { equal } from './browser.mjs';
 import { credits } from './credits.mjs';
-import { signUp, storeSecret, useKey } from './first_key.mjs';
+import { firstScreen, signUp, storeSecret, useKey } from './first_key.mjs';
 import {
   afterRevocation, byKeyboard, change, features, filters, history, hygiene, leak, rotation,
 } from './keys.mjs';
@@ -12,6 +12,7 @@ import { organization, signOut } from './organization.mjs';
 import { browser, nowhere, part, run } from './person.mjs';
 
 await run(async () => {
+  await part(firstScreen);
   const first = await part(signUp);
 
   await part(storeSecret, first);

@@ -128,7 +128,7 @@ export async function features(orgId) {
   await button('Create the key').click();
   await page.locator('#addresses-error').waitFor();
   await page.getByLabel('Allowed addresses').fill('127.0.0.0/8, ::1');
-  browser.takeComplaints('400 (Bad Request)');
+  browser.expectComplaints('400 (Bad Request)');
   const { secret } = await answerOf(() => button('Create the key').click());
   await browser.heading('Store the secret of “contractor”');
   await button('I have stored it').click();
@@ -165,7 +165,7 @@ export async function rotation(old) {
   await button('Rotate…').click();
   await button('Rotate').click();
   await page.getByText('The last rotation of this key is not over.').waitFor();
-  browser.takeComplaints('409 (Conflict)');
+  browser.expectComplaints('409 (Conflict)');
   await button('Cancel').click();
   await button('End the old key now').click();
   await page.getByText('It has ended.').waitFor();
@@ -197,7 +197,7 @@ export async function change(orgId) {
   await page.getByLabel('Metadata').fill('[1]');
   await button('Save').click();
   await page.locator('#metadata-error').getByText('must be null or an object').waitFor();
-  browser.takeComplaints('400 (Bad Request)');
+  browser.expectComplaints('400 (Bad Request)');
   await page.getByLabel('Metadata').fill('{"team": "billing"}');
   await page.getByLabel('Expires').selectOption('never');
   await page.getByLabel('Allowed addresses').fill('');
