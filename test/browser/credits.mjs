@@ -28,22 +28,29 @@ export async function credits(orgId) {
   await page.getByText('This organization never got any credits.').waitFor();
   await browser.look('no credits');
 
-  await sql(`SELECT overten_grant($1, 1234567, '=HYPERLINK("http://example.com")', 'payment 1'), overten_spend($1, 67, 'request 1', '<b>pages</b>'),
-    overten_hold($1, 500, 'request 2', '1 day'), overten_spend($1, 500, 'request 3', '-1+1')`, orgId);
+  // This picture is one of docs/dashboard.md.
+  await sql(`SELECT overten_grant($1, 5000, 'invoice 1107', 'payment 81'), overten_spend($1, 271, 'answer 1', '271 tokens'),
+    overten_spend($1, 58, 'answer 2', '58 tokens'), overten_hold($1, 400, 'answer 3', '1 day')`, orgId);
   await page.reload();
   await heading.waitFor();
-  const [spent, first, granted, ...others] = await rows('Ledger');
-  check(/^\S.* spent -500 1,234,000 request 3 -1\+1$/.test(spent), 'the last one comes first', spent);
-  check(/^\S.* spent -67 1,234,500 request 1 <b>pages<\/b>$/.test(first), 'what was spent', first);
-  check(/^\S.* granted \+1,234,567 1,234,567 payment 1 =HYPERLINK\("http:\/\/example.com"\)$/.test(granted), 'what was granted', granted);
+  const [second, first, granted, ...others] = await rows('Ledger');
+  check(/^\S.* spent -58 4,671 answer 2 58 tokens$/.test(second), 'the last one comes first', second);
+  check(/^\S.* spent -271 4,729 answer 1 271 tokens$/.test(first), 'what was spent', first);
+  check(/^\S.* granted \+5,000 5,000 payment 81 invoice 1107$/.test(granted), 'what was granted', granted);
   equal(others.length, 0, 'and no more');
-  equal(await facts(), 'Available 1,233,500; Held for work that is not done 500; Balance 1,234,000', 'what is left');
-  check(/^request 2 500 just now.* in (?:1 day|23 hours)/.test((await rows('Held credits')).join('; ')), 'what is held', (await rows('Held credits')).join('; '));
+  equal(await facts(), 'Available 4,271; Held for work that is not done 400; Balance 4,671', 'what is left');
+  const held = (await rows('Held credits')).join('; ');
+  check(/^answer 3 400 just now.* in (?:1 day|23 hours)/.test(held), 'what is held', held);
   await browser.look('credits');
+
+  await sql(`SELECT overten_grant($1, 1234567, '=HYPERLINK("http://example.com")', 'payment 82'), overten_spend($1, 67, 'request 1', '<b>pages</b>'),
+    overten_spend($1, 500, 'request 2', '-1+1')`, orgId);
+  await page.reload();
+  await region('Ledger').getByText('<b>pages</b>', { exact: true }).waitFor();
   const table = await downloadBy(() => button('Download the ledger as CSV').click());
   const lines = table.split('\r\n');
   equal(lines[0], 'credits.csv: "entry","time","kind","amount","balance","request_id","detail"', 'the ledger can be downloaded');
-  check(/^"3","[0-9TZ:-]+","spend","-500","1234000","request 3","'-1\+1"$/.test(lines[1]) && lines[3].endsWith(',"payment 1","\'=HYPERLINK(""http://example.com"")"'),
+  check(/^"6","[0-9TZ:-]+","spend","-500","1238671","request 2","'-1\+1"$/.test(lines[1]) && lines[3].endsWith(',"payment 82","\'=HYPERLINK(""http://example.com"")"'),
     'texts in it are no formulas, and numbers are numbers', table);
 
   // More rows than a page has, and more holds than are shown.
@@ -57,8 +64,8 @@ export async function credits(orgId) {
   await button('Older').click();
   await button('Older').waitFor({ state: 'detached' });
   const all = await rows('Ledger');
-  equal(new Set(all.map((text) => / (many \d+|request \d|payment 1)/.exec(text)[1])).size, 123, 'all of it, page after page');
-  equal((await downloadBy(() => button('Download the ledger as CSV').click())).split('\r\n').length, 125, 'and in the file');
+  equal(new Set(all.map((text) => / (many \d+|(?:request|answer|payment) \d+) /.exec(`${text} `)[1])).size, 126, 'all of it, page after page');
+  equal((await downloadBy(() => button('Download the ledger as CSV').click())).split('\r\n').length, 128, 'and in the file');
 
   await sql(`SELECT count(overten_release($1, request_id)) FROM overten_auth.credit_holds WHERE org_id = $1`, orgId);
   await sql(`SELECT overten_spend($1, balance, 'all') FROM overten_credit_balance($1)`, orgId);

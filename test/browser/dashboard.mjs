@@ -26,7 +26,7 @@ await run(async () => {
   await part(change, first.org_id);
   await part(hygiene, first.org_id);
   await part(leak, first.org_id);
-  await part(organization);
   await part(credits, first.org_id);
+  await part(organization);
   await part(signOut);
 });
