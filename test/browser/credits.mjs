@@ -79,4 +79,6 @@ export async function credits(orgId) {
   await page.getByText('There are no credits left to spend.').waitFor();
   await browser.look('no credits left');
   equal(browser.takeComplaints(), '', 'credits: no complaint');
+  await visit(orgId, 'members');
+  await browser.heading('Members');
 }
