@@ -32,7 +32,7 @@ LIMITS_OBJS = $(addprefix src/limits/, \
 	bucket_memory.o buckets.o calendar.o limit_rows.o limit_use.o limits.o \
 	limits_of_key.o quota_buckets.o quota_flush.o rate.o)
 CREDITS_OBJS = $(addprefix src/credits/, \
-	account.o credit_erasure.o holds.o ledger.o spending.o)
+	account.o balance.o credit_erasure.o holds.o ledger.o spending.o)
 WEBHOOKS_OBJS = $(addprefix src/webhooks/, \
 	reseal.o webhook_secret.o webhook_signature.o)
 KEYS_OBJS = $(addprefix src/keys/, \
@@ -52,7 +52,7 @@ TOKENS_OBJS = $(addprefix src/tokens/, \
 	claims.o firebase_token.o jwt_library.o token_decoder.o token_reader.o \
 	token_rules.o)
 HTTP_OBJS = $(addprefix src/http/, \
-	audit_endpoint.o authorization.o detail_members.o endpoints.o features_endpoint.o \
+	audit_endpoint.o authorization.o credits_endpoint.o detail_members.o endpoints.o features_endpoint.o \
 	http_client_addr.o http_request.o idempotency_key.o invitation_endpoints.o key_endpoints.o key_json.o \
 	key_list_endpoint.o key_members.o limits_endpoint.o member_endpoints.o org_endpoints.o \
 	org_usage_endpoint.o parameters.o postgrest.o postgrest_keys.o \

@@ -4,7 +4,7 @@
 // it holds only the words of the API, and ids.  Anything else in the path, such as a
 // key pasted into the wrong place, is shown as *.
 
-const WORDS = new RegExp('^(|api|v1|features|signup|verify|organizations|api-keys|usage|limits|audit-log|' +
+const WORDS = new RegExp('^(|api|v1|features|signup|verify|organizations|api-keys|usage|limits|credits|audit-log|' +
   'webhook-secret|rotate|rotation|members|invitations|accept|healthz|readyz|authorize|metrics|' +
   'dashboard)$');
 const ID = /^(org|key|inv)_[0-9A-Za-z]{1,40}$/;

@@ -25,11 +25,11 @@ const TYPES = {
 const SIGN_IN = 'https://identitytoolkit.googleapis.com https://securetoken.googleapis.com';
 
 // Signing in with Google takes a script of Google's, which opens the popup, and a frame
-// of the domain that the popup reports to.
+// of the domain that the popup reports to, or of the service that takes Firebase's place.
 function policyOf({ authDomain, emulatorUrl }) {
   const connect = ["'self'", SIGN_IN, emulatorUrl].filter(Boolean).join(' ');
   const [script, frame] = authDomain === undefined ? ['', '']
-    : [' https://apis.google.com', `frame-src https://${authDomain}; `];
+    : [' https://apis.google.com', `frame-src ${emulatorUrl ?? `https://${authDomain}`}; `];
 
   return `default-src 'none'; script-src 'self'${script}; style-src 'self'; img-src 'self' data:; ` +
     `font-src 'self'; connect-src ${connect}; ${frame}` +

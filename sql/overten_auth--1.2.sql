@@ -2160,6 +2160,12 @@ REVOKE ALL ON FUNCTION overten_api.organization_limits FROM PUBLIC;
 COMMENT ON FUNCTION overten_api.organization_limits IS
 'GET /organizations/{org_id}/limits; the id is in the header x-overten-org-id or an argument; the query string is in the header x-overten-query';
 
+CREATE FUNCTION overten_api.organization_credits(org_id text DEFAULT NULL) RETURNS json
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_organization_credits';
+REVOKE ALL ON FUNCTION overten_api.organization_credits FROM PUBLIC;
+COMMENT ON FUNCTION overten_api.organization_credits IS
+'GET /organizations/{org_id}/credits; the id is in the header x-overten-org-id or an argument; the query string is in the header x-overten-query';
+
 CREATE FUNCTION overten_api.rotate_webhook_secret(json) RETURNS json
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'overten_api_rotate_webhook_secret';
 REVOKE ALL ON FUNCTION overten_api.rotate_webhook_secret FROM PUBLIC;

@@ -13,6 +13,7 @@
 //                                                        the key, for signing_keys_command
 //   GET  /emulator/v1/projects/PROJECT/oobCodes          the links of emails that were "sent"
 //   GET  /emulator/action?oobCode=CODE                   such a link
+//   GET  /emulator/auth/handler, /emulator/auth/iframe   the popup of popup.mjs
 //   DELETE /emulator/v1/projects/PROJECT/accounts        forget everybody, between tests
 //
 // PORT                 where to listen on 127.0.0.1 (9099); 0 takes a free port
@@ -24,6 +25,7 @@ import http from 'node:http';
 import { Mail } from './mail.mjs';
 import { openOperations } from './operations.mjs';
 import { People } from './people.mjs';
+import { pageOf } from './popup.mjs';
 import { Refusal } from './refusal.mjs';
 import { Tokens } from './tokens.mjs';
 
@@ -143,6 +145,9 @@ async function answer(request) {
   if (request.method === 'GET' && pathname === '/emulator/action') {
     return openLink(searchParams.get('oobCode'));
   }
+  if (request.method === 'GET' && pageOf(pathname) !== undefined) {
+    return pageOf(pathname);
+  }
   if (request.method === 'DELETE' && pathname === `/emulator/v1/projects/${project}/accounts`) {
     people.removeAll();
     mail.removeAll();
@@ -161,10 +166,12 @@ async function answer(request) {
   return operations[operation](await read(request, token !== undefined));
 }
 
+// A text is a page, and everything else is JSON.
 function send(request, response, status, body) {
   const { origin } = request.headers;
+  const isPage = typeof body === 'string';
   const headers = {
-    'Content-Type': 'application/json; charset=utf-8',
+    'Content-Type': `${isPage ? 'text/html' : 'application/json'}; charset=utf-8`,
     'Cache-Control': request.url === KEYS && status === 200 ? `public, max-age=${KEY_MAX_AGE}` : 'no-store',
     Vary: 'Origin',
   };
@@ -175,7 +182,7 @@ function send(request, response, status, body) {
     headers['Access-Control-Allow-Headers'] = request.headers['access-control-request-headers'] ?? '*';
   }
   response.writeHead(status, headers);
-  response.end(body === undefined ? undefined : JSON.stringify(body));
+  response.end(isPage || body === undefined ? body : JSON.stringify(body));
 }
 
 const server = http.createServer(async (request, response) => {

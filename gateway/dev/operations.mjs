@@ -2,7 +2,9 @@
 // which gets what was sent, and returns the answer or throws a Refusal.  The names are
 // those of Firebase's REST API.
 
+import { claimsOf } from './popup.mjs';
 import { Refusal } from './refusal.mjs';
+import { GOOGLE, PASSWORD } from './tokens.mjs';
 
 export function openOperations(project, people, tokens, mail) {
   function personOf({ idToken }) {
@@ -19,10 +21,10 @@ export function openOperations(project, people, tokens, mail) {
   }
 
   // The answer after a person has signed in.
-  function signedIn(person) {
+  function signedIn(person, provider = PASSWORD) {
     const { uid, email, name } = person;
 
-    return { localId: uid, email, displayName: name, ...tokens.issue(tokens.begin(person)) };
+    return { localId: uid, email, displayName: name, ...tokens.issue(tokens.begin(person, provider)) };
   }
 
   return {
@@ -30,10 +32,23 @@ export function openOperations(project, people, tokens, mail) {
 
     'accounts:signInWithPassword': (sent) => ({ registered: true, ...signedIn(people.signIn(sent)) }),
 
+    // After a popup.  Google has verified the address.
+    'accounts:signInWithIdp': ({ requestUri, idToken }) => {
+      const claims = claimsOf(requestUri);
+
+      if (idToken !== undefined) {
+        throw new Refusal('OPERATION_NOT_ALLOWED : Accounts cannot be linked');
+      }
+      if (claims === undefined) {
+        throw new Refusal('INVALID_IDP_RESPONSE');
+      }
+      return { providerId: GOOGLE, emailVerified: true, ...signedIn(people.enter(claims), GOOGLE) };
+    },
+
     'accounts:lookup': (sent) => {
       const person = personOf(sent);
       const { uid, email, name, createdAt } = person;
-      const provider = { providerId: 'password', rawId: email, federatedId: email, email };
+      const provider = { providerId: person.hash === undefined ? GOOGLE : PASSWORD, rawId: email, federatedId: email, email };
 
       return {
         users: [{

@@ -47,20 +47,17 @@ export class People {
     if (idToken !== undefined) {
       throw new Refusal('OPERATION_NOT_ALLOWED : Accounts cannot be linked');
     }
-    const person = { uid: newUid(), name: displayName, isVerified: false, createdAt: Date.now() };
-
-    if (email !== undefined || password !== undefined) {
-      const address = checkedEmail(email);
-      const chosen = checkedPassword(password);
-
-      if (this.#byEmail.has(address)) {
-        throw new Refusal('EMAIL_EXISTS');
-      }
-      this.#setPassword(person, chosen);
-      person.email = address;
-      this.#byEmail.set(address, person);
+    if (email === undefined && password === undefined) {
+      return this.#create({ name: displayName });
     }
-    this.#byUid.set(person.uid, person);
+    const address = checkedEmail(email);
+    const chosen = checkedPassword(password);
+
+    if (this.#byEmail.has(address)) {
+      throw new Refusal('EMAIL_EXISTS');
+    }
+    const person = this.#create({ email: address, name: displayName });
+    this.#setPassword(person, chosen);
     return person;
   }
 
@@ -72,9 +69,24 @@ export class People {
     if (password === undefined || password === '') {
       throw new Refusal('MISSING_PASSWORD');
     }
-    if (person === undefined ||
+    if (person?.hash === undefined ||
         !crypto.timingSafeEqual(hash(String(password), person.salt), person.hash)) {
       throw new Refusal('INVALID_LOGIN_CREDENTIALS');
+    }
+    return person;
+  }
+
+  // The person whom another provider knows to have this email address.  As at Firebase, a
+  // password that somebody has chosen for an address that was not verified is no good
+  // any more.
+  enter({ email, name }) {
+    const address = checkedEmail(email);
+    const person = this.#byEmail.get(address) ?? this.#create({ email: address, name });
+
+    if (!person.isVerified) {
+      person.salt = undefined;
+      person.hash = undefined;
+      person.isVerified = true;
     }
     return person;
   }
@@ -101,6 +113,16 @@ export class People {
   removeAll() {
     this.#byUid.clear();
     this.#byEmail.clear();
+  }
+
+  #create({ email, name }) {
+    const person = { uid: newUid(), email, name, isVerified: false, createdAt: Date.now() };
+
+    this.#byUid.set(person.uid, person);
+    if (email !== undefined) {
+      this.#byEmail.set(email, person);
+    }
+    return person;
   }
 
   #setPassword(person, password) {

@@ -8,6 +8,7 @@ import crypto from 'node:crypto';
 
 // The provider that a token names says how the person has signed in.
 export const PASSWORD = 'password';
+export const GOOGLE = 'google.com';
 export const ANONYMOUS = 'anonymous';
 
 function encode(part) {
@@ -52,9 +53,9 @@ export class Tokens {
   }
 
   // Begin a session of a person who has just signed in.
-  begin(person) {
+  begin(person, provider) {
     const refreshToken = crypto.randomBytes(32).toString('base64url');
-    const session = { person, refreshToken, signedInAt: secondsNow(), ended: false };
+    const session = { person, provider, refreshToken, signedInAt: secondsNow(), ended: false };
 
     this.#sessions.set(refreshToken, session);
     return session;
@@ -78,18 +79,17 @@ export class Tokens {
   }
 
   // What the SDK calls an ID token and its lifetime, for a session.
-  issue({ person, refreshToken, signedInAt }) {
+  issue({ person, provider, refreshToken, signedInAt }) {
     return {
-      idToken: this.#sign(person, signedInAt),
+      idToken: this.#sign(person, person.email === undefined ? ANONYMOUS : provider, signedInAt),
       refreshToken,
       expiresIn: String(this.#lifetime),
     };
   }
 
-  #sign(person, signedInAt) {
+  #sign(person, provider, signedInAt) {
     const now = secondsNow();
     const { email, name, isVerified } = person;
-    const provider = email === undefined ? ANONYMOUS : PASSWORD;
     const claims = {
       name,
       iss: this.#issuer,
@@ -103,7 +103,7 @@ export class Tokens {
       email_verified: email === undefined ? undefined : isVerified,
       provider_id: provider === ANONYMOUS ? ANONYMOUS : undefined,
       firebase: {
-        identities: email === undefined ? {} : { email: [email] },
+        identities: email === undefined ? {} : { email: [email], ...(provider === GOOGLE && { [GOOGLE]: [email] }) },
         sign_in_provider: provider,
       },
     };

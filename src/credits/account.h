@@ -6,7 +6,6 @@
 #define OA_ACCOUNT_H
 
 #include "credits/credits.h"
-#include "datatype/timestamp.h"
 
 #define OA_REQUEST_ID_MAX	255 /* characters */
 

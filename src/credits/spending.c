@@ -1,6 +1,6 @@
 /*
  * spending.c
- *		Grants credits to orgs, spends them, and tells what an org has.
+ *		Grants credits to orgs, and spends them.
  *
  * All of it happens in the caller's transaction: what is rolled back with the
  * work was never spent, and what has committed with it was spent once.  The
@@ -20,7 +20,6 @@
 #include "orgs/orgs.h"
 #include "server/server.h"
 
-PG_FUNCTION_INFO_V1(overten_credit_balance);
 PG_FUNCTION_INFO_V1(overten_grant);
 PG_FUNCTION_INFO_V1(overten_spend);
 
@@ -117,46 +116,4 @@ overten_spend(PG_FUNCTION_ARGS)
 	}
 	oa_statements_end(level);
 	PG_RETURN_INT64(balance);
-}
-
-/*
- * overten_credit_balance(org_id text) returns balance, held, available
- *
- * Counts only the holds that have not ended.  Writes nothing and waits for
- * nobody.  Errors: 22004, 42704.
- */
-Datum
-overten_credit_balance(PG_FUNCTION_ARGS)
-{
-	static const Oid types[] = {INT8OID, INT8OID, INT8OID};
-	static OaStatement read = {
-		.table = "credits",
-		.text = "SELECT c.balance, (SELECT COALESCE(sum(h.amount), 0)::int8 "
-		"FROM overten_auth.credit_holds h "
-		"WHERE h.org_id = $1 AND h.expires_at > clock_timestamp()) "
-		"FROM overten_auth.credits c WHERE c.org_id = $1",
-		.argtypes = {TEXTOID},
-	};
-	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
-	Datum		values[] = {PointerGetDatum(org_id)};
-	int64		balance = 0;
-	int64		held = 0;
-	Datum		result[lengthof(types)];
-	bool		isnull;
-	int			level;
-
-	level = oa_statements_begin();
-	if (oa_statement_run(&read, values, NULL) == 0)
-		oa_require_org(org_id);
-	else
-	{
-		balance = DatumGetInt64(oa_statement_result(0, 1, &isnull));
-		held = DatumGetInt64(oa_statement_result(0, 2, &isnull));
-	}
-	oa_statements_end(level);
-
-	result[0] = Int64GetDatum(balance);
-	result[1] = Int64GetDatum(held);
-	result[2] = Int64GetDatum(balance - held);
-	return oa_result_row(fcinfo, types, lengthof(types), result, NULL);
 }

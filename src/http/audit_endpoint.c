@@ -73,14 +73,6 @@ append_row(const OaAuditRow *row, void *argument)
 	appendStringInfoChar(json, '}');
 }
 
-/* Refuse a cursor. */
-static bool
-refuse_cursor(OaResponse *response)
-{
-	return oa_refuse_parameter(response, "cursor",
-							   "must be the next_cursor of an earlier page");
-}
-
 /* Read where the page begins. *has_cursor says whether that is given. */
 static bool
 read_cursor(const OaRequest *request, OaResponse *response, bool *has_cursor,
@@ -94,7 +86,7 @@ read_cursor(const OaRequest *request, OaResponse *response, bool *has_cursor,
 	if (value == NULL)
 		return true;
 	if (!is_audit_id(value))
-		return refuse_cursor(response);
+		return oa_refuse_cursor(response);
 	*cursor = *DatumGetUUIDP(DirectFunctionCall1(uuid_in,
 												 CStringGetDatum(value)));
 	return true;
@@ -135,7 +127,7 @@ oa_endpoint_audit_log(const OaRequest *request, OaResponse *response)
 						  has_cursor ? &cursor : NULL, page.left + 1,
 						  append_row, &page) < 0)
 	{
-		refuse_cursor(response);
+		oa_refuse_cursor(response);
 		return;
 	}
 	appendStringInfoChar(json, ']');

@@ -5,6 +5,7 @@
  */
 #include "postgres.h"
 
+#include "credits/credits.h"
 #include "http/http.h"
 #include "members/members.h"
 #include "settings.h"
@@ -47,6 +48,13 @@ begin_array(StringInfo json, const char *name)
 {
 	oa_write_name(json, name);
 	appendStringInfoChar(json, '[');
+}
+
+static void
+write_boolean(StringInfo json, const char *name, bool value)
+{
+	oa_write_name(json, name);
+	appendStringInfoString(json, value ? "true" : "false");
 }
 
 /* The features of keys that are on. */
@@ -100,8 +108,8 @@ oa_endpoint_features(const OaRequest *request, OaResponse *response)
 	begin_array(json, "tiers");
 	oa_list_tier_choices(append_tier, json);
 	appendStringInfoChar(json, ']');
-	oa_write_name(json, "verified_email_required");
-	appendStringInfoString(json, oa_signup_requires_verified_email ?
-						   "true" : "false");
+	write_boolean(json, "verified_email_required",
+				  oa_signup_requires_verified_email);
+	write_boolean(json, "credits", oa_has_credits());
 	appendStringInfoChar(json, '}');
 }

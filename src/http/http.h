@@ -142,6 +142,7 @@ extern bool oa_read_time(const OaRequest *request, OaResponse *response,
 						 TimestampTz *time);
 extern bool oa_read_limit(const OaRequest *request, OaResponse *response,
 						  int max, int *limit);
+extern bool oa_refuse_cursor(OaResponse *response);
 extern bool oa_read_reason(const OaRequest *request, OaResponse *response,
 						   text **reason);
 
@@ -241,6 +242,10 @@ extern void oa_authorize(OaRequest *request, OaResponse *response);
 extern int64 oa_whole_seconds(int64 microseconds);
 extern void oa_endpoint_limits(const OaRequest *request,
 							   OaResponse *response);
+
+/* credits_endpoint.c */
+extern void oa_endpoint_credits(const OaRequest *request,
+								OaResponse *response);
 
 /* usage_endpoint.c, org_usage_endpoint.c */
 extern void oa_endpoint_key_usage(const OaRequest *request,

@@ -113,6 +113,11 @@ static const Route routes[] = {
 		{{"GET", oa_endpoint_limits}, {"HEAD", oa_endpoint_limits}}
 	},
 	{
+		{"organizations", "", "credits"},
+		"GET, HEAD",
+		{{"GET", oa_endpoint_credits}, {"HEAD", oa_endpoint_credits}}
+	},
+	{
 		{"organizations", "", "usage"},
 		"GET, HEAD",
 		{{"GET", oa_endpoint_org_usage}, {"HEAD", oa_endpoint_org_usage}}

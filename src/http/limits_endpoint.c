@@ -65,8 +65,7 @@ oa_endpoint_limits(const OaRequest *request, OaResponse *response)
 	appendStringInfoString(json, "{\"items\":[");
 	if (!oa_show_limits(request->org_id, false, &page, append_limit, json))
 	{
-		oa_refuse_parameter(response, "cursor",
-							"must be the next_cursor of an earlier page");
+		oa_refuse_cursor(response);
 		return;
 	}
 	appendStringInfoChar(json, ']');

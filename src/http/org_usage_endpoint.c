@@ -114,6 +114,8 @@ append_sum(const OaOrgUsage *usage, void *argument)
 	oa_write_integer(json, "accepted", usage->accepted);
 	oa_write_integer(json, "refused", usage->refused);
 	oa_write_integer(json, "limited", usage->limited);
+	if (sums->grouping->by_key && sums->grouping->unit == NULL)
+		oa_write_integer(json, "addresses", usage->addresses);
 	appendStringInfoChar(json, '}');
 }
 

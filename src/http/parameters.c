@@ -110,6 +110,14 @@ oa_read_limit(const OaRequest *request, OaResponse *response, int max,
 	return true;
 }
 
+/* Refuse a parameter that says after what the page begins. */
+bool
+oa_refuse_cursor(OaResponse *response)
+{
+	return oa_refuse_parameter(response, "cursor",
+							   "must be the next_cursor of an earlier page");
+}
+
 /* Read why something is done. *reason is NULL if that is missing. */
 bool
 oa_read_reason(const OaRequest *request, OaResponse *response, text **reason)

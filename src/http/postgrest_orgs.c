@@ -23,6 +23,7 @@ PG_FUNCTION_INFO_V1(overten_api_accept_invitation);
 PG_FUNCTION_INFO_V1(overten_api_audit_log);
 PG_FUNCTION_INFO_V1(overten_api_organization_usage);
 PG_FUNCTION_INFO_V1(overten_api_organization_limits);
+PG_FUNCTION_INFO_V1(overten_api_organization_credits);
 PG_FUNCTION_INFO_V1(overten_api_rotate_webhook_secret);
 
 /* overten_api.features() returns json */
@@ -134,6 +135,15 @@ overten_api_organization_limits(PG_FUNCTION_ARGS)
 	OaRequest	request = {.org_id = oa_path_argument(fcinfo, 0)};
 
 	return oa_answer_call(oa_endpoint_limits, fcinfo, OA_NO_BODY, &request);
+}
+
+/* overten_api.organization_credits(org_id text) returns json */
+Datum
+overten_api_organization_credits(PG_FUNCTION_ARGS)
+{
+	OaRequest	request = {.org_id = oa_path_argument(fcinfo, 0)};
+
+	return oa_answer_call(oa_endpoint_credits, fcinfo, OA_NO_BODY, &request);
 }
 
 /* overten_api.rotate_webhook_secret(json) returns json */

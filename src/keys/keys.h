@@ -423,6 +423,7 @@ typedef struct OaOrgUsage
 	int64		accepted;
 	int64		refused;
 	int64		limited;
+	int64		addresses;		/* that were accepted, if by key alone */
 } OaOrgUsage;
 
 typedef void (*OaOrgUsageCallback) (const OaOrgUsage *usage, void *argument);

@@ -46,23 +46,25 @@ find_counted_keys(text *org_id, int *count)
 }
 
 /*
- * The uses of org $1 in the hours from $2 to $3.  $4 to $8 are the counts of its
+ * The uses of org $1 in the hours from $2 to $3.  $4 to $9 are the counts of its
  * live keys.
  */
 #define USES \
-	"SELECT t.key_id, t.hour, t.accepted, t.refused, t.limited " \
+	"SELECT t.key_id, t.hour, t.client_addr, t.accepted, t.refused, " \
+	"t.limited " \
 	"FROM overten_auth.api_keys o JOIN overten_auth.key_usage t " \
 	"ON t.key_id = o.key_id " \
 	"WHERE o.org_id = $1 AND o.environment = 'live' " \
 	"AND t.hour >= $2 AND t.hour < $3 " \
 	"UNION ALL " \
-	"SELECT * FROM unnest($4, $5, $6, $7, $8) c"
+	"SELECT * FROM unnest($4, $5, $6, $7, $8, $9) c"
 
 #define USES_ARGUMENTS \
 	TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTARRAYOID, \
-	TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID
+	TIMESTAMPTZARRAYOID, INETARRAYOID, INT8ARRAYOID, INT8ARRAYOID, \
+	INT8ARRAYOID
 
-#define U "u (key_id, hour, accepted, refused, limited)"
+#define U "u (key_id, hour, client_addr, accepted, refused, limited)"
 
 #define SUMS \
 	OA_SUM("u.accepted") " AS accepted, " \
@@ -82,14 +84,14 @@ static OaStatement sum_usage = {
 };
 
 /*
- * Their sums by key, if $10, and by $9, which is 'hour', 'day' or NULL.  Days
- * are those of UTC.
+ * Their sums by $10, which is 'hour', 'day' or NULL, and also by key, if $11.
+ * Days are those of UTC.
  */
 static OaStatement group_usage = {
 	.table = "key_usage",
 	.text = "SELECT k.key_id, k.name, k.prefix, s.start, s.accepted, s.refused, "
-	"s.limited FROM (SELECT CASE WHEN $10 THEN u.key_id END AS key_id, "
-	"date_trunc($9, u.hour, 'UTC') AS start, " SUMS
+	"s.limited, NULL FROM (SELECT CASE WHEN $11 THEN u.key_id END AS key_id, "
+	"date_trunc($10, u.hour, 'UTC') AS start, " SUMS
 	"FROM (" USES ") " U " GROUP BY 1, 2) s "
 	"LEFT JOIN overten_auth.api_keys k ON k.key_id = s.key_id "
 	"ORDER BY k.created_at, k.key_id, s.start",
@@ -97,7 +99,23 @@ static OaStatement group_usage = {
 };
 
 /*
- * Run one of the two.  Must be called between oa_statements_begin() and
+ * Their sums by key alone, with the number of addresses that used the key.  They
+ * are counted by grouping, which does not sort the history.
+ */
+static OaStatement sum_keys = {
+	.table = "key_usage",
+	.text = "SELECT k.key_id, k.name, k.prefix, NULL, s.accepted, s.refused, "
+	"s.limited, s.addresses FROM (SELECT u.key_id, " SUMS ", "
+	"count(u.client_addr) FILTER (WHERE u.accepted > 0) AS addresses "
+	"FROM (SELECT u.key_id, u.client_addr, " SUMS
+	"FROM (" USES ") " U " GROUP BY 1, 2) u GROUP BY u.key_id) s "
+	"LEFT JOIN overten_auth.api_keys k ON k.key_id = s.key_id "
+	"ORDER BY k.created_at, k.key_id",
+	.argtypes = {USES_ARGUMENTS},
+};
+
+/*
+ * Run one of the three.  Must be called between oa_statements_begin() and
  * _end().
  */
 static int
@@ -107,8 +125,8 @@ run(OaStatement *statement, text *org_id, const OaPeriod *period,
 	int			keys;
 	Datum	   *key_ids = find_counted_keys(org_id, &keys);
 	Datum		arrays[OA_USE_COLUMNS];
-	Datum		values[10];
-	const bool	nulls[lengthof(values)] = {[8] = (unit == NULL)};
+	Datum		values[11];
+	const bool	nulls[lengthof(values)] = {[9] = (unit == NULL)};
 	OaExactRead read;
 	int			count;
 
@@ -119,11 +137,12 @@ run(OaStatement *statement, text *org_id, const OaPeriod *period,
 	values[2] = TimestampTzGetDatum(period->until);
 	values[3] = arrays[OA_USE_KEY_ID];
 	values[4] = arrays[OA_USE_HOUR];
-	values[5] = arrays[OA_USE_ACCEPTED];
-	values[6] = arrays[OA_USE_REFUSED];
-	values[7] = arrays[OA_USE_LIMITED];
-	values[8] = unit != NULL ? CStringGetTextDatum(unit) : (Datum) 0;
-	values[9] = BoolGetDatum(by_key);
+	values[5] = arrays[OA_USE_CLIENT_ADDR];
+	values[6] = arrays[OA_USE_ACCEPTED];
+	values[7] = arrays[OA_USE_REFUSED];
+	values[8] = arrays[OA_USE_LIMITED];
+	values[9] = unit != NULL ? CStringGetTextDatum(unit) : (Datum) 0;
+	values[10] = BoolGetDatum(by_key);
 	count = (int) oa_statement_run_under(statement, values, nulls,
 										 read.snapshot);
 	oa_exact_read_end(&read);
@@ -141,7 +160,9 @@ oa_org_usage(text *org_id, const OaPeriod *period, const char *unit,
 			 bool by_key, OaOrgUsageCallback callback, void *argument)
 {
 	int			level = oa_statements_begin();
-	int			count = run(&group_usage, org_id, period, unit, by_key);
+	bool		by_key_alone = by_key && unit == NULL;
+	int			count = run(by_key_alone ? &sum_keys : &group_usage, org_id,
+							period, unit, by_key);
 
 	for (int row = 0; row < count; row++)
 	{
@@ -156,6 +177,8 @@ oa_org_usage(text *org_id, const OaPeriod *period, const char *unit,
 		usage.accepted = DatumGetInt64(oa_statement_result(row, 5, &isnull));
 		usage.refused = DatumGetInt64(oa_statement_result(row, 6, &isnull));
 		usage.limited = DatumGetInt64(oa_statement_result(row, 7, &isnull));
+		usage.addresses = by_key_alone ?
+			DatumGetInt64(oa_statement_result(row, 8, &isnull)) : 0;
 		callback(&usage, argument);
 	}
 	oa_statements_end(level);

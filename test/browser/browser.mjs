@@ -69,6 +69,20 @@ export class Browser {
   places = new Set();
   complaints = [];
 
+  // How long it takes until a page whose browser has nothing of it shows something, in
+  // milliseconds.
+  async firstLoad(url, something) {
+    const context = await this.#browser.newContext();
+    const page = await context.newPage();
+    const started = performance.now();
+
+    await page.goto(url);
+    await something(page).waitFor({ timeout: TIMEOUT });
+    const took = Math.round(performance.now() - started);
+    await context.close();
+    return took;
+  }
+
   static async open(pictures) {
     const opened = new Browser();
 
@@ -99,13 +113,16 @@ export class Browser {
     return page;
   }
 
-  // What the browser complained about since the last call.  It says of every answer with
-  // an error that there was one; "expected" lists those that the test has asked for.
-  takeComplaints(...expected) {
-    const all = this.complaints.filter((text) => !expected.some((each) => text.includes(each)));
+  // The browser says of every answer with an error that there was one.  "expected" lists
+  // those that the test has asked for; all other complaints stay.
+  expectComplaints(...expected) {
+    this.complaints = this.complaints.filter((text) => !expected.some((each) => text.includes(each)));
+  }
 
-    this.complaints = [];
-    return all.join('\n');
+  // All other complaints since the last call.
+  takeComplaints(...expected) {
+    this.expectComplaints(...expected);
+    return this.complaints.splice(0).join('\n');
   }
 
   heading(name) {
@@ -134,7 +151,22 @@ export class Browser {
   // Everything that the page keeps or has sent, as one text.
   async traces() {
     const kept = await this.page.evaluate(async () => {
-      const databases = await Promise.all((await indexedDB.databases()).map(({ name }) => name));
+      const settled = (request) => new Promise((resolve, reject) => {
+        request.onsuccess = () => resolve(request.result);
+        request.onerror = () => reject(request.error);
+      });
+      // All stores of a database, with their keys and values.
+      const contentOf = async ({ name, version }) => {
+        const database = await settled(indexedDB.open(name, version));
+        const stores = [...database.objectStoreNames];
+        const found = stores.map((each) => database.transaction(each).objectStore(each))
+          .flatMap((store) => [settled(store.getAllKeys()), settled(store.getAll())]);
+        const values = await Promise.all(found);
+
+        database.close();
+        return [name, stores, values];
+      };
+      const databases = await Promise.all((await indexedDB.databases()).map(contentOf));
 
       return JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie, databases,
         document.documentElement.outerHTML, location.href, history.state, document.title, name,

@@ -3,7 +3,8 @@
 // in.
 
 import { equal } from './browser.mjs';
-import { signUp, storeSecret, useKey } from './first_key.mjs';
+import { credits } from './credits.mjs';
+import { firstScreen, signUp, storeSecret, useKey } from './first_key.mjs';
 import {
   afterRevocation, byKeyboard, change, features, filters, history, hygiene, leak, rotation,
 } from './keys.mjs';
@@ -11,6 +12,7 @@ import { organization, signOut } from './organization.mjs';
 import { browser, nowhere, part, run } from './person.mjs';
 
 await run(async () => {
+  await part(firstScreen);
   const first = await part(signUp);
 
   await part(storeSecret, first);
@@ -24,6 +26,7 @@ await run(async () => {
   await part(change, first.org_id);
   await part(hygiene, first.org_id);
   await part(leak, first.org_id);
+  await part(credits, first.org_id);
   await part(organization);
   await part(signOut);
 });

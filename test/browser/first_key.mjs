@@ -1,22 +1,38 @@
 // From signing up to the first request.
 
-import { TIMEOUT, check, equal, note } from './browser.mjs';
+import child from 'node:child_process';
+import { promisify } from 'node:util';
+
+import { check, equal, note } from './browser.mjs';
 import {
-  answerOf, browser, button, downloadBy, link, page, row, url, verify,
+  answerOf, browser, button, downloadBy, link, page, row, url,
 } from './person.mjs';
 
-// In milliseconds.
-const FIRST_SCREEN = TIMEOUT / 10;
+const execFile = promisify(child.execFile);
+
+// In milliseconds, the best of some loads.  The machine may be so busy that nothing comes
+// within a second; then a line of text from the same gateway takes long, too.
+const FIRST_SCREEN = 1000;
+const TIMES_A_LINE = 8;
+const LOADS = 5;
+
+export async function firstScreen() {
+  let best = Infinity;
+  let line = Infinity;
+  let limit = FIRST_SCREEN;
+
+  for (let loads = 0; loads < LOADS && best >= limit; loads++) {
+    best = Math.min(best, await browser.firstLoad(url, (where) => where.getByRole('heading', { level: 1, name: 'Sign in' })));
+    line = Math.min(line, await browser.firstLoad(new URL('/healthz', url).href, (where) => where.locator('body')));
+    limit = Math.max(FIRST_SCREEN, TIMES_A_LINE * line);
+  }
+  note(`first screen: ${best} ms`);
+  check(best < limit, 'the first screen comes within a second', `${best} ms, where ${limit} ms are allowed`);
+}
 
 export async function signUp() {
-  const started = performance.now();
-
   await page.goto(url);
   await browser.heading('Sign in');
-  const took = Math.round(performance.now() - started);
-  note(`first screen: ${took} ms`);
-  // It takes less than a second, but the machine may be busy.
-  check(took < FIRST_SCREEN, 'the first screen comes soon', `${took} ms`);
   await browser.look('sign in');
   await page.getByLabel('Email address').fill('grace@example.com');
   await page.getByLabel('Password').fill('first-compiler');
@@ -64,8 +80,9 @@ export async function storeSecret({ secret, webhook_secret: webhookSecret }) {
     await dialog.dismiss();
     resolve(dialog.type());
   }));
-  page.reload().catch(() => {});
-  equal(await asked, 'beforeunload', 'the browser asks before the page is left');
+  // Nobody is asked if the page is loaded again.
+  const left = page.reload().then(() => 'the page was left', () => asked);
+  equal(await Promise.race([asked, left]), 'beforeunload', 'the browser asks before the page is left');
   await page.evaluate(() => { location.hash = '#/'; });
   await browser.heading('Store the secret of “primary”');
   check(true, 'another place does not lose the secret');
@@ -76,7 +93,10 @@ export async function useKey({ secret, org_id: orgId, key_id: keyId }) {
   await browser.heading('The first request');
   await page.getByText('Waiting for the first request').waitFor();
   await browser.look('waiting');
-  equal(await verify(secret), 200, 'the key is used');
+  const commands = await page.locator('pre').allTextContents();
+  // As in a shell: the second command is pasted when the first one has read the secret.
+  const { stdout } = await execFile('bash', ['-c', commands.join(' <<<"$1"\n'), 'bash', secret], { env: { ...process.env, no_proxy: '*' } });
+  equal(JSON.parse(stdout).org_id, orgId, 'the key is used as the screen says');
   await page.getByText('It works.').waitFor();
   await browser.look('first request');
   await link('To the keys').click();

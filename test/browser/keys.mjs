@@ -128,7 +128,7 @@ export async function features(orgId) {
   await button('Create the key').click();
   await page.locator('#addresses-error').waitFor();
   await page.getByLabel('Allowed addresses').fill('127.0.0.0/8, ::1');
-  browser.takeComplaints('400 (Bad Request)');
+  browser.expectComplaints('400 (Bad Request)');
   const { secret } = await answerOf(() => button('Create the key').click());
   await browser.heading('Store the secret of “contractor”');
   await button('I have stored it').click();
@@ -165,7 +165,7 @@ export async function rotation(old) {
   await button('Rotate…').click();
   await button('Rotate').click();
   await page.getByText('The last rotation of this key is not over.').waitFor();
-  browser.takeComplaints('409 (Conflict)');
+  browser.expectComplaints('409 (Conflict)');
   await button('Cancel').click();
   await button('End the old key now').click();
   await page.getByText('It has ended.').waitFor();
@@ -197,7 +197,7 @@ export async function change(orgId) {
   await page.getByLabel('Metadata').fill('[1]');
   await button('Save').click();
   await page.locator('#metadata-error').getByText('must be null or an object').waitFor();
-  browser.takeComplaints('400 (Bad Request)');
+  browser.expectComplaints('400 (Bad Request)');
   await page.getByLabel('Metadata').fill('{"team": "billing"}');
   await page.getByLabel('Expires').selectOption('never');
   await page.getByLabel('Allowed addresses').fill('');
@@ -220,14 +220,23 @@ export async function change(orgId) {
 // Keys to look at: each list has those that belong there, and no others.
 export async function hygiene(orgId) {
   await sql(`WITH minted AS (SELECT n, (overten_mint_key($1, n, expires_at => now() + interval '9 days')).key_id
-    FROM unnest('{idle,orphan,tidy}'::text[]) n)
+    FROM unnest('{idle,orphan,tidy,shared,visited,moved}'::text[]) n)
     SELECT key_id FROM minted`, orgId);
   await sql("UPDATE overten_auth.api_keys SET created_at = created_at - interval '91 days' WHERE org_id = $1 AND name = 'idle'", orgId);
   await sql("UPDATE overten_auth.api_keys SET created_by = 'left-last-year' WHERE org_id = $1 AND name = 'orphan'", orgId);
+  // Five addresses; five, one of which was refused; and five, but not lately.
+  await sql(`INSERT INTO overten_auth.key_usage (key_id, hour, client_addr, accepted, refused, first_used_at, last_used_at)
+    SELECT key_id, hour, ('203.0.113.' || n)::inet, 1 - refusal, refusal, hour, hour
+    FROM overten_auth.api_keys, generate_series(1, 5) n,
+      LATERAL (SELECT CASE WHEN name = 'visited' AND n = 5 THEN 1 ELSE 0 END AS refusal,
+        date_trunc('hour', now()) - CASE WHEN name = 'moved' THEN interval '8 days' ELSE n * interval '1 day' END AS hour) u
+    WHERE org_id = $1 AND name IN ('shared', 'visited', 'moved')`, orgId);
   await link('Hygiene').click();
   await browser.heading('Hygiene');
   const names = async (list) => (await region(list).getByRole('link').allTextContents()).join(' ');
   await region('Not used for 90 days').waitFor();
+  equal(await names('Used from 5 or more addresses in 7 days'), 'shared', 'keys that many addresses use');
+  equal(await region('Used from 5 or more addresses in 7 days').getByRole('row').nth(1).getByRole('cell').nth(2).innerText(), '5', 'and how many');
   equal(await names('Not used for 90 days'), 'idle', 'unused keys');
   equal(await names('Created by people who have left'), 'orphan', 'keys of people who have left');
   equal(await names('Without an expiry'), 'primary agency', 'keys without an expiry');

@@ -50,7 +50,7 @@ export async function organization() {
   await page.getByLabel('Code of the invitation').fill('inv_nothing');
   await button('Join').click();
   await page.locator('form').nth(1).getByRole('alert').getByText(/./).waitFor();
-  browser.takeComplaints('404 (Not Found)', '400 (Bad Request)');
+  browser.expectComplaints('404 (Not Found)', '400 (Bad Request)');
   await page.getByLabel('Code of the invitation').fill(` ${code} `);
   await button('Join').click();
   await browser.heading('Keys');

@@ -28,7 +28,7 @@ export async function unverified() {
   await page.getByLabel('Name of the organization').fill('Acme Docs');
   await button('Sign up').click();
   await page.locator('form').first().getByRole('alert').getByText('Verify your email address first').waitFor();
-  browser.takeComplaints('403 (Forbidden)');
+  browser.expectComplaints('403 (Forbidden)');
   await button('I have opened the link').click();
   await page.getByText('The link has not been opened yet.').waitFor();
   await button('Send the email').click();
@@ -61,7 +61,7 @@ export async function signUp() {
 export async function troubles(orgId) {
   let spoiled = 0;
 
-  browser.takeComplaints();
+  equal(browser.takeComplaints(), '', 'before the troubles: no complaint');
   await page.route(`${api}/**`, async (route) => {
     spoiled++;
     await route.continue({ headers: { ...route.request().headers(), authorization: 'Bearer a.b.c' } });
@@ -78,14 +78,14 @@ export async function troubles(orgId) {
   await browser.context.setOffline(false);
   await button('Try again').click();
   await page.getByRole('img', { name: /^Uses by day/ }).waitFor();
-  browser.takeComplaints('ERR_INTERNET_DISCONNECTED');
+  browser.expectComplaints('ERR_INTERNET_DISCONNECTED');
 
   const [other] = await sql("SELECT org_id FROM overten_create_org('Others')");
   for (const hash of [`#/${other.org_id}/keys`, `#/${orgId}/nowhere`, `#/${orgId}/keys/x/y`, '#/%zz', `#/${orgId}/keys/key_unknown`]) {
     await page.evaluate((place) => { location.hash = place; }, hash);
     await (hash === '#/%zz' ? browser.heading('Keys')
       : page.getByText(hash.includes('key_unknown') ? 'This key does not exist.' : 'There is nothing here').waitFor());
-    browser.takeComplaints('404 (Not Found)');
+    browser.expectComplaints('404 (Not Found)');
   }
   check(true, 'places that are not there');
 }
@@ -191,19 +191,22 @@ export async function twoTabs(orgId) {
   equal(await verify(secret), 401, 'the other tab revokes a key');
   await button('Rotate').click();
   await page.getByText('This key is not active any more').waitFor();
-  browser.takeComplaints('409 (Conflict)');
+  browser.expectComplaints('409 (Conflict)');
   await button('Cancel').click();
   await button('Revoke…').click();
   await page.getByLabel('Type the name of the key').fill('shared');
   await button('Revoke for good').click();
-  await page.getByRole('button', { name: 'Revoke…' }).waitFor({ state: 'detached' });
-  check(true, 'revoking it again is no error');
+  await page.getByText('Revoked “shared”.').waitFor();
+  await page.locator('dl .status.revoked').waitFor();
+  equal(await button('Revoke…').count() + await button('Rotate…').count(), 0, 'revoking it again is no error, and the first tab shows that it is revoked');
   await other.getByRole('button', { name: 'Sign out' }).click();
   await other.getByRole('heading', { level: 1, name: 'Sign in' }).waitFor();
   await other.close();
   await link('All keys').click();
   await browser.heading('Keys');
   await row(/primary/).waitFor();
+  await page.getByText(/^\d+ revoked keys$/).click();
+  equal(await row(/shared/).locator('.status').getAttribute('class'), 'status revoked', 'so does its list');
   check(true, 'signing out in one tab leaves the other one');
 }
 
@@ -223,7 +226,7 @@ export async function limitsNotCounted(orgId) {
   await button('Try again').click();
   await row(/all keys together 50 a month/).waitFor();
   check(true, 'limits that are counted again');
-  browser.takeComplaints('503 (Service Unavailable)');
+  browser.expectComplaints('503 (Service Unavailable)');
 }
 
 // The database goes away, and comes back.
@@ -234,13 +237,13 @@ export async function databaseAway(orgId) {
   await visit(orgId, 'keys');
   await page.getByText('The service is not available at the moment.').waitFor();
   await browser.look('database away');
-  browser.takeComplaints('503 (Service Unavailable)');
+  browser.expectComplaints('503 (Service Unavailable)');
   await control('start');
   await connect();
   await button('Try again').click();
   await row(/primary/).waitFor();
   check(true, 'after the database has come back, all goes on');
-  browser.takeComplaints('503 (Service Unavailable)');
+  browser.expectComplaints('503 (Service Unavailable)');
 
   // One connection breaks: nobody sees that.
   await visit(orgId, 'members');
@@ -253,16 +256,37 @@ export async function databaseAway(orgId) {
   await visit(orgId, 'usage');
   await page.getByText('By key').waitFor();
   equal(failed, 1, 'a request without an answer is repeated');
-  browser.takeComplaints('ERR_CONNECTION_RESET');
+  browser.expectComplaints('ERR_CONNECTION_RESET');
 }
 
-// Somebody's account is gone while the page is open.
+// A person's sign-in has ended while the page is open: the account is gone, or another
+// device has set a new password.
 export async function endedSession(orgId) {
+  const spoil = () => page.route(`${api}/**`, (route) =>
+    route.continue({ headers: { ...route.request().headers(), authorization: 'Bearer a.b.c' } }));
+  const accounts = `${process.env.IDENTITY}/identitytoolkit.googleapis.com/v1/accounts`;
+  const ask = async (operation, body) => (await fetch(`${accounts}:${operation}?key=any`, { method: 'POST', body: JSON.stringify(body) })).json();
+
   await fetch(`${process.env.IDENTITY}/emulator/v1/projects/demonstration/accounts`, { method: 'DELETE' });
-  await page.route(`${api}/**`, (route) => route.continue({ headers: { ...route.request().headers(), authorization: 'Bearer a.b.c' } }));
+  await spoil();
   await visit(orgId, 'hygiene');
-  await page.getByText('Your sign-in has ended. Sign out, and sign in again.').or(page.getByRole('heading', { name: 'Sign in' })).first().waitFor();
-  check(true, 'an account that is gone is told');
+  await page.getByText('Your sign-in has ended. Sign out, and sign in again.').waitFor();
+  check(true, 'who has no account any more is told');
+  await browser.look('account gone');
+  browser.expectComplaints('401 (Unauthorized)', '400 (Bad Request)');
+  await button('Sign out').click();
+  await browser.heading('Sign in');
+  equal(await page.evaluate(() => sessionStorage.length), 0, 'and can sign out');
   await page.unroute(`${api}/**`);
-  browser.takeComplaints('401 (Unauthorized)', '400 (Bad Request)');
+
+  const { idToken } = await ask('signUp', { email: 'grace@example.com', password: 'first-compiler' });
+  await signIn(page, 'grace@example.com');
+  await browser.heading('Sign up for the API');
+  await ask('update', { idToken, password: 'second-compiler' });
+  await spoil();
+  await page.reload();
+  await browser.heading('Sign in');
+  check(true, 'who has a new password has to sign in again');
+  await page.unroute(`${api}/**`);
+  browser.expectComplaints('401 (Unauthorized)', '400 (Bad Request)');
 }

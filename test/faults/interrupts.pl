@@ -130,6 +130,7 @@ my %calls = (
 	'overten_api.accept_invitation(json)' => $request->($by_token, q(overten_api.accept_invitation('{"code": "invite_11111111111111111111111111111111"}'))),
 	'overten_api.audit_log(text)' => $request->($by_token, "overten_api.audit_log('$org')"),
 	'overten_api.organization_limits(text)' => $request->($by_token, "overten_api.organization_limits('$org')"),
+	'overten_api.organization_credits(text)' => $request->($by_token, "overten_api.organization_credits('$org')"),
 	'overten_api.organization_usage(text)' => $request->($by_token, "overten_api.organization_usage('$org')"),
 	'overten_api.rotate_webhook_secret(json)' => $request->($by_token, q(overten_api.rotate_webhook_secret('{}'))),
 	'overten_api.authorize()' => $request->($by_key, 'overten_api.authorize()'),

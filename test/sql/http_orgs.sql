@@ -112,6 +112,39 @@ SELECT count(overten_invite(:'acme'));
 UPDATE overten_auth.invitations SET expires_at = now() WHERE invitation_id IN (SELECT invitation_id FROM overten_list_invitations(:'acme') LIMIT 2);
 SELECT status FROM pg_temp.ask('POST', '/organizations/' || :'acme' || '/invitations', :'bob_token', '{}');
 
+-- The credits of an org: nothing, and the service offers none; then what members of the org see.
+SELECT status, body FROM pg_temp.ask('GET', '/organizations/' || :'bobs' || '/credits', :'bob_token');
+SELECT body::json -> 'credits' AS offered FROM pg_temp.ask('GET', '/features', :'ada_token');
+SELECT overten_grant(:'bobs', 9007199254740993, 'card "✓"', 'payment 1');
+SELECT overten_spend(:'bobs', 3, 'request 1', 'a page'), overten_hold(:'bobs', 10, 'request 2') IS NOT NULL AS held, overten_hold(:'bobs', 20, 'request 3', '1 hour') IS NOT NULL AS held;
+SELECT overten_settle(:'bobs', 0, 'request 2'), overten_hold(:'bobs', 30, 'ended') IS NOT NULL AS held;
+UPDATE overten_auth.credit_holds SET expires_at = clock_timestamp() WHERE request_id = 'ended';
+SELECT status, pg_temp.shown(body) AS body FROM pg_temp.ask('GET', '/organizations/' || :'bobs' || '/credits', :'bob_token');
+SELECT body::json -> 'credits' AS offered FROM pg_temp.ask('GET', '/features', :'ada_token');
+-- Pages of the ledger are all of it, once.  What happens meanwhile comes before them.
+CREATE TEMP TABLE pages AS WITH RECURSIVE page AS (
+	SELECT body::json AS body FROM pg_temp.ask('GET', '/organizations/' || :'bobs' || '/credits?limit=1', :'bob_token')
+	UNION ALL
+	SELECT a.body::json FROM page, LATERAL pg_temp.ask('GET', '/organizations/' || :'bobs' || '/credits?limit=1&cursor=' || (page.body ->> 'next_cursor'), :'bob_token') a
+	WHERE page.body ->> 'next_cursor' IS NOT NULL)
+SELECT body FROM page;
+SELECT body ->> 'next_cursor' AS next_cursor, json_array_length(body -> 'items') AS items, body #>> '{items,0,entry}' AS entry, body #>> '{items,0,kind}' AS kind FROM pages;
+SELECT json_array_length(body::json -> 'items') AS items FROM pg_temp.ask('GET', '/organizations/' || :'bobs' || '/credits?limit=200&cursor=1', :'bob_token');
+-- Holds that end first, and no more than 100; all count as held.
+SELECT count(overten_hold(:'bobs', 1, 'many ' || n, n * interval '1 hour')) FROM generate_series(2, 102) n;
+SELECT json_array_length(body::json -> 'holds') AS holds, body::json #>> '{holds,0,request_id}' AS first, body::json #>> '{holds,99,request_id}' AS last, body::json -> 'held' AS held
+FROM pg_temp.ask('GET', '/organizations/' || :'bobs' || '/credits', :'bob_token');
+-- A cursor is the number of a row that there is.
+SELECT left(cursor, 20) AS cursor, status, body::json #>> '{error,param}' AS param, body::json #>> '{error,message}' AS message
+FROM unnest(ARRAY['3', '4', '0', '', '-1', '01', '1x', '%31', '999999999999999999', '9223372036854775808', repeat('1', 1000)]) cursor,
+	LATERAL pg_temp.ask('GET', '/organizations/' || :'bobs' || '/credits?cursor=' || cursor, :'bob_token') WHERE status <> 200 OR cursor IN ('3', '%31');
+-- For members only, and by GET, which writes nothing.
+SELECT status, code FROM pg_temp.ask('GET', '/organizations/' || :'bobs' || '/credits', :'ada_token');
+SELECT method, status, code FROM unnest(ARRAY['POST', 'PATCH', 'DELETE', 'PUT']) method, LATERAL pg_temp.ask(method, '/organizations/' || :'bobs' || '/credits', :'bob_token', '{"amount": 1}');
+BEGIN READ ONLY;
+SELECT status FROM pg_temp.ask('GET', '/organizations/' || :'bobs' || '/credits', :'bob_token');
+COMMIT;
+
 -- Members leave and are removed, but not the last one while there are keys.
 SELECT key, status, code
 FROM unnest(ARRAY['nobody', '%', '%zz', '%00', '%ff', 'ADA', 'ada%20', repeat('x', 8000)]) key, LATERAL pg_temp.ask('DELETE', '/organizations/' || :'acme' || '/members/' || key, :'bob_token')
@@ -186,6 +219,13 @@ SELECT by, regexp_replace(regexp_replace(i::text, '"key_id":"key_\w+",', ''), 's
 FROM unnest(ARRAY['', '&by=key', '&by=day', '&by=hour', '&by=hour,key']) by,
 	LATERAL pg_temp.ask('GET', '/organizations/' || :'acme' || '/usage?since=2026-03-01T23:00:00Z&until=2026-03-02T05:00:00Z' || by, :'ada_token'), json_array_elements(body::json -> 'items') WITH ORDINALITY i (i, n) ORDER BY by, n;
 RESET timezone;
+-- How many addresses have used a key: each once, and only those that are known and were accepted.
+INSERT INTO overten_auth.key_usage
+	SELECT k.key_id, h, a, (a <> '192.0.2.9')::int, 1, h, h FROM (SELECT key_id FROM overten_auth.api_keys WHERE org_id = :'acme' AND name = 'primary' ORDER BY created_at, key_id LIMIT 1) k,
+		unnest(ARRAY['2026-02-01 22:00Z', '2026-02-01 23:00Z']::timestamptz[]) h, unnest(ARRAY['192.0.2.1', '192.0.2.2', '2001:db8::/64', '192.0.2.9']::inet[]) a
+	UNION ALL SELECT key_id, '2026-02-01 22:00Z', NULL, 5, 0, '2026-02-01 22:00Z', '2026-02-01 22:00Z' FROM overten_auth.api_keys WHERE org_id = :'acme' AND name = 'primary';
+SELECT i ->> 'accepted' AS accepted, i ->> 'refused' AS refused, i ->> 'addresses' AS addresses
+FROM pg_temp.ask('GET', '/organizations/' || :'acme' || '/usage?by=key&since=2026-02-01T00:00:00Z&until=2026-02-02T00:00:00Z', :'ada_token'), json_array_elements(body::json -> 'items') i;
 SELECT status, body FROM pg_temp.ask('GET', '/organizations/' || :'acme' || '/usage?until=2026-01-01T00:00:00Z', :'ada_token');
 SELECT query, status, code, body::json #>> '{error,message}' AS message
 FROM (VALUES ('by='), ('by=week'), ('by=key,key'), ('by=day,hour'), ('by=key&by=day'), ('since=x'), ('until=2026-01-01'), ('since=2026-03-02T00:00:00Z&until=2026-03-01T00:00:00Z'),
@@ -213,6 +253,7 @@ SELECT set_config('request.headers', json_build_object('authorization', 'Bearer 
 SELECT overten_api.features() -> 'tiers' AS tiers;
 SELECT pg_temp.shown(overten_api.list_organizations()::text);
 SELECT pg_temp.shown(overten_api.list_members(:'bobs')::text);
+SELECT overten_api.organization_credits(:'bobs') -> 'balance' AS credits;
 SELECT pg_temp.shown(overten_api.create_invitation(json_build_object('org_id', :'bobs'))::text);
 SELECT invitation_id AS invitation FROM overten_list_invitations(:'bobs') \gset
 BEGIN;
@@ -223,7 +264,7 @@ COMMIT;
 SELECT overten_api.withdraw_invitation(json_build_object('org_id', :'bobs', 'item_id', :'invitation'));
 SELECT overten_api.remove_member(json_build_object('org_id', :'bobs', 'item_id', 'bob'));
 SELECT overten_api.close_organization(NULL);
-SELECT overten_api.audit_log() #>> '{error,code}', overten_api.organization_usage() #>> '{error,code}', overten_api.organization_limits() #>> '{error,code}', overten_api.rename_organization(NULL) #>> '{error,code}', overten_api.accept_invitation('{}') #>> '{error,param}';
+SELECT overten_api.audit_log() #>> '{error,code}', overten_api.organization_usage() #>> '{error,code}', overten_api.organization_limits() #>> '{error,code}', overten_api.organization_credits() #>> '{error,code}', overten_api.rename_organization(NULL) #>> '{error,code}', overten_api.accept_invitation('{}') #>> '{error,param}';
 \set VERBOSITY default
 
 DROP EXTENSION overten_auth;

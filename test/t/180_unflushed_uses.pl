@@ -116,6 +116,13 @@ is( ask($reader, "SELECT i ->> 'last_used_at' IS NOT NULL
 is( ask($reader, "SELECT string_agg(concat_ws(' ', i ->> 'client_addr', i ->> 'accepted'), ', ')
 		FROM json_array_elements(body_of('/organizations/$org/api-keys/$fresh_key/usage', '$token') -> 'items') i"),
 	'192.0.2.1 2', 'so has the usage endpoint');
+my $of_fresh = "SELECT concat_ws(' ', i ->> 'accepted', i ->> 'addresses')
+	FROM json_array_elements(body_of('/organizations/$org/usage?by=key', '$token') -> 'items') i WHERE i ->> 'key_id' = '$fresh_key'";
+is(ask($reader, $of_fresh), '2 1', 'and the usage of the org, with the address');
+flush_usage($caller);
+use_from($caller, $fresh, '192.0.2.1', 1);
+use_from($caller, $fresh, '192.0.2.2', 1);
+is(ask($reader, $of_fresh), '4 2', 'an address that is in the tables and in memory counts once');
 
 # Snapshots that are older
 my ($watched, $watched_key) = mint($caller, $org);

@@ -142,6 +142,32 @@ my %before = map { $_ => ask($node, "SELECT body::json #>> '{error,code}' FROM o
 is("$before{ $unverified->{idToken} }|$before{ $fresh->{id_token} }", 'email_not_verified|', 'which a service can ask for');
 ask($node, 'ALTER DATABASE postgres RESET overten_auth.signup_requires_verified_email');
 
+# After a popup with a provider, which has verified the address; the window's answer is in a URI.
+sub entered
+{
+	my ($provider, $claims) = @_;
+	my $uri = "$url/emulator/auth/handler?providerId=$provider&id_token=" . ($claims =~ s/([^\w.-])/sprintf '%%%02X', ord $1/ger);
+
+	return sent('POST', "$accounts:signInWithIdp?key=any", { requestUri => $uri, sessionId => 'none', returnSecureToken => JSON::PP::true });
+}
+my $provider = sub { return decode_json(decode_base64url((split /\./, $_[0])[1]))->{firebase}{sign_in_provider} };
+my (undef, $popped) = entered('google.com', '{"email": "Grace@Example.com", "name": "Grace"}');
+is("$popped->{email} $popped->{displayName} " . $provider->($popped->{idToken}) . ' ' . $claim->($popped->{idToken}), 'grace@example.com Grace google.com 1', 'a person enters by a popup');
+is(asked($popped->{idToken}), '200', 'and the server takes the token');
+is((entered('google.com', '{"email": "grace@example.com"}'))[1]{localId}, $popped->{localId}, 'again it is the same person');
+is(scalar sent('POST', "$accounts:signInWithPassword?key=any", { email => 'grace@example.com', password => 'undefined' }), '400 INVALID_LOGIN_CREDENTIALS', 'who has no password');
+my (undef, $squatter) = sent('POST', "$accounts:signUp?key=any", { email => 'mary@example.com', password => 'not-hers' });
+is((entered('google.com', '{"email": "mary@example.com"}'))[1]{localId}, $squatter->{localId}, 'somebody has used an address that was not verified');
+is(scalar sent('POST', "$accounts:signInWithPassword?key=any", { email => 'mary@example.com', password => 'not-hers' }), '400 INVALID_LOGIN_CREDENTIALS', 'and does not know the password any more');
+is((entered('google.com', '{"email": "ada@example.com"}'))[1]{email}, 'ada@example.com', 'one that was verified');
+is(scalar sent('POST', "$accounts:signInWithPassword?key=any", \%ada), '200 ', 'keeps its password');
+is(scalar entered('facebook.com', '{"email": "x@example.com"}'), '400 INVALID_IDP_RESPONSE', 'no other provider');
+is(scalar entered('google.com', $_), '400 INVALID_IDP_RESPONSE', "no answer: $_") foreach '', 'x', 'null';
+is(scalar entered('google.com', $_), '400 INVALID_EMAIL', "no address: $_") foreach '{"email": null}', '{"email": ["x@example.com"]}';
+is(scalar sent('POST', "$accounts:signInWithIdp?key=any", {}), '400 INVALID_IDP_RESPONSE', 'nor nothing');
+like(scalar sent('POST', "$accounts:signInWithIdp?key=any", { requestUri => 'x', idToken => $popped->{idToken} }), qr/^400 OPERATION_NOT_ALLOWED/, 'accounts are not linked');
+like(request($url, 'GET', '/emulator/auth/handler?providerId=google.com')->{body}, qr/This is for development/, 'the window says what it is for');
+
 # Pages of this machine may ask, and no others, whatever name they come by.
 my ($answer) = sent('OPTIONS', "$accounts:signUp?key=any", undef, 'Origin: http://localhost:5173', 'Access-Control-Request-Method: POST', 'Access-Control-Request-Headers: x-client-version');
 is("$answer->{status} @{ $answer->{headers}{'access-control-allow-origin'} } @{ $answer->{headers}{'access-control-allow-headers'} }",

@@ -11,6 +11,7 @@ use FindBin;
 use lib $FindBin::RealBin;
 use DashboardTest;
 use GatewayTest;
+use JSON::PP qw(decode_json);
 use OvertenTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -75,7 +76,32 @@ foreach my $name ($page->{body} =~ /(?:href|src)="([^":]+)"/g)
 cmp_ok($size, '<', 65 * 1024, "all is small: $size bytes");
 my ($licenses) = slurp_file(glob("$built/dashboard-*.js")) =~ /^\/\* .* (licenses-\w+\.txt) \*\/$/m;
 my $text = request($production->{url}, 'GET', "/dashboard/$licenses")->{body};
-like($text, qr/^\Q$_\E [0-9.]+, /m, "the license of $_") foreach '@firebase/auth', 'preact', 'htm';
+
+# All packages that what we import leads to, with their licenses; the file and the page of
+# the documentation list them.  Of tslib, which only has helpers, the script has nothing.
+my $lock = decode_json(slurp_file("$top/gateway/dashboard/package-lock.json"))->{packages};
+my @imported = grep { $_ ne 'esbuild' } keys %{ $lock->{''}{devDependencies} };
+my %shipped;
+while (defined(my $name = shift @imported))
+{
+	my $package = $lock->{"node_modules/$name"} or die "$name is not in package-lock.json";
+
+	next if $shipped{$name};
+	$shipped{$name} = "$package->{version}, $package->{license}";
+	push @imported, keys %{ $package->{dependencies} // {} };
+}
+delete $shipped{tslib};
+is_deeply({ $text =~ /^((?:\@[a-z]+\/)?[a-z-]+) ([0-9][0-9.]*, [A-Z][\w.-]+)(?=,|$)/mg }, \%shipped, 'the license of each package that is in the script');
+like($text, qr/^ *$_/m, "the text: $_") foreach 'Apache License', 'ISC License', 'The MIT License \(MIT\)';
+my ($table) = slurp_file("$top/docs/dashboard.md") =~ /^\| package \| license \|\n\|.*\n((?:\|.*\n)+)/m;
+my %documented;
+foreach my $line (split /\n/, $table)
+{
+	my ($names, $license) = $line =~ /^\| (.*) \| (.*) \|$/;
+
+	$documented{$_} = $license foreach split /, /, $names;
+}
+is_deeply(\%documented, { map { $_ => $shipped{$_} =~ s/.*, //r } keys %shipped }, 'the documentation lists them, too');
 foreach my $path ('/dashboard/index.html', '/dashboard/x.js', '/dashboard/../dashboard/', '/dashboard/%2e%2e/server.mjs', '/dashboard//', '/Dashboard/')
 {
 	is(summary(request($production->{url}, 'GET', $path)), '404 not_found', "there is no $path");
@@ -90,8 +116,11 @@ is(policy($with_google), $expected =~ s/script-src 'self'/script-src 'self' http
 	'the policy with FIREBASE_AUTH_DOMAIN');
 is("@{ $with_google->{headers}{'cross-origin-opener-policy'} }", 'same-origin-allow-popups', 'and popups are possible');
 like($with_google->{body}, qr/&#34;authDomain&#34;:&#34;login\.acme-docs\.example&#34;/, 'the page knows the domain');
-run_browser($node, $identity, $google, 'google');
 stop_process($google);
+my $popup = start_gateway($node, 'popup', FIREBASE_API_KEY => 'AIza-_0', FIREBASE_AUTH_DOMAIN => 'login.acme-docs.example', FIREBASE_AUTH_EMULATOR_URL => $identity->{url});
+like(policy(request($popup->{url}, 'GET', '/dashboard/')), qr/; frame-src \Q$identity->{url}\E; /, 'in development the frame is of the other service');
+run_browser($node, $identity, $popup, 'google');
+stop_process($popup);
 
 # What is wrong at the start.
 foreach my $case ([ FIREBASE_API_KEY => 'a"b', 'FIREBASE_API_KEY must be ' ],

@@ -25,6 +25,8 @@ sub prepare_orgs
 		($state->{"${org}_secret"}) = mint($node, $state->{$org});
 	}
 	$state->{joined} = create_org($node, 'joined');
+	ask($node, "SELECT overten_grant('$state->{renamed}', 100, 'welcome \"✓\"'), overten_spend('$state->{renamed}', 3, 'request 1', 'a page'),"
+		. " overten_grant('$state->{renamed}', 5, NULL, 'payment 1'), overten_hold('$state->{renamed}', 7, 'request 2', '7 days')");
 	ask($node, "SELECT overten_close_org('$state->{closed}')");
 	ask($node, "SELECT count(overten_invite('$state->{inviting}', i::text)) FROM generate_series(1, 100) i");
 	foreach my $code (qw(good used foreign))
@@ -51,6 +53,7 @@ sub org_requests
 		[ 'PATCH', $path, $with_body, '{"name":"x"}' ],
 		[ 'GET', "$path/usage?by=key", [$person] ],
 		[ 'GET', "$path/limits", [$person] ],
+		[ 'GET', "$path/credits?limit=1", [$person] ],
 		[ 'GET', "$path/audit-log?limit=1", [$person] ],
 		[ 'POST', "$path/webhook-secret/rotate", $with_body, '{}' ],
 		[ 'GET', "$path/members", [$person] ],
@@ -83,6 +86,7 @@ sub org_matrix
 		[ 'orgs', 'GET', $orgs ],
 		[ 'usage of an org', 'GET', "$org/usage" ],
 		[ 'the limits', 'GET', "$org/limits" ],
+		[ 'the credits', 'GET', "$org/credits" ],
 		[ 'the audit log', 'GET', "$org/audit-log" ],
 		[ 'members', 'GET', "$org/members" ],
 		[ 'removing a member', 'DELETE', "$org/members/x" ],
@@ -108,6 +112,8 @@ sub org_matrix
 		[ 'GET on a rotation', '405 method_not_allowed', 'GET', "$org/webhook-secret/rotate", [$ada] ],
 		[ 'POST on limits', '405 method_not_allowed', 'POST', "$org/limits", [ $ada, $json ], '{}' ],
 		[ 'more of the limits', '404 not_found', 'GET', "$org/limits/x", [$ada] ],
+		[ 'POST on credits', '405 method_not_allowed', 'POST', "$org/credits", [ $ada, $json ], '{"amount":1}' ],
+		[ 'more of the credits', '404 not_found', 'GET', "$org/credits/1", [$ada] ],
 		[ 'GET on an acceptance', '405 method_not_allowed', 'GET', $accept, [$ada] ],
 		[ 'the webhook secret itself', '404 not_found', 'GET', "$org/webhook-secret", [$ada] ],
 		[ 'invitations of nobody', '404 not_found', 'GET', "$api/invitations", [$ada] ],
@@ -162,6 +168,9 @@ sub org_matrix
 		[ 'limit twice', '400 invalid_parameter limit', 'GET', "$org/audit-log?limit=1&limit=1", [$ada] ],
 		(map { [ "limits with limit=$_", '400 invalid_parameter limit', 'GET', "$org/limits?limit=$_", [$ada] ] } '0', '201'),
 		(map { [ "limits with cursor=$_", '400 invalid_parameter cursor', 'GET', "$org/limits?cursor=$_", [$ada] ] } 'x', $s{foreign_key}),
+		(map { [ "credits with limit=$_", '400 invalid_parameter limit', 'GET', "$org/credits?limit=$_", [$ada] ] } '0', '201'),
+		(map { [ "credits with cursor=$_", '400 invalid_parameter cursor', 'GET', "$org/credits?cursor=$_", [$ada] ] } '', '0', '4', '01', '-1', '%201', 'x', '1%00', '1.5', '9' x 18, '9' x 30),
+		[ 'credits with two cursors', '400 invalid_parameter cursor', 'GET', "$org/credits?cursor=1&cursor=2", [$ada] ],
 		(map { [ "by=$_", '400 invalid_parameter by', 'GET', "$org/usage?by=$_", [$ada] ] } '', 'x', 'key,', 'key,key', 'hour,day', 'key,hour,day', 'KEY'),
 		[ '3 days by hour', '400 invalid_parameter since', 'GET', "$org/usage?by=hour&since=2026-05-01T00:00:00Z&until=2026-05-04T00:00:00Z", [$ada] ],
 		[ '93 days', '400 invalid_parameter since', 'GET', "$org/usage?since=2026-01-01T00:00:00Z&until=2026-04-04T00:00:00Z", [$ada] ],
@@ -174,6 +183,7 @@ sub org_matrix
 		[ 'a key of a closed org', '401 invalid_api_key', 'GET', "$api/verify", ["Authorization: Bearer $s{closed_secret}"] ],
 		[ 'a new key for a closed org', '403 api_access_disabled', 'POST', "$closed/api-keys", [ $ada, $json ], '{}' ],
 		[ 'the audit log of a closed org', '200', 'GET', "$closed/audit-log", [$ada] ],
+		[ 'the credits of a closed org', '200', 'GET', "$closed/credits", [$ada] ],
 		[ 'enough invitations', '409 invitation_limit_reached', 'POST', "$orgs/$s{inviting}/invitations", [ $ada, $json ], '{}' ],
 		[ 'the last member', '409 last_member', 'DELETE', "$org/members/$s{ada_uid}", [$ada] ],
 		[ "one's own org again", '409 already_member', 'POST', $accept, [ $ada, $json ], "{\"code\":\"$s{own_code}\"}" ],
@@ -197,6 +207,11 @@ sub org_matrix
 		[ 'the limits', '200', 'GET', "$org/limits", [$ada] ],
 		[ 'HEAD on the limits', '200', 'HEAD', "$org/limits", [$ada] ],
 		[ 'a page of them', '200', 'GET', "$orgs/$s{own}/limits?limit=1", [$ada] ],
+		[ 'the credits', '200', 'GET', "$org/credits", [$ada] ],
+		[ 'HEAD on the credits', '200', 'HEAD', "$org/credits", [$ada] ],
+		[ 'a page of the ledger', '200', 'GET', "$org/credits?limit=2", [$ada] ],
+		[ 'the page after it', '200', 'GET', "$org/credits?limit=2&cursor=2", [$ada] ],
+		[ 'credits that an org never got', '200', 'GET', "$orgs/$s{own}/credits", [$ada] ],
 		[ 'a page of it', '200', 'GET', "$org/audit-log?limit=2", [$ada] ],
 		[ 'a key in it', '200', 'GET', "$org/audit-log?key_id=key_00000000000000000000", [$ada] ],
 		[ 'bytes that are no key in it', '200', 'GET', "$org/audit-log?key_id=%ff", [$ada] ],

@@ -228,6 +228,7 @@ sub surface
 	  check('overten_api.audit_log(:org_id) IS NOT NULL'),
 	  check('overten_api.organization_usage(:org_id) IS NOT NULL'),
 	  check('overten_api.organization_limits(:org_id) IS NOT NULL'),
+	  check(equal("pg_catalog.json_extract_path_text(overten_api.organization_credits(:org_id), 'balance')", "'49'")),
 	  "SELECT pg_catalog.json_extract_path_text(made, 'org_id') AS doomed FROM overten_api.signup('{\"org_name\":\"Doomed\"}') made \\gset\n",
 	  "SELECT pg_catalog.json_build_object('org_id', :doomed::pg_catalog.text, 'name', 'Renamed', 'item_id', 'nobody')::pg_catalog.text AS about_doomed \\gset\n",
 	  "SELECT pg_catalog.json_build_object('authorization', pg_catalog.concat('Bearer ', :token::pg_catalog.text))::pg_catalog.text AS by_token_alone \\gset\n",

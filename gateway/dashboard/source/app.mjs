@@ -63,7 +63,7 @@ function Place({ org, person, features, words: [section, ...rest], query, onSecr
     return html`<${Hygiene} ...${place} />`;
   }
   if (section === 'usage' && rest.length === 0) {
-    return html`<${Usage} org=${org} query=${query} />`;
+    return html`<${Usage} org=${org} features=${features} query=${query} />`;
   }
   if (section === 'limits' && rest.length === 0) {
     return html`<${Limits} org=${org} />`;

@@ -18,5 +18,6 @@ export async function readFeatures() {
     // In milliseconds.
     longestLife: offer.max_key_lifetime_seconds === null ? Infinity : offer.max_key_lifetime_seconds * 1000,
     needsVerifiedEmail: offer.verified_email_required,
+    credits: offer.credits,
   };
 }

@@ -11,11 +11,11 @@ async function readPage(org, cursor, limit) {
   const after = cursor === null ? '' : `&cursor=${encodeURIComponent(cursor)}`;
 
   try {
-    const { items, next_cursor: next } = await get(`/organizations/${org.org_id}/limits?limit=${limit}${after}`);
+    const page = await get(`/organizations/${org.org_id}/limits?limit=${limit}${after}`);
 
     return {
-      items: items.map((item) => ({ ...item, full_at: rfc3339(Date.now() + item.reset_seconds * 1000) })),
-      next,
+      ...page,
+      items: page.items.map((item) => ({ ...item, full_at: rfc3339(Date.now() + item.reset_seconds * 1000) })),
     };
   } catch (error) {
     throw error.status === 503 ? new ApiError(503, { code: 'limits_not_counted' }) : error;
@@ -31,9 +31,9 @@ async function readUntil(isEnough, org, cursor, limit) {
     const page = await readPage(org, next, limit);
 
     items.push(...page.items);
-    ({ next } = page);
+    next = page.next_cursor;
   } while (next !== null && !isEnough(items));
-  return { items, next };
+  return { items, next_cursor: next };
 }
 
 // The limits after a cursor, or from the beginning if that is null, and the next cursor.

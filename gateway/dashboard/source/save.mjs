@@ -1,9 +1,9 @@
 // Files that a person downloads; they are made here, and no server gets to see them.
 
 // A cell of a table that is opened in a spreadsheet must not begin a formula; some take
-// the wide forms of these characters, too.
+// the wide forms of these characters, too.  A number is none, also if it is below 0.
 function cell(value) {
-  const text = /^[=+\-@\t\r\n\uff0b\uff0d\uff1d\uff20]/.test(value) ? `'${value}` : String(value ?? '');
+  const text = typeof value !== 'number' && /^[=+\-@\t\r\n\uff0b\uff0d\uff1d\uff20]/.test(value) ? `'${value}` : String(value ?? '');
 
   return `"${text.replaceAll('"', '""')}"`;
 }

@@ -7,9 +7,9 @@
 
 import { useEffect, useState } from 'preact/hooks';
 
-import { apiUrl } from '../api.mjs';
 import { html } from '../html.mjs';
 import { CopyButton } from '../parts/copy.mjs';
+import { FirstRequest } from '../parts/first_request.mjs';
 import { Screen } from '../parts/screen.mjs';
 import { save } from '../save.mjs';
 
@@ -29,7 +29,6 @@ export function Secret({ answer, onStored }) {
   const { name, secret, webhook_secret: webhookSecret } = answer;
   const [shown, setShown] = useState('');
   const toggle = (what) => () => setShown(shown === what ? '' : what);
-  const command = `curl "${apiUrl}/verify" \\\n  -H "Authorization: Bearer $OVERTEN_API_KEY"`;
 
   useEffect(() => {
     const guard = (event) => event.preventDefault();
@@ -45,11 +44,9 @@ export function Secret({ answer, onStored }) {
       onToggle=${toggle('secret')} />`}
     ${webhookSecret && html`<${Hidden} label="Webhook secret of the organization" what="webhook secret"
       text=${webhookSecret} shown=${shown === 'webhook secret'} onToggle=${toggle('webhook secret')} />`}
-    ${secret && html`<h2>Use it</h2>
-      <pre tabindex="0" role="region" aria-label="Command"><code>${command}</code></pre>`}
+    ${secret && html`<h2>Use it</h2><${FirstRequest} />`}
     <div class="buttons">
-      ${secret && html`<button type="button" onClick=${() => save('overten.env', `OVERTEN_API_KEY=${secret}\n`)}>Download as .env file</button>
-        <${CopyButton} text=${command} what="command" />`}
+      ${secret && html`<button type="button" onClick=${() => save('overten.env', `OVERTEN_API_KEY=${secret}\n`)}>Download as .env file</button>`}
       <button type="button" class="main" onClick=${onStored}>I have stored it</button>
     </div>
   <//>`;

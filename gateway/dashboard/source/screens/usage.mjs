@@ -1,9 +1,11 @@
-// The uses of a month, which are what is billed: by day as bars, and by key.
+// The uses of a month, which are what is billed: by day as bars, and by key; and the
+// credits that are paid for in advance, where the service uses them.
 
 import { get } from '../api.mjs';
 import { total } from '../history.mjs';
 import { html } from '../html.mjs';
 import { Bars, count } from '../parts/bars.mjs';
+import { Credits } from '../parts/credits.mjs';
 import { Choice } from '../parts/field.mjs';
 import { Loaded, useResource } from '../parts/load.mjs';
 import { Rows } from '../parts/rows.mjs';
@@ -66,7 +68,7 @@ function Month({ org, name, items, first, last }) {
   <div class="buttons"><button type="button" onClick=${download}>Download by day as CSV</button></div>`;
 }
 
-export function Usage({ org, query }) {
+export function Usage({ org, features, query }) {
   const months = Array.from({ length: MONTHS }, (_, index) => nameOf(monthBefore(index)));
   const back = Math.max(0, months.indexOf(query.get('month')));
   const first = monthBefore(back);
@@ -80,5 +82,6 @@ export function Usage({ org, query }) {
       onInput=${(month) => replace([org.org_id, 'usage'], { month })} />
     <${Loaded} of=${usage} what="the usage">${(items) => html`<${Month} org=${org} name=${months[back]} items=${items}
       first=${first} last=${last} />`}<//>
+    ${features.credits && html`<${Credits} org=${org} />`}
   <//>`;
 }

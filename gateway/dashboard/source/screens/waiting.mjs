@@ -2,11 +2,10 @@
 
 import { useEffect } from 'preact/hooks';
 
-import { apiUrl } from '../api.mjs';
 import { html } from '../html.mjs';
 import { readKey } from '../one_key.mjs';
 import { announce } from '../parts/announce.mjs';
-import { CopyButton } from '../parts/copy.mjs';
+import { FirstRequest } from '../parts/first_request.mjs';
 import { Loaded, useResource } from '../parts/load.mjs';
 import { Moment } from '../parts/moment.mjs';
 import { Screen } from '../parts/screen.mjs';
@@ -17,7 +16,6 @@ const INTERVAL = 2000;
 export function Waiting({ org, keyId, features }) {
   const key = useResource(async () => await readKey(org, keyId, features) ?? null, [org.org_id, keyId]);
   const isUsed = Boolean(key.value?.last_used_at);
-  const command = `curl "${apiUrl}/verify" \\\n  -H "Authorization: Bearer $OVERTEN_API_KEY"`;
 
   useEffect(() => {
     if (isUsed) {
@@ -35,8 +33,7 @@ export function Waiting({ org, keyId, features }) {
         ? html`<p class="notice good"><strong>It works.</strong> “${found.name}” was used ${html`<${Moment} at=${found.last_used_at} />`}.</p>`
         : html`<p class="notice waiting">Waiting for the first request with “${found.name}” …</p>`}
     <//>
-    <pre tabindex="0" role="region" aria-label="Command"><code>${command}</code></pre>
-    <div class="buttons"><${CopyButton} text=${command} what="command" />
-      <a class="button main" href=${hashOf([org.org_id, 'keys'])}>${isUsed ? 'To the keys' : 'Later: to the keys'}</a></div>
+    ${!isUsed && html`<${FirstRequest} />`}
+    <div class="buttons"><a class="button main" href=${hashOf([org.org_id, 'keys'])}>${isUsed ? 'To the keys' : 'Later: to the keys'}</a></div>
   <//>`;
 }
