@@ -109,7 +109,6 @@ oa_tell_service(OaQuestion *question)
 
 	if (remove_headers(request, oa_is_ours) != NGX_OK)
 		return NGX_ERROR;
-	request->headers_in.authorization = NULL;
 	for (int i = 0; i < OA_TOLD; i++)
 		if (tell(request, oa_told_names[i], question->told[i]) != NGX_OK)
 			return NGX_ERROR;
