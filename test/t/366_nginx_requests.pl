@@ -302,6 +302,6 @@ stop_process($pooled);
 stop_process($pool);
 
 stop_process($service);
-unlike(slurp_file("$_->{folder}/error.log"), qr/sk_live_\w{5}|exited on signal|\[alert\]|Sanitizer|runtime error/, "$_->{name}: no secret in the log, and no crash") foreach $nginx, $pooled;
+check_log($_) foreach $nginx, $pooled;
 
 done_testing();

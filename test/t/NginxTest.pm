@@ -19,7 +19,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT = qw(create_module_node keys_of key_file unknown_key begin_load end_load outcome
-  module_sessions left_of daemonize_nginx);
+  module_sessions left_of daemonize_nginx check_log);
 
 my $clients = dirname(dirname(abs_path(__FILE__))) . '/http/nginx_load.mjs';
 my $dir = PostgreSQL::Test::Utils::tempdir;
@@ -107,6 +107,17 @@ sub left_of
 	my ($answer) = @_;
 
 	return ($answer->{headers}{ratelimit}[0] // '') =~ /;r=(\d+)/ ? $1 : 'none';
+}
+
+# A check: neither a secret nor a crash is in the log.
+sub check_log
+{
+	my ($nginx) = @_;
+	my @bad = grep { /sk_live_\w{5}|exited on signal|\[alert\]|Sanitizer|runtime error/ } split /\n/, slurp_file("$nginx->{folder}/error.log");
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	is($bad[0] // '', '', "$nginx->{name}: no secret in the log, and no crash");
+	return;
 }
 
 # Start a nginx that has been stopped again, as it runs in production: it can then
