@@ -10,7 +10,7 @@
 # make dashboard  build the page that the gateway serves
 # make nginx-module               build nginx's module (Debian's nginx-dev)
 # make model      check the caches' protocol in every state (some minutes)
-# make mutations  plant mistakes, one by one, and see tests fail (an hour)
+# make mutations  plant mistakes, one by one, and see tests fail (two hours)
 # make bench-peers                 measure beside what people use today
 #
 # make test-matrix     every suite on PostgreSQL 17 and 18    (as root)
