@@ -284,7 +284,7 @@ sub complaint
 	$text =~ s/\Q$old\E[^\n]*/$new/ or die;
 	mkdir "$dir/$name";
 	append_to_file("$dir/$name/nginx.conf", $text);
-	local $ENV{PATH} = "$ENV{PATH}:/usr/sbin";
+	local %ENV = (%ENV, nginx_environment(), PATH => "$ENV{PATH}:/usr/sbin");
 	IPC::Run::run [ 'nginx', '-t', '-p', "$dir/$name", '-c', "$dir/$name/nginx.conf", '-e', 'stderr' ], '>', \$out, '2>', \$err;
 	return $err;
 }

@@ -208,8 +208,13 @@ sub start_nginx
 	{
 		$text =~ s/\Q$old\E/$replace{$old}/ or die "no \"$old\" in $main";
 	}
-	# A new binary gets no other variables.
-	$text = join('', map { "env $_;\n" } sort keys %{ { nginx_environment() } }) . $text;
+	if (my %environment = nginx_environment())
+	{
+		# A new binary gets no other variables, and what nginx has in one piece of memory
+		# the sanitizer cannot tell apart.
+		$text = join('', map { "env $_;\n" } sort keys %environment) . $text;
+		$text =~ s/^http \{/http {\n    request_pool_size 256;/m or die;
+	}
 	mkdir $folder or die;
 	$main = basename($main);
 	copy($_, $folder) foreach glob("$top/gateway/*.conf");
