@@ -191,7 +191,10 @@ oa_link_open(OaLink *link)
 		link_fail(link, "no event");
 }
 
-/* The timer has run out. */
+/*
+ * The timer has run out.  A worker that is to leave connects again, too: it may have
+ * clients for long, of HTTP/2 for example.
+ */
 static void
 link_timeout(ngx_event_t *event)
 {
@@ -200,7 +203,7 @@ link_timeout(ngx_event_t *event)
 	if (link->state != OA_DOWN)
 		link_fail(link, link->state == OA_READY ? "no answer in time" :
 				  "no connection in time");
-	else if (!ngx_exiting)
+	else
 		oa_link_open(link);
 }
 

@@ -31,10 +31,10 @@ my $node = create_module_node('nginx_faults', "restart_after_crash = on");
 my @keys = keys_of($node, 1000);
 my $keys = key_file('keys', @keys, unknown_key());
 my $service = start_service('faults_service');
-my ($dead, $port, $h2_port) = (free_port(), $node->port, free_port());
-# Where nothing listens comes first, so that libpq goes on to another socket each time
-# that it connects.
-my $nginx = start_module_nginx('faults_nginx', "hostaddr=127.0.0.1,127.0.0.1 port=$dead,$port dbname=postgres", $service->{port},
+my ($port, $h2_port) = ($node->port, free_port());
+# libpq goes on to another socket each time that it connects.
+my $unready = start_unready_server('faults_unready');
+my $nginx = start_module_nginx('faults_nginx', "hostaddr=127.0.0.1,127.0.0.1 port=$unready->{port},$port dbname=postgres sslmode=disable", $service->{port},
 	'overten_auth_connections 2;' => "overten_auth_connections 2; overten_auth_timeout ${timeout}ms; keepalive_requests 100000000;",
 	'worker_processes auto' => 'worker_processes 2',
 	'access_log access.log service' => 'access_log off',
@@ -163,6 +163,6 @@ report("nginx's module under faults, $seconds s, seed " . seed(),
 	map({ [ "requests: $_->[0]", join ', ', "$_->[1]{right} right", "$_->[1]{refused} refused", "$_->[1]{aborted} given up", "$_->[1]{wrong} wrong", "$_->[1]{cut} cut off" ] } [ 'HTTP/1.1', $counts ], [ 'HTTP/2', $h2_counts ]),
 	[ 'the longest that a client waited', "$counts->{longest} ms" ]);
 
-stop_process($service);
+stop_process($_) foreach $service, $unready;
 $node->stop;
 done_testing();

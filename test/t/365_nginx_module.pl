@@ -41,7 +41,9 @@ my $service = start_service('module_service');
 my @settings = (
 	'overten_auth_connections 2;' => "overten_auth_connections 2;\n    overten_auth_timeout 2s;",
 	'worker_processes auto' => 'worker_processes 2');
-my $nginx = start_module_nginx('trouble_nginx', $node->connstr('postgres'), $service->{port}, @settings);
+my $h2_port = free_port();
+my $nginx = start_module_nginx('trouble_nginx', $node->connstr('postgres'), $service->{port}, @settings,
+	"    server {\n" => "    keepalive_requests 1000000;\n    server {\n        listen 127.0.0.1:$h2_port http2;\n");
 my $url = "http://127.0.0.1:$nginx->{port}";
 
 sub sessions { return module_sessions($node); }
@@ -126,15 +128,17 @@ my ($free) = mint([ $node, 'unlisted' ], $org);
 my ($failing, $failing_id) = mint([ $node, 'unlisted' ], $org);
 ask([ $node, 'unlisted' ], "SELECT overten_set_limit('key', '$failing_id', 'slow', 100, '12 hours')");
 my $unlisted = key_file('unlisted', map { { secret => $_, org => $org } } $free, $failing);
-# The first of the servers is not there.
+# Of the servers the first is not there, and the second not yet.
 my $dead = free_port();
+my $unready = start_unready_server('unready');
 my $port = $node->port;
-my $other = start_module_nginx('unlisted_nginx', "hostaddr=127.0.0.1,127.0.0.1 port=$dead,$port dbname=unlisted", $service->{port},
+my $other = start_module_nginx('unlisted_nginx', "hostaddr=127.0.0.1,127.0.0.1,127.0.0.1 port=$dead,$unready->{port},$port dbname=unlisted sslmode=disable", $service->{port},
 	'worker_processes auto' => 'worker_processes 1',
 	'overten_auth_connections 2;' => q{overten_auth_connections 2; overten_auth_schema 'Odd keys';});
 $load = end_load(begin_load($other->{port}, $unlisted, 400, 40));
 is(outcome($load), '200 200 0 0', 'a limit that cannot be counted fails its own key');
 stop_process($other);
+stop_process($unready);
 
 
 # No request waits longer than it may, whatever the links do.
@@ -250,6 +254,17 @@ foreach (1 .. 3)
 	select undef, undef, undef, 0.3;
 }
 is(outcome(end_load($waiting)), '4000 0 0 0', 'reloaded three times under load');
+
+# A connection of HTTP/2 that is never idle stays with its old worker, whose sessions end.
+$waiting = begin_load($h2_port, $keys, '7s', 10, 0, 'h2');
+sleep 1;
+kill HUP => $master;
+sleep 1;
+ask($node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'overten_nginx'");
+$load = end_load($waiting);
+is($load->{wrong}, 0, 'sessions of a worker that is to leave end');
+cmp_ok($load->{right}, '>', 3 * $load->{refused}, "it connects again: $load->{right} right, $load->{refused} refused");
+wait_until('it has left', sub { sessions() == 4 });
 
 $waiting = begin_load($nginx->{port}, $keys, 4000, 20);
 kill USR2 => $master;

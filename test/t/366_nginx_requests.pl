@@ -288,6 +288,24 @@ cmp_ok($load->{right}, '>', 1500, "right answers: $load->{right}");
 cmp_ok($load->{aborted}, '>', 300, "streams cut off: $load->{aborted}");
 is_deeply([ sort(module_sessions($node)) ], [ sort @kept ], 'in the sessions that there were');
 is(scalar(grep { /^nginx: cache manager process/ } map { eval { slurp_file("$_/cmdline") } // '' } glob '/proc/[0-9]*') > 0, 1, 'there is a process of the cache');
+# Workers that wait do nothing.
+sub worker_ticks
+{
+	my $master = 0 + slurp_file("$nginx->{folder}/nginx.pid");
+	my $ticks = 0;
+
+	foreach my $stat (map { eval { slurp_file($_) } // '' } glob '/proc/[0-9]*/stat')
+	{
+		my ($numbers) = $stat =~ /^\d+ \(nginx\) \w ($master .*)/ or next;
+		my @numbers = split / /, $numbers;
+		$ticks += $numbers[10] + $numbers[11];
+	}
+	return $ticks;
+}
+my $ticks = worker_ticks();
+sleep 2;
+$ticks = worker_ticks() - $ticks;
+cmp_ok($ticks, '<', 50, "two seconds without requests: $ticks hundredths of one of work");
 stop_process($nginx);
 
 

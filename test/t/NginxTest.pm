@@ -11,6 +11,7 @@ use Cwd qw(abs_path);
 use Exporter 'import';
 use File::Basename qw(dirname);
 use GatewayTest;
+use IO::Socket::INET;
 use IPC::Run;
 use JSON::PP qw(encode_json);
 use OvertenTest;
@@ -19,7 +20,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT = qw(create_module_node keys_of key_file unknown_key begin_load end_load outcome
-  module_sessions left_of daemonize_nginx check_log);
+  module_sessions left_of daemonize_nginx check_log start_unready_server);
 
 my $clients = dirname(dirname(abs_path(__FILE__))) . '/http/nginx_load.mjs';
 my $dir = PostgreSQL::Test::Utils::tempdir;
@@ -107,6 +108,30 @@ sub left_of
 	my ($answer) = @_;
 
 	return ($answer->{headers}{ratelimit}[0] // '') =~ /;r=(\d+)/ ? $1 : 'none';
+}
+
+# Start what says, as a server that is starting up, that nobody can log in now, whereupon
+# libpq goes on to the next host: its socket has then been in use for a while, and
+# another gets its number.  Returns its process, with its port.
+sub start_unready_server
+{
+	my ($name) = @_;
+	my $port = free_port();
+	my $process = start_process($name, {}, 'perl', '-MIO::Socket::INET', '-e', <<'EOP', $port);
+$SIG{PIPE} = 'IGNORE';
+my $listener = IO::Socket::INET->new(Listen => 50, LocalAddr => '127.0.0.1', LocalPort => $ARGV[0], ReuseAddr => 1) or die "$!";
+my $text = "SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0";
+while (my $client = $listener->accept)
+{
+	sysread $client, my $startup, 1000;
+	syswrite $client, 'E' . pack('N', 4 + length $text) . $text;
+	close $client;
+}
+EOP
+
+	wait_until('it listens', sub { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port) });
+	$process->{port} = $port;
+	return $process;
 }
 
 # A check: neither a secret nor a crash is in the log.
