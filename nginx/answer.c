@@ -1,7 +1,6 @@
 /*
  * answer.c
- *		What the database says about a request, and what the client and the service
- *		are told of it.
+ *		What the database says about a request, and what the client is told.
  *
  * A refusal is the API's own answer: its status, its body, and those of its headers
  * that are for clients.  An answer that is neither a refusal nor an admission, which
@@ -20,13 +19,6 @@ static const ngx_str_t relayed[] = {
 	ngx_string("RateLimit-Policy"),
 };
 
-static const ngx_str_t told[OA_TOLD] = {
-	[OA_TOLD_KEY_ID] = ngx_string("X-Overten-Key-Id"),
-	[OA_TOLD_ORG_ID] = ngx_string("X-Overten-Org-Id"),
-	[OA_TOLD_TIER] = ngx_string("X-Overten-Tier"),
-	[OA_TOLD_KEY_PREFIX] = ngx_string("X-Overten-Key-Prefix"),
-};
-
 static const ngx_str_t malformed_body =
 ngx_string("{\"error\":{\"code\":\"invalid_request\",\"message\":\"The request is not valid HTTP, or has more than one Authorization header.\"}}");
 static const ngx_str_t outage_body =
@@ -42,7 +34,12 @@ is_named(OaText name, ngx_str_t wanted)
 static ngx_str_t
 string_of(OaText text)
 {
-	return (ngx_str_t) {text.length, (u_char *) text.data};
+	ngx_str_t	string;
+
+	string.len = text.length;
+	string.data = (u_char *) text.data;
+
+	return string;
 }
 
 /* Keep a header of a refusal for the client. */
@@ -72,7 +69,7 @@ keep_told(OaQuestion *question, OaText name, OaText value)
 	static const ngx_str_t policy = ngx_string("RateLimit-Policy");
 
 	for (int i = 0; i < OA_TOLD; i++)
-		if (is_named(name, told[i]))
+		if (is_named(name, oa_told_names[i]))
 			question->told[i] = string_of(value);
 	if (is_named(name, limit))
 		question->limit = string_of(value);
@@ -130,6 +127,9 @@ oa_read_answer(OaQuestion *question, const PGresult *result)
 	ngx_int_t	status;
 
 	question->status = NGX_HTTP_SERVICE_UNAVAILABLE;
+	ngx_memzero(question->told, sizeof(question->told));
+	ngx_str_null(&question->limit);
+	ngx_str_null(&question->policy);
 	if (PQresultStatus(result) != PGRES_TUPLES_OK || PQntuples(result) != 1 ||
 		PQnfields(result) != 3 || PQgetisnull(result, 0, 0))
 		return;
@@ -219,59 +219,4 @@ oa_refuse(OaQuestion *question)
 		if (oa_add_header(request, headers[i].key, headers[i].value) != NGX_OK)
 			return NGX_HTTP_INTERNAL_SERVER_ERROR;
 	return send_answer(request, question->status, question->body);
-}
-
-static ngx_int_t
-tell(ngx_http_request_t *request, ngx_str_t name, ngx_str_t value)
-{
-	ngx_table_elt_t *header = ngx_list_push(&request->headers_in.headers);
-
-	if (header == NULL)
-		return NGX_ERROR;
-	ngx_memzero(header, sizeof(*header));
-	header->key = name;
-	header->value = value;
-	header->lowcase_key = ngx_pnalloc(request->pool, name.len);
-	if (header->lowcase_key == NULL)
-		return NGX_ERROR;
-	header->hash = ngx_hash_strlow(header->lowcase_key, name.data, name.len);
-	return NGX_OK;
-}
-
-/*
- * Change the headers of a request that may go on: whose key it is, in the place of
- * the credential and of whatever the client has sent under such names.
- */
-ngx_int_t
-oa_tell_service(OaQuestion *question)
-{
-	ngx_http_request_t *request = question->request;
-	ngx_list_t *headers = &request->headers_in.headers;
-	ngx_list_part_t first = headers->part;
-
-	if (ngx_list_init(headers, request->pool, 20,
-					  sizeof(ngx_table_elt_t)) != NGX_OK)
-		return NGX_ERROR;
-	for (ngx_list_part_t *part = &first; part != NULL; part = part->next)
-	{
-		ngx_table_elt_t *given = part->elts;
-
-		for (ngx_uint_t i = 0; i < part->nelts; i++)
-		{
-			OaText		name = {(const char *) given[i].key.data, given[i].key.len};
-			ngx_table_elt_t *kept;
-
-			if (oa_is_ours(name))
-				continue;
-			kept = ngx_list_push(headers);
-			if (kept == NULL)
-				return NGX_ERROR;
-			*kept = given[i];
-		}
-	}
-	request->headers_in.authorization = NULL;
-	for (int i = 0; i < OA_TOLD; i++)
-		if (tell(request, told[i], question->told[i]) != NGX_OK)
-			return NGX_ERROR;
-	return NGX_OK;
 }

@@ -13,7 +13,7 @@ static OaPlaces places;
 static ngx_event_t ask_event;
 
 /* The questions of this worker. */
-OaPlaces *
+OaPlaces   *
 oa_places(void)
 {
 	return &places;
@@ -111,7 +111,7 @@ oa_init_process(ngx_cycle_t *cycle)
 	if (links == NULL || statement == NULL)
 		return NGX_ERROR;
 	settings = given;
-	oa_places_init(&places);
+	oa_places_init(&places, settings->timeout, cycle->log);
 	ask_event.handler = ask;
 	ask_event.log = cycle->log;
 	for (ngx_int_t i = 0; i < settings->connections; i++)

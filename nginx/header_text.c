@@ -53,14 +53,41 @@ oa_plain_credential(OaText value)
 	if (is_plain)
 		return value;
 	if (value.length > length && strncasecmp(value.data, bearer, length) == 0)
-		return (OaText) {"Bearer ?", 8};
-	return (OaText) {"?", 1};
+		return oa_text("Bearer ?", 8);
+	return oa_text("?", 1);
 }
 
 static bool
 is_separator(char c)
 {
 	return c == '-' || c == '_';
+}
+
+/* Does a text begin with another one, in any case, where _ counts as -? */
+static bool
+begins_with(OaText text, const char *start)
+{
+	for (size_t i = 0; start[i] != '\0'; i++)
+	{
+		if (i == text.length)
+			return false;
+		if (start[i] == '-' ? !is_separator(text.data[i]) :
+			strncasecmp(text.data + i, start + i, 1) != 0)
+			return false;
+	}
+	return true;
+}
+
+/* Is it the name of a header with a credential? */
+bool
+oa_is_credential(OaText name)
+{
+	static const char authorization[] = "authorization";
+	static const char moved[] = "x-overten-authorization";
+
+	return (name.length == sizeof(authorization) - 1 &&
+			begins_with(name, authorization)) ||
+		(name.length == sizeof(moved) - 1 && begins_with(name, moved));
 }
 
 /*
@@ -70,24 +97,14 @@ is_separator(char c)
 bool
 oa_is_ours(OaText name)
 {
-	static const char authorization[] = "authorization";
-	static const char x[] = "x";
-	static const char overten[] = "overten";
-	const size_t overten_at = sizeof(x);
-	const size_t rest_at = overten_at + sizeof(overten) - 1;
+	static const char ours[] = "x-overten-";
 
-	if (name.length == sizeof(authorization) - 1 &&
-		strncasecmp(name.data, authorization, name.length) == 0)
-		return true;
-	return name.length > rest_at &&
-		strncasecmp(name.data, x, sizeof(x) - 1) == 0 &&
-		is_separator(name.data[overten_at - 1]) &&
-		strncasecmp(name.data + overten_at, overten, sizeof(overten) - 1) == 0 &&
-		is_separator(name.data[rest_at]);
+	return oa_is_credential(name) ||
+		(name.length >= sizeof(ours) - 1 && begins_with(name, ours));
 }
 
 /* Write a JSON string of ASCII.  Returns where it ends. */
-char *
+char	   *
 oa_put_string(char *to, OaText text)
 {
 	*to++ = '"';
@@ -123,14 +140,14 @@ skip(OaHeaderReader *reader, char c)
 
 /* Read a string, which becomes shorter where it is, if it has escapes. */
 static bool
-read_string(OaHeaderReader *reader, OaText *text)
+read_string(OaHeaderReader *reader, OaText *string)
 {
 	char	   *to;
 
 	if (reader->at == reader->end || *reader->at != '"')
 		return false;
 	to = ++reader->at;
-	text->data = to;
+	string->data = to;
 	for (; reader->at < reader->end && *reader->at != '"'; reader->at++)
 	{
 		if (*reader->at == '\\' &&
@@ -143,7 +160,7 @@ read_string(OaHeaderReader *reader, OaText *text)
 	if (reader->at == reader->end)
 		return false;
 	reader->at++;
-	text->length = (size_t) (to - text->data);
+	string->length = (size_t) (to - string->data);
 	return true;
 }
 

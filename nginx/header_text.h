@@ -16,6 +16,16 @@ typedef struct OaText
 	size_t		length;
 } OaText;
 
+static inline OaText
+oa_text(const char *data, size_t length)
+{
+	OaText		result;
+
+	result.data = data;
+	result.length = length;
+	return result;
+}
+
 /* A credential that is longer than this is not good, whatever it is. */
 #define OA_CREDENTIAL_MAX	16384
 
@@ -25,6 +35,7 @@ typedef struct OaText
 extern bool oa_is_visible(OaText text);
 extern bool oa_has_control(OaText text);
 extern OaText oa_plain_credential(OaText value);
+extern bool oa_is_credential(OaText name);
 extern bool oa_is_ours(OaText name);
 extern char *oa_put_string(char *to, OaText text);
 

@@ -1,38 +1,18 @@
 /*
  * link.c
- *		One connection to the database, in libpq's pipeline mode.
- *
- * Each question is followed by a Sync, and so is a transaction of its own: an
- * error of one has nothing to do with the others.  For each there come a result and
- * what ends it, in the order of the questions.
- *
- * A question is never asked twice, for it may have been answered, and counted
- * against the limits of a key, when a connection breaks.
+ *		One connection to the database: its socket, how it begins and how it ends.
  *
  * libpq's socket is level-triggered, because PQconsumeInput() does not read until
  * there is nothing left.
  */
 #include "overten_auth.h"
 
-#define STATEMENT_NAME	"overten_auth"
-#define PARAMETERS		2
 #define FIRST_PAUSE		50		/* milliseconds */
 #define LONGEST_PAUSE	1000
-
-/* text, json */
-static const Oid parameter_types[PARAMETERS] = {25, 114};
 
 static void link_fail(OaLink *link, const char *what);
 static void link_readable(ngx_event_t *event);
 static void link_writable(ngx_event_t *event);
-
-/* Have a timer, which holds a worker that is to leave only if it must. */
-static void
-set_timer(OaLink *link, ngx_msec_t time, ngx_flag_t holds_worker)
-{
-	link->timer.cancelable = !holds_worker;
-	ngx_add_timer(&link->timer, time);
-}
 
 static void
 stop_timer(OaLink *link)
@@ -43,20 +23,24 @@ stop_timer(OaLink *link)
 
 /*
  * Let nginx forget the socket.  libpq may close it and open another one with the
- * same number, so this comes before each of libpq's calls that may do that.
+ * same number, so this comes before each of libpq's calls that may do that.  One that
+ * libpq has closed because the session has ended is not there any more for the kernel.
  */
 static void
 leave_events(OaLink *link)
 {
 	ngx_connection_t *connection = link->connection;
+	ngx_uint_t	flags = 0;
 
 	if (connection == NULL)
 		return;
 	link->connection = NULL;
+	if (PQsocket(link->session) != connection->fd)
+		flags = NGX_CLOSE_EVENT;
 	if (connection->read->active)
-		ngx_del_event(connection->read, NGX_READ_EVENT, 0);
+		ngx_del_event(connection->read, NGX_READ_EVENT, flags);
 	if (connection->write->active)
-		ngx_del_event(connection->write, NGX_WRITE_EVENT, 0);
+		ngx_del_event(connection->write, NGX_WRITE_EVENT, flags);
 	/* nginx's macros are several statements. */
 	if (connection->read->posted)
 	{
@@ -66,8 +50,8 @@ leave_events(OaLink *link)
 	{
 		ngx_delete_posted_event(connection->write);
 	}
-	connection->fd = (ngx_socket_t) -1;
 	ngx_free_connection(connection);
+	connection->fd = (ngx_socket_t) -1;
 }
 
 /* Be told of what can be read, and of nothing else. */
@@ -138,20 +122,10 @@ link_fail(OaLink *link, const char *what)
 	oa_link_close(link);
 	link->pause = link->pause == 0 ? FIRST_PAUSE :
 		ngx_min(2 * link->pause, LONGEST_PAUSE);
-	set_timer(link, link->pause, 0);
+	ngx_add_timer(&link->timer, link->pause);
 	oa_fail_all(oa_places(), &link->asked);
 	if (!oa_can_ask())
 		oa_give_up_waiting();
-}
-
-static ngx_int_t
-send_sync(OaLink *link)
-{
-#ifdef LIBPQ_HAS_SEND_PIPELINE_SYNC
-	return PQsendPipelineSync(link->session) == 1 ? NGX_OK : NGX_ERROR;
-#else
-	return PQpipelineSync(link->session) == 1 ? NGX_OK : NGX_ERROR;
-#endif
 }
 
 /* The session has begun. */
@@ -169,16 +143,14 @@ static void
 prepare(OaLink *link)
 {
 	link->state = OA_PREPARING;
-	/* The context of an error can have what was asked in it, and we log errors. */
+	/* We log errors, whose context can have what was asked in it. */
 	PQsetErrorVerbosity(link->session, PQERRORS_TERSE);
 	if (PQsetnonblocking(link->session, 1) != 0 ||
 		PQenterPipelineMode(link->session) != 1)
 		link->broken = 1;
 	else if (!link->settings->prepare)
 		become_ready(link);
-	else if (PQsendPrepare(link->session, STATEMENT_NAME, link->statement,
-						   PARAMETERS, parameter_types) != 1 ||
-			 send_sync(link) != NGX_OK)
+	else if (oa_send_statement(link) != NGX_OK)
 		link->broken = 1;
 	if (link->broken)
 		link_fail(link, "cannot prepare");
@@ -214,12 +186,15 @@ oa_link_open(OaLink *link)
 		link_fail(link, "cannot connect");
 		return;
 	}
-	set_timer(link, link->settings->connect_timeout, 0);
+	ngx_add_timer(&link->timer, link->settings->connect_timeout);
 	if (enter_events(link) != NGX_OK || want_to_write(link, 1) != NGX_OK)
 		link_fail(link, "no event");
 }
 
-/* The timer has run out. */
+/*
+ * The timer has run out.  A worker that is to leave connects again, too: it may have
+ * clients for long, of HTTP/2 for example.
+ */
 static void
 link_timeout(ngx_event_t *event)
 {
@@ -228,7 +203,7 @@ link_timeout(ngx_event_t *event)
 	if (link->state != OA_DOWN)
 		link_fail(link, link->state == OA_READY ? "no answer in time" :
 				  "no connection in time");
-	else if (!ngx_exiting)
+	else
 		oa_link_open(link);
 }
 
@@ -243,106 +218,9 @@ oa_link_init(OaLink *link, const OaSettings *settings, const char *statement,
 	link->timer.handler = link_timeout;
 	link->timer.data = link;
 	link->timer.log = log;
+	/* Those who wait for an answer hold a worker that is to leave: queue.c. */
+	link->timer.cancelable = 1;
 	ngx_queue_init(&link->asked);
-}
-
-/* Ask a question.  What was asked is sent by oa_link_flush(). */
-void
-oa_link_ask(OaLink *link, OaPlace *place)
-{
-	const OaQuestion *question = place->question;
-	const char *values[PARAMETERS] = {
-		(const char *) question->query.data,
-		(const char *) question->headers.data,
-	};
-	int			sent;
-
-	ngx_queue_remove(&place->queue);
-	ngx_queue_insert_tail(&link->asked, &place->queue);
-	place->asked = 1;
-	if (!link->timer.timer_set)
-		set_timer(link, link->settings->timeout, 1);
-	if (link->settings->prepare)
-		sent = PQsendQueryPrepared(link->session, STATEMENT_NAME, PARAMETERS,
-								   values, NULL, NULL, 0);
-	else
-		sent = PQsendQueryParams(link->session, link->statement, PARAMETERS,
-								 parameter_types, values, NULL, NULL, 0);
-	if (sent != 1 || send_sync(link) != NGX_OK)
-		link->broken = 1;
-}
-
-/*
- * Does this error say that the session is of no more use?  Its statement is gone, if a
- * pool has given us another session, or the server is about to end it.
- */
-static ngx_flag_t
-ends_session(const PGresult *result)
-{
-	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-
-	return state != NULL && (ngx_strcmp(state, "26000") == 0 ||
-							 ngx_strncmp(state, "57P", 3) == 0);
-}
-
-/* Handle the result of a question.  The log has no more than the kind of an error. */
-static void
-take_result(OaLink *link, OaPlace *place, const PGresult *result)
-{
-	if (PQresultStatus(result) != PGRES_TUPLES_OK)
-	{
-		const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-
-		ngx_log_error(NGX_LOG_ERR, link->log, 0,
-					  "overten_auth: the database answers with %s, SQLSTATE %s",
-					  PQresStatus(PQresultStatus(result)),
-					  state != NULL ? state : "unknown");
-		if (ends_session(result))
-			link->broken = 1;
-	}
-	if (place->question != NULL)
-	{
-		oa_read_answer(place->question, result);
-		oa_resume(place);
-	}
-}
-
-/*
- * Take what has been received.  Returns whether a question was answered.  Between a
- * result and the Sync libpq has a NULL, and it has one when nothing is left.
- */
-static ngx_flag_t
-take_answers(OaLink *link)
-{
-	ngx_flag_t	moved = 0;
-	int			nulls = 0;
-
-	while (!link->broken && nulls < 2 && !ngx_queue_empty(&link->asked) &&
-		   !PQisBusy(link->session))
-	{
-		OaPlace    *place = ngx_queue_data(ngx_queue_head(&link->asked),
-										   OaPlace, queue);
-		PGresult   *result = PQgetResult(link->session);
-
-		if (result == NULL)
-		{
-			nulls++;
-			continue;
-		}
-		nulls = 0;
-		if (PQresultStatus(result) == PGRES_PIPELINE_SYNC)
-		{
-			if (place->question != NULL)
-				link->broken = 1;
-			else
-				oa_leave(oa_places(), place);
-			moved = 1;
-		}
-		else
-			take_result(link, place, result);
-		PQclear(result);
-	}
-	return moved;
 }
 
 /* Take what has been received of preparing. */
@@ -389,13 +267,13 @@ link_readable(ngx_event_t *event)
 		take_prepared(link);
 		return;
 	}
-	moved = take_answers(link);
+	moved = oa_take_answers(link);
 	if (link->broken || PQstatus(link->session) == CONNECTION_BAD)
 		link_fail(link, "the session has ended");
 	else if (ngx_queue_empty(&link->asked))
 		stop_timer(link);
 	else if (moved)
-		set_timer(link, link->settings->timeout, 1);
+		ngx_add_timer(&link->timer, link->settings->timeout);
 }
 
 static void

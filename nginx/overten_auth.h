@@ -7,9 +7,11 @@
  * access.c		a request: stopped until there is an answer, then let through
  * question.c	what we ask about a request
  * answer.c		what the database says, and what the client is told
+ * service.c	what the service is told
  * queue.c		questions that wait for an answer
  * database.c	a worker's connections: which of them is asked
  * link.c		one connection
+ * pipeline.c	what goes over it
  */
 #ifndef OVERTEN_AUTH_H
 #define OVERTEN_AUTH_H
@@ -81,28 +83,39 @@ extern ngx_int_t oa_add_header(ngx_http_request_t *request, ngx_str_t name,
 extern ngx_int_t oa_refuse(OaQuestion *question);
 extern ngx_int_t oa_refuse_malformed(ngx_http_request_t *request);
 extern ngx_int_t oa_refuse_outage(ngx_http_request_t *request);
+
+/* service.c */
+extern const ngx_str_t oa_told_names[OA_TOLD];
+
+extern ngx_int_t oa_remove_forged(ngx_http_request_t *request);
 extern ngx_int_t oa_tell_service(OaQuestion *question);
 
 /* queue.c */
 struct OaPlace
 {
 	ngx_queue_t queue;			/* that it is in */
+	ngx_queue_t age;			/* in by_age, if it has a question */
 	OaQuestion *question;		/* NULL: answered, or its client has gone */
 	ngx_flag_t	asked;			/* has the database been asked? */
+	ngx_msec_t	deadline;		/* of an answer */
 };
 
 typedef struct OaPlaces
 {
 	ngx_queue_t unused;
 	ngx_queue_t waiting;		/* to be asked */
+	ngx_queue_t by_age;			/* all that have a question */
+	ngx_event_t timer;			/* until the first deadline, or earlier */
+	ngx_msec_t	timeout;
 	ngx_int_t	taken;
 } OaPlaces;
 
-extern void oa_places_init(OaPlaces *places);
+extern void oa_places_init(OaPlaces *places, ngx_msec_t timeout,
+						   ngx_log_t *log);
 extern ngx_int_t oa_wait(OaPlaces *places, OaQuestion *question);
 extern void oa_stop_waiting(OaPlaces *places, OaQuestion *question);
 extern void oa_leave(OaPlaces *places, OaPlace *place);
-extern void oa_resume(OaPlace *place);
+extern void oa_resume(OaPlaces *places, OaPlace *place);
 extern void oa_fail_all(OaPlaces *places, ngx_queue_t *queue);
 
 /* database.c */
@@ -138,7 +151,11 @@ extern void oa_link_init(OaLink *link, const OaSettings *settings,
 						 const char *statement, ngx_log_t *log);
 extern void oa_link_open(OaLink *link);
 extern void oa_link_close(OaLink *link);
-extern void oa_link_ask(OaLink *link, OaPlace *place);
 extern void oa_link_flush(OaLink *link);
+
+/* pipeline.c */
+extern ngx_int_t oa_send_statement(OaLink *link);
+extern void oa_link_ask(OaLink *link, OaPlace *place);
+extern ngx_flag_t oa_take_answers(OaLink *link);
 
 #endif							/* OVERTEN_AUTH_H */

@@ -64,14 +64,14 @@ oa_read_demand(ngx_http_request_t *request, ngx_str_t *query)
 static OaText
 text_of(ngx_str_t string)
 {
-	return (OaText) {(const char *) string.data, string.len};
+	return oa_text((const char *) string.data, string.len);
 }
 
 /* The credentials of a request. */
 typedef struct Credentials
 {
-	ngx_int_t	count;			/* headers Authorization */
-	ngx_str_t	given;			/* the first one */
+	ngx_flag_t	is_given;		/* is there an Authorization? */
+	ngx_str_t	given;			/* nginx lets no second one pass */
 	ngx_int_t	moved_count;	/* headers X-Overten-Authorization */
 	ngx_str_t	moved;			/* the first one */
 } Credentials;
@@ -94,9 +94,11 @@ find_credentials(ngx_http_request_t *request, Credentials *credentials)
 
 		for (ngx_uint_t i = 0; i < part->nelts; i++)
 		{
-			if (is_named(&headers[i], "authorization") &&
-				credentials->count++ == 0)
+			if (is_named(&headers[i], "authorization"))
+			{
+				credentials->is_given = 1;
 				credentials->given = headers[i].value;
+			}
 			if (is_named(&headers[i], "x-overten-authorization") &&
 				credentials->moved_count++ == 0)
 				credentials->moved = headers[i].value;
@@ -123,7 +125,7 @@ static char *
 put_header(char *to, const char *name, OaText value)
 {
 	*to++ = ',';
-	to = oa_put_string(to, (OaText) {name, ngx_strlen(name)});
+	to = oa_put_string(to, oa_text(name, ngx_strlen(name)));
 	*to++ = ':';
 	return oa_put_string(to, value);
 }
@@ -147,7 +149,7 @@ oa_read_request(OaQuestion *question)
 
 	find_credentials(request, &credentials);
 	given = text_of(credentials.given);
-	if (credentials.count > 1 || oa_has_control(given) ||
+	if (oa_has_control(given) ||
 		oa_has_control(text_of(credentials.moved)) ||
 		!oa_is_visible(text_of(request->unparsed_uri)))
 		return NGX_DECLINED;
@@ -161,11 +163,11 @@ oa_read_request(OaQuestion *question)
 	if (question->headers.data == NULL)
 		return NGX_ERROR;
 	end = put_header((char *) question->headers.data, client, address);
-	if (credentials.count > 0)
+	if (credentials.is_given)
 		end = put_header(end, authorization, given);
 	if (are_two(&credentials))
 		end = put_header(end, moved,
-						 (OaText) {contradiction, sizeof(contradiction) - 1});
+						 oa_text(contradiction, sizeof(contradiction) - 1));
 	question->headers.data[0] = '{';
 	*end++ = '}';
 	*end = '\0';

@@ -117,10 +117,11 @@ init_settings(ngx_conf_t *cf, void *conf)
 	ngx_conf_init_value(settings->prepare, 1);
 	if (settings->schema.data == NULL)
 		settings->schema = public_schema;
-	if (settings->connections < 1 || settings->max_waiting < 1)
+	if (settings->connections < 1 || settings->max_waiting < 1 ||
+		settings->connect_timeout < 1 || settings->timeout < 1)
 	{
 		ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-						   "overten_auth_connections and overten_auth_max_waiting must be at least 1");
+						   "overten_auth_connections, overten_auth_max_waiting and the timeouts must be at least 1");
 		return NGX_CONF_ERROR;
 	}
 	return NGX_CONF_OK;
@@ -158,6 +159,29 @@ merge_location(ngx_conf_t *cf, void *parent, void *child)
 	return NGX_CONF_OK;
 }
 
+/* Is each host of a list an address, or the folder of a socket? */
+static ngx_flag_t
+are_addresses(const char *hosts)
+{
+	struct in6_addr address;
+	char		host[INET6_ADDRSTRLEN];
+
+	for (;;)
+	{
+		size_t		length = strcspn(hosts, ",");
+
+		ngx_cpystrn((u_char *) host, (u_char *) hosts,
+					ngx_min(length + 1, sizeof(host)));
+		if (length > 0 && host[0] != '/' && host[0] != '@' &&
+			inet_pton(AF_INET, host, &address) != 1 &&
+			inet_pton(AF_INET6, host, &address) != 1)
+			return 0;
+		if (hosts[length] == '\0')
+			return 1;
+		hosts += length + 1;
+	}
+}
+
 /* libpq resolves names in the worker, which does nothing else meanwhile. */
 static void
 warn_of_names(ngx_conf_t *cf, const PQconninfoOption *options)
@@ -172,8 +196,7 @@ warn_of_names(ngx_conf_t *cf, const PQconninfoOption *options)
 		if (ngx_strcmp(options->keyword, "hostaddr") == 0)
 			address = options->val;
 	}
-	if (address == NULL && host != NULL && host[0] != '/' && host[0] != '@' &&
-		strspn(host, "0123456789.:,abcdefABCDEF") != ngx_strlen(host))
+	if (address == NULL && host != NULL && !are_addresses(host))
 		ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
 						   "a host in overten_auth_database is a name, and a worker stands still while it is looked up: add hostaddr");
 }
@@ -204,38 +227,36 @@ set_database(ngx_conf_t *cf, ngx_command_t *command, void *conf)
 	return NGX_CONF_OK;
 }
 
-#define ANYWHERE	(NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF)
+/* A directive that is for all requests, and one of locations with all around them. */
+#define FOR_ALL(name, arguments, set, member) \
+	{ngx_string(name), NGX_HTTP_MAIN_CONF | (arguments), set, \
+		NGX_HTTP_MAIN_CONF_OFFSET, offsetof(OaSettings, member), NULL}
+#define OF_LOCATION(name, arguments, set, member) \
+	{ngx_string(name), NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | \
+		NGX_HTTP_LOC_CONF | (arguments), set, \
+		NGX_HTTP_LOC_CONF_OFFSET, offsetof(OaLocation, member), NULL}
 
 static ngx_command_t commands[] = {
-	{ngx_string("overten_auth"), ANYWHERE | NGX_CONF_FLAG,
-		ngx_conf_set_flag_slot, NGX_HTTP_LOC_CONF_OFFSET,
-		offsetof(OaLocation, enabled), NULL},
-	{ngx_string("overten_auth_cost"), ANYWHERE | NGX_CONF_TAKE1,
-		ngx_http_set_complex_value_slot, NGX_HTTP_LOC_CONF_OFFSET,
-		offsetof(OaLocation, cost), NULL},
-	{ngx_string("overten_auth_scope"), ANYWHERE | NGX_CONF_TAKE1,
-		ngx_http_set_complex_value_slot, NGX_HTTP_LOC_CONF_OFFSET,
-		offsetof(OaLocation, scope), NULL},
-	{ngx_string("overten_auth_database"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
-		set_database, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL},
-	{ngx_string("overten_auth_schema"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
-		ngx_conf_set_str_slot, NGX_HTTP_MAIN_CONF_OFFSET,
-		offsetof(OaSettings, schema), NULL},
-	{ngx_string("overten_auth_connections"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
-		ngx_conf_set_num_slot, NGX_HTTP_MAIN_CONF_OFFSET,
-		offsetof(OaSettings, connections), NULL},
-	{ngx_string("overten_auth_max_waiting"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
-		ngx_conf_set_num_slot, NGX_HTTP_MAIN_CONF_OFFSET,
-		offsetof(OaSettings, max_waiting), NULL},
-	{ngx_string("overten_auth_connect_timeout"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
-		ngx_conf_set_msec_slot, NGX_HTTP_MAIN_CONF_OFFSET,
-		offsetof(OaSettings, connect_timeout), NULL},
-	{ngx_string("overten_auth_timeout"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
-		ngx_conf_set_msec_slot, NGX_HTTP_MAIN_CONF_OFFSET,
-		offsetof(OaSettings, timeout), NULL},
-	{ngx_string("overten_auth_prepare"), NGX_HTTP_MAIN_CONF | NGX_CONF_FLAG,
-		ngx_conf_set_flag_slot, NGX_HTTP_MAIN_CONF_OFFSET,
-		offsetof(OaSettings, prepare), NULL},
+	OF_LOCATION("overten_auth", NGX_CONF_FLAG,
+				ngx_conf_set_flag_slot, enabled),
+	OF_LOCATION("overten_auth_cost", NGX_CONF_TAKE1,
+				ngx_http_set_complex_value_slot, cost),
+	OF_LOCATION("overten_auth_scope", NGX_CONF_TAKE1,
+				ngx_http_set_complex_value_slot, scope),
+	FOR_ALL("overten_auth_database", NGX_CONF_TAKE1,
+			set_database, database),
+	FOR_ALL("overten_auth_schema", NGX_CONF_TAKE1,
+			ngx_conf_set_str_slot, schema),
+	FOR_ALL("overten_auth_connections", NGX_CONF_TAKE1,
+			ngx_conf_set_num_slot, connections),
+	FOR_ALL("overten_auth_max_waiting", NGX_CONF_TAKE1,
+			ngx_conf_set_num_slot, max_waiting),
+	FOR_ALL("overten_auth_connect_timeout", NGX_CONF_TAKE1,
+			ngx_conf_set_msec_slot, connect_timeout),
+	FOR_ALL("overten_auth_timeout", NGX_CONF_TAKE1,
+			ngx_conf_set_msec_slot, timeout),
+	FOR_ALL("overten_auth_prepare", NGX_CONF_FLAG,
+			ngx_conf_set_flag_slot, prepare),
 	ngx_null_command
 };
 

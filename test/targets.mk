@@ -10,7 +10,7 @@
 # make dashboard  build the page that the gateway serves
 # make nginx-module               build nginx's module (Debian's nginx-dev)
 # make model      check the caches' protocol in every state (some minutes)
-# make mutations  plant mistakes, one by one, and see tests fail (an hour)
+# make mutations  plant mistakes, one by one, and see tests fail (two hours)
 # make bench-peers                 measure beside what people use today
 #
 # make test-matrix     every suite on PostgreSQL 17 and 18    (as root)
@@ -18,6 +18,8 @@
 # make test-valgrind   the suites in SQL, and workers, under valgrind
 # make test-ubsan      every suite with undefined behaviour trapped
 # make test-clients    docs/clients.md, in Java and Go, too
+# make test-nginx-asan nginx's module with the sanitizers of addresses and of
+#                      undefined behavior
 # make test-faults     faults under load: full disks, kill -9, a clock that
 #                      jumps, no memory, failover    (as root)
 # make test-package    build, install and remove the Debian package (as root)
@@ -107,6 +109,7 @@ $(PEERS): test/bench/peers/package-lock.json
 .PHONY: bench-peers run-bench-peers
 .PHONY: test-matrix test-cassert test-valgrind test-ubsan test-package deb dist
 .PHONY: test-faults run-test-faults test-clients run-test-clients test-containers
+.PHONY: test-nginx-asan run-test-nginx-asan
 .PHONY: run-test-matrix run-test-cassert run-test-valgrind run-test-ubsan
 .PHONY: help deps model mutations test demo serve bench race lint format run-test run-demo run-serve run-bench run-race run-lint run-format run-elsewhere
 
@@ -166,6 +169,9 @@ test-ubsan:
 test-clients:
 	@$(DEPS) JOBS='clients'
 	$(MAKE) --no-print-directory run-test-clients
+test-nginx-asan:
+	@$(DEPS) JOBS='test'
+	$(MAKE) --no-print-directory run-test-nginx-asan
 test-faults:
 	@$(DEPS) JOBS='test'
 	$(MAKE) --no-print-directory run-test-faults
@@ -216,7 +222,16 @@ run-test-valgrind: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER) $(CLIENTS)
 run-test-ubsan: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER) $(CLIENTS)
 	test/in-copy $(MAKE) run-test WITH=test/with-clean-logs COPT='-fsanitize=undefined -fno-sanitize-recover=undefined'
 
-run-test-faults: all test/faults/load test/modules/clock_shift.so test/modules/admissions.so test/modules/test_clock.so
+# nginx itself is Debian's, into which the sanitizers' library is loaded first.
+run-test-nginx-asan: $(GATEWAY)
+	test/in-copy sh -euc '$(MAKE) -s all; \
+		ASAN_OPTIONS=detect_leaks=0 NGINX_LDOPT="-fsanitize=address,undefined" \
+			NGINX_COPT="-g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined" nginx/build; \
+		export OVERTEN_NGINX_PRELOAD=$$(gcc -print-file-name=libasan.so); \
+		$(TEMP_INSTALL) $(MAKE) installcheck REGRESS= ISOLATION= \
+			PROVE_TESTS="test/t/360_front_ends.pl test/t/365_nginx_module.pl test/t/366_nginx_requests.pl"'
+
+run-test-faults: all $(NGINX_MODULE) test/faults/load test/modules/clock_shift.so test/modules/admissions.so test/modules/test_clock.so
 	PG_CONFIG='$(PG_CONFIG)' test/faults/run
 
 run-demo: all $(GATEWAY)
@@ -252,8 +267,8 @@ test/firebase/node_modules: test/firebase/package-lock.json
 run-compare-firebase: all test/firebase/node_modules
 	@$(TEMP_INSTALL) test/firebase/compare-with-firebase-admin
 
-run-format: all
-	test/indent src/*.[ch] src/*/*.[ch]
+run-format: all $(NGINX_MODULE)
+	test/indent src/*.[ch] src/*/*.[ch] nginx/*.[ch]
 
 # The archives are named for the release, whose number is in META.json.
 DIST = $(EXTENSION)-$(shell sed -n 's/^  "version": "\(.*\)",$$/\1/p' META.json)
@@ -270,13 +285,19 @@ run-elsewhere:
 	$(MAKE) -s -C elsewhere -f ../Makefile VPATH=.. COPT=-O0 DESTDIR='$(CURDIR)/root' all install >/dev/null
 	ls root$$($(PG_CONFIG) --sharedir)/extension/$(EXTENSION)--*.sql >/dev/null
 
-run-lint: all
+# In the tree of nginx's sources.
+NGINX_INCLUDES = $(addprefix -I,src/core src/event src/event/modules src/os/unix src/http src/http/modules src/http/v2 objs \
+	$(CURDIR)/nginx $(shell $(PG_CONFIG) --includedir))
+
+run-lint: all $(NGINX_MODULE)
 	test/check-release
 	test/mutations/try --check
 	test/check-links
 	test/check-service
 	test/in-copy $(MAKE) --no-print-directory run-elsewhere
-	test/indent --check src/*.[ch] src/*/*.[ch]
+	test/indent --check src/*.[ch] src/*/*.[ch] nginx/*.[ch]
 	test/check-rooms
 	cppcheck --quiet --error-exitcode=1 --enable=warning,performance,portability --inline-suppr -Isrc src
 	clang-tidy --quiet --warnings-as-errors='*' --checks='$(TIDY_CHECKS)' src/*.c src/*/*.c -- $(CPPFLAGS)
+	cppcheck --quiet --error-exitcode=1 --enable=warning,performance,portability --inline-suppr -Inginx nginx
+	nginx/build clang-tidy --quiet --warnings-as-errors='*' --checks='$(TIDY_CHECKS)' $(abspath $(wildcard nginx/*.c)) -- $(NGINX_INCLUDES)

@@ -115,6 +115,7 @@ my @table = (
 	[ 'an unknown key', $is{bad}, $verify, [ auth('Bearer sk_live_00000000000000000000000K3vO8') ] ],
 	[ 'a revoked key', $is{bad}, $verify, [ auth("Bearer $revoked") ] ],
 	[ 'a key and more', $is{bad}, $verify, [ auth("$good x") ] ],
+	[ 'quotes and backslashes', $is{bad}, $verify, [ auth('Bearer "\\x\\"') ] ],
 	[ 'an ID token', $is{bad}, $verify, [ auth("Bearer $token") ] ],
 	[ '16 kB', $is{bad}, $verify, [ auth('Bearer ' . 'x' x 16384) ] ],
 	[ '31 kB', $is{bad}, $verify, [ auth('Bearer ' . 'x' x 31000) ] ],

@@ -9,26 +9,21 @@ use warnings FATAL => 'all';
 use FindBin;
 use lib $FindBin::RealBin;
 use GatewayTest;
+use IO::Socket::INET;
 use IPC::Run;
-use JSON::PP qw(encode_json);
+use JSON::PP qw(decode_json);
+use NginxTest;
 use OvertenTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $dir = PostgreSQL::Test::Utils::tempdir;
-my $node = create_node('nginx_module', <<'EOC');
-shared_preload_libraries = 'overten_auth'
-overten_auth.databases = 'postgres'
-overten_auth.signing_keys_command = ''
-listen_addresses = '127.0.0.1'
-EOC
+my $node = create_module_node('nginx_module');
 
 # The role has no search_path of its own here, and somebody has made a schema of its
 # name, with a function that admits everybody.
 ask($node, <<'EOQ');
-CREATE ROLE overten_nginx LOGIN;
-GRANT EXECUTE ON FUNCTION overten_authorize_request(text, json) TO overten_nginx;
 CREATE SCHEMA overten_nginx;
 GRANT USAGE ON SCHEMA overten_nginx TO overten_nginx;
 CREATE FUNCTION overten_nginx.overten_authorize_request(text, json) RETURNS overten_auth.http_response LANGUAGE sql
@@ -36,113 +31,28 @@ AS $$SELECT 200, '{"x-overten-key-id":"k","x-overten-org-id":"o","x-overten-tier
 EOQ
 
 # Keys, each of another org, and one that is not good.
-my @keys = map { my $org = create_org($node, "Org $_"); my ($secret) = mint($node, $org); { secret => $secret, org => $org } } 1 .. 20;
-append_to_file("$dir/keys", encode_json([ @keys, { secret => 'sk_live_00000000000000000000000K3vO8' } ]));
-append_to_file("$dir/key", encode_json([ $keys[0] ]));
-append_to_file("$dir/unknown", encode_json([ { secret => 'sk_live_00000000000000000000000K3vO8' } ]));
-append_to_file("$dir/long", encode_json([ { secret => 'x' x 16000 } ]));
+my @keys = keys_of($node, 1000);
+my $keys = key_file('keys', @keys, unknown_key());
+my $key = key_file('key', $keys[0]);
+my $unknown = key_file('unknown', unknown_key());
+my $long = key_file('long', { secret => 'x' x 16000 });
 
 my $service = start_service('module_service');
-my $extra = <<'EOC';
-        # Found by an internal redirect, for the same and for more.
-        location /same {
-            overten_auth on;
-            overten_auth_cost 2;
-            try_files /nothing /same_again;
-        }
-        location = /same_again {
-            overten_auth on;
-            overten_auth_cost 2;
-            proxy_pass http://service;
-        }
-        location /more {
-            overten_auth on;
-            overten_auth_cost 2;
-            try_files /nothing /more_again;
-        }
-        location = /more_again {
-            overten_auth on;
-            overten_auth_cost 3;
-            proxy_pass http://service;
-        }
-        location /error {
-            overten_auth on;
-            error_page 404 = /same_again;
-            return 404;
-        }
-        location /variables {
-            overten_auth on;
-            try_files /nothing @variables;
-        }
-        location @variables {
-            add_header X-Variables "$overten_auth_key_id $overten_auth_org_id $overten_auth_tier $overten_auth_key_prefix $overten_auth_limit_remaining";
-            return 204;
-        }
-        location /wrong {
-            overten_auth on;
-            overten_auth_cost -1;
-            proxy_pass http://service;
-        }
-
-        location = /own-answer {
-EOC
-my $end = '        location = /own-answer {
-';
-my $nginx = start_module_nginx('trouble_nginx', $node->connstr('postgres'), $service->{port},
-	'overten_auth_connections 2;' => "overten_auth_connections 2;\n    overten_auth_timeout 2s;",
-	'worker_processes auto' => 'worker_processes 2',
-	$end => $extra);
+my @settings = (
+	'overten_auth_connections 2;' => "overten_auth_connections 2;\n    overten_auth_timeout 5s;",
+	'worker_processes auto' => 'worker_processes 2');
+my $h2_port = free_port();
+my $nginx = start_module_nginx('trouble_nginx', $node->connstr('postgres'), $service->{port}, @settings,
+	"    server {\n" => "    keepalive_requests 1000000;\n    server {\n        listen 127.0.0.1:$h2_port http2;\n");
 my $url = "http://127.0.0.1:$nginx->{port}";
 
-# Begin requests, and find out what has become of them.
-sub begin_load
-{
-	my ($port, @how) = @_;
-	my %load;
-
-	$load{run} = IPC::Run::start([ 'node', "$FindBin::RealBin/../http/nginx_load.mjs", $port, @how ],
-		'>', \$load{out}, '2>', \$load{err});
-	return \%load;
-}
-sub end_load
-{
-	my ($load) = @_;
-
-	$load->{run}->finish;
-	chomp $load->{out};
-	diag($load->{err}) if $load->{err};
-	return { map { split / / } split /, /, $load->{out} };
-}
-
-sub sessions { return split /\n/, ask($node, "SELECT pid FROM pg_stat_activity WHERE usename = 'overten_nginx'"); }
+sub sessions { return module_sessions($node); }
 sub is_answered { return request($url, 'GET', '/x', ["Authorization: Bearer $keys[0]{secret}"])->{status}; }
-
-
-# Internal redirects.
-
-my ($limited, $limited_id) = mint($node, $keys[0]{org});
-ask($node, "SELECT overten_set_limit('key', '$limited_id', 'slow', 100, '12 hours')");
-my @good = ("Authorization: Bearer $limited");
-sub left_after
-{
-	my ($path) = @_;
-	my $answer = request($url, 'GET', $path, \@good);
-
-	return "$answer->{status} " . ($answer->{headers}{ratelimit}[0] =~ s/.*;r=(\d+).*/$1/r);
-}
-is(left_after('/same'), '200 98', 'a redirect to what takes the same');
-is(left_after('/more'), '200 93', 'a redirect to what takes more: both are taken');
-is(left_after('/error'), '200 91', 'a redirect of an error: return comes before the module');
-my $variables = request($url, 'GET', '/variables', \@good);
-is("$variables->{status} @{ $variables->{headers}{'x-variables'} // [] }",
-	"204 $limited_id $keys[0]{org} free " . substr($limited, 0, 12) . ' 90', 'variables');
-is(summary(request($url, 'GET', '/wrong', \@good)), '503 service_unavailable', 'a cost that is none is an outage');
-like(slurp_file("$nginx->{folder}/error.log"), qr/answers with status 400, which is no refusal/, 'and the log says where to look');
 
 
 # Clients that give up.
 
-my $load = end_load(begin_load($nginx->{port}, "$dir/keys", 3000, 60, 30));
+my $load = end_load(begin_load($nginx->{port}, $keys, 5000, 60, 50));
 is($load->{wrong}, 0, 'nobody gets the answer of another');
 is($load->{refused} + $load->{cut}, 0, 'nobody is refused');
 cmp_ok($load->{right}, '>', 1500, "right answers: $load->{right}");
@@ -152,7 +62,7 @@ cmp_ok($load->{aborted}, '>', 300, "given up: $load->{aborted}");
 my @stopped = sessions();
 is(scalar @stopped, 4, 'the sessions of two workers');
 kill STOP => @stopped;
-my $waiting = begin_load($nginx->{port}, "$dir/keys", 300, 300, 40);
+my $waiting = begin_load($nginx->{port}, $keys, 300, 300, 40);
 sleep 1;
 kill CONT => @stopped;
 $load = end_load($waiting);
@@ -161,16 +71,16 @@ cmp_ok($load->{right}, '>', 100, "right answers: $load->{right}");
 
 # Meanwhile more is asked than the sockets take.
 kill STOP => @stopped;
-$waiting = begin_load($nginx->{port}, "$dir/long", 300, 300);
+$waiting = begin_load($nginx->{port}, $long, 300, 300);
 sleep 1;
 kill CONT => @stopped;
 $load = end_load($waiting);
-is("$load->{right} $load->{refused} $load->{wrong} $load->{cut}", '300 0 0 0', 'what had to wait to be sent is sent');
+is(outcome($load), '300 0 0 0', 'what had to wait to be sent is sent');
 
 # And for longer than they wait.
 kill STOP => @stopped;
-$load = end_load(begin_load($nginx->{port}, "$dir/key", 20, 20));
-is("$load->{right} $load->{refused} $load->{wrong} $load->{cut}", '0 20 0 0', 'an outage after the time limit');
+$load = end_load(begin_load($nginx->{port}, $key, 20, 20));
+is(outcome($load), '0 20 0 0', 'an outage after the time limit');
 kill CONT => @stopped;
 wait_until('all is well again', sub { is_answered() == 200 });
 
@@ -185,7 +95,7 @@ ask($node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename
 wait_until('there are others', sub { is_answered() == 200 && sessions() == 4 });
 my $locker = $node->background_psql('postgres');
 ask($locker, 'BEGIN; LOCK TABLE overten_auth.api_keys IN ACCESS EXCLUSIVE MODE');
-$waiting = begin_load($nginx->{port}, "$dir/unknown", 1, 1);
+$waiting = begin_load($nginx->{port}, $unknown, 1, 1);
 wait_until('a question waits', sub { ask($node, "SELECT count(*) FROM pg_stat_activity WHERE usename = 'overten_nginx' AND wait_event_type = 'Lock'") == 1 });
 ask($node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'overten_nginx'");
 ask($locker, 'ROLLBACK');
@@ -194,7 +104,7 @@ $load = end_load($waiting);
 is($load->{refused}, 1, 'its session is ended');
 ask($node, 'ALTER ROLE overten_nginx RESET log_parameter_max_length_on_error');
 wait_until('there are sessions again', sub { is_answered() == 200 && sessions() == 4 });
-$waiting = begin_load($nginx->{port}, "$dir/keys", 6000, 20);
+$waiting = begin_load($nginx->{port}, $keys, 6000, 20);
 $node->restart;
 $load = end_load($waiting);
 is("$load->{wrong} $load->{cut}", '0 0', 'a restart: no wrong answer');
@@ -217,39 +127,163 @@ my ($org) = split /\n/, ask([ $node, 'unlisted' ], "SELECT org_id FROM overten_c
 my ($free) = mint([ $node, 'unlisted' ], $org);
 my ($failing, $failing_id) = mint([ $node, 'unlisted' ], $org);
 ask([ $node, 'unlisted' ], "SELECT overten_set_limit('key', '$failing_id', 'slow', 100, '12 hours')");
-append_to_file("$dir/unlisted", encode_json([ map { { secret => $_, org => $org } } $free, $failing ]));
-# The first of the servers is not there.
+my $unlisted = key_file('unlisted', map { { secret => $_, org => $org } } $free, $failing);
+# Of the servers the first is not there, and the second not yet.
 my $dead = free_port();
+my $unready = start_unready_server('unready');
 my $port = $node->port;
-my $other = start_module_nginx('unlisted_nginx', "hostaddr=127.0.0.1,127.0.0.1 port=$dead,$port dbname=unlisted", $service->{port},
+my $other = start_module_nginx('unlisted_nginx', "hostaddr=127.0.0.1,127.0.0.1,127.0.0.1 port=$dead,$unready->{port},$port dbname=unlisted sslmode=disable", $service->{port},
 	'worker_processes auto' => 'worker_processes 1',
 	'overten_auth_connections 2;' => q{overten_auth_connections 2; overten_auth_schema 'Odd keys';});
-$load = end_load(begin_load($other->{port}, "$dir/unlisted", 400, 40));
-is("$load->{right} $load->{refused} $load->{wrong} $load->{cut}", '200 200 0 0', 'a limit that cannot be counted fails its own key');
+$load = end_load(begin_load($other->{port}, $unlisted, 400, 40));
+is(outcome($load), '200 200 0 0', 'a limit that cannot be counted fails its own key');
 stop_process($other);
+stop_process($unready);
 
 
-# nginx is reloaded, and leaves.
+# No request waits longer than it may, whatever the links do.
 
-$waiting = begin_load($nginx->{port}, "$dir/keys", 4000, 20);
-my ($master) = slurp_file("$nginx->{folder}/nginx.pid") =~ /(\d+)/;
+# Each statement ends in time, but many in turn do not.
+ask($node, "ALTER ROLE overten_nginx SET statement_timeout = '1500ms'");
+ask($node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'overten_nginx'");
+wait_until('there are sessions with the setting', sub { is_answered() == 200 && sessions() == 4 });
+my $fresh = key_file('fresh', keys_of($node, 24));
+$locker = $node->background_psql('postgres');
+ask($locker, 'BEGIN; LOCK TABLE overten_auth.api_keys IN ACCESS EXCLUSIVE MODE');
+$load = end_load(begin_load($nginx->{port}, $fresh, 24, 24));
+is(outcome($load), '0 24 0 0', 'a table that is locked is an outage');
+cmp_ok($load->{longest}, '<', 8000, "after the time limit, which is 5 s: $load->{longest} ms");
+ask($locker, 'ROLLBACK');
+$locker->quit;
+ask($node, 'ALTER ROLE overten_nginx RESET statement_timeout');
+wait_until('all is well after the lock', sub { is_answered() == 200 });
+
+# A server to which one can connect, and that says nothing.
+my $silent = IO::Socket::INET->new(Listen => 20, LocalAddr => '127.0.0.1') or die;
+my $vain = start_module_nginx('vain_nginx', 'hostaddr=127.0.0.1 dbname=postgres port=' . $silent->sockport, $service->{port}, @settings,
+	'http {' => "http {\n    overten_auth_connect_timeout 20s;");
+$load = end_load(begin_load($vain->{port}, $key, 10, 10));
+is(outcome($load), '0 10 0 0', 'no session in time');
+cmp_ok($load->{longest}, '<', 15000, "nor later: $load->{longest} ms");
+my $waiting_there = begin_load($vain->{port}, $key, 10, 10);
+select undef, undef, undef, 0.7;
+$vain->{run}->signal('QUIT');
+is(outcome(end_load($waiting_there)), '0 10 0 0', 'who has not been asked about is answered when nginx leaves');
+stop_process($vain);
+$vain = start_module_nginx('brief_nginx', 'hostaddr=127.0.0.1 dbname=postgres port=' . $silent->sockport, $service->{port},
+	'http {' => "http {\n    overten_auth_connect_timeout 2s; overten_auth_timeout 20s;", 'worker_processes auto' => 'worker_processes 1');
+$load = end_load(begin_load($vain->{port}, $key, 10, 10));
+is(outcome($load), '0 10 0 0', 'no session can be had');
+cmp_ok($load->{longest}, '<', 15000, "who waits hears of it as soon as that is known: $load->{longest} ms");
+stop_process($vain);
+close $silent;
+
+# Not more of them than may.
+my $few = start_module_nginx('few_nginx', $node->connstr('postgres') . ' application_name=few', $service->{port},
+	'worker_processes auto' => 'worker_processes 1',
+	'overten_auth_connections 2;' => 'overten_auth_connections 1; overten_auth_max_waiting 10; overten_auth_timeout 20s;');
+sub few_session { return ask($node, "SELECT pid FROM pg_stat_activity WHERE application_name = 'few'"); }
+foreach my $round (1, 2)
+{
+	my $session = few_session();
+
+	kill STOP => $session;
+	$waiting = begin_load($few->{port}, $keys, 30, 30);
+	sleep 1;
+	kill CONT => $session;
+	is(outcome(end_load($waiting)), '10 20 0 0', "ten may wait, round $round");
+	is(outcome(end_load(begin_load($few->{port}, $keys, 20, 1))), '20 0 0 0', 'and then others');
+}
+
+# Who gives up is noticed at once, and who waits for a session that ends hears of it.
+my $session = few_session();
+kill STOP => $session;
+$load = end_load(begin_load($few->{port}, $keys, 30, 30, 100));
+wait_until('nginx has noticed', sub { slurp_file("$few->{folder}/access.log") =~ / 499 org=-$/m });
+$waiting = begin_load($few->{port}, $keys, 5, 5);
+sleep 1;
+kill TERM => $session;
+kill CONT => $session;
+$load = end_load($waiting);
+is(outcome($load), '0 5 0 0', 'a session that is ended is an outage');
+cmp_ok($load->{longest}, '<', 15000, "at once: $load->{longest} ms");
+stop_process($few);
+
+
+# Answers that the extension does not give let nobody through.
+
+ask($node, <<'EOQ');
+CREATE SCHEMA odd;
+GRANT USAGE ON SCHEMA odd TO overten_nginx;
+CREATE FUNCTION odd.overten_authorize_request(query text, json) RETURNS SETOF overten_auth.http_response LANGUAGE sql AS $$
+SELECT status, headers::json, body FROM (VALUES
+	('good', 200, '{ "x-overten-key-id":"k","x-overten-org-id" : "o",' || E'\n' || '"x-overten-tier":"t\"\/\\","x-overten-key-prefix":"p"}', '{}'),
+	('no_headers', 200, NULL, '{}'),
+	('empty', 200, '{}', '{}'),
+	('no_org', 200, '{"x-overten-key-id":"k","x-overten-tier":"t","x-overten-key-prefix":"p"}', '{}'),
+	('refused', 200, '{"x-overten-key-id":"k","x-overten-org-id":"o","x-overten-tier":"t","x-overten-key-prefix":"p","x-overten-refusal":"no"}', '{}'),
+	('number', 200, '{"x-overten-key-id":"k","x-overten-org-id":1,"x-overten-tier":"t","x-overten-key-prefix":"p"}', '{}'),
+	('control', 200, '{"x-overten-key-id":"k","x-overten-org-id":"o\n","x-overten-tier":"t","x-overten-key-prefix":"p"}', '{}'),
+	('redirect', 302, '{"x-overten-key-id":"k","x-overten-org-id":"o","x-overten-tier":"t","x-overten-key-prefix":"p"}', '{}'),
+	('no_status', NULL, '{}', '{}'),
+	('negative', -1, '{"x-overten-refusal":"no"}', '{}'),
+	('twice', 200, '{"x-overten-key-id":"k","x-overten-org-id":"o","x-overten-tier":"t","x-overten-key-prefix":"p"}', '{}'),
+	('twice', 200, '{"x-overten-key-id":"k","x-overten-org-id":"o","x-overten-tier":"t","x-overten-key-prefix":"p"}', '{}')) v (name, status, headers, body)
+	WHERE query = 'cost=1&scope=' || name; $$ ROWS 1;
+ALTER FUNCTION odd.overten_authorize_request(text, json) OWNER TO overten_nginx;
+EOQ
+my $odd = start_module_nginx('odd_nginx', $node->connstr('postgres'), $service->{port}, @settings,
+	'overten_auth_scope ""' => 'overten_auth_scope $arg_name', 'http {' => "http {\n    overten_auth_schema odd;");
+sub odd_answer { return request("http://127.0.0.1:$odd->{port}", 'GET', "/x?name=$_[0]"); }
+my $seen = odd_answer('good');
+is("$seen->{status} " . decode_json($seen->{body})->{headers}{'x-overten-tier'}, '200 t"/\\', 'another form of an answer');
+is(summary(odd_answer($_)), '503 service_unavailable', "an answer that is none: $_")
+  foreach qw(no_headers empty no_org refused number control redirect no_status negative twice none);
+stop_process($odd);
+
+
+# nginx is reloaded, gets another binary, and leaves.
+
+stop_process($nginx);
+my $master_of = daemonize_nginx($nginx);
+my $master = $master_of->();
+$waiting = begin_load($nginx->{port}, $keys, 4000, 20);
 foreach (1 .. 3)
 {
 	kill HUP => $master;
 	select undef, undef, undef, 0.3;
 }
+is(outcome(end_load($waiting)), '4000 0 0 0', 'reloaded three times under load');
+
+# A connection of HTTP/2 that is never idle stays with its old worker, whose sessions end.
+$waiting = begin_load($h2_port, $keys, '7s', 10, 0, 'h2');
+sleep 1;
+kill HUP => $master;
+sleep 1;
+ask($node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'overten_nginx'");
 $load = end_load($waiting);
-is("$load->{wrong} $load->{refused} $load->{cut}", '0 0 0', 'reloaded three times under load');
+is($load->{wrong}, 0, 'sessions of a worker that is to leave end');
+cmp_ok($load->{right}, '>', 3 * $load->{refused}, "it connects again: $load->{right} right, $load->{refused} refused");
+wait_until('it has left', sub { sessions() == 4 });
+
+$waiting = begin_load($nginx->{port}, $keys, 4000, 20);
+kill USR2 => $master;
+wait_until('there is another master', sub { -e "$nginx->{folder}/nginx.pid.oldbin" && $master_of->() && $master_of->() != $master });
+wait_until('its workers have sessions', sub { sessions() > 4 });
+kill WINCH => $master;
+wait_until('the old workers have left', sub { sessions() == 4 });
+kill QUIT => $master;
+$master = $master_of->();
+is(outcome(end_load($waiting)), '4000 0 0 0', 'upgraded under load');
 
 @stopped = sessions();
 kill STOP => @stopped;
-$waiting = begin_load($nginx->{port}, "$dir/keys", 100, 100);
+$waiting = begin_load($nginx->{port}, $keys, 200, 200);
 sleep 1;
 kill QUIT => $master;
-sleep 1;
+select undef, undef, undef, 0.3;
 kill CONT => @stopped;
-$load = end_load($waiting);
-is("$load->{right} $load->{refused} $load->{wrong} $load->{cut}", '100 0 0 0', 'who waits when nginx leaves gets an answer');
+is(outcome(end_load($waiting)), '200 0 0 0', 'who waits when nginx leaves gets an answer');
 wait_until('no session is left', sub { sessions() == 0 });
 
 
@@ -265,7 +299,7 @@ sub complaint
 	$text =~ s/\Q$old\E[^\n]*/$new/ or die;
 	mkdir "$dir/$name";
 	append_to_file("$dir/$name/nginx.conf", $text);
-	local $ENV{PATH} = "$ENV{PATH}:/usr/sbin";
+	local %ENV = (%ENV, nginx_environment(), PATH => "$ENV{PATH}:/usr/sbin");
 	IPC::Run::run [ 'nginx', '-t', '-p', "$dir/$name", '-c', "$dir/$name/nginx.conf", '-e', 'stderr' ], '>', \$out, '2>', \$err;
 	return $err;
 }
@@ -274,9 +308,17 @@ my $secret_text = complaint('text', 'overten_auth_database', 'overten_auth_datab
 like($secret_text, qr/is no connection string of libpq/, 'no connection string');
 unlike($secret_text, qr/hunter2/, 'whose password is not told');
 like(complaint('connections', 'overten_auth_connections', 'overten_auth_connections 0;'), qr/must be at least 1/, 'no connections');
-like(complaint('name', 'overten_auth_database', 'overten_auth_database "host=db.example.com dbname=app";'), qr/stands still while it is looked up/, 'a host that is a name');
+like(complaint("no_$_", 'overten_auth_connections', "overten_auth_$_ 0;"), qr/must be at least 1/, "no $_") foreach qw(max_waiting timeout connect_timeout);
+foreach my $hosts ('db.example.com', 'cafe', 'fade.de', '127.0.0.1,db', '::1,/tmp,db')
+{
+	like(complaint("name_$hosts" =~ tr/\//_/r, 'overten_auth_database', qq{overten_auth_database "host=$hosts dbname=app";}), qr/stands still while it is looked up/, "a host that is a name: $hosts");
+}
+foreach my $hosts ('127.0.0.1', '::1,127.0.0.2', '/run/postgresql', "db.example.com hostaddr=127.0.0.1", "''")
+{
+	unlike(complaint("address_$hosts" =~ tr/\/ ='/_/r, 'overten_auth_database', qq{overten_auth_database "host=$hosts dbname=app";}), qr/looked up/, "none: $hosts");
+}
 
 stop_process($service);
-unlike(slurp_file("$nginx->{folder}/error.log"), qr/sk_live_\w{5}/, 'no secret in the log');
+check_log($_) foreach $nginx, $other, $vain, $few, $odd;
 
 done_testing();

@@ -23,7 +23,7 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(create_api_node sign start_process stop_process start_gateway
-  start_postgrest start_nginx start_module_nginx start_pgbouncer start_service start_swallower request bytes rest_of
+  start_postgrest start_nginx nginx_environment start_module_nginx start_pgbouncer start_service start_swallower request bytes rest_of
   free_port node_script summary check_openapi foreign_errors);
 
 my $project = 'overten-test';
@@ -179,6 +179,15 @@ sub start_postgrest
 	return $process;
 }
 
+# The environment of nginx: a library that the module needs if it was built with
+# sanitizers (make test-nginx-asan).
+sub nginx_environment
+{
+	my $library = $ENV{OVERTEN_NGINX_PRELOAD} // return ();
+
+	return (LD_PRELOAD => $library, ASAN_OPTIONS => 'detect_leaks=0:abort_on_error=1');
+}
+
 # Start nginx with a configuration of gateway/ in which only addresses are
 # replaced: texts of the file by others; the lines of nginx_maps.conf that are the
 # reader's choice, by names of variables; and the time that PostgREST has, as the
@@ -199,6 +208,13 @@ sub start_nginx
 	{
 		$text =~ s/\Q$old\E/$replace{$old}/ or die "no \"$old\" in $main";
 	}
+	if (my %environment = nginx_environment())
+	{
+		# A new binary gets no other variables, and what nginx has in one piece of memory
+		# the sanitizer cannot tell apart.
+		$text = join('', map { "env $_;\n" } sort keys %environment) . $text;
+		$text =~ s/^http \{/http {\n    request_pool_size 256;/m or die;
+	}
 	mkdir $folder or die;
 	$main = basename($main);
 	copy($_, $folder) foreach glob("$top/gateway/*.conf");
@@ -214,7 +230,7 @@ sub start_nginx
 	  if $text =~ /ssl_certificate/;
 
 	local $ENV{PATH} = "$ENV{PATH}:/usr/sbin";
-	my $process = start_process($name, {}, 'nginx', '-p', $folder,
+	my $process = start_process($name, { nginx_environment() }, 'nginx', '-p', $folder,
 		'-c', "$folder/$main", '-e', "$folder/error.log", '-g', 'daemon off;');
 	$process->{folder} = $folder;
 	wait_until('nginx listens',
@@ -267,12 +283,12 @@ sub start_swallower
 	return $process;
 }
 
-# Start pgbouncer before a node for the gateway, in transaction mode and without
-# prepared statements.  Returns its process, with the folder of its socket, and
+# Start pgbouncer before a node for the gateway's role, or another one, in transaction
+# mode and without prepared statements.  Returns its process, with the folder of its socket, and
 # its port.
 sub start_pgbouncer
 {
-	my ($node, $name) = @_;
+	my ($node, $name, $role) = @_;
 	my $port = free_port();
 	my $folder = PostgreSQL::Test::Utils::tempdir_short;
 	my ($node_host, $node_port) = ($node->host, $node->port);
@@ -289,7 +305,7 @@ auth_file = $folder/users
 pool_mode = transaction
 default_pool_size = 2
 EOC
-	PostgreSQL::Test::Utils::append_to_file("$folder/users", qq("overten_gateway" ""\n));
+	PostgreSQL::Test::Utils::append_to_file("$folder/users", sprintf qq("%s" ""\n), $role // 'overten_gateway');
 	local $ENV{PATH} = "$ENV{PATH}:/usr/sbin";
 	# Versions that do not know the setting cannot do what it is for.
 	my ($major, $minor) = `pgbouncer --version` =~ /(\d+)\.(\d+)/;
