@@ -22,7 +22,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(create_api_node sign start_process stop_process start_gateway
+our @EXPORT = qw(create_api_node add_api sign start_process stop_process start_gateway
   start_postgrest start_nginx start_module_nginx start_pgbouncer start_service start_swallower request bytes rest_of
   free_port node_script summary check_openapi foreign_errors);
 
@@ -66,7 +66,14 @@ sub sign
 sub create_api_node
 {
 	my ($name, $settings, %init) = @_;
-	my $node = create_node($name, $settings, %init);
+
+	return add_api(create_node($name, $settings, %init));
+}
+
+# Add the same to a node that has the extension.
+sub add_api
+{
+	my ($node) = @_;
 
 	node_script('token.mjs', 'new', $scratch);
 	$node->safe_psql('postgres', slurp_file("$top/gateway/roles.sql"));
