@@ -110,6 +110,7 @@ export function openRoutes(settings, report, tell) {
 
   async function read(kind, credential, call, seen) {
     const tried = new Set();
+    const unreached = new Set();    // of these, the request has not come to
     let primaryFirst = followers.has(credential);
     let looked = false;
     let answer;
@@ -119,12 +120,11 @@ export function openRoutes(settings, report, tell) {
       const watched = next(tried, primaryFirst);
 
       if (watched === undefined) {
-        // Those that failed may be well again; those that have answered would say the same.
         if (looked || answer !== undefined) {
           break;
         }
         looked = true;
-        tried.clear();
+        unreached.forEach((each) => tried.delete(each));
         await look(() => next(tried));
         continue;
       }
@@ -153,6 +153,9 @@ export function openRoutes(settings, report, tell) {
       } catch (error) {
         failure = error;
         note(seen, watched, nameOf(error));
+        if (isUnsent(error)) {
+          unreached.add(watched);
+        }
         if (isRefusal(error)) {
           seen.refused = true;
           watched.check();
