@@ -77,12 +77,22 @@ sub freeze
 	return;
 }
 
+# A function of a server, which may not be able to answer.  Has it?
+sub call
+{
+	my ($node, $sql) = @_;
+	my $timed_out;
+	my $result = $node->psql('postgres', $sql, timeout => 5, timed_out => \$timed_out);
+
+	return !$timed_out && $result == 0;
+}
+
 sub pause
 {
 	my ($node) = @_;
 
 	return if $paused{ $node->name };
-	if ($node->psql('postgres', 'SELECT pg_wal_replay_pause()', timeout => 5) == 0)
+	if (call($node, 'SELECT pg_wal_replay_pause()'))
 	{
 		$paused{ $node->name } = [ $node, time + rand 1.5 ];
 		$counts{'replay paused'}++;
@@ -141,7 +151,7 @@ sub mend
 		next unless $all || time > $until;
 		# One that was promoted or killed meanwhile is not paused.
 		delete $paused{$name} if !-e $node->data_dir . '/postmaster.pid'
-		  || $node->psql('postgres', 'SELECT CASE WHEN pg_is_in_recovery() THEN pg_wal_replay_resume() END', timeout => 5) == 0;
+		  || call($node, 'SELECT CASE WHEN pg_is_in_recovery() THEN pg_wal_replay_resume() END');
 	}
 	if ($cut_until && ($all || time > $cut_until))
 	{

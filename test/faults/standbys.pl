@@ -181,7 +181,7 @@ sub revocations
 # Faults, revocations and verifications for some time.  Returns the figures, of each
 # server and of all.
 
-my $next = $window;    # the key that is revoked next
+my $next = $window + 1;    # the key that is revoked next
 my $longest_failover = 0;
 
 sub run_for
@@ -297,7 +297,7 @@ sub rows
 	my ($round, $all, $of) = @_;
 
 	return map {
-		[ "$round: $_->[0]", map { sprintf '%.10g', $_ } @{ $_->[1] }{qw(accepted refused beyond)},
+		[ "$round: $_->[0]", @{ $_->[1] }{qw(accepted refused beyond)},
 			sprintf('%.1f', $_->[1]{beyond_seconds}), sprintf('%.0f', 1000 * $_->[1]{oldest}), $_->[1]{late} // '' ]
 	} (map { [ $_, $of->{$_} ] } sort keys %$of), [ 'all', $all ];
 }

@@ -22,6 +22,7 @@ use Time::HiRes qw(usleep);
 my $bound = 1000;
 my $json = 'Content-Type: application/json';
 my $unavailable = '503 service_unavailable';
+my $folder = PostgreSQL::Test::Utils::tempdir;
 
 my $primary = add_api(create_primary('primary', $bound, "max_connections = 50\n"));
 my $org = create_org($primary, 'Org');
@@ -262,16 +263,16 @@ sub cut
 		}
 		return $count;
 	};
-	my ($out, $err);
+	my $out = "$folder/$what";
 	my $client = IPC::Run::start([ 'curl', '--silent', '--max-time', 60, '--noproxy', '*', '--write-out', '%{http_code} %header{retry-after}',
-			'--output', '/dev/null', '--request', @request ], '<', '/dev/null', '>', \$out, '2>', \$err);
+			'--output', '/dev/null', '--request', @request ], '<', '/dev/null', '>', $out);
 
 	wait_until("$what is answered", sub {
 		ask($_, q{SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a JOIN pg_locks l USING (pid) WHERE l.locktype = 'advisory'}) foreach @servers;
 		return !$client->pumpable;
 	});
 	$client->finish;
-	return "$out, asked " . $calls->();
+	return slurp_file($out) . ', asked ' . $calls->();
 }
 
 is(cut('authorize', 'GET', "$gateway->{authorize_url}/authorize", '--header', bearer($secret)),
