@@ -21,16 +21,18 @@ export function openFollowers() {
   const until = new Map();
   let written = -Infinity;
 
+  function add(credential) {
+    if (credential === undefined) {
+      return;
+    }
+    if (until.size >= MOST) {
+      until.delete(until.keys().next().value);
+    }
+    until.set(digestOf(credential), performance.now() + WHILE_MS);
+  }
+
   return {
-    add(credential) {
-      if (credential === undefined) {
-        return;
-      }
-      if (until.size >= MOST) {
-        until.delete(until.keys().next().value);
-      }
-      until.set(digestOf(credential), performance.now() + WHILE_MS);
-    },
+    add,
 
     has(credential) {
       if (credential === undefined || until.size === 0) {
@@ -45,9 +47,10 @@ export function openFollowers() {
       return end >= performance.now();
     },
 
-    // Somebody has written something.
-    noteWrite() {
+    // Something was written with a credential.
+    noteWrite(credential) {
       written = performance.now();
+      add(credential);
     },
 
     wroteLately() {

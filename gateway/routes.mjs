@@ -21,15 +21,29 @@ import { openCalls } from './calls.mjs';
 import { openDiagnosis } from './diagnosis.mjs';
 import { watch } from './watch.mjs';
 
+// A standby refuses each statement that would write.
+const READ_ONLY = '25006';
+
 // A server has refused before it did anything.
 function isRefusal({ code }) {
   return code === '55000';
 }
 
-// The kinds of requests, by what allows another server after an error.
-export const READ = { reads: true, mayRepeat: (error) => isPassing(error) && (isUnsent(error) || !isTimeout(error)) };
-export const COUNT = { reads: true, mayRepeat: (error) => isPassing(error) && (isUnsent(error) || isRefusal(error)) };
-export const WRITE = { reads: false, mayRepeat: (error) => isPassing(error) && !isTimeout(error) && (isUnsent(error) || error.code === '25006') };
+// The kinds of requests.  "mayGoOn" says whether another server may be asked after an
+// error.  A query that takes too long would take too long there, too.
+export const READ = {
+  reads: true,
+  mayGoOn: (error) => isPassing(error) && (isUnsent(error) || !isTimeout(error)),
+};
+export const COUNT = {
+  reads: true,
+  mayGoOn: (error) => isPassing(error) && (isUnsent(error) || isRefusal(error)),
+};
+export const WRITE = {
+  reads: false,
+  mayGoOn: (error) => isPassing(error) && !isTimeout(error) &&
+    (isUnsent(error) || error.code === READ_ONLY),
+};
 
 export function openRoutes(settings, report, tell) {
   const { servers, accepts, prefersStandby, inTurn } = settings.topology;
@@ -113,6 +127,7 @@ export function openRoutes(settings, report, tell) {
     const unreached = new Set();    // of these, the request has not come to
     let primaryFirst = followers.has(credential);
     let looked = false;
+    let refused = false;
     let answer;
     let failure;
 
@@ -135,7 +150,7 @@ export function openRoutes(settings, report, tell) {
         const { standby } = watched.role;
         answer = await (kind === READ ? watched.reading(running) : running);
         if (!standby) {
-          if (seen.refused) {
+          if (refused) {
             followers.add(credential);
           }
           return answer;
@@ -146,7 +161,7 @@ export function openRoutes(settings, report, tell) {
         } else if (answer.status !== 503) {
           return answer;
         } else {
-          seen.refused = true;
+          refused = true;
           watched.check();
         }
         note(seen, watched, answer.status);
@@ -157,12 +172,12 @@ export function openRoutes(settings, report, tell) {
           unreached.add(watched);
         }
         if (isRefusal(error)) {
-          seen.refused = true;
+          refused = true;
           watched.check();
         } else {
           watched.failed(error);
         }
-        if (!kind.mayRepeat(error)) {
+        if (!kind.mayGoOn(error)) {
           break;
         }
       }
@@ -185,14 +200,15 @@ export function openRoutes(settings, report, tell) {
       seen.server = watched.server.name;
       try {
         const answer = await call(watched.calls);
-        followers.add(credential);
-        followers.noteWrite();
+        if (answer.status < 300) {
+          followers.noteWrite(credential);
+        }
         return answer;
       } catch (error) {
         failure = error;
         note(seen, watched, nameOf(error));
         watched.failed(error);
-        if (!WRITE.mayRepeat(error)) {
+        if (!WRITE.mayGoOn(error)) {
           break;
         }
       }

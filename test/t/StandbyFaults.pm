@@ -1,9 +1,10 @@
 
-# What test/faults/standbys.pl does to a primary and its standbys: it pauses, stops,
-# kills and cuts off, promotes a standby in place of a primary that is killed, and
-# brings that back with pg_rewind.
+# What goes wrong with a primary and its standbys: replay is paused, processes and
+# servers are stopped, ended and killed, connections are cut; and a standby is promoted
+# in place of a primary that is killed, and that brought back with pg_rewind.
 #
-# Standbys find the primary at an address that moves: a link to its socket.
+# Standbys that are cut off, and failovers, take an address that moves: a link to the
+# primary's socket.
 
 package StandbyFaults;
 
@@ -105,7 +106,7 @@ sub cut_off
 {
 	my ($primary) = @_;
 
-	return if $cut_until;
+	return if $cut_until || !$led_to;
 	$cut_until = time + rand 2;
 	lead_to(undef);
 	kill 'TERM', eval { processes($primary, qr/walsender/) };
