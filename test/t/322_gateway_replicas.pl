@@ -305,11 +305,13 @@ sub wait_served
 }
 
 wait_served('load', 'standby1', 'standby2');
+my @killed = processes($standbys[0], qr/./);
 $standbys[0]->kill9;
+wait_until('its processes have ended', sub { !grep { kill 0, $_ } @killed });
 wait_seen($gateway, standby1 => 'taken out');
 is(wait_served('a standby killed', 'standby2'), 'standby2', 'when a standby is killed, the other one serves');
 my ($postmaster) = slurp_file($standbys[1]->data_dir . '/postmaster.pid') =~ /^(\d+)/;
-my @frozen = ($postmaster, split ' ', slurp_file("/proc/$postmaster/task/$postmaster/children"));
+my @frozen = ($postmaster, processes($standbys[1], qr/./));
 kill 'STOP', @frozen;
 wait_seen($gateway, standby2 => 'taken out');
 is(wait_served('a standby frozen', 'primary'), 'primary', 'when that is frozen, the primary');

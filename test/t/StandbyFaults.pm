@@ -70,7 +70,7 @@ sub freeze
 	my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
 	my $end = time + 0.5 + rand 1.5;
 
-	foreach my $pid ($postmaster, split ' ', slurp_file("/proc/$postmaster/task/$postmaster/children"))
+	foreach my $pid ($postmaster, processes($node, qr/./))
 	{
 		$stopped{$pid} = $end if kill 'STOP', $pid;
 	}
