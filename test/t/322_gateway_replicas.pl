@@ -79,7 +79,7 @@ sub send_all
 
 	logged($gateway);
 	$statuses{ request(@request)->{status} }++ foreach 1 .. $count;
-	wait_until('the requests are logged', sub { push @entries, logged($gateway); @entries >= $count });
+	wait_until('the requests are logged', sub { push @entries, grep { $_->{method} eq $request[1] } logged($gateway, $request[2]); @entries >= $count });
 	$answered{ $name_of{ $_->{server} // '' } // 'nobody' }++ foreach @entries;
 	return (join(' ', sort keys %statuses), join(' ', sort keys %answered), @entries);
 }
