@@ -13,7 +13,8 @@ import { isLostConnection, nameOf } from './errors.mjs';
 import { callOf, FIND, HANDLE, notSetUp } from './extension.mjs';
 import { Session } from './session.mjs';
 
-// A server is not asked more often than this, and not less often, in milliseconds.
+// A server is not asked again sooner than this, and one that has failed not later, in
+// milliseconds.
 const LEAST_MS = 100;
 const MOST_MS = 10_000;
 
@@ -24,8 +25,7 @@ const ROLE = `
       pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8)
     END AS timeline`;
 
-// A key of the right shape, whatever prefixes the server knows.  Minting gives no key
-// this checksum.
+// A key that nobody has, of the shape that this server knows.
 const NO_KEY = `
   SELECT pg_catalog.json_build_object('authorization', pg_catalog.concat('Bearer ',
     coalesce(pg_catalog.substring(pg_catalog.current_setting('overten_auth.key_prefixes', true), '[a-z0-9_]+_'), 'sk_live_'),
@@ -35,8 +35,8 @@ function pause(ms) {
   return new Promise((resolve) => { setTimeout(resolve, Math.max(ms, 0)).unref(); });
 }
 
-// Watch a server.  When its role is another one, we tell so, and call "changed".  The role is
-// undefined while the server is taken out; it has
+// Watch a server.  When its role is another one, we tell so, and call "changed".  The
+// role is undefined while the server is taken out; it has
 //     standby   is it in recovery?
 //     writes    can a session write?
 //     timeline  of a primary: promotions give higher ones
@@ -148,9 +148,10 @@ export function watch(server, settings, diagnosis, { report, tell, changed }) {
     }
     asked = performance.now();
     if (!closed) {
-      const wait = Math.min(settings.checkInterval * 2 ** Math.max(failures - 1, 0), MOST_MS);
+      const interval = settings.checkInterval;
+      const longer = Math.min(interval * 2 ** Math.max(failures - 1, 0), MOST_MS);
 
-      timer = setTimeout(check, wait).unref();
+      timer = setTimeout(check, Math.max(interval, longer)).unref();
     }
   }
 

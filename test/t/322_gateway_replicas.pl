@@ -215,6 +215,10 @@ foreach my $case (
 	is(request($aimed->{url}, 'GET', '/readyz')->{body}, $writes == 201 ? '{"status":"ok"}' : '{"status":"read_only"}', "$target: readyz");
 	stop_process($aimed);
 }
+my $twice = start_with('twice', servers($primary, $primary));
+wait_until('it says that there are two', sub { slurp_file($twice->{err}) =~ /^gateway: two servers say that they are the primary, on the same timeline\./m });
+is(request($twice->{url}, 'POST', $keys, [ $ada, $json ], '{"name":"x"}')->{status}, 201, 'of two primaries on a timeline the first is asked');
+stop_process($twice);
 my $single = start_with('single', servers($primary), PGTARGETSESSIONATTRS => 'standby');
 is(summary(request($single->{url}, 'GET', '/api/v1/verify', [ bearer($secret) ])), $unavailable, 'a single server that is not of the kind');
 is(summary(request($single->{url}, 'GET', '/readyz')), $unavailable, 'and readyz');
