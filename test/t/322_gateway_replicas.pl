@@ -63,10 +63,10 @@ my %read;
 sub logged
 {
 	my ($gateway, $path) = @_;
-	my @entries = map { decode_json($_) }
-	  split /\n/, slurp_file($gateway->{out}, $read{ $gateway->{out} } // 0);
+	my ($lines) = slurp_file($gateway->{out}, $read{ $gateway->{out} } // 0) =~ /\A(.*\n)?/s;
+	my @entries = map { decode_json($_) } split /\n/, $lines // '';
 
-	$read{ $gateway->{out} } = -s $gateway->{out};
+	$read{ $gateway->{out} } += length($lines // '');
 	return grep { !defined $path || ($_->{path} // '') eq $path } @entries;
 }
 
