@@ -30,7 +30,7 @@ use Time::HiRes qw(time usleep);
 
 my $bound = 500;
 my $seconds = $ENV{FAULT_SECONDS} // 600;
-my $control_seconds = 15;
+my $control_seconds = 30;
 my $between_failovers = 20;
 my $pace = 0.1;    # seconds between revocations
 my $window = 30;    # keys that are verified, on each side of the one that is revoked next
