@@ -53,7 +53,7 @@ sub start_with
 {
 	my ($name, @environment) = @_;
 
-	return start_gateway($primary, "replicas_$name", servers(@servers), PGTARGETSESSIONATTRS => 'prefer-standby',
+	return start_gateway($primary, $name, servers(@servers), PGTARGETSESSIONATTRS => 'prefer-standby',
 		CHECK_INTERVAL_MS => 500, QUERY_TIMEOUT_MS => 30_000, @environment);
 }
 
@@ -295,7 +295,7 @@ my @frozen;
 END { kill 'CONT', @frozen }
 $gateway = start_with('surviving');
 wait_seen($gateway, %well);
-my $load = start_process('replicas_load', {}, 'node', "$FindBin::RealBin/../http/load.mjs",
+my $load = start_process('load', {}, 'node', "$FindBin::RealBin/../http/load.mjs",
 	'steady', "$gateway->{url}/api/v1/verify", 4, $secret);
 
 sub wait_served
@@ -335,7 +335,7 @@ is_deeply([ keys %{ decode_json(slurp_file($load->{out})) } ], [200], 'no reques
 # Failover, with standbys that may be old
 
 set_conf($_, 'overten_auth.max_standby_lag' => 60000) foreach @standbys;
-$load = start_process('replicas_failover_load', {}, 'node', "$FindBin::RealBin/../http/load.mjs",
+$load = start_process('failover_load', {}, 'node', "$FindBin::RealBin/../http/load.mjs",
 	'steady', "$gateway->{url}/api/v1/verify", 4, $secret);
 wait_served('load', 'standby1', 'standby2');
 wait_replayed($primary, $_) foreach @standbys;

@@ -90,8 +90,9 @@ my @processes;
 sub start_process
 {
 	my ($name, $environment, @command) = @_;
-	my $out = "$output/$name.out";
-	my $err = "$output/$name.err";
+	# Tests that run at the same time share the folder.
+	my $file = "$output/" . basename($0, '.pl') . "_$name";
+	my ($out, $err) = ("$file.out", "$file.err");
 	local %ENV = (%ENV, %$environment);
 
 	my $process = { name => $name, out => $out, err => $err };
