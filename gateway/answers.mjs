@@ -26,6 +26,9 @@ function refusal(status, code, message, headers) {
 
 export const healthy = answer(200, { status: 'ok' });
 
+// No server can write at the moment.
+export const readOnly = answer(200, { status: 'read_only' });
+
 export const unavailable = refusal(
   503, 'service_unavailable', 'The service is not available at the moment.',
   { 'retry-after': '1' });

@@ -7,8 +7,7 @@
 import pg from 'pg';
 
 // As node-postgres reads them from the environment.
-const { user, host, port, database } = new pg.Client();
-const WHERE = `the database ${database} at ${host}:${port}`;
+const { user, database } = new pg.Client();
 
 // What to do, by SQLSTATE.
 const PASSWORD = `Set PGPASSWORD to the password of the role ${user}, or PGPASSFILE to a file ` +
@@ -37,46 +36,53 @@ function sentences(...texts) {
   return texts.map((text) => text.replace(/[.?]?$/, (end) => end || '.')).join('  ');
 }
 
-// Explain what an error says about the database.  Returns undefined if the error is
-// about something else, or about a request.
-export function explain(error) {
-  if (error instanceof pg.DatabaseError) {
-    const said = `${WHERE} cannot be used: ${error.message} (${error.code})`;
+// Explains what is wrong with a server, by functions that return undefined if nothing is.
+export function openDiagnosis(server) {
+  const where = `the database ${database} at ${server.name}`;
 
-    if (error.code in REMEDIES) {
-      return sentences(said, REMEDIES[error.code]);
+  // Explain what an error says about the database.  Not if the error is about
+  // something else, or about a request.
+  function explain(error) {
+    if (error instanceof pg.DatabaseError) {
+      const said = `${where} cannot be used: ${error.message} (${error.code})`;
+
+      if (error.code in REMEDIES) {
+        return sentences(said, REMEDIES[error.code]);
+      }
+      return /^(53|57P)/.test(error.code) ? sentences(said) : undefined;
     }
-    return /^(53|57P)/.test(error.code) ? sentences(said) : undefined;
+    if (/^SASL: /.test(error.message)) {
+      return sentences(`${where} asks for a password`, PASSWORD);
+    }
+    if (/^(connect|getaddrinfo)/.test(error.syscall) || error instanceof AggregateError) {
+      return sentences(`${where} cannot be reached: ${error.code}`, NO_ANSWER[error.code] ?? UNREACHABLE);
+    }
+    if (/timeout (exceeded|expired)|connection timeout/.test(error.message)) {
+      return sentences(`there was no connection to ${where} in CONNECT_TIMEOUT_MS`,
+        'Either it does not answer, or POOL_SIZE is too small');
+    }
+    return undefined;
   }
-  if (/^SASL: /.test(error.message)) {
-    return sentences(`${WHERE} asks for a password`, PASSWORD);
-  }
-  if (/^(connect|getaddrinfo)/.test(error.syscall) || error instanceof AggregateError) {
-    return sentences(`${WHERE} cannot be reached: ${error.code}`, NO_ANSWER[error.code] ?? UNREACHABLE);
-  }
-  if (/timeout (exceeded|expired)|connection timeout/.test(error.message)) {
-    return sentences(`there was no connection to ${WHERE} in CONNECT_TIMEOUT_MS`,
-      'Either it does not answer, or POOL_SIZE is too small');
-  }
-  return undefined;
-}
 
-// Explain what is wrong with the extension in the database, or with the role's
-// privileges.  Returns undefined if nothing is wrong.
-export function explainFound([found]) {
-  if (found === undefined) {
-    return sentences(`${WHERE} has no extension overten_auth`, CREATE);
+  // Explain what is wrong with the extension in the database, or with the role's
+  // privileges.
+  function explainFound([found]) {
+    if (found === undefined) {
+      return sentences(`${where} has no extension overten_auth`, CREATE);
+    }
+    if (found.function === null) {
+      return sentences(`${where} has no overten_handle_request that takes what is to be asked`,
+        'Update the extension there: ALTER EXTENSION overten_auth UPDATE');
+    }
+    if (!found.usage) {
+      return sentences(`the role ${user} may not look into the schema of the extension`,
+        `GRANT USAGE ON SCHEMA ${pg.escapeIdentifier(found.schema)} TO ${pg.escapeIdentifier(user)}`);
+    }
+    if (!found.execute) {
+      return sentences(`the role ${user} may not execute overten_handle_request`, ROLES);
+    }
+    return undefined;
   }
-  if (found.function === null) {
-    return sentences(`${WHERE} has no overten_handle_request that takes what is to be asked`,
-      'Update the extension there: ALTER EXTENSION overten_auth UPDATE');
-  }
-  if (!found.usage) {
-    return sentences(`the role ${user} may not look into the schema of the extension`,
-      `GRANT USAGE ON SCHEMA ${pg.escapeIdentifier(found.schema)} TO ${pg.escapeIdentifier(user)}`);
-  }
-  if (!found.execute) {
-    return sentences(`the role ${user} may not execute overten_handle_request`, ROLES);
-  }
-  return undefined;
+
+  return { explain, explainFound };
 }

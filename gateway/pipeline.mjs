@@ -10,6 +10,7 @@
 // that only read, and only a little, because they do not wait for anybody.  Other
 // requests use the pool.
 
+import { beforeSending } from './errors.mjs';
 import { Session } from './session.mjs';
 
 // Open up to "size" connections, each when it is first needed.  We use each of them
@@ -72,7 +73,7 @@ export function openPipelines(size, options, life) {
 
   return {
     async query(query) {
-      const lane = await choose();
+      const lane = await beforeSending(choose);
       gather(lane);
       return lane.client.query(query);
     },

@@ -5,7 +5,8 @@
 // settings.mjs lists the environment variables.
 //
 //   GET /healthz    200 while this process runs; does not ask the database
-//   GET /readyz     200 if the database answers and we may call it, or else an error
+//   GET /readyz     200 if a server of the database answers and we may call it, or else
+//                   an error
 //   GET /dashboard/ a page where people manage their keys, if it is configured
 //
 // At an address of its own, which only proxies and services may reach, it answers
@@ -25,11 +26,12 @@ import http from 'node:http';
 
 import { openAccessLog, loggablePath } from './access_log.mjs';
 import {
-  healthy, internalError, malformed, notFound, unavailable, unreadableRequest,
+  healthy, internalError, malformed, notFound, readOnly, unavailable, unreadableRequest,
 } from './answers.mjs';
 import { openCors } from './cors.mjs';
 import { openDashboard } from './dashboard.mjs';
-import { isPassing, nameOf, openDatabase } from './database.mjs';
+import { openDatabase } from './database.mjs';
+import { isPassing, nameOf } from './errors.mjs';
 import { Exchanges } from './exchanges.mjs';
 import { addressOf, bodyOf, headersOf, isWellFormed, pathOf } from './request.mjs';
 import { readSettings } from './settings.mjs';
@@ -75,7 +77,7 @@ try {
 } catch (error) {
   fail(error.message);
 }
-const database = openDatabase(settings, report);
+const database = openDatabase(settings, report, say);
 const log = openAccessLog(settings.accessLog);
 const cors = openCors(settings.corsOrigins);
 const exchanges = new Exchanges();
@@ -86,27 +88,33 @@ const metrics = settings.metrics && (await import('./metrics.mjs')).openMetrics(
 });
 let stopping = false;
 
+async function readiness() {
+  const { reads, writes } = await database.state();
+
+  return !reads ? unavailable : writes ? healthy : readOnly;
+}
+
 // The gateway's own paths, which accept only GET and HEAD.
 const own = {
   '/healthz': () => healthy,
-  '/readyz': async () => await database.ping() ? healthy : unavailable,
+  '/readyz': readiness,
 };
 const ownForProxies = {
   ...own,
-  '/authorize': (request, query) => database.authorize(query, headersOf(request)),
+  '/authorize': (request, query, seen) => database.authorize(query, headersOf(request), seen),
 };
 const ownForPrometheus = { '/metrics': () => metrics.answer() };
 
-function ownAnswer(paths, request, path) {
+function ownAnswer(paths, request, path, seen) {
   const [bare, ...query] = path.split('?');
 
   return (request.method === 'GET' || request.method === 'HEAD') && Object.hasOwn(paths, bare)
-    ? paths[bare](request, query.join('?')) : undefined;
+    ? paths[bare](request, query.join('?'), seen) : undefined;
 }
 
-// Answer a client.
-async function answerClient(request, path) {
-  const found = ownAnswer(own, request, path) ?? dashboard.answer(request, path) ??
+// Answer a client.  Which servers were asked is noted in "seen".
+async function answerClient(request, path, seen) {
+  const found = ownAnswer(own, request, path, seen) ?? dashboard.answer(request, path) ??
     cors.preflight(request);
   if (found !== undefined) {
     return found;
@@ -114,12 +122,12 @@ async function answerClient(request, path) {
   const headers = headersOf(request);
   const body = await bodyOf(request);
   return inTurn(request, headers,
-    () => database.exchange(request.method, path, headers, body));
+    () => database.exchange(request.method, path, headers, body, seen));
 }
 
 // Answer a proxy or a service.
-async function answerProxy(request, path) {
-  return ownAnswer(ownForProxies, request, path) ?? notFound;
+async function answerProxy(request, path, seen) {
+  return ownAnswer(ownForProxies, request, path, seen) ?? notFound;
 }
 
 // Answer Prometheus.
@@ -144,13 +152,13 @@ function send(request, response, { status, headers, body, sameOrigin }) {
 }
 
 // Answer a request by a function.  Returns the answer, and what went wrong.
-async function respond(exchange, path, answerTo) {
+async function respond(exchange, path, answerTo, seen) {
   const { request, response } = exchange;
   let answer;
   let failure;
 
   try {
-    answer = isWellFormed(request, path) ? await answerTo(request, path) : malformed;
+    answer = isWellFormed(request, path) ? await answerTo(request, path, seen) : malformed;
   } catch (error) {
     if (request.destroyed && !request.complete) {
       return {};
@@ -180,7 +188,8 @@ function handle(request, response, answerTo) {
     path: loggablePath(path),
   };
   const exchange = exchanges.begin(request, response);
-  const responded = respond(exchange, path, answerTo);
+  const seen = {};
+  const responded = respond(exchange, path, answerTo, seen);
 
   response.on('close', async () => {
     if (!request.complete) {
@@ -197,6 +206,8 @@ function handle(request, response, answerTo) {
       ms,
       aborted: response.writableFinished ? undefined : true,
       error: failure && nameOf(failure),
+      server: seen.server,
+      passed: seen.passed,
     });
     // What Prometheus itself asks is not counted; refuse() counts what it answers.
     if (answerTo !== answerPrometheus && !exchange.refused) {
@@ -316,4 +327,4 @@ if (settings.dashboard?.emulatorUrl !== undefined) {
   say('FOR DEVELOPMENT ONLY: people sign in to the dashboard at FIREBASE_AUTH_EMULATOR_URL, not at Firebase');
 }
 // Try the database, so that we report problems with it before the first request.
-database.ping();
+database.state();

@@ -5,10 +5,18 @@
 //                       (127.0.0.1:8079); off: nowhere
 // METRICS_LISTEN        where to answer GET /metrics, for Prometheus only, such as
 //                       127.0.0.1:9464; off: nowhere (off)
-// PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE, …
+// PGHOST, PGPORT        a server, or lists of a primary and its standbys, as libpq
+//                       reads them (localhost, 5432)
+// PGTARGETSESSIONATTRS  which of these servers are asked, as libpq has it: any,
+//                       read-write, read-only, primary, standby or prefer-standby (any)
+// PGLOADBALANCEHOSTS    random: servers take turns in reading; disable: the first that
+//                       can be asked reads (random)
+// CHECK_INTERVAL_MS     how often each of several servers is asked whether it is well,
+//                       and how long it may take to answer (1000)
+// PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE, …
 //                       the database, as node-postgres takes them
-// POOL_SIZE             most connections for requests that write (10)
-// PIPELINES             connections that GET and HEAD requests share, except those
+// POOL_SIZE             most connections to a server for requests that write (10)
+// PIPELINES             connections to a server that GET and HEAD requests share, except those
 //                       for usage, which may take long (2); 0: they use the pool,
 //                       too, which is slower
 // PREPARE               on: one prepared statement per connection; off: for poolers
@@ -36,9 +44,11 @@
 // ACCESS_LOG            on or off: one line of JSON per request on standard output (on)
 
 import { originOf, readOrigins } from './cors.mjs';
+import { readTopology } from './servers.mjs';
 
 const limits = {
   PORT: [8080, 0, 65535],
+  CHECK_INTERVAL_MS: [1000, 10, 60000],
   POOL_SIZE: [10, 1, 1000],
   PIPELINES: [2, 0, 100],
   CONNECTION_LIFE_MS: [300000, 1, 86400000],
@@ -112,6 +122,8 @@ export function readSettings(environment) {
     port: integer(environment, 'PORT'),
     authorize: listenAddress(environment, 'AUTHORIZE_LISTEN', '127.0.0.1:8079'),
     metrics: listenAddress(environment, 'METRICS_LISTEN', 'off'),
+    topology: readTopology(environment),
+    checkInterval: integer(environment, 'CHECK_INTERVAL_MS'),
     poolSize: integer(environment, 'POOL_SIZE'),
     pipelines: prepare ? integer(environment, 'PIPELINES') : 0,
     prepare,

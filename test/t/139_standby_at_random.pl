@@ -15,6 +15,7 @@ use lib $FindBin::RealBin;
 use OvertenTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use StandbyFaults;
 use StandbyTest;
 use Test::More;
 use Time::HiRes qw(time usleep);
@@ -121,62 +122,6 @@ sub in_background
 	exec 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', $sql or die "psql: $!";
 }
 
-# One thing that goes wrong, and how it is mended.
-my %stopped;
-
-sub signal_one
-{
-	my ($signal, $node, $title) = @_;
-	my @found = eval { processes($node, $title) };
-
-	return unless @found;
-	my $pid = $found[ rand @found ];
-	kill $signal, $pid;
-	$stopped{$pid} = time + 0.05 + rand 1.2 if $signal eq 'STOP';
-	return;
-}
-
-my @startup = ($standby, qr/startup/);
-my @receiver = ($standby, qr/walreceiver/);
-my @worker = ($standby, qr/overten_auth standby worker/);
-my @sender = ($primary, qr/walsender/);
-my $paused_until = 0;
-my @faults = (
-	sub {
-		return if $paused_until;
-		$paused_until = time + rand 1.2 if $standby->psql('postgres', 'SELECT pg_wal_replay_pause()', timeout => 5) == 0;
-	},
-	(map { my $who = $_; sub { signal_one('STOP', @$who) } } \@startup, \@receiver, \@worker, \@sender),
-	(map { my $who = $_; sub { signal_one('TERM', @$who) } } \@receiver, \@worker, \@sender),
-	sub { signal_one('KILL', @{ (\@worker, \@receiver, \@startup)[ rand 3 ] }) if rand() < 0.2 });
-
-sub mend
-{
-	my ($all) = @_;
-
-	foreach my $pid (keys %stopped)
-	{
-		next unless $all || time > $stopped{$pid};
-		kill 'CONT', $pid;
-		delete $stopped{$pid};
-	}
-	if ($paused_until && ($all || time > $paused_until))
-	{
-		$paused_until = 0
-		  if $standby->psql('postgres', 'SELECT pg_wal_replay_resume()', timeout => 5) == 0;
-	}
-	return;
-}
-
-# A server whose startup process is killed ends.
-sub revive
-{
-	return if -e $standby->data_dir . '/postmaster.pid';
-	$standby->_update_pid(0);
-	$standby->start;
-	return;
-}
-
 # A round of faults, revocations and verifications.  Returns its figures.
 sub round
 {
@@ -196,12 +141,12 @@ sub round
 		}
 		if (time > $next_fault)
 		{
-			$faults[ rand @faults ]->();
+			one_fault($primary, $standby);
 			$figures{faults}++;
 			$next_fault = time + rand 0.6;
 		}
 		mend(0);
-		revive();
+		revive($standby);
 		usleep(5000);
 		foreach my $pid (keys %readers)
 		{
@@ -247,7 +192,7 @@ cmp_ok($bounded->{beyond}, '>', 0, 'and the standby is beyond its bound at times
 cmp_ok($bounded->{revoked}, '>', 5 * $seconds, 'while keys are revoked');
 
 # It is well afterwards.
-revive();
+revive($standby);
 wait_until('the standby answers', sub { $standby->psql('postgres', 'SELECT 1') == 0 });
 wait_within($standby);
 pass('it is within the bound afterwards');

@@ -131,6 +131,10 @@ my $load = start_process('renewed_load', {}, 'node', "$FindBin::RealBin/../http/
 	'steady', "$renewed->{url}/api/v1/verify", 8, $secret);
 my $writing = start_process('renewed_writing', {}, 'node', "$FindBin::RealBin/../http/load.mjs",
 	'steady', "$renewed->{url}$keys/x/usage", 8, sign('ada'));
+wait_until('requests run', sub {
+	my $logged = slurp_file($renewed->{out});
+	return $logged =~ m{/verify"} && $logged =~ m{/usage"};
+});
 my $sessions = q{SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE usename = 'overten_gateway'};
 foreach my $round (1 .. 3)
 {

@@ -22,7 +22,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(create_api_node sign start_process stop_process start_gateway
+our @EXPORT = qw(create_api_node add_api sign start_process stop_process start_gateway
   start_postgrest start_nginx nginx_environment start_module_nginx start_pgbouncer start_service start_swallower request bytes rest_of
   free_port node_script summary check_openapi foreign_errors);
 
@@ -66,7 +66,14 @@ sub sign
 sub create_api_node
 {
 	my ($name, $settings, %init) = @_;
-	my $node = create_node($name, $settings, %init);
+
+	return add_api(create_node($name, $settings, %init));
+}
+
+# Add the same to a node that has the extension.
+sub add_api
+{
+	my ($node) = @_;
 
 	node_script('token.mjs', 'new', $scratch);
 	$node->safe_psql('postgres', slurp_file("$top/gateway/roles.sql"));
@@ -83,8 +90,9 @@ my @processes;
 sub start_process
 {
 	my ($name, $environment, @command) = @_;
-	my $out = "$output/$name.out";
-	my $err = "$output/$name.err";
+	# Tests that run at the same time share the folder.
+	my $file = "$output/" . basename($0, '.pl') . "_$name";
+	my ($out, $err) = ("$file.out", "$file.err");
 	local %ENV = (%ENV, %$environment);
 
 	my $process = { name => $name, out => $out, err => $err };

@@ -1,0 +1,157 @@
+// The calls to one server: how a call becomes a statement on a connection.
+
+import pg from 'pg';
+
+import { beforeSending, nameOf } from './errors.mjs';
+import { callOf, FIND, notSetUp } from './extension.mjs';
+import { openPipelines } from './pipeline.mjs';
+import { Session } from './session.mjs';
+
+// A prepared statement does not exist, or one of its name exists already: the
+// statement was sent to another session than the one in which it was prepared.
+const OTHER_SESSION = new Set(['26000', '42P05']);
+
+// The function is no longer where it was.
+const MOVED = new Set(['42883', '3F000']);
+
+// Without a listener, the error of a connection that breaks would end the process.
+function ignore() {}
+
+// What each connection to a server has in common.
+export function connectionOptions(server) {
+  return {
+    host: server.host,
+    port: server.port,
+    keepAlive: true,
+    application_name: 'overten_auth gateway',
+  };
+}
+
+// Open the connections to a server.  Problems are reported to the callback "report",
+// each time, in a sentence or two.
+export function openCalls(server, settings, { explain, explainFound }, report) {
+  const options = {
+    ...connectionOptions(server),
+    connectionTimeoutMillis: settings.connectTimeout,
+    query_timeout: settings.queryTimeout,
+  };
+  const pool = new pg.Pool({
+    ...options,
+    max: settings.poolSize,
+    maxLifetimeSeconds: settings.connectionLife / 1000,
+    Client: Session,
+  });
+  const pipelines = settings.pipelines > 0
+    ? openPipelines(settings.pipelines, options, settings.connectionLife) : undefined;
+  let prepares = settings.prepare;
+  let statements = 0;
+  let statement;
+
+  // An idle connection that breaks leaves the pool on its own.
+  pool.on('error', ignore);
+
+  // A connection of the pool for one request.  After an error it is not used again,
+  // because an answer may still be missing on it.
+  const inPool = {
+    async query(query) {
+      const client = await beforeSending(() => pool.connect());
+      let failure;
+
+      client.on('error', ignore);
+      try {
+        return await client.query(query);
+      } catch (error) {
+        failure = error;
+        throw error;
+      } finally {
+        client.release(failure);
+        client.off('error', ignore);
+      }
+    },
+  };
+
+  // The calls, once we know which schema the functions are in.
+  async function find() {
+    const { rows } = await pool.query(FIND);
+    const problem = explainFound(rows);
+
+    if (problem !== undefined) {
+      report(problem);
+      throw notSetUp(problem);
+    }
+    statements++;
+    return (what) => ({
+      name: `${what[0]}_${statements}`,
+      text: callOf(rows[0].schema, what),
+    });
+  }
+
+  async function call(what) {
+    statement ??= find().catch((error) => {
+      statement = undefined;
+      throw error;
+    });
+    return (await statement)(what);
+  }
+
+  // Without prepared statements there are no pipelines, either.
+  async function run(road, what, values) {
+    const { name, text } = await beforeSending(() => call(what));
+    const named = prepares;
+
+    try {
+      return await (named ? road : inPool).query({ name: named ? name : undefined, text, values });
+    } catch (error) {
+      if (!named || !OTHER_SESSION.has(error.code)) {
+        throw error;
+      }
+      if (prepares) {
+        prepares = false;
+        report('prepared statements do not last here, as behind a pooler that gives each ' +
+          'transaction another session: going on without.  Set PREPARE=off');
+      }
+      return inPool.query({ text, values });
+    }
+  }
+
+  return {
+    // Call a function; returns the rows.  Calls that are "quick" share connections.
+    async ask(what, values, quick) {
+      try {
+        const { rows } = await run(quick && pipelines || inPool, what, values);
+        return rows;
+      } catch (error) {
+        if (MOVED.has(error.code)) {
+          statement = undefined;
+        }
+        report(explain(error));
+        throw error;
+      }
+    },
+
+    // Does the server answer, and may our role call the function?  Does not reject.
+    async ping() {
+      try {
+        const { rows } = await pool.query(FIND);
+        const problem = explainFound(rows);
+
+        report(problem);
+        return problem === undefined;
+      } catch (error) {
+        report(explain(error) ?? `the database cannot be used: ${nameOf(error)}`);
+        return false;
+      }
+    },
+
+    // What the pool is doing.
+    pool() {
+      const { totalCount, idleCount, waitingCount } = pool;
+
+      return { size: settings.poolSize, used: totalCount - idleCount, idle: idleCount, waiting: waitingCount };
+    },
+
+    async close() {
+      await Promise.all([pool.end(), pipelines?.end()]);
+    },
+  };
+}
