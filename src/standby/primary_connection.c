@@ -27,6 +27,7 @@
 #include "standby/staleness.h"
 
 #define APPLICATION_NAME "overten_auth"
+#define PATIENCE_MS		5000
 
 /* The columns of the answers that we read. */
 enum
@@ -81,21 +82,22 @@ oa_primary_disconnect(void)
 }
 
 /*
- * Raise an error if the primary takes longer than the WAL receiver would wait.
- * The error ends the worker; the postmaster starts it again.
+ * Raise an error if the primary does not answer.  The error ends the worker; the
+ * postmaster starts it again.  While we wait for a primary that hangs we do not
+ * see that the standby follows another one, so we do not wait for as long as the
+ * WAL receiver does.
  */
 static void
 begin_wait(void)
 {
-	if (wal_receiver_timeout > 0)
-		enable_timeout_after(STATEMENT_TIMEOUT, wal_receiver_timeout);
+	enable_timeout_after(STATEMENT_TIMEOUT, wal_receiver_timeout > 0 ?
+						 Min(wal_receiver_timeout, PATIENCE_MS) : PATIENCE_MS);
 }
 
 static void
 end_wait(void)
 {
-	if (wal_receiver_timeout > 0)
-		disable_timeout(STATEMENT_TIMEOUT, false);
+	disable_timeout(STATEMENT_TIMEOUT, false);
 }
 
 /*

@@ -16,6 +16,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use StandbyTest;
 use Test::More;
+use Time::HiRes qw(time usleep);
 
 my $bound = 500;
 my ($address, $port) = (PostgreSQL::Test::Utils::tempdir_short(), 6000);
@@ -144,6 +145,26 @@ kill 'TERM', processes($standby, qr/walreceiver/);
 wait_until('the worker has connected anew', sub { !grep { $_ eq '' || $_ eq $before } ask($late, $connection) });
 wait_within($standby);
 is(answer_within($standby, $secret), $key, 'as it does when there is a new WAL receiver');
+
+# The primary hangs, and another server is promoted: no answer comes any more, and the
+# worker must not wait for it as long as the WAL receiver would.
+$late->backup('third');
+my $third = create_standby($late, 'third', 'third');
+wait_within($third);
+lead_to($late);
+wait_within($standby);
+my @frozen = ((slurp_file($late->data_dir . '/postmaster.pid') =~ /^(\d+)/)[0], processes($late, qr/./));
+kill 'STOP', @frozen;
+wait_beyond($standby, qr/./);
+usleep(1_000_000);
+$third->promote;
+lead_to($third);
+set_conf($standby, primary_conninfo => conninfo($address, $port) . ' options=-cgeqo=on');
+my $followed = time;
+wait_within($standby);
+cmp_ok(time - $followed, '<', 30, 'a standby leaves a primary that hangs for another one');
+kill 'CONT', reverse @frozen;
+$third->stop;
 
 # Not preloaded
 $standby->append_conf('postgresql.conf', "shared_preload_libraries = ''");
