@@ -1,7 +1,6 @@
 
-# Shared by the tests of faults: the program that loads a server and keeps a
-# journal outside of it (load.c), the server's processes, small disks, and the
-# report.
+# Shared by the tests of faults: a server under load, its processes, small disks,
+# and the report.
 
 package FaultTest;
 
@@ -10,8 +9,8 @@ use warnings FATAL => 'all';
 
 use Exporter 'import';
 use FindBin;
-use IPC::Open2;
 use lib "$FindBin::RealBin/../t";
+use LoadProgram;
 use OvertenTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -55,31 +54,11 @@ sub report
 sub start_load
 {
 	my ($node) = @_;
-	my %load = (node => $node);
 
-	ask($node, <<'EOQ');
-CREATE TABLE load_org AS SELECT org_id FROM overten_create_org('Loaded');
-CREATE TABLE load_control (n bigint);
-EOQ
-	$load{pid} = open2($load{out}, $load{in}, "$FindBin::RealBin/load", seed());
-	instruct(\%load, 'connect ' . $node->connstr('postgres'));
-	return \%load;
-}
-
-# Give the load program a command; its answer as a hash.
-sub instruct
-{
-	my ($load, $command) = @_;
-	my $answer;
-
-	local $SIG{ALRM} = sub { die "no answer to \"$command\"" };
-	alarm 300;
-	print { $load->{in} } "$command\n";
-	$load->{in}->flush;
-	$answer = readline $load->{out};
-	alarm 0;
-	die "\"$command\" failed" unless defined $answer && $answer =~ s/^ok\s*//;
-	return { map { /^(.+)=(.+)$/ } split ' ', $answer };
+	ask($node, LOAD_TABLES);
+	my $load = open_load(seed());
+	instruct($load, 'connect ' . $node->connstr('postgres'));
+	return $load;
 }
 
 # Hold a server against the journal; a check of the calling test.

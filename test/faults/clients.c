@@ -4,12 +4,15 @@
  *		time.
  *
  * Each session is a thread that runs until it is told to stop or its
- * connection breaks.  If the server answers with an error, nothing was done.
+ * connection breaks; a lasting one connects again.  If the server answers with an error, nothing was done.
  * If there is no answer, the statement may or may not have been done.
  *
  * If the server has synchronous_commit = off, one more session writes without
  * protection.  That some of its changes get lost in a crash shows that the
  * changes of the others could have been lost.
+ *
+ * Lasting sessions that revoke do not wait for standbys of their own accord
+ * (synchronous_commit = local).
  *
  * A flush does not wait for standbys.  The INSERT after it does, if the server
  * asks for that.  Only then do we consider the uses safe that were counted
@@ -23,13 +26,21 @@
 #include "load.h"
 
 #define RECENT			2000	/* keys that are verified most */
-#define CLIENTS_MAX		16
+#define CLIENTS_MAX		20
+#define RECONNECT_PAUSE_US	100000
+
+/* Lasting sessions verify a key either on standbys or on the primary. */
+#define IS_FOR_STANDBYS(key)	(((key) - key_of(0)) % 8 == 0)
 #define FLUSH_PAUSE_US	1000000
 
 typedef struct Client
 {
 	pthread_t	thread;
 	void		(*act) (struct Client *client);
+	const char *server;
+	const char *settings;
+	bool		lasting;
+	int			connections;
 	Random		random;
 	PGconn	   *conn;
 	bool		broken;
@@ -37,8 +48,8 @@ typedef struct Client
 
 static Client clients[CLIENTS_MAX];
 static int	nclients = 0;
-static const char *server;
 static bool is_paced;
+static int	standby_bound_ms;
 static _Atomic bool stopping;
 static _Atomic int64_t last_control = 0;
 
@@ -50,6 +61,7 @@ static PGresult *
 run(Client *client, Operation operation, const char *sql, int nparams,
 	const char *const *params)
 {
+	Stamp		sent = now();
 	PGresult   *result = PQexecParams(client->conn, sql, nparams, NULL, params,
 									  NULL, NULL, 0);
 	const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
@@ -59,6 +71,7 @@ run(Client *client, Operation operation, const char *sql, int nparams,
 		PQresultStatus(result) == PGRES_COMMAND_OK)
 	{
 		done[operation]++;
+		note_done(operation, sent);
 		return result;
 	}
 	if (PQstatus(client->conn) != CONNECTION_OK || severity == NULL ||
@@ -153,6 +166,20 @@ write_keys(Client *client)
 }
 
 static void
+mint_often(Client *client)
+{
+	pause_for((int) below(&client->random, 20000));
+	mint(client);
+}
+
+static void
+revoke_often(Client *client)
+{
+	pause_for((int) below(&client->random, 30000));
+	revoke(client);
+}
+
+static void
 verify(Client *client)
 {
 	Key		   *key = choose_key(client);
@@ -162,7 +189,7 @@ verify(Client *client)
 	bool		accepted;
 
 	pause_for(is_paced ? (int) below(&client->random, 2000) : 0);
-	if (key == NULL)
+	if (key == NULL || (client->lasting && IS_FOR_STANDBYS(key)))
 		return;
 	params[0] = key->secret;
 	revoked = key->revoke_acked != 0;
@@ -187,6 +214,44 @@ verify(Client *client)
 		verified_refused++;
 }
 
+/*
+ * Verify on a standby.  What a standby counts gets into the history when it is
+ * promoted, or is lost.
+ */
+static void
+verify_on_standby(Client *client)
+{
+	Key		   *key = choose_key(client);
+	const char *params[1];
+	PGresult   *result;
+	Stamp		revoked;
+	Stamp		age;
+
+	pause_for((int) below(&client->random, 2000));
+	if (key == NULL || !IS_FOR_STANDBYS(key))
+		return;
+	params[0] = key->secret;
+	key->on_standbys++;
+	revoked = key->revoke_acked;
+	age = revoked != 0 ? now() - revoked : 0;
+	result = run(client, STANDBY, "SELECT key_id FROM overten_verify_key($1)",
+				 1, params);
+	if (result == NULL)
+		return;
+	if (PQntuples(result) == 1 && revoked != 0)
+	{
+		if (age > oldest)
+			oldest = age;
+		if (age > standby_bound_ms * INT64_C(1000000))
+		{
+			late++;
+			wrong("key %s was accepted by a standby %lld ms after its revocation was acknowledged",
+				  key->id, (long long) age / 1000000);
+		}
+	}
+	PQclear(result);
+}
+
 static void
 flush(Client *client)
 {
@@ -203,6 +268,10 @@ flush(Client *client)
 	result = run(client, CONTROL, "INSERT INTO load_control VALUES (-1)", 0, NULL);
 	PQclear(result);
 	if (result == NULL)
+		return;
+
+	/* A server that is gone may have lost what it had counted. */
+	if (client->connections > 1)
 		return;
 	for (int i = 0; i < count; i++)
 		key_of(i)->flushed = key_of(i)->pending;
@@ -242,23 +311,32 @@ go_on(void *argument)
 {
 	Client	   *client = argument;
 
-	client->conn = PQconnectdb(server);
-	client->broken = PQstatus(client->conn) != CONNECTION_OK;
-	PQclear(PQexec(client->conn, "SET client_min_messages = error"));
-	while (!stopping && !client->broken)
-		client->act(client);
-	PQfinish(client->conn);
+	do
+	{
+		client->conn = PQconnectdb(client->server);
+		client->broken = PQstatus(client->conn) != CONNECTION_OK;
+		client->connections++;
+		PQclear(PQexec(client->conn, client->settings));
+		while (!stopping && !client->broken)
+			client->act(client);
+		PQfinish(client->conn);
+		if (!stopping && client->lasting)
+			pause_for(RECONNECT_PAUSE_US);
+	} while (!stopping && client->lasting);
 	return NULL;
 }
 
+/* Start clients like the given one. */
 static void
-add_clients(int count, void (*act) (Client *), uint64_t seed)
+add_clients(int count, Client model, uint64_t seed)
 {
 	for (int i = 0; i < count; i++)
 	{
 		Client	   *client = &clients[nclients++];
 
-		client->act = act;
+		*client = model;
+		if (client->settings == NULL)
+			client->settings = "SET client_min_messages = error";
 		client->random.state = seed * 1000 + nclients;
 		if (pthread_create(&client->thread, NULL, go_on, client) != 0)
 			die("no thread");
@@ -268,15 +346,35 @@ add_clients(int count, void (*act) (Client *), uint64_t seed)
 void
 start_clients(const char *conninfo, uint64_t seed, bool paced)
 {
-	server = conninfo;
 	is_paced = paced;
 	stopping = false;
 	nclients = 0;
-	add_clients(3, write_keys, seed);
-	add_clients(3, verify, seed);
-	add_clients(1, flush, seed);
-	add_clients(1, refresh, seed);
-	add_clients(1, write_control, seed);
+	add_clients(3, (Client) {.act = write_keys, .server = conninfo}, seed);
+	add_clients(3, (Client) {.act = verify, .server = conninfo}, seed);
+	add_clients(1, (Client) {.act = flush, .server = conninfo}, seed);
+	add_clients(1, (Client) {.act = refresh, .server = conninfo}, seed);
+	add_clients(1, (Client) {.act = write_control, .server = conninfo}, seed);
+}
+
+void
+start_lasting_clients(const char *conninfo, uint64_t seed)
+{
+	is_paced = true;
+	stopping = false;
+	nclients = 0;
+	add_clients(3, (Client) {.act = mint_often, .server = conninfo, .lasting = true}, seed);
+	add_clients(3, (Client) {.act = revoke_often, .server = conninfo, .lasting = true,
+		.settings = "SET client_min_messages = error; SET synchronous_commit = local"}, seed);
+	add_clients(2, (Client) {.act = verify, .server = conninfo, .lasting = true}, seed);
+	add_clients(1, (Client) {.act = flush, .server = conninfo, .lasting = true}, seed);
+	add_clients(1, (Client) {.act = refresh, .server = conninfo, .lasting = true}, seed);
+}
+
+void
+start_standby_clients(const char *conninfo, uint64_t seed, int bound_ms)
+{
+	standby_bound_ms = bound_ms;
+	add_clients(2, (Client) {.act = verify_on_standby, .server = conninfo, .lasting = true}, seed);
 }
 
 /* Let each end what it is at. */

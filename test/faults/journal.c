@@ -26,7 +26,13 @@ static _Atomic int nkeys = 0;
 _Atomic int64_t done[OPERATIONS];
 _Atomic int64_t unanswered[OPERATIONS];
 _Atomic int64_t verified_refused;
+_Atomic int64_t late;			/* accepted by a standby beyond its bound */
+_Atomic int64_t oldest;			/* the oldest revocation of an accepted key */
 _Atomic int wrongs = 0;
+
+static const char *const names[OPERATIONS] = {
+	"mint", "revoke", "verify", "flush", "refresh", "control", "standby"
+};
 
 static struct
 {
@@ -35,6 +41,10 @@ static struct
 	int64_t		count;
 }			errors[ERRORS_MAX];
 static int	nerrors = 0;
+
+/* What we wait for after a fault: requests that were sent since then. */
+static _Atomic Stamp awaited;
+static _Atomic Stamp first[OPERATIONS];
 static pthread_mutex_t errors_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* Give up: not a wrong answer, but a run that says nothing. */
@@ -121,13 +131,38 @@ count_error(Operation operation, const char *sqlstate)
 void
 print_errors(void)
 {
-	static const char *const names[OPERATIONS] = {
-		"mint", "revoke", "verify", "flush", "refresh", "control"
-	};
-
 	pthread_mutex_lock(&errors_lock);
 	for (int i = 0; i < nerrors; i++)
 		printf(" %s:%s=%lld", names[errors[i].operation], errors[i].sqlstate,
 			   (long long) errors[i].count);
 	pthread_mutex_unlock(&errors_lock);
+}
+
+/* From now on, note when something first succeeds that was sent after "since". */
+void
+await_first(Stamp since)
+{
+	awaited = since;
+	for (int i = 0; i < OPERATIONS; i++)
+		first[i] = 0;
+}
+
+void
+note_done(Operation operation, Stamp sent)
+{
+	Stamp		none = 0;
+
+	if (awaited != 0 && sent > awaited)
+		atomic_compare_exchange_strong(&first[operation], &none, now());
+}
+
+/* Print after how many ms that was; what has not succeeded yet is left out. */
+void
+print_first(void)
+{
+	printf("ok");
+	for (int i = 0; i < OPERATIONS; i++)
+		if (first[i] != 0)
+			printf(" %s=%lld", names[i], (long long) (first[i] - awaited) / 1000000);
+	printf("\n");
 }

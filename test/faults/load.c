@@ -11,9 +11,14 @@
  *
  *	connect CONNINFO			the server from now on
  *	start [unpaced]				start clients (clients.c)
+ *	start lasting				start clients that connect again when they are cut off
+ *	standby BOUND CONNINFO		start clients that verify on a standby, where no key may
+ *								be accepted that was revoked BOUND ms before
  *	await						wait until all have lost their connections
  *	stop						end them
  *	stamp						what time it is
+ *	await_first SINCE			wait until something sent after a time was done
+ *	first						how many ms after that time each kind of request was
  *	check						check the server (check.c)
  *	compare BEGIN END CONNINFO	check another one, which is a copy of it
  *	counts						what was done so far, and which errors there were
@@ -27,11 +32,13 @@
 static void
 print_counts(void)
 {
-	printf("ok mints=%lld revocations=%lld verifications=%lld refused=%lld flushes=%lld fetches=%lld control=%lld unanswered_mints=%lld unanswered_revocations=%lld unanswered_verifications=%lld",
+	printf("ok mints=%lld revocations=%lld verifications=%lld refused=%lld flushes=%lld fetches=%lld control=%lld on_standbys=%lld late=%lld oldest_ms=%lld unanswered_mints=%lld unanswered_revocations=%lld unanswered_verifications=%lld",
 		   (long long) done[MINT], (long long) done[REVOKE],
 		   (long long) done[VERIFY], (long long) verified_refused,
 		   (long long) done[FLUSH], (long long) done[REFRESH],
-		   (long long) done[CONTROL], (long long) unanswered[MINT],
+		   (long long) done[CONTROL], (long long) done[STANDBY],
+		   (long long) late, (long long) oldest / 1000000,
+		   (long long) unanswered[MINT],
 		   (long long) unanswered[REVOKE], (long long) unanswered[VERIFY]);
 	print_errors();
 	printf(" wrong=%d\n", wrongs);
@@ -42,10 +49,12 @@ main(int argc, char **argv)
 {
 	char		line[1024];
 	char		conninfo[1024] = "";
+	char		standby[1024] = "";
 	uint64_t	seed;
 	long long	begin;
 	long long	end;
 	int			at;
+	int			bound;
 
 	if (argc != 2)
 		die("usage: load SEED");
@@ -64,6 +73,24 @@ main(int argc, char **argv)
 			start_clients(conninfo, seed++, line[5] == '\0');
 			puts("ok");
 		}
+		else if (strcmp(line, "start lasting") == 0)
+		{
+			start_lasting_clients(conninfo, seed++);
+			puts("ok");
+		}
+		else if (sscanf(line, "standby %d %n", &bound, &at) == 1)
+		{
+			strcpy(standby, line + at);
+			start_standby_clients(standby, seed++, bound);
+			puts("ok");
+		}
+		else if (sscanf(line, "await_first %lld", &begin) == 1)
+		{
+			await_first(begin);
+			puts("ok");
+		}
+		else if (strcmp(line, "first") == 0)
+			print_first();
 		else if (strcmp(line, "await") == 0)
 		{
 			await_clients();
