@@ -22,6 +22,7 @@
 #                      undefined behavior
 # make test-faults     faults under load: full disks, kill -9, a clock that
 #                      jumps, no memory, failover    (as root)
+# make test-cluster    failovers of a Patroni cluster, with contrib/ as it is
 # make test-package    build, install and remove the Debian package (as root)
 # make test-containers carry out the steps of the Containerfiles in bare
 #                      systems, and try what they make (as root)
@@ -110,6 +111,7 @@ $(PEERS): test/bench/peers/package-lock.json
 .PHONY: test-matrix test-cassert test-valgrind test-ubsan test-package deb dist
 .PHONY: test-faults run-test-faults test-clients run-test-clients test-containers
 .PHONY: test-nginx-asan run-test-nginx-asan
+.PHONY: test-cluster run-test-cluster
 .PHONY: run-test-matrix run-test-cassert run-test-valgrind run-test-ubsan
 .PHONY: help deps model mutations test demo serve bench race lint format run-test run-demo run-serve run-bench run-race run-lint run-format run-elsewhere
 
@@ -175,6 +177,9 @@ test-nginx-asan:
 test-faults:
 	@$(DEPS) JOBS='test'
 	$(MAKE) --no-print-directory run-test-faults
+test-cluster:
+	@$(DEPS) JOBS='cluster'
+	$(MAKE) --no-print-directory run-test-cluster
 test-package:
 	@$(DEPS) JOBS='chroot'
 	test/package/run
@@ -233,6 +238,9 @@ run-test-nginx-asan: $(GATEWAY)
 
 run-test-faults: all $(NGINX_MODULE) test/faults/load test/modules/clock_shift.so test/modules/admissions.so test/modules/test_clock.so
 	PG_CONFIG='$(PG_CONFIG)' test/faults/run
+
+run-test-cluster: all test/faults/load $(GATEWAY)
+	@$(TEMP_INSTALL) test/cluster/failovers.pl
 
 run-demo: all $(GATEWAY)
 	@SERVER_CONF=test/demo.conf $(TEMP_INSTALL) test/with-server test/with-gateway test/demo
