@@ -103,6 +103,15 @@ set_parameter(Parameters *parameters, const char *name, const char *value)
 	parameters->values[parameters->count++] = pstrdup(value);
 }
 
+/* Raise 55000 because primary_conninfo cannot be parsed. */
+pg_noreturn static void
+refuse_conninfo(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("primary_conninfo is not a connection string")));
+}
+
 /*
  * Add the parameters of a connection string, except one.  Returns whether it
  * names a user.
@@ -115,9 +124,7 @@ add_parameters(Parameters *parameters, const char *conninfo,
 	bool		has_user = false;
 
 	if (options == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("primary_conninfo is not a connection string")));
+		refuse_conninfo();
 	for (PQconninfoOption *option = options; option->keyword != NULL; option++)
 	{
 		if (option->val == NULL || strcmp(option->keyword, "replication") == 0 ||

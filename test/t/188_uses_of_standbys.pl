@@ -139,6 +139,26 @@ is(uses($primary, $key), $used, "each of the $used uses is in the history once")
 is(uses($standby, $key), $used, 'on the standby, too');
 like(ask($standby, 'SELECT flush_failure FROM overten_status()'), qr/^the session on the primary has failed/, 'the state says that sessions have failed');
 
+
+# A batch that is sent again before the standby has replayed that the primary has it
+
+foreach my $n (1 .. 3)
+{
+	pause_replay($standby);
+	use_there($n);
+	is_lost('lose_answer');
+	use_there(1);
+	my $asker = $standby->background_psql('postgres', on_error_stop => 0);
+	$asker->query_until(qr/go/, "\\echo go\nSELECT overten_flush_usage();\n");
+	$primary->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = 'overten_uses' AND state = 'idle' AND query LIKE 'CALL%')")
+	  or die 'nothing is sent again';
+	is(uses($primary, $key), $used - 1, 'the primary ignores a batch that it has');
+	resume_replay($standby);
+	$asker->quit;
+	flush_there();
+	is(uses($primary, $key), $used, 'and gets what came later');
+}
+
 $standby->stop;
 $primary->stop;
 done_testing();
