@@ -181,7 +181,7 @@ is(ask($node, "SELECT overten_slot('$org') / 256 = overten_slot('ada') / 256"), 
 ($status, my $list) = answer('GET', '/organizations', [$ada]);
 is($status, 200, 'the person lists the orgs');
 is(join(',', map { $_->{org_id} } @{ $list->{items} }), $org, 'which is that one');
-my $other_org = ask($node, "SELECT org_id FROM org WHERE overten_slot(org_id) / 256 <> overten_slot('ada') / 256 LIMIT 1");
+my $other_org = ask($node, "SELECT o.org_id FROM generate_series(1, 30) n, overten_create_org('Other ' || n) o WHERE overten_slot(o.org_id) / 256 <> overten_slot('ada') / 256 LIMIT 1");
 ask($node, "SELECT overten_set_api_access('$other_org', true), overten_add_member('$other_org', 'ada')");
 ($status, $list) = answer('GET', '/organizations', [$ada]);
 is(join(',', sort map { $_->{org_id} } @{ $list->{items} }), join(',', sort $org, $other_org), 'or both, if one is on another server');
