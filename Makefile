@@ -8,10 +8,10 @@ PGFILEDESC = "overten_auth - API keys and Firebase ID tokens"
 # The directories of src/, each using only those above it (src/README.md).
 TEXT_OBJS = $(addprefix src/text/, \
 	base64url.o client_addr_text.o encoding.o json_string.o key_prefixes.o \
-	networks.o rfc3339.o strict_json.o text_rules.o)
+	networks.o rfc3339.o slots.o strict_json.o text_rules.o)
 SERVER_OBJS = $(addprefix src/server/, \
 	arguments.o audit.o clock.o digest.o interval_argument.o pgcrypto.o problem.o \
-	random.o row_type.o secrecy.o single_row.o statement.o \
+	random.o row_type.o secrecy.o single_row.o slot.o statement.o \
 	wait_event.o)
 DATABASES_OBJS = $(addprefix src/databases/, \
 	databases.o worker_request.o worker_session.o)
@@ -19,12 +19,12 @@ LOOKUP_OBJS = $(addprefix src/lookup/, \
 	cache.o invalidation.o key_cache.o revocation_commit.o shared_cache.o \
 	shared_clock.o store.o tables.o)
 STANDBY_OBJS = $(addprefix src/standby/, \
-	primary_connection.o replayed.o staleness.o staleness_worker.o)
+	primary_connection.o primary_session.o replayed.o staleness.o staleness_worker.o)
 SEALING_OBJS = $(addprefix src/sealing/, \
 	key_file_place.o master_key_file.o master_keys.o new_master_key.o sealing.o)
 USAGE_OBJS = $(addprefix src/usage/, \
-	client_addr.o event_counts.o flush_request.o http_clients.o recorder.o \
-	table_recorder.o unflushed_uses.o usage_cleaning.o usage_flush.o \
+	add_uses.o batch_numbers.o client_addr.o event_counts.o flush_request.o http_clients.o recorder.o \
+	sent_uses.o table_recorder.o unflushed_uses.o usage_cleaning.o usage_flush.o \
 	usage_lock.o usage_rows.o use_arrays.o use_batches.o use_counters.o)
 ORGS_OBJS = $(addprefix src/orgs/, \
 	audit_pages.o org_list.o orgs.o)
@@ -74,19 +74,19 @@ OBJS = $(TEXT_OBJS) $(SERVER_OBJS) $(DATABASES_OBJS) $(LOOKUP_OBJS) \
 HERE := $(dir $(firstword $(MAKEFILE_LIST)))
 DATA = $(patsubst $(HERE)%,%,$(wildcard $(HERE)sql/$(EXTENSION)--*.sql))
 
-PG_CPPFLAGS = -I$(srcdir)/src
-SHLIB_LINK = -lcrypto -ldl
+PG_CPPFLAGS = -I$(srcdir)/src -I$(libpq_srcdir)
+SHLIB_LINK = -lcrypto -ldl $(libpq)
 
 # Test input is in test/; pg_regress finds the expected output of both suites
 # in expected/, because it looks in the output directory first.
-REGRESS = key_text prefixes keys key_lists key_details rotation orgs credits erasure restrictions limits quotas names no_row webhooks usage privileges closing roles check http authorization http_keys http_orgs idempotency firebase identity leaks import half_done
+REGRESS = key_text prefixes slots keys key_lists key_details rotation orgs credits erasure restrictions limits quotas names no_row webhooks usage added_uses privileges closing roles check http authorization http_keys http_orgs idempotency firebase identity leaks import half_done
 REGRESS_OPTS = --inputdir=test --load-extension=pgcrypto
 ISOLATION = revocation disabling limiting minting leak_response members invitations repeated_requests rotating spending erasing
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=pgcrypto
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
 
-EXTRA_CLEAN = test/race/race test/faults/load test/modules/clock_shift.so test/modules/admissions.so test/modules/flush_pauses.so test/modules/relcache_faults.so test/modules/test_clock.so test/unit/fetch_answer
+EXTRA_CLEAN = test/race/race test/faults/load test/modules/clock_shift.so test/modules/admissions.so test/modules/flush_pauses.so test/modules/lost_answers.so test/modules/relcache_faults.so test/modules/test_clock.so test/unit/fetch_answer
 
 # Called once a statement, these functions gain nothing from being inlined by
 # the JIT compiler.

@@ -361,7 +361,7 @@ CREATE TABLE overten_auth.usage_batches (
 ) WITH (fillfactor = 10);
 REVOKE ALL ON overten_auth.usage_batches FROM PUBLIC;
 COMMENT ON TABLE overten_auth.usage_batches IS 'the last batch of uses that was written from each shared memory, stored by the transaction that wrote the batch';
-COMMENT ON COLUMN overten_auth.usage_batches.source IS 'identifies the shared memory; random at each start of a server';
+COMMENT ON COLUMN overten_auth.usage_batches.source IS 'identifies the shared memory, of this server or of a standby that has sent its uses; random at each start of a server';
 COMMENT ON COLUMN overten_auth.usage_batches.last_batch IS 'the number of the batch; every earlier batch was written, or never will be';
 COMMENT ON COLUMN overten_auth.usage_batches.written_at IS 'when the batch was written';
 
@@ -865,6 +865,20 @@ CREATE FUNCTION @extschema@.overten_rotation_progress(
 REVOKE ALL ON FUNCTION @extschema@.overten_rotation_progress FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_rotation_progress IS
 'Returns who has used the two keys of a rotation since then: the last rotation that the key was part of, as the old key or as the new one. The old key comes first. There is one row for each key and client address, the last one to use it first. A key without a use since the rotation has one row without an address, in which last_used_at can be before the rotation. The hour of the rotation counts as a whole. ends_at: when the key expires, has expired or was revoked. There are no rows if the key was never rotated. Errors: 42704 the org has no such key; 22004 an argument is NULL.';
+
+CREATE FUNCTION @extschema@.overten_slot(digest bytea)
+	RETURNS int4
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'overten_slot_of_digest';
+REVOKE ALL ON FUNCTION @extschema@.overten_slot(bytea) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_slot(bytea) IS
+'Returns the slot of the key that has this digest: 0 to 1023. Error: 22023 the digest does not have 32 bytes.';
+
+CREATE FUNCTION @extschema@.overten_slot(id text)
+	RETURNS int4
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'overten_slot_of_text';
+REVOKE ALL ON FUNCTION @extschema@.overten_slot(text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.overten_slot(text) IS
+'Returns the slot of an org or a person by id, or of a key by its secret: that of the text''s SHA-256, 0 to 1023. With overten_auth.slots, a key has the slot of its org. Error: 22023 the text has more than 1024 bytes.';
 
 CREATE FUNCTION @extschema@.overten_key_checksum_ok(key text)
 	RETURNS bool
@@ -1858,7 +1872,25 @@ CREATE FUNCTION @extschema@.overten_flush_usage() RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_flush_usage FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_flush_usage IS
-'Waits until all uses that were counted before the call are in the tables. Returns at once if uses are not counted in shared memory. Errors: 55000 the flush fails, takes more than 30 seconds, or this is a standby; no use is lost in these cases.';
+'Waits until all uses that were counted before the call are in the tables, on a standby in those of the primary, too. Returns at once if uses are not counted in shared memory. Errors: 55000 the flush fails, takes more than 30 seconds, or this is a standby without overten_auth.uses_conninfo; no use is lost in these cases.';
+
+CREATE PROCEDURE overten_auth.add_uses(
+	system_identifier int8,
+	source uuid,
+	batch int8,
+	key_ids text[],
+	hours timestamptz[],
+	client_addrs inet[],
+	accepted int8[],
+	refused int8[],
+	limited int8[],
+	first_used_at timestamptz[],
+	last_used_at timestamptz[],
+	last_accepted_at timestamptz[])
+	LANGUAGE c AS 'MODULE_PATHNAME', 'overten_add_uses';
+REVOKE ALL ON PROCEDURE overten_auth.add_uses FROM PUBLIC;
+COMMENT ON PROCEDURE overten_auth.add_uses IS
+'For standbys, which call it with the role of overten_auth.uses_conninfo: adds uses that they have counted to the history, and commits. system_identifier: that of the cluster; source: identifies the shared memory that has counted them; batch: their number there, from 1 on. A batch is added once: one whose number is not greater than the last one of its source is ignored. The arrays have an element for each row, as overten_auth.key_usage, at most 10000. Uses of keys that do not exist, and hours that are older than overten_auth.usage_retention, are dropped; what comes from the future counts in the current hour. Errors: 22023 the rows cannot be uses that a standby has counted, or the source is this server; 22004 an argument is NULL; 25001 the call is in a transaction block; 55000 the cluster is another one; 55P03 another transaction holds the tables for too long.';
 
 CREATE FUNCTION @extschema@.overten_status(
 	OUT usage_mode text,
@@ -1893,6 +1925,8 @@ CREATE FUNCTION overten_auth.stat(
 	OUT not_attributed int8,
 	OUT flushes int8,
 	OUT flush_failures int8,
+	OUT uses_sent int8,
+	OUT uses_received int8,
 	OUT limited int8,
 	OUT shadow_limited int8,
 	OUT out_of_limit_buckets int8,
@@ -1925,6 +1959,8 @@ COMMENT ON COLUMN @extschema@.overten_stat.cache_misses IS 'keys looked up in th
 COMMENT ON COLUMN @extschema@.overten_stat.not_attributed IS 'uses missing in the history because there was no memory left to count them: raise overten_auth.max_tracked_keys';
 COMMENT ON COLUMN @extschema@.overten_stat.flushes IS 'how often uses were written to the tables';
 COMMENT ON COLUMN @extschema@.overten_stat.flush_failures IS 'how often a worker failed to write uses to the tables, or to remove old history; no use is lost, and the worker tries again: flush_failure in overten_status() says why';
+COMMENT ON COLUMN @extschema@.overten_stat.uses_sent IS 'uses and attempts that this server, as a standby, has sent to its primary';
+COMMENT ON COLUMN @extschema@.overten_stat.uses_received IS 'uses and attempts that standbys have counted and this server has added to the history';
 COMMENT ON COLUMN @extschema@.overten_stat.limited IS 'requests refused by a rate limit or a quota; they are among those in refused';
 COMMENT ON COLUMN @extschema@.overten_stat.shadow_limited IS 'how often a shadow limit would have refused a request';
 COMMENT ON COLUMN @extschema@.overten_stat.out_of_limit_buckets IS 'requests that could not be counted against a limit, because there was no memory for another bucket: raise overten_auth.max_limit_buckets; overten_auth.limits_full says whether they were refused';
@@ -2564,7 +2600,7 @@ CREATE FUNCTION overten_auth.check_privileges()
 					'overten_auth.api_keys', 'overten_auth.api_keys.digest',
 					'overten_auth.orgs', 'overten_auth.orgs.webhook_secret_sealed',
 					'overten_auth.orgs.previous_webhook_secret_sealed') THEN 6
-				WHEN r.nspname = 'overten_auth' AND r.proname NOT IN ('stat', 'master_key_ids') THEN 7
+				WHEN r.nspname = 'overten_auth' AND r.proname NOT IN ('stat', 'master_key_ids', 'add_uses') THEN 7
 				WHEN h.kind IN ('TYPE', 'ROW TYPE') THEN 8
 			END AS number
 		FROM held h

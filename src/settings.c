@@ -6,6 +6,8 @@
 
 #include <limits.h>
 
+#include "libpq-fe.h"
+
 #include "miscadmin.h"
 #include "utils/guc.h"
 #include "utils/varlena.h"
@@ -38,6 +40,13 @@ bool		oa_verify_on_standby = false;
  * accepts revoked keys for ever.
  */
 int			oa_max_standby_lag = 0;
+
+/*
+ * How a standby connects to the primary to send it the uses that it has
+ * counted: what differs from primary_conninfo, such as the user.  Empty: uses
+ * are not sent.
+ */
+char	   *oa_uses_conninfo = NULL;
 
 /*
  * Do the functions that only verify a key, and so cannot know what a request
@@ -105,6 +114,13 @@ const OaKeyPrefixes *oa_key_prefixes = NULL;	/* the same, parsed */
  * role of a staging server.
  */
 bool		oa_accept_test_keys = false;
+
+/*
+ * The slots of this server, if keys are spread over several.  Empty: there is
+ * one server, and keys and orgs need not agree.
+ */
+static char *slots = NULL;
+const OaSlots *oa_slots = NULL; /* the same, parsed */
 
 /*
  * What customers may set over HTTP when they manage their keys, and what they
@@ -280,6 +296,27 @@ check_databases(char **newval, void **extra, GucSource source)
 	return check_problem("overten_auth.databases", *newval, problem);
 }
 
+/* Check parameters of a connection.  The message does not show a password. */
+static bool
+check_uses_conninfo(char **newval, void **extra, GucSource source)
+{
+	PQconninfoOption *options = PQconninfoParse(*newval, NULL);
+
+	if (options == NULL)
+	{
+		if (process_shared_preload_libraries_in_progress)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("invalid value for parameter \"overten_auth.uses_conninfo\""),
+					 errdetail("It is not a connection string.")));
+		GUC_check_errmsg("invalid value for parameter \"overten_auth.uses_conninfo\"");
+		GUC_check_errdetail("It is not a connection string.");
+		return false;
+	}
+	PQconninfoFree(options);
+	return true;
+}
+
 /*
  * Pass a copy of a value from a check hook to its assign hook.  Returns false
  * if there is no memory for it.
@@ -313,6 +350,23 @@ static void
 assign_key_prefixes(const char *newval, void *extra)
 {
 	oa_key_prefixes = extra;
+}
+
+/* Check a list of slots, and parse it. */
+static bool
+check_slots(char **newval, void **extra, GucSource source)
+{
+	OaSlots		parsed;
+	const char *problem = oa_parse_slots(*newval, &parsed);
+
+	return check_problem("overten_auth.slots", *newval, problem) &&
+		pass_on(extra, &parsed, sizeof(parsed));
+}
+
+static void
+assign_slots(const char *newval, void *extra)
+{
+	oa_slots = extra;
 }
 
 /*
@@ -553,6 +607,14 @@ oa_define_settings(GucIntAssignHook cache_entries_changed)
 							 false,
 							 PGC_SUSET, 0,
 							 NULL, NULL, NULL);
+	DefineCustomStringVariable("overten_auth.slots",
+							   "Lists the slots of this server, if keys are spread over several servers.",
+							   "New keys then have the slot of their org, and new orgs one of these.",
+							   &slots,
+							   "",
+							   PGC_SUSET, 0,
+							   check_slots, assign_slots, NULL);
+
 	DefineCustomStringVariable("overten_auth.key_features",
 							   "Lists what customers can set and see of their keys over HTTP.",
 							   "Restrictions of keys are enforced in any case.",
@@ -576,6 +638,14 @@ oa_define_settings(GucIntAssignHook cache_entries_changed)
 							0, 0, 3600 * 1000,
 							PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
+
+	DefineCustomStringVariable("overten_auth.uses_conninfo",
+							   "Sets how a standby connects to the primary to send it the uses of keys.",
+							   "It is added to primary_conninfo.  If it is empty, uses are not sent.",
+							   &oa_uses_conninfo,
+							   "",
+							   PGC_SIGHUP, GUC_SUPERUSER_ONLY,
+							   check_uses_conninfo, NULL, NULL);
 
 	DefineCustomBoolVariable("overten_auth.verify_restricted",
 							 "Returns a row for keys with scopes or allowed addresses where keys are only verified.",

@@ -65,7 +65,7 @@ static const Oid status_types[STATUS_COLUMNS] = {
 enum
 {
 	ACCEPTED, REFUSED, CACHE_HITS, CACHE_MISSES, NOT_ATTRIBUTED, FLUSHES,
-	FLUSH_FAILURES, LIMITED, SHADOW_LIMITED, OUT_OF_LIMIT_BUCKETS,
+	FLUSH_FAILURES, USES_SENT, USES_RECEIVED, LIMITED, SHADOW_LIMITED, OUT_OF_LIMIT_BUCKETS,
 	LIMIT_BUCKETS_USED, LIMIT_BUCKETS_FREE, ENTRIES_USED, ENTRIES_FREE, SHARED_CACHE_ENTRIES,
 	SHARED_CACHE_STORES, SHARED_CACHE_STALE, SHARED_CACHE_BUSY,
 	SHARED_CACHE_TOO_LONG, LAST_FETCH_AT, LAST_FETCH_OUTCOME,
@@ -80,6 +80,8 @@ static const Oid stat_types[STAT_COLUMNS] = {
 	[NOT_ATTRIBUTED] = INT8OID,
 	[FLUSHES] = INT8OID,
 	[FLUSH_FAILURES] = INT8OID,
+	[USES_SENT] = INT8OID,
+	[USES_RECEIVED] = INT8OID,
 	[LIMITED] = INT8OID,
 	[SHADOW_LIMITED] = INT8OID,
 	[OUT_OF_LIMIT_BUCKETS] = INT8OID,
@@ -350,8 +352,8 @@ describe_limits(const uint64 *counts, Datum *values)
 
 /*
  * overten_auth.stat() returns accepted, refused, cache_hits, cache_misses,
- *		not_attributed, flushes, flush_failures, limited, shadow_limited,
- *		out_of_limit_buckets bigint, limit_buckets_used, limit_buckets_free,
+ *		not_attributed, flushes, flush_failures, uses_sent, uses_received,
+ *		limited, shadow_limited, out_of_limit_buckets bigint, limit_buckets_used, limit_buckets_free,
  *		entries_used, entries_free integer, shared_cache_entries, shared_cache_stores,
  *		shared_cache_stale, shared_cache_busy, shared_cache_too_long bigint,
  *		last_fetch_at timestamptz, last_fetch_outcome
@@ -390,6 +392,8 @@ overten_stat(PG_FUNCTION_ARGS)
 	values[NOT_ATTRIBUTED] = Int64GetDatum(counts[OA_NOT_ATTRIBUTED]);
 	values[FLUSHES] = Int64GetDatum(counts[OA_FLUSH]);
 	values[FLUSH_FAILURES] = Int64GetDatum(counts[OA_FLUSH_FAILURE]);
+	values[USES_SENT] = Int64GetDatum(counts[OA_USE_SENT]);
+	values[USES_RECEIVED] = Int64GetDatum(counts[OA_USE_RECEIVED]);
 	describe_limits(counts, values);
 	describe_shared_cache(values, nulls);
 	values[ENTRIES_USED] = Int32GetDatum(used);

@@ -196,7 +196,7 @@ format:
 	@$(DEPS) JOBS='lint'
 	$(MAKE) --no-print-directory run-format
 
-run-test: all test/race/race test/modules/admissions.so test/modules/clock_shift.so test/modules/flush_pauses.so test/modules/relcache_faults.so test/modules/test_clock.so test/unit/fetch_answer $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER) $(CLIENTS) $(NGINX_MODULE)
+run-test: all test/race/race test/modules/admissions.so test/modules/clock_shift.so test/modules/flush_pauses.so test/modules/lost_answers.so test/modules/relcache_faults.so test/modules/test_clock.so test/unit/fetch_answer $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER) $(CLIENTS) $(NGINX_MODULE)
 	$(TEMP_INSTALL) $(MAKE) installcheck EXTRA_REGRESS_OPTS='$(TEMP_INSTANCE)'
 
 run-test-clients: all $(GATEWAY) $(DASHBOARD_PACKAGES) $(CLIENTS)

@@ -18,6 +18,7 @@
 
 #include "access/detoast.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/pg_crc.h"
 
@@ -84,9 +85,24 @@ oa_has_prefix(OaEnvironment environment)
 	return oa_minting_prefix(oa_key_prefixes, environment) != NULL;
 }
 
-/* Make a new secret for a key of an environment that has a prefix. */
+/* Does a secret have a slot? */
+static bool
+has_slot(const char *secret, int length, int slot)
+{
+	uint8		digest[OA_DIGEST_LEN];
+
+	if (slot == OA_ANY_SLOT)
+		return true;
+	oa_digest(secret, length, digest);
+	return oa_slot_of_digest(digest) == slot;
+}
+
+/*
+ * Make a new secret for a key of an environment that has a prefix.  With a
+ * slot, we draw 1024 times on average, which takes about a millisecond.
+ */
 text	   *
-oa_make_secret(OaEnvironment environment)
+oa_make_secret(OaEnvironment environment, int slot)
 {
 	const OaKeyPrefix *prefix = oa_minting_prefix(oa_key_prefixes,
 												  environment);
@@ -103,8 +119,12 @@ oa_make_secret(OaEnvironment environment)
 	SET_VARSIZE(result, VARHDRSZ + checked_length + SECRET_CHECKSUM_LEN);
 	secret = VARDATA(result);
 	memcpy(secret, prefix->bytes, prefix->length);
-	oa_random_characters(secret + prefix->length, SECRET_RANDOM_LEN);
-	write_checksum(secret, checked_length, secret + checked_length);
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		oa_random_characters(secret + prefix->length, SECRET_RANDOM_LEN);
+		write_checksum(secret, checked_length, secret + checked_length);
+	} while (!has_slot(secret, checked_length + SECRET_CHECKSUM_LEN, slot));
 	return result;
 }
 

@@ -18,6 +18,7 @@
 #include "lookup/lookup.h"
 #include "orgs/orgs.h"
 #include "server/server.h"
+#include "settings.h"
 
 PG_FUNCTION_INFO_V1(overten_mint_key);
 PG_FUNCTION_INFO_V1(overten_describe_key);
@@ -94,7 +95,9 @@ oa_mint_key(text *org_id, text *name, text *uid, const OaKeyGrant *grant,
 	minted->key_id = oa_make_id("key_");
 	minted->created_at = GetCurrentTimestamp();
 	minted->grant = grant != NULL ? *grant : plain;
-	minted->secret = oa_make_secret(minted->grant.environment);
+	minted->secret = oa_make_secret(minted->grant.environment,
+									oa_slots->count > 0 ?
+									oa_slot_of_text(org_id) : OA_ANY_SLOT);
 	minted->prefix = oa_secret_prefix(minted->secret);
 	if (!minted->grant.has_expiry)
 		minted->grant.has_expiry =

@@ -21,7 +21,9 @@ extern bool oa_is_secret_shaped(const char *bytes, int length);
 extern bool oa_is_prefix_shaped(const char *bytes, int length,
 								OaEnvironment *environment);
 extern bool oa_has_prefix(OaEnvironment environment);
-extern text *oa_make_secret(OaEnvironment environment);
+#define OA_ANY_SLOT		(-1)
+
+extern text *oa_make_secret(OaEnvironment environment, int slot);
 extern text *oa_secret_prefix(text *secret);
 extern bytea *oa_secret_digest(text *secret);
 extern text *oa_secret_argument(FunctionCallInfo fcinfo, int n);

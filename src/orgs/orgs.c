@@ -167,7 +167,7 @@ oa_create_org(text *name, text *tier, text *uid, bool sign_up,
 		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, BYTEAOID,
 		TIMESTAMPTZOID, TEXTOID},
 	};
-	text	   *org_id = oa_make_id("org_");
+	text	   *org_id = oa_make_org_id();
 	TimestampTz now = GetCurrentTimestamp();
 	Datum		values[] = {
 		PointerGetDatum(org_id),

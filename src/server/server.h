@@ -21,7 +21,7 @@ extern void oa_digest(const char *bytes, int length, uint8 *digest);
 typedef enum OaWait
 {
 	OA_WAIT_LAUNCHER, OA_WAIT_WORKER, OA_WAIT_ANSWER, OA_WAIT_FETCH,
-	OA_WAIT_STANDBY,
+	OA_WAIT_STANDBY, OA_WAIT_PRIMARY,
 	OA_WAITS
 } OaWait;
 
@@ -37,6 +37,11 @@ extern void oa_draw_random(void *bytes, size_t length);
 extern void oa_random_characters(char *buffer, int length);
 extern text *oa_make_id(const char *prefix);
 extern text *oa_make_webhook_secret(void);
+
+/* slot.c: the slot of a key, an org or a person */
+extern int	oa_slot_of_digest(const uint8 *digest);
+extern int	oa_slot_of_text(const text *id);
+extern text *oa_make_org_id(void);
 
 /* clock.c: a monotonic clock */
 extern int64 oa_monotonic_ms(void);

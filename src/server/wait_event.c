@@ -22,6 +22,7 @@ oa_wait_event(OaWait wait)
 		[OA_WAIT_ANSWER] = "OvertenAuthWorkerAnswer",
 		[OA_WAIT_FETCH] = "OvertenAuthFetchCommand",
 		[OA_WAIT_STANDBY] = "OvertenAuthStandbyWorker",
+		[OA_WAIT_PRIMARY] = "OvertenAuthPrimary",
 	};
 	static uint32 events[OA_WAITS];
 

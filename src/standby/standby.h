@@ -1,6 +1,7 @@
 /*
  * standby.h
- *		How old what a standby knows can be, and the bound of it.
+ *		How old what a standby knows can be, and the bound of it; a session on
+ *		the primary.
  */
 #ifndef OA_STANDBY_H
 #define OA_STANDBY_H
@@ -16,6 +17,13 @@ extern const char *oa_standby_problem(void);
 extern const char *oa_standby_lag_message(void);
 extern const char *oa_standby_lag_detail(void);
 extern const char *oa_standby_lag_hint(void);
+
+/* primary_session.c: SQL on the primary */
+extern void oa_primary_session_begin(const char *database);
+extern void oa_primary_session_send(const char *statement, int count,
+									const Oid *types, const Datum *values);
+extern void oa_primary_session_wait(void);
+extern void oa_primary_session_end(void);
 
 /* staleness_worker.c */
 extern void oa_register_standby_worker(void);

@@ -155,6 +155,18 @@ extern const OaKeyPrefix *oa_find_key_prefix(const OaKeyPrefixes *prefixes,
 											 int tail);
 extern bool oa_looks_like_secret(const char *bytes, int length);
 
+/* slots.c: which slots a server has */
+#define OA_SLOTS			1024
+
+typedef struct OaSlots
+{
+	int			count;
+	uint8		bits[OA_SLOTS / 8];
+} OaSlots;
+
+extern const char *oa_parse_slots(const char *list, OaSlots *slots);
+extern bool oa_has_slot(const OaSlots *slots, int slot);
+
 /* networks.c: sets of addresses with the same first bits */
 #define OA_NETWORK_TEXT_MAX	49	/* bytes, with the number of bits */
 

@@ -66,6 +66,20 @@ oa_history_addr_datum(const OaHistoryAddr *addr)
 	return InetPGetDatum(value);
 }
 
+/* Convert back.  Of a network, we take the address. */
+OaHistoryAddr
+oa_history_addr_of(Datum value)
+{
+	const inet *from = DatumGetInetPP(value);
+	OaClientAddr addr = {0};
+
+	if (ip_family(from) == PGSQL_AF_INET)
+		oa_set_ipv4(&addr, (const struct in_addr *) ip_addr(from));
+	else
+		oa_set_ipv6(&addr, (const struct in6_addr *) ip_addr(from));
+	return oa_history_addr(&addr);
+}
+
 /* Is a value of type inet what the history stores of this address? */
 bool
 oa_is_history_addr(Datum value, const OaHistoryAddr *addr)

@@ -49,13 +49,20 @@ oa_event_counts_shmem_init(void)
 			pg_atomic_init_u64(&stripes[i].counts[event], 0);
 }
 
-/* Count an event.  Does nothing without shared memory. */
+/* Count events.  Does nothing without shared memory. */
 void
-oa_count_event(OaEvent event)
+oa_count_events(OaEvent event, uint64 number)
 {
 	if (stripes != NULL)
 		pg_atomic_fetch_add_u64(&stripes[MyProcPid % STRIPES].counts[event],
-								1);
+								(int64) number);
+}
+
+/* Count an event. */
+void
+oa_count_event(OaEvent event)
+{
+	oa_count_events(event, 1);
 }
 
 /* Return how often an event has happened since the server started. */

@@ -9,6 +9,7 @@
 #include "miscadmin.h"
 
 #include "databases/databases.h"
+#include "usage/usage.h"
 
 PG_FUNCTION_INFO_V1(overten_flush_usage);
 
@@ -32,8 +33,9 @@ report_failure(OaDatabase *database)
  * overten_flush_usage() returns void
  *
  * Returns when all uses that were counted before the call are in the tables.
- * If uses are not counted in shared memory, that is at once.  Raises 55000 on
- * a standby, if the flush fails, or if it takes longer than 30 seconds.
+ * If uses are not counted in shared memory, that is at once.  On a standby it
+ * sends them to the primary, if it may (sent_uses.c).  Raises 55000 if it may
+ * not, if the flush fails, or if it takes longer than 30 seconds.
  */
 Datum
 overten_flush_usage(PG_FUNCTION_ARGS)
@@ -42,12 +44,13 @@ overten_flush_usage(PG_FUNCTION_ARGS)
 
 	if (database == NULL)
 		PG_RETURN_VOID();
-	if (RecoveryInProgress())
+	if (RecoveryInProgress() && !oa_sends_uses())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot flush usage of database \"%s\" on a standby",
 						get_database_name(MyDatabaseId)),
-				 errdetail("Uses are counted, and are flushed after promotion.")));
+				 errdetail("Uses are counted, and are flushed after promotion."),
+				 errhint("Set overten_auth.uses_conninfo to have them sent to the primary.")));
 
 	switch (oa_ask_worker(database, &database->requests))
 	{

@@ -215,24 +215,6 @@ copy_uses(OaExactRead *read, uint64 batch, const Datum *key_ids, int keys,
 		pfree(hours);
 }
 
-/* Does a snapshot see that a batch was written? */
-static bool
-sees_batch(Snapshot snapshot, uint64 batch)
-{
-	static OaStatement find = {
-		.table = "usage_batches",
-		.text = "SELECT last_batch FROM overten_auth.usage_batches "
-		"WHERE source = $1",
-		.argtypes = {UUIDOID},
-	};
-	Datum		source = oa_shared_source();
-	bool		isnull;
-
-	if (oa_statement_run_under(&find, &source, NULL, snapshot) == 0)
-		return false;
-	return DatumGetInt64(oa_statement_result(0, 1, &isnull)) >= (int64) batch;
-}
-
 /*
  * Subtract what a batch has taken, because the snapshot sees it in the tables.
  */
@@ -286,7 +268,8 @@ oa_exact_read_begin(OaExactRead *read, const Datum *key_ids, int keys,
 			break;
 		UnregisterSnapshot(read->snapshot);
 	}
-	if (batch != 0 && read->count > 0 && sees_batch(read->snapshot, batch))
+	if (batch != 0 && read->count > 0 &&
+		oa_last_batch_under(oa_shared_source(), read->snapshot) >= batch)
 		take_off_batch(read);
 }
 

@@ -21,6 +21,7 @@ typedef struct OaHistoryAddr
 extern const OaClientAddr *oa_session_client_addr(void);
 extern OaHistoryAddr oa_history_addr(const OaClientAddr *addr);
 extern Datum oa_history_addr_datum(const OaHistoryAddr *addr);
+extern OaHistoryAddr oa_history_addr_of(Datum value);
 extern bool oa_is_history_addr(Datum value, const OaHistoryAddr *addr);
 
 /* What a request with a key is counted as. */
@@ -51,6 +52,7 @@ extern const OaUseRecorder oa_table_recorder;
 #define OA_COUNTED_ID_MAX	32	/* bytes of a key's id; minted ones have 24 */
 #define OA_ADDRESSES_MAX	64	/* of a key in an hour, that we tell apart */
 #define OA_HOURS_MAX		2200	/* that can have counts; 91 days */
+#define OA_BATCH_MAX		10000	/* uses that are written at once */
 
 typedef struct OaUseKey
 {
@@ -95,12 +97,15 @@ typedef enum OaEvent
 	OA_OUT_OF_BUCKETS_EVENT,	/* no memory was left for a bucket */
 	OA_FLUSH,
 	OA_FLUSH_FAILURE,
+	OA_USE_SENT,				/* to the primary */
+	OA_USE_RECEIVED,			/* from a standby */
 	OA_EVENTS
 } OaEvent;
 
 extern void oa_event_counts_shmem_request(void);
 extern void oa_event_counts_shmem_init(void);
 extern void oa_count_event(OaEvent event);
+extern void oa_count_events(OaEvent event, uint64 number);
 extern uint64 oa_event_count(OaEvent event);
 
 /* use_batches.c: moving counts from shared memory into the tables */
@@ -108,14 +113,23 @@ typedef bool (*OaDatabaseTest) (Oid database, void *argument);
 
 extern int	oa_collect_uses(Oid database, uint32 *bucket, OaUses *uses,
 							int capacity);
+extern int	oa_collect_batch(Oid database, uint64 batch, OaUses *uses,
+							 int capacity);
 extern void oa_publish_batch(OaDatabase *database, uint64 batch,
 							 const OaUses *uses, const bool *known, int count);
 extern uint64 oa_batch_epoch(OaDatabase *database);
 extern uint64 oa_batch_on_its_way(OaDatabase *database);
 extern void oa_subtract_batch(OaDatabase *database, const OaUses *uses,
 							  int count);
+extern bool oa_settle_batch(OaDatabase *database);
 extern bool oa_discard_uses(OaDatabaseTest is_gone, void *argument,
 							int64 before);
+
+/* batch_numbers.c: which batches the tables have */
+extern uint64 oa_last_batch(Datum source);
+extern uint64 oa_last_batch_under(Datum source, Snapshot snapshot);
+extern void oa_write_batch_number(Datum source, uint64 number);
+extern void oa_remove_old_batches(void);
 
 /* http_clients.c: whether client addresses mean anything */
 extern void oa_note_http_client(OaDatabase *database,
@@ -145,13 +159,17 @@ enum
 	OA_USE_KEY_ID, OA_USE_HOUR, OA_USE_CLIENT_ADDR, OA_USE_ACCEPTED,
 	OA_USE_REFUSED, OA_USE_LIMITED, OA_USE_FIRST_USED_AT,
 	OA_USE_LAST_USED_AT,
-	OA_USE_COLUMNS
+	OA_USE_COLUMNS,				/* of key_usage */
+	OA_USE_LAST_ACCEPTED_AT = OA_USE_COLUMNS,
+	OA_SENT_COLUMNS				/* that a standby sends */
 };
 
 extern Datum oa_use_key_id(const OaUses *uses);
 extern Datum oa_make_array(Datum *values, bool *nulls, int count, Oid type);
 extern void oa_make_use_arrays(const OaUses *uses, int count, int columns,
 							   Datum *arrays);
+extern Oid	oa_use_array_type(int column);
+extern int	oa_read_use_arrays(const Datum *arrays, OaUses **uses);
 
 /* usage_lock.c: locking the tables of a flush */
 extern bool oa_lock_usage_tables(void);
@@ -160,8 +178,13 @@ extern bool oa_lock_usage_tables(void);
  * usage_rows.c, usage_flush.c: writing counts from shared memory into the
  * tables
  */
+extern int	oa_merge_uses(OaUses *uses, int count);
 extern void oa_write_uses(OaUses *uses, int count, bool *known);
 extern bool oa_flush_uses(OaDatabase *database);
+
+/* sent_uses.c: sending counts from a standby to the primary */
+extern bool oa_sends_uses(void);
+extern void oa_send_uses(OaDatabase *database);
 
 /* usage_cleaning.c: removing old history */
 extern bool oa_remove_old_usage(void);

@@ -128,30 +128,6 @@ has_keys(void)
 	return oa_statement_run(&find, NULL, NULL) > 0;
 }
 
-/* Remove the batch numbers of servers that have stopped long ago. */
-static void
-remove_old_batches(void)
-{
-	static OaStatement remove = {
-		.table = "usage_batches",
-		.text = "DELETE FROM overten_auth.usage_batches "
-		"WHERE source <> $1 AND written_at < $2",
-		.argtypes = {UUIDOID, TIMESTAMPTZOID},
-	};
-	Datum		values[] = {
-		oa_shared_source(),
-		TimestampTzGetDatum(GetCurrentTimestamp() -
-							oa_usage_retention * USECS_PER_MINUTE),
-	};
-	int			level;
-
-	oa_worker_begin();
-	level = oa_statements_begin();
-	oa_statement_run(&remove, values, NULL);
-	oa_statements_end(level);
-	oa_worker_commit();
-}
-
 /*
  * Remove rows of the keys that are gone according to the last statement's
  * result.  Returns whether there may be more rows. *last is set to the last
@@ -280,7 +256,7 @@ oa_sweep_usage(OaDatabase *database)
 	{
 		sweep.due_at = start + (sweep.began_at == 0 ? AGAIN_MS : REST_MS);
 		begin_sweep(&sweep);
-		remove_old_batches();
+		oa_remove_old_batches();
 	}
 	while (sweep.runs && !ShutdownRequestPending &&
 		   oa_monotonic_ms() < start + SWEEP_MS)

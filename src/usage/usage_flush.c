@@ -8,7 +8,9 @@
  * that.  An error before the commit leaves the counts unchanged.  Between the
  * commit and the subtraction nothing can raise; if the process is killed
  * there, the server reinitializes shared memory.  Only one worker at a time
- * flushes a database, so no count is written twice.
+ * flushes a database, so no count is written twice.  A batch that this server
+ * has sent to its primary before it was promoted (sent_uses.c) is settled
+ * first.
  *
  * If a key is not committed, we keep its uses back for a while, because the
  * transaction that mints it may still be running.  After that we drop them,
@@ -18,16 +20,13 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #include "databases/databases.h"
 #include "server/server.h"
 #include "usage/usage.h"
 
-#define BATCH_MAX			10000
 #define UNKNOWN_KEY_MS		(5 * 60 * 1000)
 
 typedef struct Batch
@@ -47,29 +46,6 @@ has_known(const Batch *batch)
 	return false;
 }
 
-/* Write a batch's number in the batch's transaction. */
-static void
-write_number(uint64 number)
-{
-	static OaStatement set_last = {
-		.table = "usage_batches",
-		.text = "INSERT INTO overten_auth.usage_batches AS b "
-		"(source, last_batch, written_at) VALUES ($1, $2, $3) "
-		"ON CONFLICT (source) DO UPDATE SET last_batch = EXCLUDED.last_batch, "
-		"written_at = EXCLUDED.written_at",
-		.argtypes = {UUIDOID, INT8OID, TIMESTAMPTZOID},
-	};
-	Datum		values[] = {
-		oa_shared_source(),
-		Int64GetDatum((int64) number),
-		TimestampTzGetDatum(GetCurrentTimestamp()),
-	};
-	int			level = oa_statements_begin();
-
-	oa_statement_run(&set_last, values, NULL);
-	oa_statements_end(level);
-}
-
 /* Write a collected batch, and commit. */
 static void
 write_batch(OaDatabase *database, Batch *batch)
@@ -82,7 +58,7 @@ write_batch(OaDatabase *database, Batch *batch)
 	{
 		uint64		number = oa_next_batch();
 
-		write_number(number);
+		oa_write_batch_number(oa_shared_source(), number);
 		oa_publish_batch(database, number, batch->uses, batch->known,
 						 batch->count);
 	}
@@ -120,12 +96,13 @@ oa_flush_uses(OaDatabase *database)
 	uint32		bucket = 0;
 	bool		kept_back = false;
 
+	(void) oa_settle_batch(database);
 	batch.uses = MemoryContextAlloc(TopMemoryContext,
-									BATCH_MAX * sizeof(OaUses));
+									OA_BATCH_MAX * sizeof(OaUses));
 	batch.known = MemoryContextAlloc(TopMemoryContext,
-									 BATCH_MAX * sizeof(bool));
+									 OA_BATCH_MAX * sizeof(bool));
 	while ((batch.count = oa_collect_uses(MyDatabaseId, &bucket, batch.uses,
-										  BATCH_MAX)) > 0)
+										  OA_BATCH_MAX)) > 0)
 	{
 		int			count;
 

@@ -2,6 +2,10 @@
  * usage_lock.c
  *		Locks the tables that a flush reads and writes: all of them, or none.
  *
+ * Only one transaction at a time writes history, that of the worker or one that
+ * adds what a standby has counted (add_uses.c): the mode in which they lock
+ * usage_batches conflicts with itself.
+ *
  * A flush locks several tables.  So does DROP EXTENSION, in an order that
  * nobody can choose.  We must not deadlock with it, because PostgreSQL would
  * then cancel one of the two.  So we wait for a lock only while we hold no
@@ -22,12 +26,12 @@ static const struct
 	const char *name;
 	LOCKMODE	mode;
 }			tables[] = {
+	{"usage_batches", ShareUpdateExclusiveLock},
 	{"api_keys", AccessShareLock},
 	{"orgs", AccessShareLock},
 	{"key_last_used", RowExclusiveLock},
 	{"key_usage", RowExclusiveLock},
 	{"quota_usage", RowExclusiveLock},
-	{"usage_batches", RowExclusiveLock},
 };
 
 /* Look up the OIDs of the tables.  Returns false if one is missing. */
@@ -55,14 +59,16 @@ unlock(const Oid *oids, int count)
 }
 
 /*
- * Lock all tables without waiting, or none.  Returns the index of the first
+ * Lock all tables, or none.  We wait for the first one, so that those who write
+ * history take turns, and not for the others.  Returns the index of the first
  * table that somebody else has locked, or the number of tables.
  */
 static int
 try_to_lock(const Oid *oids)
 {
-	int			n = 0;
+	int			n = 1;
 
+	LockRelationOid(oids[0], tables[0].mode);
 	while (n < lengthof(tables) &&
 		   ConditionalLockRelationOid(oids[n], tables[n].mode))
 		n++;

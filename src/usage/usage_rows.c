@@ -10,9 +10,10 @@
  *
  * The probe also tells which rows of key_usage exist.  We update those, and
  * insert the others.  INSERT ... ON CONFLICT would need no probe, but it looks
- * up each row once more and writes a third more WAL.  Only one process at a
- * time writes the history of a database, so the result of the probe stays
- * valid, unless somebody removes rows by hand at that moment.  Then we raise an
+ * up each row once more and writes a third more WAL.  Only one
+ * transaction at a time writes the history of a database (usage_lock.c), so the
+ * result of the probe stays valid, unless somebody removes rows by hand at that
+ * moment.  Then we raise an
  * error, and the whole batch is written next time.
  */
 #include "postgres.h"
@@ -198,6 +199,26 @@ merge(OaUses *into, const OaUses *uses)
 	into->last_accepted_at = Max(into->last_accepted_at,
 								 uses->last_accepted_at);
 	into->last_refused_at = Max(into->last_refused_at, uses->last_refused_at);
+}
+
+/*
+ * Sort uses, and merge those that have the same key, hour and address.  Returns
+ * how many are left.
+ */
+int
+oa_merge_uses(OaUses *uses, int count)
+{
+	int			merged = 0;
+
+	qsort(uses, count, sizeof(OaUses), compare_uses);
+	for (int i = 0; i < count; i++)
+	{
+		if (merged > 0 && compare_uses(&uses[merged - 1], &uses[i]) == 0)
+			merge(&uses[merged - 1], &uses[i]);
+		else
+			uses[merged++] = uses[i];
+	}
+	return merged;
 }
 
 /* Probe the tables for the keys and hours of a sorted batch. */

@@ -22,7 +22,10 @@
  * subtracted until it has finished.
  *
  * If a batch was published and its transaction then failed, there is nothing
- * to clean up, because no reader will find its number in the table.
+ * to clean up, because no reader will find its number in the table.  A standby
+ * cannot know that of a batch that it has sent to the primary (sent_uses.c).
+ * So that batch stays published, and nothing else is collected, until the
+ * standby has replayed its number, or was promoted.
  *
  * The "used" flag of a database tells whether there is something to flush.  A
  * session sets the flag after it has counted a use, and a flush clears it
@@ -30,6 +33,8 @@
  * is forgotten.
  */
 #include "postgres.h"
+
+#include "miscadmin.h"
 
 #include "databases/databases.h"
 #include "usage/usage.h"
@@ -73,6 +78,40 @@ oa_collect_uses(Oid database, uint32 *bucket, OaUses *uses, int capacity)
 		(*bucket)++;
 		if (!fits)
 			return count;
+	}
+	return count;
+}
+
+/*
+ * Collect what a batch of a database holds, which was published and not yet
+ * subtracted.  Returns how many counts there are.
+ */
+int
+oa_collect_batch(Oid database, uint64 batch, OaUses *uses, int capacity)
+{
+	OaUseEntry *entries;
+	OaUseCounters *counters = oa_use_counters(&entries);
+	int			count = 0;
+
+	for (uint32 bucket = 0; bucket <= counters->bucket_mask; bucket++)
+	{
+		LWLock	   *lock = oa_use_lock(bucket);
+
+		LWLockAcquire(lock, LW_SHARED);
+		for (int i = counters->buckets[bucket];
+			 i != OA_NO_ENTRY && count < capacity; i = entries[i].next)
+		{
+			OaUseEntry *entry = &entries[i];
+
+			if (entry->key.database != database || entry->batch != batch ||
+				!oa_copy_counts(entry, &uses[count]))
+				continue;
+			uses[count].accepted = entry->batch_accepted;
+			uses[count].refused = entry->batch_refused;
+			uses[count].limited = entry->batch_limited;
+			count++;
+		}
+		LWLockRelease(lock);
 	}
 	return count;
 }
@@ -210,6 +249,33 @@ oa_subtract_batch(OaDatabase *database, const OaUses *uses, int count)
 	pg_atomic_write_u64(&database->batch, 0);
 	pg_atomic_fetch_add_u64(&database->epoch, 1);
 	oa_unlock_batches();
+}
+
+/*
+ * Subtract the batch that was published, if the tables have it.  Returns
+ * whether no batch is left that may have been written.
+ */
+bool
+oa_settle_batch(OaDatabase *database)
+{
+	uint64		batch = oa_batch_on_its_way(database);
+	OaUses	   *uses;
+	bool		written;
+	int			count;
+
+	if (batch == 0)
+		return true;
+	oa_worker_begin();
+	written = oa_last_batch(oa_shared_source()) >= batch;
+	oa_worker_commit();
+	if (!written)
+		return false;
+
+	uses = palloc(OA_BATCH_MAX * sizeof(OaUses));
+	count = oa_collect_batch(MyDatabaseId, batch, uses, OA_BATCH_MAX);
+	oa_subtract_batch(database, uses, count);
+	pfree(uses);
+	return true;
 }
 
 /*

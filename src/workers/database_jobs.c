@@ -2,7 +2,8 @@
  * database_jobs.c
  *		The jobs of a usage worker in the database that it is connected to.
  *
- * There are three jobs: flushing the uses that were counted, and what quotas have
+ * On a standby there is only the flush, which writes on the primary.  Elsewhere
+ * there are three jobs: flushing the uses that were counted, and what quotas have
  * granted; removing what is old, and history whose key is gone; and checking
  * whether to fetch signing keys.  The worker writes only to key_usage,
  * key_last_used, usage_batches, quota_usage, audit_log and idempotency_keys, and
@@ -15,6 +16,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "catalog/namespace.h"
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
@@ -144,7 +146,10 @@ look_around(void *argument)
 	oa_worker_commit();
 }
 
-/* Flush.  When the server stops, flush until nothing is left. */
+/*
+ * Flush, or on a standby have the primary write.  When the server stops, flush
+ * until nothing is left.
+ */
 static void
 flush(void *argument)
 {
@@ -156,8 +161,17 @@ flush(void *argument)
 
 		pg_atomic_write_u32(&database->used, 0);
 		pg_memory_barrier();
-		oa_flush_quotas();
-		kept_back = oa_flush_uses(database);
+		if (RecoveryInProgress())
+		{
+			oa_send_uses(database);
+			/* After the promotion, the next worker flushes what is left. */
+			kept_back = !RecoveryInProgress();
+		}
+		else
+		{
+			oa_flush_quotas();
+			kept_back = oa_flush_uses(database);
+		}
 		if (kept_back)
 			pg_atomic_write_u32(&database->used, 1);
 		if (kept_back || !ShutdownRequestPending ||
@@ -276,7 +290,9 @@ oa_do_usage_jobs(OaDatabase *database, uint64 asked)
 
 	if (found.has_extension)
 	{
-		for (int job = 0; job < OA_JOBS; job++)
+		do_job(database, OA_FLUSHING, asked);
+		for (int job = OA_FLUSHING + 1;
+			 job < OA_JOBS && !RecoveryInProgress(); job++)
 			do_job(database, job, asked);
 		return;
 	}

@@ -17,6 +17,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
@@ -29,6 +30,7 @@
 #include "databases/databases.h"
 #include "server/server.h"
 #include "settings.h"
+#include "usage/usage.h"
 #include "workers/workers.h"
 
 #define LOOK_INTERVAL_MS	(5 * 60 * 1000)
@@ -48,7 +50,8 @@ static bool work_ended = false;
 static bool
 is_due(OaDatabase *database, int64 now)
 {
-	if (!OidIsValid(database->oid))
+	if (!OidIsValid(database->oid) ||
+		(RecoveryInProgress() && !oa_sends_uses()))
 		return false;
 	if (pg_atomic_read_u32(&database->used) != 0 &&
 		(ShutdownRequestPending ||

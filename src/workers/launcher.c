@@ -14,12 +14,14 @@
  * due (fetch_worker.c).
  *
  * The launcher itself is not connected to a database, but it can read
- * pg_database (database_names.c).  It starts when recovery has finished, which
- * on a standby is the promotion.  What it knows about the workers is in shared
- * memory, so it can be restarted.
+ * pg_database (database_names.c).  On a standby, it has workers that send uses
+ * to the primary, if they are to be sent; otherwise it only waits for the
+ * promotion.  What it knows about the workers is in shared memory, so it can be
+ * restarted.
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -31,9 +33,11 @@
 #include "databases/databases.h"
 #include "server/server.h"
 #include "signing_keys/signing_keys.h"
+#include "usage/usage.h"
 #include "workers/workers.h"
 
 #define LOOK_MS				(10 * 1000) /* to notice new and dropped databases */
+#define RECOVERY_LOOK_MS	1000	/* likewise, and a promotion */
 #define RETRY_MS			1000	/* after we could not start a worker */
 #define RESTART_SECONDS		5
 
@@ -57,7 +61,7 @@ oa_register_launcher(void)
 		.bgw_type = "overten_auth launcher",
 		.bgw_flags = BGWORKER_SHMEM_ACCESS |
 		BGWORKER_BACKEND_DATABASE_CONNECTION,
-		.bgw_start_time = BgWorkerStart_RecoveryFinished,
+		.bgw_start_time = BgWorkerStart_ConsistentState,
 		.bgw_restart_time = RESTART_SECONDS,
 		.bgw_library_name = "overten_auth",
 		.bgw_function_name = "oa_launcher_main",
@@ -76,7 +80,7 @@ start_worker(const char *function, const char *type, int database)
 	BackgroundWorker worker = {
 		.bgw_flags = BGWORKER_SHMEM_ACCESS |
 		BGWORKER_BACKEND_DATABASE_CONNECTION,
-		.bgw_start_time = BgWorkerStart_RecoveryFinished,
+		.bgw_start_time = BgWorkerStart_ConsistentState,
 		.bgw_restart_time = BGW_NEVER_RESTART,
 		.bgw_library_name = "overten_auth",
 		.bgw_main_arg = Int32GetDatum(database),
@@ -194,6 +198,25 @@ keep_keys(int n, Started *started, int64 now)
 	return now + RETRY_MS;
 }
 
+/* Make sure that there are the workers.  Returns likewise. */
+static int64
+keep_workers(Started *started, int64 now)
+{
+	bool		recovery = RecoveryInProgress();
+	int64		wake_at = now + (recovery ? RECOVERY_LOOK_MS : LOOK_MS);
+
+	if (recovery && !oa_sends_uses())
+		return wake_at;
+	find_databases(started);
+	for (int i = 0; i < oa_number_of_databases(); i++)
+	{
+		wake_at = Min(wake_at, keep_worker(i, &started[i], now));
+		if (!recovery)
+			wake_at = Min(wake_at, keep_keys(i, &started[i], now));
+	}
+	return wake_at;
+}
+
 /*
  * After a reload of the configuration, let the workers look at all databases.
  */
@@ -242,21 +265,14 @@ oa_launcher_main(Datum argument)
 
 	while (!ShutdownRequestPending)
 	{
-		int64		now = oa_monotonic_ms();
-		int64		wake_at = now + LOOK_MS;
+		int64		wake_at;
 
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
 			reload_settings();
 
-		find_databases(started);
-		for (int i = 0; i < oa_number_of_databases(); i++)
-		{
-			wake_at = Min(wake_at, keep_worker(i, &started[i], now));
-			wake_at = Min(wake_at, keep_keys(i, &started[i], now));
-		}
-
+		wake_at = keep_workers(started, oa_monotonic_ms());
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 Max(wake_at - oa_monotonic_ms(), 0),

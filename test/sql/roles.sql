@@ -88,7 +88,7 @@ WHERE name LIKE 'overten\_auth.%' AND has_parameter_privilege(role.oid, name, 'S
 -- function is, but a strict one is not called for a NULL.
 CREATE FUNCTION call_without_sense(function regprocedure) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
-	EXECUTE (SELECT format('SELECT %s(%s)', function::regproc,
+	EXECUTE (SELECT format('%s %s(%s)', CASE prokind WHEN 'p' THEN 'CALL' ELSE 'SELECT' END, function::regproc,
 			(SELECT string_agg(format('%s::%s', CASE WHEN NOT proisstrict THEN 'NULL'
 					WHEN type = 'json'::regtype THEN quote_literal('{}') ELSE quote_literal('') END,
 				format_type(type, NULL)), ', ' ORDER BY position)

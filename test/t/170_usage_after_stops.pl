@@ -299,7 +299,7 @@ is( ask($standby, 'SELECT accepted, entries_used FROM overten_stat'),
 	'3|1', 'and counts');
 is( ask($standby, 'SELECT usage_mode, usage_worker FROM overten_status()'),
 	'shared memory|none', 'but has no worker');
-is(ask($standby, $launcher), '', 'and no launcher');
+isnt(ask($standby, $launcher), '', 'and a launcher that waits for the promotion');
 is(sqlstate_of($standby, 'SELECT overten_flush_usage()'),
 	'55000', 'it does not flush');
 $standby->promote;

@@ -68,7 +68,7 @@ BEGIN
 	FOR function IN SELECT objid FROM pg_depend
 		WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e' AND classid = 'pg_proc'::regclass
 		AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'overten_auth') LOOP
-		EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO everything', function);
+		EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO everything', function);
 	END LOOP;
 END
 $$;

@@ -1,0 +1,216 @@
+
+# Keys that are spread over four servers by slots, behind PL/Proxy: each is where its
+# org is and nowhere else, is accepted and refused through the proxy, and the gateway
+# works in front of it as in front of one server.  pg_regress has one database only.
+#
+# OVERTEN_SLOT_KEYS is how many keys are minted.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib $FindBin::RealBin;
+use GatewayTest;
+use JSON::PP qw(decode_json);
+use OvertenTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use UsageTest;
+
+my $keys = $ENV{OVERTEN_SLOT_KEYS} || 2000;
+my $orgs = 40;
+my @servers = map { "s$_" } 0 .. 3;
+my $top = "$FindBin::RealBin/../..";
+my $node = create_api_node('servers', "max_connections = 100\n");
+my $roles = slurp_file("$top/gateway/roles.sql") =~ s/^(CREATE|ALTER) ROLE.*?;$//gmsr;
+my $signing_keys = ask($node, 'COPY overten_auth.signing_keys TO STDOUT');
+
+foreach my $n (0 .. 3)
+{
+	my ($first, $last) = (256 * $n, 256 * $n + 255);
+
+	ask($node, "CREATE DATABASE s$n");
+	ask($node, "ALTER DATABASE s$n SET overten_auth.slots = '$first-$last'");
+	ask($node, "ALTER DATABASE s$n SET overten_auth.firebase_project_id = 'overten-test'");
+	ask([ $node, "s$n" ], 'CREATE EXTENSION overten_auth CASCADE');
+	$node->safe_psql("s$n", $roles);
+	ask([ $node, "s$n" ], "COPY overten_auth.signing_keys FROM STDIN;\n$signing_keys\n\\.\n");
+}
+
+
+# A proxy without a map does nothing.
+
+ask($node, slurp_file("$top/contrib/plproxy.sql"));
+ask($node, 'GRANT overten_proxy_caller TO overten_gateway');
+is(sqlstate_of($node, "SELECT overten_create_org('Nowhere')"), '55000', 'without a map of the slots, the proxy does nothing');
+ask($node, sprintf q{INSERT INTO overten_proxy.servers SELECT 's' || n, format('host=%%s port=%%s dbname=s%%s connect_timeout=2', '%s', '%s', n) FROM generate_series(0, 3) n},
+	$node->host, $node->port);
+ask($node, q{INSERT INTO overten_proxy.slots SELECT n, 's' || n / 256 FROM generate_series(0, 1022) n});
+is(sqlstate_of($node, "SELECT overten_create_org('Nowhere')"), '55000', 'with a map that lacks a slot neither');
+ask($node, q{INSERT INTO overten_proxy.slots VALUES (1023, 's3')});
+
+
+# Keys
+
+ask($node, "CREATE TABLE org AS SELECT o.org_id FROM generate_series(1, $orgs) n, overten_create_org('Org ' || n) o");
+ask($node, "CREATE TABLE key AS SELECT k.key_id, k.secret, k.org_id FROM generate_series(1, $keys / $orgs) n, org o, overten_mint_key(o.org_id, 'Key ' || n) k");
+is(ask($node, 'SELECT count(DISTINCT secret) FROM key'), $keys, "$keys keys are minted through the proxy");
+my ($there, $elsewhere) = (0, 0);
+foreach my $n (0 .. 3)
+{
+	my ($count, $others, $foreign, $org_count) = split /\|/, ask([ $node, "s$n" ], <<"EOQ");
+SELECT count(*), count(*) FILTER (WHERE overten_slot(digest) / 256 <> $n), count(*) FILTER (WHERE overten_slot(digest) <> overten_slot(org_id)),
+	(SELECT count(*) FROM overten_auth.orgs) FROM overten_auth.api_keys
+EOQ
+	cmp_ok($org_count, '>', 0, "s$n has orgs");
+	$there += $count;
+	$elsewhere += $others + $foreign;
+}
+is($there, $keys, 'the four servers have them all');
+is($elsewhere, 0, 'none is on another server than its slot, or has another slot than its org');
+is(ask($node, 'SELECT (SELECT count(*) FROM overten_auth.api_keys) + (SELECT count(*) FROM overten_auth.orgs)'), 0, 'the proxy has none');
+my $accepted = 'SELECT count(*) FROM key k, overten_verify_key(k.secret) v WHERE v.key_id = k.key_id AND v.org_id = k.org_id';
+is(ask($node, $accepted), $keys, 'all are accepted through the proxy');
+is(ask($node, 'SELECT count(*) FROM (SELECT * FROM key LIMIT 100) k WHERE overten_revoke_key(k.org_id, k.key_id)'), 100, '100 are revoked through it');
+is(ask($node, $accepted), $keys - 100, 'and refused at once');
+
+# The control: a server that does not draw keys with the slot of their org
+my $some_org = ask($node, 'SELECT org_id FROM org LIMIT 1');
+my $its_server = 's' . ask($node, "SELECT overten_slot('$some_org') / 256");
+my $lost = ask([ $node, $its_server ], <<"EOQ");
+SET overten_auth.slots = '';
+SELECT string_agg(secret, ' ') FROM generate_series(1, 40) n, overten_mint_key('$some_org', 'Lost ' || n)
+EOQ
+my $found = 0;
+$found += is_accepted($node, $_) foreach split / /, $lost;
+cmp_ok($found, '<', 30, "of 40 keys that are minted without slots, the proxy finds $found");
+
+
+# Other calls
+
+my ($secret, $key) = mint($node, $some_org);
+is(ask($node, "SELECT key_id FROM overten_verify_key_digest(sha256('$secret'))"), $key, 'a digest leads to its server');
+is(ask($node, "SELECT key_id FROM overten_admit('$secret')"), $key, 'a request is admitted through the proxy');
+is(ask($node, "SELECT overten_revoke_leaked('$secret')"), 't', 'a leaked key is revoked');
+is(verify($node, $secret), '', 'and refused');
+like(ask($node, "SELECT string_agg(name, ',') FROM overten_list_keys('$some_org')"), qr/Key 1.*primary|primary.*Key 1/, 'the keys of an org are listed');
+foreach my $call ("overten_authenticate('x')", "overten_all_orgs()", "overten_charge('key_x', 1)", "overten_erase_person('ada')",
+	"overten_set_limit('org', '$some_org', 'all', 1, '1 hour')", "overten_import_key('$some_org', 'x', sha256(''), 'sk_live_0000')")
+{
+	is(sqlstate_of($node, "SELECT $call"), '0A000', "through the proxy there is no $call");
+}
+
+# An imported key has any digest: a row leads to it.
+my $foreign = 'sk_live_' . 'A' x 28;
+my $foreign_slot = ask($node, "SELECT overten_slot('$foreign')");
+my $home = ask($node, "SELECT org_id FROM org WHERE overten_slot(org_id) / 256 <> $foreign_slot / 256 LIMIT 1");
+ask([ $node, 's' . ask($node, "SELECT overten_slot('$home') / 256") ], "SELECT overten_import_key('$home', 'Imported', sha256('$foreign'), 'sk_live_AAAA')");
+is(verify($node, $foreign), '', 'a key that was imported is not found');
+ask($node, "INSERT INTO overten_proxy.imported_keys VALUES (sha256('$foreign'), overten_slot('$home'))");
+like(verify($node, $foreign), qr/^key_/, 'until a row says where it is');
+
+# A role that may not
+ask($node, 'CREATE ROLE nobody_here LOGIN');
+refused($node, 'nobody_here', "SELECT overten_verify_key('$secret')", '42501', 'PUBLIC may not call the proxy');
+refused($node, 'nobody_here', "SELECT overten_proxy.slot_of_secret('x')", '42501', 'nor its own functions');
+ask($node, 'GRANT overten_proxy_caller TO nobody_here; GRANT EXECUTE ON FUNCTION overten_verify_key(text) TO nobody_here');
+refused($node, 'nobody_here', "SELECT overten_verify_key('$secret')", '42501', 'a role needs EXECUTE on the servers, too');
+
+
+# A slot is moved while its keys are verified, minted and revoked.
+
+my ($mover, $slot, $from) = split /\|/, ask($node, "SELECT org_id, slot, server FROM org JOIN overten_proxy.slots ON slot = overten_slot(org_id) WHERE org_id <> '$some_org' LIMIT 1");
+my ($to) = grep { $_ ne $from } @servers;
+my ($alive) = mint($node, $mover);
+my ($dead, $dead_key) = mint($node, $mover);
+ask($node, "SELECT overten_revoke_key('$mover', '$dead_key')");
+ask($node, <<'EOQ');
+CREATE TABLE outcome (at timestamptz DEFAULT clock_timestamp(), call text, result text);
+CREATE FUNCTION try(call text, arg text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	result text;
+BEGIN
+	CASE call
+		WHEN 'verify' THEN result := coalesce((SELECT 'accepted' FROM overten_verify_key(arg)), 'refused');
+		WHEN 'mint' THEN result := (SELECT secret FROM overten_mint_key(arg, 'Minted meanwhile'));
+	END CASE;
+	INSERT INTO outcome (call, result) VALUES (call || ' ' || arg, result);
+EXCEPTION WHEN OTHERS THEN
+	INSERT INTO outcome (call, result) VALUES (call || ' ' || arg, SQLSTATE);
+END$$;
+EOQ
+my @loads = map { start_pgbench($node, @$_, '-T', 6, '-R', 100) }
+  [ 'alive', "SELECT try('verify', '$alive');\n" ], [ 'dead', "SELECT try('verify', '$dead');\n" ], [ 'mint', "SELECT try('mint', '$mover');\n" ];
+wait_until('the load runs', sub { ask($node, 'SELECT count(*) > 50 FROM outcome') eq 't' });
+{
+	local %ENV = $node->_get_env();
+	system_or_bail("$top/contrib/move-slot", 'dbname=postgres', $slot, $to);
+}
+processed($_) foreach @loads;
+is(ask($node, "SELECT server || moving FROM overten_proxy.slots WHERE slot = $slot"), "${to}false", "slot $slot is moved from $from to $to under load");
+is(ask($node, "SELECT count(*) FROM outcome WHERE call = 'verify $alive' AND result = 'refused'"), 0, 'a good key is never refused');
+is(ask($node, "SELECT count(*) FROM outcome WHERE call = 'verify $dead' AND result = 'accepted'"), 0, 'a revoked one is never accepted');
+cmp_ok(ask($node, "SELECT count(*) FROM outcome WHERE result = '55000'"), '>', 0, 'calls fail meanwhile');
+is(ask($node, "SELECT result FROM outcome WHERE call = 'verify $alive' ORDER BY at DESC LIMIT 1"), 'accepted', 'and not afterwards');
+is(ask($node, "SELECT count(*) FROM outcome o WHERE result LIKE 'sk_live_%' AND NOT EXISTS (SELECT FROM overten_verify_key(result))"), 0,
+	'each key that was minted meanwhile is accepted');
+is(ask([ $node, $from ], "SELECT count(*) FROM overten_auth.orgs WHERE org_id = '$mover'"), 0, 'the old server has the org no longer');
+isnt(system("$top/contrib/move-slot 'dbname=postgres host=" . $node->host . ' port=' . $node->port . "' $slot $to 2>/dev/null"), 0, 'to where it is, it is not moved');
+
+
+# The gateway
+
+my $gateway = start_gateway($node, 'gateway');
+my $url = $gateway->{url};
+my @json = ('Content-Type: application/json');
+my ($ada, $bob) = map { 'Authorization: Bearer ' . sign($_) } 'ada', 'bob';
+
+sub answer
+{
+	my ($method, $path, $headers, $body) = @_;
+	my $response = request($url, $method, "/api/v1$path", $headers, $body);
+
+	return ($response->{status}, $response->{body} ? decode_json($response->{body}) : {});
+}
+
+my ($status, $signed_up) = answer('POST', '/signup', [ $ada, @json ], '{"org_name": "Ada\u2019s"}');
+is($status, 201, 'a person signs up through the gateway and the proxy') or diag(explain($signed_up));
+my $org = $signed_up->{org}{org_id} // $signed_up->{org_id};
+is(ask($node, "SELECT overten_slot('$org') / 256 = overten_slot('ada') / 256"), 't', 'on the home server of the person');
+($status, my $list) = answer('GET', '/organizations', [$ada]);
+is($status, 200, 'the person lists the orgs');
+is(join(',', map { $_->{org_id} } @{ $list->{items} }), $org, 'which is that one');
+my $other_org = ask($node, "SELECT o.org_id FROM generate_series(1, 30) n, overten_create_org('Other ' || n) o WHERE overten_slot(o.org_id) / 256 <> overten_slot('ada') / 256 LIMIT 1");
+ask($node, "SELECT overten_set_api_access('$other_org', true), overten_add_member('$other_org', 'ada')");
+($status, $list) = answer('GET', '/organizations', [$ada]);
+is(join(',', sort map { $_->{org_id} } @{ $list->{items} }), join(',', sort $org, $other_org), 'or both, if one is on another server');
+foreach my $member_of ($org, $other_org)
+{
+	($status, my $minted) = answer('POST', "/organizations/$member_of/api-keys", [ $ada, @json ], '{"name": "Second"}');
+	is($status, 201, 'a key is minted') or diag(explain($minted));
+	my $bearer = "Authorization: Bearer " . ($minted->{secret} // $minted->{api_key}{secret});
+	is((answer('GET', '/verify', [$bearer]))[0], 200, 'and accepted');
+	is(request($gateway->{authorize_url}, 'GET', '/authorize', [$bearer])->{status}, 200, 'for a service, too');
+	my $key_id = $minted->{key_id} // $minted->{api_key}{key_id};
+	is((answer('GET', "/organizations/$member_of/api-keys/$key_id/usage", [$ada]))[0], 200, 'its usage is shown');
+	is((answer('DELETE', "/organizations/$member_of/api-keys/$key_id", [$ada]))[0] =~ /^20/, 1, 'it is revoked');
+	is((answer('GET', '/verify', [$bearer]))[0], 401, 'and refused');
+}
+my $code = ask($node, "SELECT code FROM overten_invite('$other_org')");
+is((answer('POST', '/invitations/accept', [ $bob, @json ], qq({"code": "$code"})))[0], 200, 'an invitation is accepted, wherever the org is');
+is((answer('POST', '/invitations/accept', [ $bob, @json ], '{"code": "inv_0000000000000000000000000000"}'))[0], 404, 'another is not found');
+is((answer('GET', "/organizations/$org/api-keys", [$bob]))[0], 404, 'a stranger finds no org');
+is((answer('GET', '/organizations', ['Authorization: Bearer a.b.c']))[0], 401, 'a token that is none is refused');
+is((answer('GET', '/verify', ["Authorization: Bearer $foreign"]))[0], 200, 'a key that was imported is accepted');
+
+# A server is away.
+ask($node, "UPDATE overten_proxy.servers SET conninfo = conninfo || ' port=1' WHERE server = 's' || overten_slot('$org') / 256");
+is((answer('GET', "/organizations/$org/api-keys", [$ada]))[0], 503, 'while a server is away, its orgs get 503');
+is((answer('GET', "/organizations/$other_org/api-keys", [$ada]))[0], 200, 'and others are served');
+ask($node, "UPDATE overten_proxy.servers SET conninfo = regexp_replace(conninfo, ' port=1\$', '')");
+is((answer('GET', "/organizations/$org/api-keys", [$ada]))[0], 200, 'when it is back, all are');
+is(stop_process($gateway), 0, 'the gateway ends');
+
+$node->stop;
+done_testing();
