@@ -42,7 +42,7 @@ BEGIN
 	FOR o IN SELECT objid::regprocedure AS function FROM pg_depend
 		WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e' AND classid = 'pg_proc'::regclass
 		AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'overten_auth') LOOP
-		EXECUTE format('ALTER FUNCTION %s OWNER TO owner', o.function);
+		EXECUTE format('ALTER ROUTINE %s OWNER TO owner', o.function);
 	END LOOP;
 END
 $$;
