@@ -153,7 +153,7 @@ sub check_all
 
 	$clients->tell('stop');
 	my $leader = $cluster->wait_complete(2, 120);
-	my $checked = $clients->tell('check');
+	my $checked = $clients->tell('check after failover');
 	my $counts = $clients->tell('counts');
 	my $api = $clients->tell_http('check');
 	if ($how{control})

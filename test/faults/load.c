@@ -20,6 +20,7 @@
  *	await_first SINCE			wait until something sent after a time was done
  *	first						how many ms after that time each kind of request was
  *	check						check the server (check.c)
+ *	check after failover		likewise; the last flush may be lost
  *	compare BEGIN END CONNINFO	check another one, which is a copy of it
  *	counts						what was done so far, and which errors there were
  */
@@ -104,7 +105,9 @@ main(int argc, char **argv)
 		else if (strcmp(line, "stamp") == 0)
 			printf("ok stamp=%lld\n", (long long) now());
 		else if (strcmp(line, "check") == 0)
-			check_server(conninfo);
+			check_server(conninfo, false);
+		else if (strcmp(line, "check after failover") == 0)
+			check_server(conninfo, true);
 		else if (sscanf(line, "compare %lld %lld %n", &begin, &end, &at) == 2)
 			compare_server(line + at, begin, end);
 		else if (strcmp(line, "counts") == 0)

@@ -67,7 +67,7 @@ extern void await_clients(void);
 extern int64_t control_acked(void);
 
 /* check.c: whether a server has what it must have */
-extern void check_server(const char *conninfo);
+extern void check_server(const char *conninfo, bool failed_over);
 extern void compare_server(const char *conninfo, Stamp begin, Stamp end);
 
 #endif							/* LOAD_H */
