@@ -94,9 +94,9 @@ BROWSER = test/browser/node_modules/.package-lock.json
 $(BROWSER): test/browser/package-lock.json
 	cd test/browser && npm ci --ignore-scripts --silent
 
-CLIENTS = test/clients/node_modules/.package-lock.json
+CLIENT_PACKAGES = test/clients/node_modules/.package-lock.json
 
-$(CLIENTS): test/clients/package-lock.json
+$(CLIENT_PACKAGES): test/clients/package-lock.json
 	cd test/clients && npm ci --ignore-scripts --no-audit --no-fund --silent
 
 PEERS = test/bench/peers/node_modules/.package-lock.json
@@ -196,13 +196,13 @@ format:
 	@$(DEPS) JOBS='lint'
 	$(MAKE) --no-print-directory run-format
 
-run-test: all test/race/race test/modules/admissions.so test/modules/clock_shift.so test/modules/flush_pauses.so test/modules/lost_answers.so test/modules/relcache_faults.so test/modules/test_clock.so test/unit/fetch_answer $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER) $(CLIENTS) $(NGINX_MODULE)
+run-test: all test/race/race test/modules/admissions.so test/modules/clock_shift.so test/modules/flush_pauses.so test/modules/lost_answers.so test/modules/relcache_faults.so test/modules/test_clock.so test/unit/fetch_answer $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER) $(CLIENT_PACKAGES) $(NGINX_MODULE)
 	$(TEMP_INSTALL) $(MAKE) installcheck EXTRA_REGRESS_OPTS='$(TEMP_INSTANCE)'
 
-run-test-clients: all $(GATEWAY) $(DASHBOARD_PACKAGES) $(CLIENTS)
+run-test-clients: all $(GATEWAY) $(DASHBOARD_PACKAGES) $(CLIENT_PACKAGES)
 	OVERTEN_CLIENTS=all $(TEMP_INSTALL) $(MAKE) installcheck REGRESS= ISOLATION= PROVE_TESTS='test/t/53*.pl' EXTRA_REGRESS_OPTS='$(TEMP_INSTANCE)'
 
-run-test-matrix: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER) $(CLIENTS)
+run-test-matrix: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER) $(CLIENT_PACKAGES)
 	test/matrix
 
 # What can be asked in the time when every use of a catalog reads it anew, and
@@ -214,17 +214,17 @@ DISCARDING = REGRESS='privileges firebase leaks' TAP_TESTS= \
 	TEMP_INSTANCE='--temp-instance=tmp_instance --temp-config=test/discard_caches.conf'
 
 # These build copies of this tree, whose own objects are for PG_CONFIG's server.
-run-test-cassert: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER) $(CLIENTS)
+run-test-cassert: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER) $(CLIENT_PACKAGES)
 	PG_CONFIG=$$(test/build-postgres) && export PG_CONFIG && \
 	test/in-copy $(MAKE) run-test WITH=test/with-clean-logs && \
 	test/in-copy $(MAKE) run-test WITH=test/with-clean-logs $(DISCARDING)
 
-run-test-valgrind: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER) $(CLIENTS)
+run-test-valgrind: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER) $(CLIENT_PACKAGES)
 	PG_CONFIG=$$(test/build-postgres) && export PG_CONFIG && \
 	test/in-copy $(MAKE) run-test WITH=test/with-valgrind \
 		PROVE_TESTS=test/valgrind/workers.pl
 
-run-test-ubsan: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER) $(CLIENTS)
+run-test-ubsan: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER) $(CLIENT_PACKAGES)
 	test/in-copy $(MAKE) run-test WITH=test/with-clean-logs COPT='-fsanitize=undefined -fno-sanitize-recover=undefined'
 
 # nginx itself is Debian's, into which the sanitizers' library is loaded first.
