@@ -129,11 +129,14 @@ export class Browser {
     return this.page.getByRole('heading', { level: 1, name }).waitFor();
   }
 
-  // Look at the screen in every way: no finding by axe, nothing wider than the window,
-  // and a picture.
+  // Look at the screen in every way: nothing that the keyboard does not reach, no finding
+  // by axe, nothing wider than the window, and a picture.
   async look(name) {
     const { page } = this;
 
+    equal(await page.evaluate(() => [...document.querySelectorAll('a[href], button, input, select, textarea, summary')]
+      .filter((each) => each.tabIndex < 0).map((each) => each.outerHTML).join('\n')),
+    '', `${name}: the keyboard reaches everything`);
     await page.evaluate(axe.source);
     for (const { name: way, colorScheme, width, height, rules } of LOOKS) {
       await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });

@@ -11,7 +11,7 @@ export async function byKeyboard() {
   await tabTo('Keys');
   await page.keyboard.press('Enter');
   await browser.heading('Keys');
-  await focusIs('Keys', 'the heading of a new screen has the focus');
+  await focusIs('# Keys', 'the heading of a new screen has the focus');
   await tabTo('Create a key');
   await page.keyboard.press('Enter');
   await page.getByLabel('Name').waitFor();
@@ -55,7 +55,7 @@ export async function byKeyboard() {
   await page.keyboard.press('Enter');
   await page.getByText('Revoked “ci-tests”.').waitFor();
   equal(await verify(answer.secret), 401, 'the key is revoked');
-  await focusIs('ci-tests', 'the focus is on the heading');
+  await focusIs('# ci-tests', 'the focus is on the heading');
   return answer;
 }
 

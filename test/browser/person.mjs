@@ -43,14 +43,24 @@ export function region(name) {
   return page.getByRole('region', { name, exact: true });
 }
 
+// The text or the id of what has the focus; a heading begins with "# ", for links can have
+// the same text.
+const FOCUSED = `{
+  const { tagName, textContent, id } = document.activeElement;
+  (tagName === 'H1' ? '# ' : '') + (textContent || id);
+}`;
+
 function focused() {
-  return page.evaluate(() => document.activeElement.textContent || document.activeElement.id);
+  return page.evaluate(FOCUSED);
 }
 
-// Something with this text or id has the focus, or gets it now.
+// Something has the focus, or gets it now.
 export async function focusIs(name, what) {
-  await page.waitForFunction((wanted) =>
-    (document.activeElement.textContent || document.activeElement.id) === wanted, name).catch(() => {});
+  const limit = performance.now() + TIMEOUT;
+
+  while (await focused() !== name && performance.now() < limit) {
+    await page.waitForTimeout(20);
+  }
   equal(await focused(), name, what);
 }
 
