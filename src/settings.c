@@ -261,7 +261,7 @@ static const struct config_enum_entry revocation_commit_values[] = {
 /*
  * Refuse the value of a setting if there is a problem with it.  At its start,
  * the server does not go on.  Without our error, PostgreSQL would only warn, and
- * use the default of an extension's setting.
+ * use the default of an extension's setting.  A value that is NULL is not shown.
  */
 static bool
 check_problem(const char *name, const char *value, const char *problem)
@@ -271,9 +271,13 @@ check_problem(const char *name, const char *value, const char *problem)
 	if (process_shared_preload_libraries_in_progress)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 value == NULL ?
+				 errmsg("invalid value for parameter \"%s\"", name) :
 				 errmsg("invalid value for parameter \"%s\": \"%s\"",
 						name, value),
 				 errdetail_internal("%s", problem)));
+	if (value == NULL)
+		GUC_check_errmsg("invalid value for parameter \"%s\"", name);
 	GUC_check_errdetail("%s", problem);
 	return false;
 }
@@ -296,25 +300,16 @@ check_databases(char **newval, void **extra, GucSource source)
 	return check_problem("overten_auth.databases", *newval, problem);
 }
 
-/* Check parameters of a connection.  The message does not show a password. */
+/* Check parameters of a connection.  They can have a password. */
 static bool
 check_uses_conninfo(char **newval, void **extra, GucSource source)
 {
 	PQconninfoOption *options = PQconninfoParse(*newval, NULL);
+	const char *problem = options == NULL ?
+	"It is not a connection string." : NULL;
 
-	if (options == NULL)
-	{
-		if (process_shared_preload_libraries_in_progress)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("invalid value for parameter \"overten_auth.uses_conninfo\""),
-					 errdetail("It is not a connection string.")));
-		GUC_check_errmsg("invalid value for parameter \"overten_auth.uses_conninfo\"");
-		GUC_check_errdetail("It is not a connection string.");
-		return false;
-	}
 	PQconninfoFree(options);
-	return true;
+	return check_problem("overten_auth.uses_conninfo", NULL, problem);
 }
 
 /*

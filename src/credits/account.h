@@ -5,6 +5,8 @@
 #ifndef OA_ACCOUNT_H
 #define OA_ACCOUNT_H
 
+#include "utils/snapshot.h"
+
 #include "credits/credits.h"
 
 #define OA_REQUEST_ID_MAX	255 /* characters */
@@ -41,5 +43,7 @@ extern bool oa_find_entry(text *org_id, const OaEntry *entry, int64 *balance);
 extern bool oa_is_done(text *org_id, text *request_id);
 extern bool oa_write_entry(const OaAccount *account, const OaEntry *entry,
 						   int64 released, int64 *balance);
+extern int	oa_run_ledger_page(text *org_id, int64 before, int limit,
+							   Snapshot snapshot);
 
 #endif							/* OA_ACCOUNT_H */

@@ -90,20 +90,7 @@ static void
 read_ledger(text *org_id, int64 before, int limit, Snapshot snapshot,
 			OaCredits *credits)
 {
-	static OaStatement read = {
-		.table = "credit_ledger",
-		.text = "SELECT entry, at, kind, amount, balance, request_id, detail "
-		"FROM overten_auth.credit_ledger WHERE org_id = $1 AND entry < $2 "
-		"ORDER BY entry DESC LIMIT $3",
-		.argtypes = {TEXTOID, INT8OID, INT4OID},
-	};
-	Datum		values[] = {
-		PointerGetDatum(org_id),
-		Int64GetDatum(before),
-		Int32GetDatum(limit + 1),
-	};
-	int			count = (int) oa_statement_run_under(&read, values, NULL,
-													 snapshot);
+	int			count = oa_run_ledger_page(org_id, before, limit + 1, snapshot);
 	bool		isnull;
 
 	credits->has_more = count > limit;

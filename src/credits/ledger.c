@@ -138,6 +138,30 @@ oa_write_entry(const OaAccount *account, const OaEntry *entry, int64 released,
 }
 
 /*
+ * Read a page of the ledger, the latest rows first: those before an entry.  The
+ * columns are those of overten_list_ledger().  Returns how many rows there are,
+ * at most "limit".
+ */
+int
+oa_run_ledger_page(text *org_id, int64 before, int limit, Snapshot snapshot)
+{
+	static OaStatement list = {
+		.table = "credit_ledger",
+		.text = "SELECT entry, at, kind, amount, balance, request_id, detail "
+		"FROM overten_auth.credit_ledger WHERE org_id = $1 AND entry < $2 "
+		"ORDER BY entry DESC LIMIT $3",
+		.argtypes = {TEXTOID, INT8OID, INT4OID},
+	};
+	Datum		values[] = {
+		PointerGetDatum(org_id),
+		Int64GetDatum(before),
+		Int32GetDatum(limit),
+	};
+
+	return (int) oa_statement_run_under(&list, values, NULL, snapshot);
+}
+
+/*
  * overten_list_ledger(org_id text, before bigint, "limit" integer)
  * 		returns setof entry, at, kind, amount, balance, request_id, detail
  *
@@ -148,25 +172,16 @@ oa_write_entry(const OaAccount *account, const OaEntry *entry, int64 released,
 Datum
 overten_list_ledger(PG_FUNCTION_ARGS)
 {
-	static OaStatement list = {
-		.table = "credit_ledger",
-		.text = "SELECT entry, at, kind, amount, balance, request_id, detail "
-		"FROM overten_auth.credit_ledger WHERE org_id = $1 AND entry < $2 "
-		"ORDER BY entry DESC LIMIT $3",
-		.argtypes = {TEXTOID, INT8OID, INT4OID},
-	};
 	text	   *org_id = oa_text_argument(fcinfo, 0, "org_id");
-	Datum		values[] = {
-		PointerGetDatum(org_id),
-		Int64GetDatum(PG_ARGISNULL(1) ? PG_INT64_MAX : PG_GETARG_INT64(1)),
-		oa_page_argument(fcinfo, 2, "limit", PAGE_MAX),
-	};
+	int64		before = PG_ARGISNULL(1) ? PG_INT64_MAX : PG_GETARG_INT64(1);
+	int			limit = DatumGetInt32(oa_page_argument(fcinfo, 2, "limit",
+													   PAGE_MAX));
 	int			level;
 
 	oa_begin_set(fcinfo);
 	level = oa_statements_begin();
 	oa_require_org(org_id);
-	oa_statement_run(&list, values, NULL);
+	oa_run_ledger_page(org_id, before, limit, InvalidSnapshot);
 	oa_statement_return_rows(fcinfo);
 	oa_statements_end(level);
 	return (Datum) 0;

@@ -50,13 +50,6 @@ begin_array(StringInfo json, const char *name)
 	appendStringInfoChar(json, '[');
 }
 
-static void
-write_boolean(StringInfo json, const char *name, bool value)
-{
-	oa_write_name(json, name);
-	appendStringInfoString(json, value ? "true" : "false");
-}
-
 /* The features of keys that are on. */
 static void
 write_key_features(StringInfo json)
@@ -108,8 +101,8 @@ oa_endpoint_features(const OaRequest *request, OaResponse *response)
 	begin_array(json, "tiers");
 	oa_list_tier_choices(append_tier, json);
 	appendStringInfoChar(json, ']');
-	write_boolean(json, "verified_email_required",
-				  oa_signup_requires_verified_email);
-	write_boolean(json, "credits", oa_has_credits());
+	oa_write_boolean(json, "verified_email_required",
+					 oa_signup_requires_verified_email);
+	oa_write_boolean(json, "credits", oa_has_credits());
 	appendStringInfoChar(json, '}');
 }

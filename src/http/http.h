@@ -169,6 +169,7 @@ extern void oa_write_string(StringInfo json, const char *name,
 							const char *value);
 extern void oa_write_text(StringInfo json, const char *name, text *value);
 extern void oa_write_integer(StringInfo json, const char *name, int64 value);
+extern void oa_write_boolean(StringInfo json, const char *name, bool value);
 extern void oa_write_time(StringInfo json, const char *name, TimestampTz time,
 						  bool isnull);
 

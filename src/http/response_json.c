@@ -105,6 +105,13 @@ oa_write_integer(StringInfo json, const char *name, int64 value)
 	appendStringInfo(json, INT64_FORMAT, value);
 }
 
+void
+oa_write_boolean(StringInfo json, const char *name, bool value)
+{
+	oa_write_name(json, name);
+	appendStringInfoString(json, value ? "true" : "false");
+}
+
 /* Write a time, as 2026-04-17T11:20:00Z. */
 void
 oa_write_time(StringInfo json, const char *name, TimestampTz time, bool isnull)

@@ -72,8 +72,7 @@ append_progress(const OaProgress *progress, void *json)
 {
 	oa_begin_object(json);
 	oa_write_text(json, "key_id", progress->key_id);
-	oa_write_name(json, "is_new");
-	appendStringInfoString(json, progress->is_new ? "true" : "false");
+	oa_write_boolean(json, "is_new", progress->is_new);
 	oa_write_time(json, "rotated_at", progress->rotated_at, false);
 	oa_write_time(json, "ends_at", progress->ends_at, !progress->has_end);
 	oa_write_string(json, "client_addr", progress->client_addr);

@@ -61,17 +61,23 @@ raise_session_error(void)
 
 /* Raise an error because the primary has refused a statement. */
 pg_noreturn static void
-raise_result_error(const PGresult *result)
+raise_result_error(PGresult *result)
 {
 	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 	const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+	int			code;
+	char	   *line;
 
 	if (state == NULL || message == NULL)
+	{
+		PQclear(result);
 		raise_session_error();
+	}
+	code = MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
+	line = first_line(message);
+	PQclear(result);
 	ereport(ERROR,
-			(errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3],
-								   state[4])),
-			 errmsg("the primary reports: %s", first_line(message))));
+			(errcode(code), errmsg("the primary reports: %s", line)));
 }
 
 /* Wait until the session's socket is ready.  Raises 08006 after a while. */
@@ -239,17 +245,7 @@ take_result(int64 end)
 		}
 		result = PQgetResult(session);
 		if (result != NULL && PQresultStatus(result) != PGRES_COMMAND_OK)
-		{
-			PG_TRY();
-			{
-				raise_result_error(result);
-			}
-			PG_FINALLY();
-			{
-				PQclear(result);
-			}
-			PG_END_TRY();
-		}
+			raise_result_error(result);
 		PQclear(result);
 	} while (result != NULL);
 }

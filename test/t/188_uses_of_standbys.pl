@@ -18,19 +18,7 @@ use Test::More;
 use UsageTest;
 
 my $lost_answers = $ENV{OVERTEN_LOST_ANSWERS} || 30;
-my $module = "$FindBin::RealBin/../modules/lost_answers.so";
-die "make test/modules/lost_answers.so" unless -e $module;
-
-my $primary = create_primary('primary', 0, <<"EOC");
-shared_preload_libraries = 'overten_auth, $module'
-overten_auth.flush_interval = 1h
-max_worker_processes = 20
-EOC
-ask($primary, <<'EOQ');
-CREATE ROLE overten_uses LOGIN;
-GRANT USAGE ON SCHEMA overten_auth TO overten_uses;
-GRANT EXECUTE ON PROCEDURE overten_auth.add_uses TO overten_uses;
-EOQ
+my $primary = create_receiver();
 ask($primary, REQUEST_FUNCTIONS . REPORT_FUNCTIONS);
 my $org = create_org($primary, 'Followed');
 my ($secret, $key) = mint($primary, $org);
@@ -53,13 +41,7 @@ sub use_there
 	return;
 }
 
-# Ask the standby for a flush; its message if it fails.
-sub flush_there
-{
-	my ($result, $stdout, $stderr) = $standby->psql('postgres', 'SELECT overten_flush_usage()');
-
-	return $result == 0 ? '' : $stderr;
-}
+sub flush_there { return flush_message($standby); }
 
 sub file_of
 {

@@ -16,18 +16,7 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 use UsageTest;
 
-my $module = "$FindBin::RealBin/../modules/lost_answers.so";
-my $primary = create_primary('primary', 0, <<"EOC");
-shared_preload_libraries = 'overten_auth, $module'
-overten_auth.flush_interval = 1h
-overten_auth.uses_conninfo = 'user=overten_uses'
-max_worker_processes = 20
-EOC
-ask($primary, <<'EOQ');
-CREATE ROLE overten_uses LOGIN;
-GRANT USAGE ON SCHEMA overten_auth TO overten_uses;
-GRANT EXECUTE ON PROCEDURE overten_auth.add_uses TO overten_uses;
-EOQ
+my $primary = create_receiver("overten_auth.uses_conninfo = 'user=overten_uses'");
 ask($primary, REQUEST_FUNCTIONS . REPORT_FUNCTIONS);
 my $org = create_org($primary, 'Followed');
 my ($secret, $key) = mint($primary, $org);
@@ -45,22 +34,13 @@ sub use_on
 	return;
 }
 
-# Ask a server for a flush; its message if it fails.
-sub flush_on
-{
-	my ($node) = @_;
-	my ($result, $stdout, $stderr) = $node->psql('postgres', 'SELECT overten_flush_usage()');
-
-	return $result == 0 ? '' : $stderr;
-}
-
 sub flushes
 {
 	my ($node, $name) = @_;
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	wait_until('the standby has a WAL receiver', sub { processes($node, qr/walreceiver.*streaming/) });
-	is(flush_on($node), '', $name);
+	is(flush_message($node), '', $name);
 	return;
 }
 
@@ -87,7 +67,7 @@ is(ask($primary, 'SELECT count(*) FROM overten_auth.usage_batches'), 5, 'each se
 my $standby = $standbys{first};
 use_on($standby, 3);
 $primary->stop('immediate');
-like(flush_on($standby), qr/could not flush.*\n.*The worker reports: the session on the primary has failed/, 'without a primary, a flush fails');
+like(flush_message($standby), qr/could not flush.*\n.*The worker reports: the session on the primary has failed/, 'without a primary, a flush fails');
 like(failure_of($standby), qr/^the session on the primary has failed: \S/, 'the state says why');
 like(ask($standby, q{SELECT problem FROM overten_check() WHERE subject = 'background worker'}), qr/could not write uses at .*the session on the primary has failed/, 'overten_check too');
 use_on($standby, 4);
@@ -99,14 +79,14 @@ is(failure_of($standby) ne '' && ask($standby, q{SELECT count(*) FROM overten_ch
 my $locker = $primary->background_psql('postgres');
 ask($locker, 'BEGIN; LOCK overten_auth.key_usage');
 use_on($standby, 3);
-like(flush_on($standby), qr/the primary reports: canceling statement due to lock timeout/, 'a lock on the primary makes a flush fail after a second');
+like(flush_message($standby), qr/the primary reports: canceling statement due to lock timeout/, 'a lock on the primary makes a flush fail after a second');
 ask($locker, 'COMMIT');
 flushes($standby, 'without it, it does not');
 is(uses($primary, $key), $used, 'and no use is lost');
 
 ask($primary, 'REVOKE EXECUTE ON PROCEDURE overten_auth.add_uses FROM overten_uses');
 use_on($standby, 3);
-like(flush_on($standby), qr/the primary reports: permission denied for procedure add_uses/, 'a role that may not');
+like(flush_message($standby), qr/the primary reports: permission denied for procedure add_uses/, 'a role that may not');
 ask($primary, 'GRANT EXECUTE ON PROCEDURE overten_auth.add_uses TO overten_uses');
 flushes($standby, 'may again');
 is(uses($primary, $key), $used, 'and no use is lost');
@@ -115,10 +95,10 @@ my $other = create_primary('other', 0, '', extra => ['--data-checksums']);
 ask($other, 'CREATE ROLE overten_uses SUPERUSER LOGIN');
 set_conf($standby, 'overten_auth.uses_conninfo' => 'user=overten_uses host=' . $other->host . ' port=' . $other->port);
 use_on($standby, 3);
-like(flush_on($standby), qr/the primary reports: these uses were counted on a standby of another cluster/, 'a server of another cluster refuses');
+like(flush_message($standby), qr/the primary reports: these uses were counted on a standby of another cluster/, 'a server of another cluster refuses');
 $other->stop;
 set_conf($standby, 'overten_auth.uses_conninfo' => 'user=overten_uses host=' . $standbys{second}->host . ' port=' . $standbys{second}->port);
-like(flush_on($standby), qr/the session on the primary has failed: .*hot standby/, 'a standby too');
+like(flush_message($standby), qr/the session on the primary has failed: .*hot standby/, 'a standby too');
 set_conf($standby, 'overten_auth.uses_conninfo' => 'user=overten_uses');
 flushes($standby, 'the primary does not');
 is(uses($primary, $key), $used, 'and no use is lost');
@@ -129,7 +109,7 @@ is(uses($primary, $key), $used, 'and no use is lost');
 pause_replay($standby);
 my $before = uses($standby, $key);
 use_on($standby, 3);
-like(flush_on($standby), qr/the primary has uses that this standby has sent, and the standby has not replayed that/, 'a standby waits until it has replayed what it has sent');
+like(flush_message($standby), qr/the primary has uses that this standby has sent, and the standby has not replayed that/, 'a standby waits until it has replayed what it has sent');
 is(uses($primary, $key), $used, 'the primary has that');
 is(uses($standby, $key), $before, 'the standby has not');
 is(ask($standby, "SELECT sum(accepted) FROM overten_key_usage('$org', '$key')"), $used, 'and its readers count each use once');
@@ -149,7 +129,7 @@ while (time < $end)
 {
 	my $chance = rand;
 
-	flush_on($standby) if $chance < 0.7;
+	flush_message($standby) if $chance < 0.7;
 	append_to_file($primary->data_dir . ($chance < 0.35 ? '/lose_answer' : '/lose_statement'), '') if $chance < 0.6;
 	if ($chance > 0.93)
 	{
@@ -187,7 +167,7 @@ $standby->start;
 wait_for_worker($standby, 'waiting');
 pause_replay($standby);
 use_on($standby, 5);
-flush_on($standby);
+flush_message($standby);
 use_on($standby, 2);
 $standby->stop('immediate');
 $used -= 2;
@@ -212,7 +192,7 @@ sub promotes
 	$there = uses($node, $key);
 	use_on($node, 6);
 	$fault->($node);
-	isnt(flush_on($node), '', "$name: a flush fails");
+	isnt(flush_message($node), '', "$name: a flush fails");
 	use_on($node, 3);
 	$node->promote;
 	flush_usage($node);
@@ -250,7 +230,7 @@ my $there = uses($last, $key);
 my @senders = split /\n/, ask($primary, q{SELECT pid FROM pg_stat_replication});
 kill 'STOP', @senders;
 use_on($last, 7);
-like(flush_on($last), qr/has not replayed/, 'a primary has a batch that it has not sent to anybody');
+like(flush_message($last), qr/has not replayed/, 'a primary has a batch that it has not sent to anybody');
 $primary->stop('immediate');
 kill 'CONT', @senders;
 $next->promote;

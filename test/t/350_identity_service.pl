@@ -32,16 +32,8 @@ overten_auth.signing_keys_command = 'curl --disable --noproxy "*" --silent --sho
 EOC
 $node->safe_psql('postgres', slurp_file("$top/gateway/roles.sql"));
 
-sub start_identity
-{
-	my ($name, %environment) = @_;
-	my $process = start_process($name, { PORT => $port, %environment }, 'node', "$top/gateway/dev/identity.mjs");
-
-	wait_until('the identity service listens', sub { slurp_file($process->{err}) =~ /listening on 127\.0\.0\.1:$port\b/ });
-	return $process;
-}
-
-my $identity = start_identity('identity_service');
+my $identity = start_identity('identity_service', PORT => $port);
+is($identity->{url}, $url, 'the service listens where it is told to');
 like(slurp_file($identity->{err}), qr/FOR DEVELOPMENT ONLY/, 'the service says what it is for');
 ok(!IO::Socket::INET->new(PeerAddr => '127.0.0.2', PeerPort => $port), 'it does not listen on other addresses');
 is(ask($node, 'SELECT overten_refresh_signing_keys()'), '1', 'the server fetches its key');
@@ -180,7 +172,8 @@ foreach my $header ('Origin: https://evil.example', 'Origin: null', 'Origin: htt
 
 # A service that is started again has another key, and knows nobody.
 stop_process($identity);
-$identity = start_identity('identity_again', TOKEN_LIFETIME => 1);
+$identity = start_identity('identity_again', PORT => $port, TOKEN_LIFETIME => 1);
+is($identity->{url}, $url, 'again');
 is(scalar sent('POST', "$accounts:signInWithPassword?key=any", \%ada), '400 INVALID_LOGIN_CREDENTIALS', 'it has forgotten the people');
 my (undef, $eve) = sent('POST', "$accounts:signUp?key=any", { email => 'eve@example.com', password => 'password' });
 is(asked($eve->{idToken}), '401 invalid_token', 'the server does not know its new key');

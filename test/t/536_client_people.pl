@@ -19,11 +19,8 @@ use Test::More;
 
 my $top = abs_path("$FindBin::RealBin/../..");
 my $folder = PostgreSQL::Test::Utils::tempdir;
-my $port = free_port();
-my $identity = start_process('people_identity', { PORT => $port }, 'node', "$top/gateway/dev/identity.mjs");
-wait_until('the identity service listens', sub { slurp_file($identity->{err}) =~ /listening on/ });
-
-my $keys = "http://127.0.0.1:$port/service_accounts/v1/jwk/securetoken\@system.gserviceaccount.com";
+my $identity = start_identity('people_identity');
+my $keys = "$identity->{url}/service_accounts/v1/jwk/securetoken\@system.gserviceaccount.com";
 my $node = create_client_node('people', <<"EOC");
 shared_preload_libraries = 'overten_auth'
 overten_auth.databases = 'app'
@@ -38,7 +35,7 @@ my $gateway = start_gateway($node, 'people_gateway', PGDATABASE => 'app');
 # The page
 my $page = write_module($folder, 'sign_up.mjs', 'https://api.example.com' => $gateway->{url});
 my ($out, $err);
-IPC::Run::run([ 'node', "$top/test/clients/sign_up.mjs", "http://127.0.0.1:$port", $page ], '>', \$out, '2>', \$err) or die $err;
+IPC::Run::run([ 'node', "$top/test/clients/sign_up.mjs", $identity->{url}, $page ], '>', \$out, '2>', \$err) or die $err;
 my $said = decode_json($out);
 is($said->{first}{org_name}, 'Acme Docs', 'the page signs up');
 is($said->{again}{org_id}, $said->{first}{org_id}, 'again under the same name: the same org');

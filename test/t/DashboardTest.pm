@@ -36,8 +36,7 @@ overten_auth.max_keys_total_per_org = 2000
 EOC
 	$node->safe_psql('postgres', slurp_file("$top/gateway/roles.sql"));
 
-	my $identity = start_process("${name}_identity", { PORT => 0 }, 'node', "$top/gateway/dev/identity.mjs");
-	wait_until('the identity service listens', sub { slurp_file($identity->{err}) =~ /listening on (127\.0\.0\.1:\d+)/ && ($identity->{url} = "http://$1") });
+	my $identity = start_identity("${name}_identity");
 	ask($node, q{SELECT overten_load_signing_keys($$} . request($identity->{url}, 'GET', $keys)->{body} . '$$)');
 	return ($node, $identity);
 }

@@ -22,7 +22,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(create_api_node add_api sign start_process stop_process start_gateway
+our @EXPORT = qw(create_api_node add_api start_identity sign start_process stop_process start_gateway
   start_postgrest start_nginx nginx_environment start_module_nginx start_pgbouncer start_service start_swallower request bytes rest_of
   free_port node_script summary check_openapi foreign_errors);
 
@@ -128,6 +128,17 @@ END
 	my @left = reverse @processes;
 	stop_process($_) foreach @left;
 	$? = $status;
+}
+
+# Start the identity service for development, on any port unless PORT is given;
+# $process->{url} is where it is.
+sub start_identity
+{
+	my ($name, %environment) = @_;
+	my $process = start_process($name, { PORT => 0, %environment }, 'node', "$top/gateway/dev/identity.mjs");
+
+	wait_until('the identity service listens', sub { slurp_file($process->{err}) =~ /listening on (127\.0\.0\.1:\d+)\b/ && ($process->{url} = "http://$1") });
+	return $process;
 }
 
 # Start the gateway for a node; $process->{url} is where it is.

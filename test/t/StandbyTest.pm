@@ -1,19 +1,20 @@
 package StandbyTest;
 
-# Shared by the tests of overten_auth.max_standby_lag: a primary, standbys with
+# Shared by the tests of standbys that verify and send uses: a primary, standbys with
 # a bound, their processes, and what they answer.
 
 use strict;
 use warnings FATAL => 'all';
 
 use Exporter 'import';
+use FindBin;
 use OvertenTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(create_primary create_standby set_conf conninfo problem is_within
+our @EXPORT = qw(create_primary create_receiver create_standby flush_message set_conf conninfo problem is_within
   wait_within wait_beyond answer answer_within answers are_within stays stays_within processes worker_pid pause_replay resume_replay wait_replayed);
 
 # A server to have standbys.  It has the bound, too, which does nothing there.
@@ -33,6 +34,37 @@ restart_after_crash = on
 wal_keep_size = 512MB
 ${\($settings // '')}
 EOC
+}
+
+# A primary that takes the uses of standbys, by a role of their own.  The module
+# test/modules/lost_answers.c makes it lose answers.
+sub create_receiver
+{
+	my ($settings) = @_;
+	my $module = "$FindBin::RealBin/../modules/lost_answers.so";
+
+	die 'make test/modules/lost_answers.so' unless -e $module;
+	my $primary = create_primary('primary', 0, <<"EOC");
+shared_preload_libraries = 'overten_auth, $module'
+overten_auth.flush_interval = 1h
+max_worker_processes = 20
+${\($settings // '')}
+EOC
+	ask($primary, <<'EOQ');
+CREATE ROLE overten_uses LOGIN;
+GRANT USAGE ON SCHEMA overten_auth TO overten_uses;
+GRANT EXECUTE ON PROCEDURE overten_auth.add_uses TO overten_uses;
+EOQ
+	return $primary;
+}
+
+# Ask a server for a flush; its message if it fails.
+sub flush_message
+{
+	my ($node) = @_;
+	my ($result, $stdout, $stderr) = $node->psql('postgres', 'SELECT overten_flush_usage()');
+
+	return $result == 0 ? '' : $stderr;
 }
 
 sub create_standby
