@@ -65,9 +65,10 @@ static const Oid status_types[STATUS_COLUMNS] = {
 enum
 {
 	ACCEPTED, REFUSED, CACHE_HITS, CACHE_MISSES, NOT_ATTRIBUTED, FLUSHES,
-	FLUSH_FAILURES, USES_SENT, USES_RECEIVED, LIMITED, SHADOW_LIMITED, OUT_OF_LIMIT_BUCKETS,
-	LIMIT_BUCKETS_USED, LIMIT_BUCKETS_FREE, ENTRIES_USED, ENTRIES_FREE, SHARED_CACHE_ENTRIES,
-	SHARED_CACHE_STORES, SHARED_CACHE_STALE, SHARED_CACHE_BUSY,
+	FLUSH_FAILURES, USES_SENT, USES_RECEIVED, LIMITED, SHADOW_LIMITED,
+	OUT_OF_LIMIT_BUCKETS, LIMIT_BUCKETS_USED, LIMIT_BUCKETS_FREE,
+	ENTRIES_USED, ENTRIES_FREE, SHARED_CACHE_ENTRIES, SHARED_CACHE_STORES,
+	SHARED_CACHE_STALE, SHARED_CACHE_BUSY,
 	SHARED_CACHE_TOO_LONG, LAST_FETCH_AT, LAST_FETCH_OUTCOME,
 	STAT_STANDBY_AGE, STAT_STANDBY_BOUND, SINCE, STAT_COLUMNS
 };
@@ -353,11 +354,12 @@ describe_limits(const uint64 *counts, Datum *values)
 /*
  * overten_auth.stat() returns accepted, refused, cache_hits, cache_misses,
  *		not_attributed, flushes, flush_failures, uses_sent, uses_received,
- *		limited, shadow_limited, out_of_limit_buckets bigint, limit_buckets_used, limit_buckets_free,
- *		entries_used, entries_free integer, shared_cache_entries, shared_cache_stores,
- *		shared_cache_stale, shared_cache_busy, shared_cache_too_long bigint,
- *		last_fetch_at timestamptz, last_fetch_outcome
- *		text, standby_age, standby_bound interval, since timestamptz
+ *		limited, shadow_limited, out_of_limit_buckets bigint,
+ *		limit_buckets_used, limit_buckets_free, entries_used, entries_free
+ *		integer, shared_cache_entries, shared_cache_stores, shared_cache_stale,
+ *		shared_cache_busy, shared_cache_too_long bigint, last_fetch_at
+ *		timestamptz, last_fetch_outcome text, standby_age, standby_bound
+ *		interval, since timestamptz
  *
  * Returns the row of the view overten_stat.  All columns are NULL unless the
  * library is preloaded.

@@ -99,7 +99,7 @@ has_slot(const char *secret, int length, int slot)
 
 /*
  * Make a new secret for a key of an environment that has a prefix.  With a
- * slot, we draw 1024 times on average, which takes about a millisecond.
+ * slot, we draw 1024 times on average, which takes about 2 ms.
  */
 text	   *
 oa_make_secret(OaEnvironment environment, int slot)

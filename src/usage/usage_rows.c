@@ -10,11 +10,10 @@
  *
  * The probe also tells which rows of key_usage exist.  We update those, and
  * insert the others.  INSERT ... ON CONFLICT would need no probe, but it looks
- * up each row once more and writes a third more WAL.  Only one
- * transaction at a time writes the history of a database (usage_lock.c), so the
- * result of the probe stays valid, unless somebody removes rows by hand at that
- * moment.  Then we raise an
- * error, and the whole batch is written next time.
+ * up each row once more and writes a third more WAL.  Only one transaction at a
+ * time writes the history of a database (usage_lock.c), so the result of the
+ * probe stays valid, unless somebody removes rows by hand at that moment.  Then
+ * we raise an error, and the whole batch is written next time.
  */
 #include "postgres.h"
 
