@@ -61,6 +61,26 @@ sub is_lost
 
 # Before it is configured
 
+# A value that is refused can have a password, too.
+{
+	my $from = -s $standby->logfile;
+	my $refusal = qr/invalid value for parameter "overten_auth\.uses_conninfo"\n.*DETAIL:  It is not a connection string\./;
+	my $said = sub { return slurp_file($standby->logfile, $from) };
+
+	$standby->append_conf('postgresql.conf', "overten_auth.uses_conninfo = 'password=Swordfish nonsense'");
+	$standby->reload;
+	wait_until('a reload refuses what is no connection string', sub { $said->() =~ $refusal });
+	is(ask($standby, 'SHOW overten_auth.uses_conninfo'), '', 'the value before stays');
+	is(sqlstate_of($standby, 'SET ROLE overten_uses; SHOW overten_auth.uses_conninfo'), '42501', 'which others cannot see');
+	$standby->stop;
+	$from = -s $standby->logfile;
+	ok(!$standby->start(fail_ok => 1), 'a start refuses it');
+	like($said->(), $refusal, 'and says so');
+	unlike(slurp_file($standby->logfile), qr/Swordfish/, 'the log does not have the password');
+	$standby->append_conf('postgresql.conf', "overten_auth.uses_conninfo = ''");
+	$standby->start;
+}
+
 use_there(3);
 like(flush_there(), qr/cannot flush usage of database "postgres" on a standby.*\n.*flushed after promotion.*\n.*overten_auth\.uses_conninfo/,
 	'a standby does not send uses unless it is told how');
