@@ -90,6 +90,20 @@ my $locations = <<"EOC";
             proxy_pass http://service;
         }
 
+        # What the surrounding location says holds within, unless that says otherwise.
+        location /outer {
+            overten_auth on;
+            overten_auth_cost 3;
+            overten_auth_scope \$http_x_scope;
+            location = /outer/same {
+                proxy_pass http://service;
+            }
+            location = /outer/cheap {
+                overten_auth_cost 1;
+                proxy_pass http://service;
+            }
+        }
+
         # Variables.
         location /variables {
             overten_auth on;
@@ -211,6 +225,9 @@ is(left_of(get('/asked_for', [ @good, 'X-Cost: 3' ])), 87, 'a cost that is a var
 is(left_of(get('/asked_for', \@good)), 86, 'which is 1 if it is empty');
 is(summary(get('/asked_for', [ @good, 'X-Scope: other files' ])), '403 insufficient_scope', 'variables stay what they are');
 is(summary(get('/asked_for', [ @good, 'X-Cost: %31' ])), '503 service_unavailable', 'both of them');
+is(left_after('/outer/same'), '200 83', 'the cost of the surrounding location');
+is(left_after('/outer/cheap'), '200 82', 'or a cost of its own');
+is(summary(get('/outer/same', [ @good, 'X-Scope: other files' ])), '403 insufficient_scope', 'the scope of the surrounding location');
 is(summary(get('/wrong', \@good)), '503 service_unavailable', 'a cost that is none is an outage');
 like(slurp_file("$nginx->{folder}/error.log"), qr/answers with status 400, which is no refusal/, 'and the log says where to look');
 
