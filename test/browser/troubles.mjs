@@ -131,6 +131,39 @@ export async function slowNetwork(orgId) {
   equal(posts('/api-keys').length - before, 1, 'a button that is clicked again and again acts once');
   await button('I have stored it').click();
   await browser.heading('slow');
+  await lateAnswer(orgId);
+}
+
+// An answer comes after one that was asked for later.
+async function lateAnswer(orgId) {
+  const invitations = `${api}/organizations/${orgId}/invitations`;
+  const isList = (response) => response.url() === invitations && response.request().method() === 'GET';
+  const nobody = page.getByText('Nobody is invited at the moment.');
+  let late;
+  const held = new Promise((resolve) => { late = resolve; });
+
+  await visit(orgId, 'members');
+  await nobody.waitFor();
+  await page.route(invitations, async (route) => {
+    if (route.request().method() !== 'GET' || late === undefined) {
+      await route.continue();
+      return;
+    }
+    const keep = late;
+    late = undefined;
+    const response = await route.fetch();
+    keep(() => route.fulfill({ response }));
+  });
+  await button('Invite').click();
+  const release = await held;
+  await sql('SELECT overten_withdraw_invitation(org_id, invitation_id) FROM overten_auth.invitations WHERE org_id = $1', orgId);
+  const [second] = await Promise.all([page.waitForResponse(isList), button('I have sent it').click()]);
+  await second.finished();
+  const [first] = await Promise.all([page.waitForResponse(isList), release()]);
+  check((await first.json()).items.length === 1, 'a late answer has what was withdrawn');
+  await page.evaluate(() => new Promise((resolve) => { setTimeout(resolve, 300); }));
+  equal(await nobody.count(), 1, 'it does not replace the later one');
+  await page.unrouteAll({ behavior: 'wait' });
 }
 
 // Names are text, whatever is in them.
