@@ -130,7 +130,8 @@ CREATE FUNCTION overten_proxy.slot_of_request(path text, headers json, body byte
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	org text := substring(path FROM '^/api/v1/organizations/([^/?]+)');
-	bearer text := substring(coalesce(headers ->> 'x-overten-authorization', headers ->> 'authorization') FROM '(?i)^bearer +(.*)$');
+	bearer text := coalesce(nullif(btrim(headers ->> 'x-overten-api-key', E' \t'), ''),
+		substring(coalesce(headers ->> 'x-overten-authorization', headers ->> 'authorization') FROM '(?i)^bearer +(.*)$'));
 BEGIN
 	IF org IS NULL AND path ~ '^/api/v1/signup(\?|$)' THEN
 		BEGIN

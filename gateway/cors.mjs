@@ -9,7 +9,7 @@
 
 // What a page may send, and what it may read of an answer beyond its body.
 const METHODS = 'GET, HEAD, POST, PATCH, DELETE';
-const REQUEST_HEADERS = 'Authorization, Content-Type, Idempotency-Key';
+const REQUEST_HEADERS = ['Authorization', 'Content-Type', 'Idempotency-Key'];
 const ANSWER_HEADERS = 'Allow, Retry-After, WWW-Authenticate';
 
 // How long a browser remembers what we have allowed, in seconds.  Chromium does not
@@ -41,8 +41,10 @@ function isPreflight({ method, headers }) {
   return method === 'OPTIONS' && headers['access-control-request-method'] !== undefined;
 }
 
-export function openCors(origins) {
+// A page may also send the header in which keys come, if there is one.
+export function openCors(origins, apiKeyHeader) {
   const allowed = new Set(origins);
+  const requestHeaders = REQUEST_HEADERS.concat(apiKeyHeader ?? []).join(', ');
 
   return {
     // Answer the preflight of a page that may use the API; undefined for any other
@@ -56,7 +58,7 @@ export function openCors(origins) {
         headers: {
           'cache-control': 'no-store',
           'access-control-allow-methods': METHODS,
-          'access-control-allow-headers': REQUEST_HEADERS,
+          'access-control-allow-headers': requestHeaders,
           'access-control-max-age': String(MAX_AGE),
         },
       };

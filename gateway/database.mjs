@@ -5,6 +5,7 @@ import { answerOf } from './answers.mjs';
 import { openCalls } from './calls.mjs';
 import { openDiagnosis } from './diagnosis.mjs';
 import { AUTHORIZE, HANDLE } from './extension.mjs';
+import { credentialOf } from './request.mjs';
 import { COUNT, openRoutes, READ, WRITE } from './routes.mjs';
 
 // Requests that may take long, so that no other request should have to wait behind
@@ -43,7 +44,7 @@ export function openDatabase(settings, report, tell) {
   const routes = (settings.topology.single ? openSingle : openRoutes)(settings, report, tell);
 
   function send(kind, headers, what, values, quick, seen) {
-    return routes.send(kind, headers.authorization,
+    return routes.send(kind, credentialOf(headers),
       async (calls) => answerOf(await calls.ask(what, values, quick)), seen);
   }
 

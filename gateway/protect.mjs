@@ -22,6 +22,10 @@
 // address to the gateway in X-Forwarded-For.  Set overten_auth.trust_forwarded_for to 1,
 // or each use is recorded under this service's own address.
 //
+// With the option "apiKeyHeader", the name of a header such as X-API-Key, clients may send
+// the key in that header instead of as a Bearer.  We remove the header, too.  Without the
+// option it means nothing to us, and goes on to the listener.
+//
 // We ask the gateway about each request, and once: a cached answer would outlive the
 // key, and the cost of a repeated question would be taken twice.
 // We do not protect events other than "request", such as "upgrade".  Requests that the
@@ -41,6 +45,12 @@ const malformed = {
   body: '{"error":{"code":"invalid_request","message":"The request is not valid HTTP, or has more than one Authorization header."}}',
 };
 
+const several = {
+  status: 400,
+  headers: json,
+  body: '{"error":{"code":"invalid_request","message":"The request carries more than one credential."}}',
+};
+
 // What the client gets of the headers of a refusal.
 const LIMITS = ['ratelimit', 'ratelimit-policy'];
 const RELAYED = ['cache-control', 'content-type', 'www-authenticate', 'retry-after', ...LIMITS];
@@ -50,7 +60,11 @@ const TOLD = ['X-Overten-Key-Id', 'X-Overten-Org-Id', 'X-Overten-Tier', 'X-Overt
 
 // Headers that a client must not send to the service, and that the service must not
 // see.  Some programs accept _ for - in names.
-const OURS = /^(authorization|x[-_]overten[-_].*)$/i;
+function oursWith(apiKeyHeader) {
+  const key = apiKeyHeader === undefined ? '' : `|${apiKeyHeader.replaceAll('-', '[-_]')}`;
+
+  return new RegExp(`^(authorization|x[-_]overten[-_].*${key})$`, 'i');
+}
 
 function valuesOf(request, wanted) {
   const raw = request.rawHeaders;
@@ -98,24 +112,24 @@ async function ask(url, headers, timeout) {
 }
 
 // Remove our headers from all forms in which node keeps them.
-function strip(raw, ...objects) {
+function strip(ours, raw, ...objects) {
   for (const headers of objects) {
-    for (const name of Object.keys(headers ?? {}).filter((key) => OURS.test(key))) {
+    for (const name of Object.keys(headers ?? {}).filter((key) => ours.test(key))) {
       delete headers[name];
     }
   }
   for (let i = raw.length - 2; i >= 0; i -= 2) {
-    if (OURS.test(raw[i])) {
+    if (ours.test(raw[i])) {
       raw.splice(i, 2);
     }
   }
 }
 
-function mark(request, told) {
+function mark(request, told, ours) {
   // node makes these objects from rawHeaders when they are first used.
   const { headers, headersDistinct } = request;
 
-  strip(request.rawHeaders, headers, headersDistinct);
+  strip(ours, request.rawHeaders, headers, headersDistinct);
   for (const [name, value] of told) {
     request.rawHeaders.push(name, value);
     headers[name.toLowerCase()] = value;
@@ -125,7 +139,7 @@ function mark(request, told) {
   }
   request.on('end', () => {
     const { trailers, trailersDistinct } = request;
-    strip(request.rawTrailers, trailers, trailersDistinct);
+    strip(ours, request.rawTrailers, trailers, trailersDistinct);
   });
 }
 
@@ -136,13 +150,38 @@ function refuse(request, response, { status, headers, body }) {
   response.end(bare ? undefined : body);
 }
 
+// The headers with the credential of a request, to ask with; or the refusal of a request
+// that has more than one.  A key in a header of its own becomes a Bearer: where we ask,
+// the gateway takes nothing but keys.  No key has a comma, so what has one was several
+// headers.
+function credentialsOf(request, apiKeyHeader) {
+  const bearers = valuesOf(request, 'authorization');
+  const key = apiKeyHeader === undefined ? '' : valuesOf(request, apiKeyHeader.toLowerCase()).join();
+
+  if (bearers.length > 1) {
+    return { unclear: malformed };
+  }
+  if (key !== '') {
+    return bearers[0] || key.includes(',') ? { unclear: several }
+      : { credentials: [['authorization', `Bearer ${key}`]] };
+  }
+  return {
+    credentials: ['authorization', 'x-overten-authorization']
+      .flatMap((name) => valuesOf(request, name).map((value) => [name, value])),
+  };
+}
+
 export function protect(gateway, listener, options = {}) {
-  const { timeout = 8000, address = (request) => request.socket.remoteAddress } = options;
+  const { timeout = 8000, address = (request) => request.socket.remoteAddress, apiKeyHeader } = options;
+  if (apiKeyHeader !== undefined && !/^(?!authorization$|x-overten-)[a-z0-9-]+$/i.test(apiKeyHeader)) {
+    throw new TypeError('apiKeyHeader must be the name of a header, such as X-API-Key');
+  }
+  const ours = oursWith(apiKeyHeader);
 
   return async (request, response) => {
-    const credentials = valuesOf(request, 'authorization');
-    if (credentials.length > 1) {
-      refuse(request, response, malformed);
+    const { credentials, unclear } = credentialsOf(request, apiKeyHeader);
+    if (unclear !== undefined) {
+      refuse(request, response, unclear);
       return;
     }
     let url;
@@ -153,15 +192,14 @@ export function protect(gateway, listener, options = {}) {
       return;
     }
     const { org, told, limits, refusal } = await ask(url, [
-      ...credentials.map((value) => ['authorization', value]),
-      ...valuesOf(request, 'x-overten-authorization').map((value) => ['x-overten-authorization', value]),
+      ...credentials,
       ['x-forwarded-for', address(request) ?? 'unknown'],
     ], timeout);
 
     if (refusal !== undefined) {
       refuse(request, response, refusal);
     } else {
-      mark(request, told);
+      mark(request, told, ours);
       for (const [name, value] of Object.entries(limits)) {
         response.setHeader(name, value);
       }

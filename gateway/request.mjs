@@ -16,6 +16,14 @@ const PASSED = new Set([
   'x-overten-authorization',
 ]);
 
+// Headers that mean something else, so that no key can come in them.
+const NOT_FOR_KEYS = /^(x-overten-.*|x-forwarded-.*|access-control-.*|content-.*|proxy-.*|authorization|connection|cookie|date|expect|forwarded|host|idempotency-key|keep-alive|origin|referer|te|trailer|transfer-encoding|upgrade|user-agent|via)$/i;
+
+// Can a header of this name be one in which keys come?
+export function canHaveKeys(name) {
+  return /^[a-z0-9]+(-[a-z0-9]+)*$/i.test(name) && !NOT_FOR_KEYS.test(name);
+}
+
 // Return the path with its query, even if the request line is in absolute form.
 export function pathOf(url) {
   const rest = url.replace(/^https?:\/\/[^/?#]*/i, '');
@@ -66,14 +74,19 @@ export function addressOf(request) {
 // X-Overten-Authorization is where a proxy puts the credential that PostgREST must
 // not see.  No proxy does that before this gateway, so a client's own header of that
 // name may contradict the Authorization header, but never replace it.
-export function headersOf(request) {
+//
+// A header for keys, if there is one, gets the name that the database knows.  The
+// client cannot use that name itself.
+export function headersOf(request, apiKeyHeader) {
   const found = {};
   const raw = request.rawHeaders;
+  const keyName = apiKeyHeader?.toLowerCase();
 
   for (let i = 0; i < raw.length; i += 2) {
-    const name = raw[i].toLowerCase();
+    const sent = raw[i].toLowerCase();
+    const name = sent === keyName ? 'x-overten-api-key' : sent;
 
-    if (PASSED.has(name)) {
+    if (PASSED.has(name) || sent === keyName) {
       found[name] = name in found ? `${found[name]}, ${raw[i + 1]}` : raw[i + 1];
     }
   }
@@ -82,6 +95,11 @@ export function headersOf(request) {
   }
   found['x-overten-client-addr'] = addressOf(request);
   return found;
+}
+
+// Whose request it is, by its headers for the database.
+export function credentialOf(headers) {
+  return headers['x-overten-api-key'] || headers.authorization;
 }
 
 function hasBody(request) {

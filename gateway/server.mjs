@@ -79,7 +79,7 @@ try {
 }
 const database = openDatabase(settings, report, say);
 const log = openAccessLog(settings.accessLog);
-const cors = openCors(settings.corsOrigins);
+const cors = openCors(settings.corsOrigins, settings.apiKeyHeader);
 const exchanges = new Exchanges();
 // Without them, the package that counts is not even loaded.
 const metrics = settings.metrics && (await import('./metrics.mjs')).openMetrics({
@@ -101,7 +101,7 @@ const own = {
 };
 const ownForProxies = {
   ...own,
-  '/authorize': (request, query, seen) => database.authorize(query, headersOf(request), seen),
+  '/authorize': (request, query, seen) => database.authorize(query, headersOf(request, settings.apiKeyHeader), seen),
 };
 const ownForPrometheus = { '/metrics': () => metrics.answer() };
 
@@ -119,7 +119,7 @@ async function answerClient(request, path, seen) {
   if (found !== undefined) {
     return found;
   }
-  const headers = headersOf(request);
+  const headers = headersOf(request, settings.apiKeyHeader);
   const body = await bodyOf(request);
   return inTurn(request, headers,
     () => database.exchange(request.method, path, headers, body, seen));

@@ -33,6 +33,8 @@
 // SHUTDOWN_TIMEOUT_MS   how long SIGTERM waits for running requests (10000)
 // CORS_ORIGINS          origins of web pages that may read the answers, separated by
 //                       commas, such as https://app.example.com (none)
+// API_KEY_HEADER        a header in which clients may send an API key instead of as a
+//                       Bearer, such as X-API-Key; off: none, so that it means nothing (off)
 // FIREBASE_API_KEY      the public key of the Firebase project's web configuration; with
 //                       it, /dashboard/ is a page where people manage their keys (none)
 // FIREBASE_AUTH_DOMAIN  the authDomain of that configuration, or a domain of your own
@@ -44,6 +46,7 @@
 // ACCESS_LOG            on or off: one line of JSON per request on standard output (on)
 
 import { originOf, readOrigins } from './cors.mjs';
+import { canHaveKeys } from './request.mjs';
 import { readTopology } from './servers.mjs';
 
 const limits = {
@@ -94,6 +97,19 @@ function listenAddress(environment, name, fallback) {
   return { host, port: Number(port) };
 }
 
+// The name of the header in which keys come; undefined if there is none.
+function apiKeyHeader(environment) {
+  const name = environment.API_KEY_HEADER || 'off';
+
+  if (name === 'off') {
+    return undefined;
+  }
+  if (!canHaveKeys(name)) {
+    throw new Error('API_KEY_HEADER must be the name of a header that means nothing else, such as X-API-Key, or off');
+  }
+  return name;
+}
+
 // The settings of the dashboard; null if there is none.
 function dashboard(environment) {
   const apiKey = environment.FIREBASE_API_KEY || '';
@@ -135,6 +151,7 @@ export function readSettings(environment) {
     keepAlive: integer(environment, 'KEEP_ALIVE_MS'),
     shutdownTimeout: integer(environment, 'SHUTDOWN_TIMEOUT_MS'),
     corsOrigins: readOrigins(environment.CORS_ORIGINS ?? ''),
+    apiKeyHeader: apiKeyHeader(environment),
     dashboard: dashboard(environment),
     accessLog: onOrOff(environment, 'ACCESS_LOG'),
   };

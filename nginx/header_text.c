@@ -57,6 +57,13 @@ oa_plain_credential(OaText value)
 	return oa_text("?", 1);
 }
 
+/* Is there a comma in it, as where several headers have been joined? */
+bool
+oa_has_comma(OaText value)
+{
+	return value.length > 0 && memchr(value.data, ',', value.length) != NULL;
+}
+
 static bool
 is_separator(char c)
 {
@@ -65,17 +72,24 @@ is_separator(char c)
 
 /* Does a text begin with another one, in any case, where _ counts as -? */
 static bool
-begins_with(OaText text, const char *start)
+begins_with(OaText text, OaText start)
 {
-	for (size_t i = 0; start[i] != '\0'; i++)
+	if (text.length < start.length)
+		return false;
+	for (size_t i = 0; i < start.length; i++)
 	{
-		if (i == text.length)
-			return false;
-		if (start[i] == '-' ? !is_separator(text.data[i]) :
-			strncasecmp(text.data + i, start + i, 1) != 0)
+		if (is_separator(start.data[i]) ? !is_separator(text.data[i]) :
+			strncasecmp(text.data + i, start.data + i, 1) != 0)
 			return false;
 	}
 	return true;
+}
+
+/* Are two names of headers the same to a program that takes _ for -? */
+bool
+oa_are_same_name(OaText one, OaText other)
+{
+	return one.length == other.length && begins_with(one, other);
 }
 
 /* Is it the name of a header with a credential? */
@@ -85,9 +99,9 @@ oa_is_credential(OaText name)
 	static const char authorization[] = "authorization";
 	static const char moved[] = "x-overten-authorization";
 
-	return (name.length == sizeof(authorization) - 1 &&
-			begins_with(name, authorization)) ||
-		(name.length == sizeof(moved) - 1 && begins_with(name, moved));
+	return oa_are_same_name(name, oa_text(authorization,
+										  sizeof(authorization) - 1)) ||
+		oa_are_same_name(name, oa_text(moved, sizeof(moved) - 1));
 }
 
 /*
@@ -100,7 +114,7 @@ oa_is_ours(OaText name)
 	static const char ours[] = "x-overten-";
 
 	return oa_is_credential(name) ||
-		(name.length >= sizeof(ours) - 1 && begins_with(name, ours));
+		begins_with(name, oa_text(ours, sizeof(ours) - 1));
 }
 
 /* Write a JSON string of ASCII.  Returns where it ends. */

@@ -37,6 +37,8 @@ extern bool oa_has_control(OaText text);
 extern OaText oa_plain_credential(OaText value);
 extern bool oa_is_credential(OaText name);
 extern bool oa_is_ours(OaText name);
+extern bool oa_are_same_name(OaText one, OaText other);
+extern bool oa_has_comma(OaText value);
 extern char *oa_put_string(char *to, OaText text);
 
 /* A JSON object of headers that is being read, and is changed by that. */

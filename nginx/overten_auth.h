@@ -40,6 +40,7 @@ typedef struct OaLocation
 	ngx_flag_t	enabled;
 	ngx_http_complex_value_t *cost;
 	ngx_http_complex_value_t *scope;
+	ngx_str_t	api_key_header; /* in which keys come, too; empty: none */
 } OaLocation;
 
 extern ngx_module_t ngx_http_overten_auth_module;

@@ -74,18 +74,25 @@ typedef struct Credentials
 	ngx_str_t	given;			/* nginx lets no second one pass */
 	ngx_int_t	moved_count;	/* headers X-Overten-Authorization */
 	ngx_str_t	moved;			/* the first one */
+	ngx_int_t	key_count;		/* headers for keys alone */
+	ngx_str_t	key;			/* the first one */
 } Credentials;
 
 static ngx_flag_t
-is_named(const ngx_table_elt_t *header, const char *name)
+is_named(const ngx_table_elt_t *header, ngx_str_t name)
 {
-	return header->key.len == ngx_strlen(name) &&
-		ngx_strncasecmp(header->key.data, (u_char *) name, header->key.len) == 0;
+	return header->key.len == name.len &&
+		ngx_strncasecmp(header->key.data, name.data, name.len) == 0;
 }
 
 static void
 find_credentials(ngx_http_request_t *request, Credentials *credentials)
 {
+	static const ngx_str_t given = ngx_string("authorization");
+	static const ngx_str_t moved = ngx_string("x-overten-authorization");
+	OaLocation *location = ngx_http_get_module_loc_conf(request,
+														ngx_http_overten_auth_module);
+
 	ngx_memzero(credentials, sizeof(*credentials));
 	for (ngx_list_part_t *part = &request->headers_in.headers.part;
 		 part != NULL; part = part->next)
@@ -94,14 +101,17 @@ find_credentials(ngx_http_request_t *request, Credentials *credentials)
 
 		for (ngx_uint_t i = 0; i < part->nelts; i++)
 		{
-			if (is_named(&headers[i], "authorization"))
+			if (is_named(&headers[i], given))
 			{
 				credentials->is_given = 1;
 				credentials->given = headers[i].value;
 			}
-			if (is_named(&headers[i], "x-overten-authorization") &&
+			if (is_named(&headers[i], moved) &&
 				credentials->moved_count++ == 0)
 				credentials->moved = headers[i].value;
+			if (is_named(&headers[i], location->api_key_header) &&
+				credentials->key_count++ == 0)
+				credentials->key = headers[i].value;
 		}
 	}
 }
@@ -118,6 +128,19 @@ are_two(const Credentials *credentials)
 		 (moved->len > 0 &&
 		  (given->len != moved->len ||
 		   ngx_memcmp(given->data, moved->data, given->len) != 0)));
+}
+
+/*
+ * What we ask with in the place of a header for keys alone.  The extension refuses a
+ * comma, which no key has, as more than one credential.
+ */
+static OaText
+plain_key(const Credentials *credentials)
+{
+	OaText		key = text_of(credentials->key);
+
+	return credentials->key_count > 1 || oa_has_comma(key) ?
+		oa_text(",", 1) : oa_plain_credential(key);
 }
 
 /* Append a header to a JSON object, with a comma before it. */
@@ -141,25 +164,29 @@ oa_read_request(OaQuestion *question)
 	static const char authorization[] = "authorization";
 	static const char moved[] = "x-overten-authorization";
 	static const char contradiction[] = "another";
+	static const char api_key[] = "x-overten-api-key";
 	ngx_http_request_t *request = question->request;
 	OaText		address = text_of(request->connection->addr_text);
 	Credentials credentials;
 	OaText		given;
+	OaText		key;
 	char	   *end;
 
 	find_credentials(request, &credentials);
 	given = text_of(credentials.given);
 	if (oa_has_control(given) ||
 		oa_has_control(text_of(credentials.moved)) ||
+		oa_has_control(text_of(credentials.key)) ||
 		!oa_is_visible(text_of(request->unparsed_uri)))
 		return NGX_DECLINED;
 
 	given = oa_plain_credential(given);
+	key = plain_key(&credentials);
 	question->headers.data =
 		ngx_pnalloc(request->pool, sizeof(client) + sizeof(authorization) +
-					sizeof(moved) + sizeof(contradiction) +
+					sizeof(moved) + sizeof(contradiction) + sizeof(api_key) +
 					OA_STRING_MAX(address.length) +
-					OA_STRING_MAX(given.length) + 32);
+					OA_STRING_MAX(given.length) + OA_STRING_MAX(key.length) + 32);
 	if (question->headers.data == NULL)
 		return NGX_ERROR;
 	end = put_header((char *) question->headers.data, client, address);
@@ -168,6 +195,8 @@ oa_read_request(OaQuestion *question)
 	if (are_two(&credentials))
 		end = put_header(end, moved,
 						 oa_text(contradiction, sizeof(contradiction) - 1));
+	if (credentials.key_count > 0)
+		end = put_header(end, api_key, key);
 	question->headers.data[0] = '{';
 	*end++ = '}';
 	*end = '\0';

@@ -17,24 +17,49 @@ name_of(const ngx_table_elt_t *header)
 	return oa_text((const char *) header->key.data, header->key.len);
 }
 
+/*
+ * A header that is removed.  "key_header" is the name of the one in which keys come; it
+ * is empty if there is none.
+ */
+typedef bool (*Removed) (OaText name, OaText key_header);
+
 /* Is it a header that only we may send, and no credential? */
 static bool
-is_forged(OaText name)
+is_forged(OaText name, OaText key_header)
 {
 	return oa_is_ours(name) && !oa_is_credential(name);
 }
 
+/* Is it a header that the service must not see? */
+static bool
+is_hidden(OaText name, OaText key_header)
+{
+	return oa_is_ours(name) || oa_are_same_name(name, key_header);
+}
+
+static OaText
+key_header_of(ngx_http_request_t *request)
+{
+	OaLocation *location = ngx_http_get_module_loc_conf(request,
+														ngx_http_overten_auth_module);
+
+	return oa_text((const char *) location->api_key_header.data,
+				   location->api_key_header.len);
+}
+
 /* Has the request such a header? */
 static ngx_flag_t
-has_header(ngx_http_request_t *request, bool (*is_such) (OaText name))
+has_header(ngx_http_request_t *request, Removed is_such)
 {
+	OaText		key_header = key_header_of(request);
+
 	for (ngx_list_part_t *part = &request->headers_in.headers.part;
 		 part != NULL; part = part->next)
 	{
 		ngx_table_elt_t *headers = part->elts;
 
 		for (ngx_uint_t i = 0; i < part->nelts; i++)
-			if (is_such(name_of(&headers[i])))
+			if (is_such(name_of(&headers[i]), key_header))
 				return 1;
 	}
 	return 0;
@@ -42,8 +67,9 @@ has_header(ngx_http_request_t *request, bool (*is_such) (OaText name))
 
 /* Remove all such headers from the request. */
 static ngx_int_t
-remove_headers(ngx_http_request_t *request, bool (*is_such) (OaText name))
+remove_headers(ngx_http_request_t *request, Removed is_such)
 {
+	OaText		key_header = key_header_of(request);
 	ngx_list_t *headers = &request->headers_in.headers;
 	ngx_list_part_t first = headers->part;
 
@@ -58,7 +84,7 @@ remove_headers(ngx_http_request_t *request, bool (*is_such) (OaText name))
 		{
 			ngx_table_elt_t *kept;
 
-			if (is_such(name_of(&given[i])))
+			if (is_such(name_of(&given[i]), key_header))
 				continue;
 			kept = ngx_list_push(headers);
 			if (kept == NULL)
@@ -107,7 +133,7 @@ oa_tell_service(OaQuestion *question)
 {
 	ngx_http_request_t *request = question->request;
 
-	if (remove_headers(request, oa_is_ours) != NGX_OK)
+	if (remove_headers(request, is_hidden) != NGX_OK)
 		return NGX_ERROR;
 	for (int i = 0; i < OA_TOLD; i++)
 		if (tell(request, oa_told_names[i], question->told[i]) != NGX_OK)

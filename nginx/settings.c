@@ -5,6 +5,7 @@
  *	overten_auth on | off;				(http, server, location)
  *	overten_auth_cost COST;				what a request takes of limits; 1
  *	overten_auth_scope "NAME ...";		scopes that it needs; none
+ *	overten_auth_api_key_header NAME | off;	in which keys come, too; off
  *	overten_auth_database "CONNINFO";	(http) libpq's connection string
  *	overten_auth_schema NAME;			of the extension's functions; public
  *	overten_auth_connections NUMBER;	of each worker; 2
@@ -150,12 +151,55 @@ merge_location(ngx_conf_t *cf, void *parent, void *child)
 		location->cost = outer->cost;
 	if (location->scope == NULL)
 		location->scope = outer->scope;
+	ngx_conf_merge_str_value(location->api_key_header, outer->api_key_header, "");
 	if (location->enabled && settings->database.len == 0)
 	{
 		ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
 						   "overten_auth is on, but there is no overten_auth_database");
 		return NGX_CONF_ERROR;
 	}
+	return NGX_CONF_OK;
+}
+
+/* Can a header of this name be one in which keys come?  nginx reads others itself. */
+static ngx_flag_t
+can_have_keys(const ngx_str_t *name)
+{
+	OaText		text = oa_text((const char *) name->data, name->len);
+
+	if (name->len == 0 || oa_is_ours(text))
+		return 0;
+	for (size_t i = 0; i < name->len; i++)
+	{
+		u_char		c = ngx_tolower(name->data[i]);
+
+		if (c != '-' && (c < '0' || c > '9') && (c < 'a' || c > 'z'))
+			return 0;
+	}
+	for (const ngx_http_header_t *known = ngx_http_headers_in;
+		 known->name.len > 0; known++)
+		if (oa_are_same_name(text, oa_text((const char *) known->name.data,
+										   known->name.len)))
+			return 0;
+	return 1;
+}
+
+/* overten_auth_api_key_header */
+static char *
+set_api_key_header(ngx_conf_t *cf, ngx_command_t *command, void *conf)
+{
+	static const ngx_str_t none = ngx_string("");
+	OaLocation *location = conf;
+	const ngx_str_t *name = (ngx_str_t *) cf->args->elts + 1;
+
+	if (location->api_key_header.data != NULL)
+		return "is duplicate";
+	if (ngx_strcmp(name->data, "off") == 0)
+		location->api_key_header = none;
+	else if (can_have_keys(name))
+		location->api_key_header = *name;
+	else
+		return "is not the name of a header that means nothing else, such as X-API-Key, or off";
 	return NGX_CONF_OK;
 }
 
@@ -243,6 +287,8 @@ static ngx_command_t commands[] = {
 				ngx_http_set_complex_value_slot, cost),
 	OF_LOCATION("overten_auth_scope", NGX_CONF_TAKE1,
 				ngx_http_set_complex_value_slot, scope),
+	OF_LOCATION("overten_auth_api_key_header", NGX_CONF_TAKE1,
+				set_api_key_header, api_key_header),
 	FOR_ALL("overten_auth_database", NGX_CONF_TAKE1,
 			set_database, database),
 	FOR_ALL("overten_auth_schema", NGX_CONF_TAKE1,

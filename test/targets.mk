@@ -234,7 +234,7 @@ run-test-nginx-asan: $(GATEWAY)
 			NGINX_COPT="-g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined" nginx/build; \
 		export OVERTEN_NGINX_PRELOAD=$$(gcc -print-file-name=libasan.so); \
 		$(TEMP_INSTALL) $(MAKE) installcheck REGRESS= ISOLATION= \
-			PROVE_TESTS="test/t/360_front_ends.pl test/t/365_nginx_module.pl test/t/366_nginx_requests.pl"'
+			PROVE_TESTS="test/t/360_front_ends.pl test/t/361_api_key_header.pl test/t/365_nginx_module.pl test/t/366_nginx_requests.pl"'
 
 run-test-faults: all $(NGINX_MODULE) test/faults/load test/modules/clock_shift.so test/modules/admissions.so test/modules/test_clock.so
 	PG_CONFIG='$(PG_CONFIG)' test/faults/run

@@ -278,7 +278,8 @@ oa_authorize(OaRequest *request, OaResponse *response)
 	response->problem = oa_read_bearer(request->headers, request);
 	if (response->problem == OA_MISSING_CREDENTIALS)
 		oa_add_header(response, REFUSAL_HEADER, "missing");
-	if (response->problem == OA_TWO_CREDENTIALS)
+	if (response->problem == OA_TWO_CREDENTIALS ||
+		response->problem == OA_SEVERAL_CREDENTIALS)
 		oa_add_header(response, REFUSAL_HEADER, "two_credentials");
 	if (response->problem == OA_NO_PROBLEM &&
 		read_demand(request, response, &demand))

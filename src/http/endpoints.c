@@ -27,7 +27,8 @@
 static bool
 identify(const OaRequest *request, OaResponse *response, OaIdentity *identity)
 {
-	if (oa_looks_like_secret(request->bearer, request->bearer_length))
+	if (request->is_key_header ||
+		oa_looks_like_secret(request->bearer, request->bearer_length))
 		return oa_refuse(response, OA_INVALID_TOKEN);
 
 	switch (oa_verify_token(request->bearer, request->bearer_length, identity))

@@ -32,6 +32,7 @@ typedef struct OaRequest
 	const OaHeaders *headers;
 	const char *bearer;			/* from the Authorization header */
 	int			bearer_length;
+	bool		is_key_header;	/* from a header for keys alone, instead */
 	const OaClientAddr *client; /* NULL if no header tells */
 	text	   *org_id;			/* from the path, or NULL */
 	text	   *key_id;

@@ -400,7 +400,8 @@ authenticate(void)
 		return OA_NO_PROBLEM;
 	if (problem != OA_NO_PROBLEM)
 		return problem;
-	if (!oa_looks_like_secret(request.bearer, request.bearer_length))
+	if (!request.is_key_header &&
+		!oa_looks_like_secret(request.bearer, request.bearer_length))
 		return OA_NO_PROBLEM;
 
 	request.client = oa_read_client_addr(&headers);

@@ -4,6 +4,9 @@
  *
  * The bearer credential is in "authorization".  If a proxy had to move it out
  * of the way of another layer, it is in "x-overten-authorization".
+ *
+ * A front end that accepts a key in a header of its own, such as X-API-Key,
+ * passes it on as "x-overten-api-key".  Only a key may be in there.
  */
 #include "postgres.h"
 
@@ -66,17 +69,55 @@ find_bearer(const char *value)
 	return *value == '\0' ? NULL : value;
 }
 
-/* Find the request's one bearer credential. */
+/* Cut off the spaces around a header's value (RFC 9110 section 5.5). */
+static char *
+trim_spaces(char *value)
+{
+	size_t		length;
+
+	value += strspn(value, " \t");
+	length = strlen(value);
+	while (length > 0 && strchr(" \t", value[length - 1]) != NULL)
+		length--;
+	value[length] = '\0';
+	return value;
+}
+
+static bool
+is_given(const char *value)
+{
+	return value != NULL && *value != '\0';
+}
+
+/* Find the request's one credential. */
 OaProblem
 oa_read_bearer(const OaHeaders *headers, OaRequest *request)
 {
 	char	   *direct;
 	char	   *moved;
+	char	   *key;
 	const char *bearer;
 
 	if (!oa_read_header(headers, "authorization", &direct) ||
-		!oa_read_header(headers, "x-overten-authorization", &moved))
+		!oa_read_header(headers, "x-overten-authorization", &moved) ||
+		!oa_read_header(headers, "x-overten-api-key", &key))
 		return OA_UNREADABLE_HEADERS;
+
+	if (key != NULL)
+		key = trim_spaces(key);
+	if (is_given(key))
+	{
+		/*
+		 * A client must not send a credential in more than one way (RFC 6750
+		 * section 2).  No key has a comma: several headers have been joined.
+		 */
+		if (is_given(direct) || is_given(moved) || strchr(key, ',') != NULL)
+			return OA_SEVERAL_CREDENTIALS;
+		request->is_key_header = true;
+		request->bearer = key;
+		request->bearer_length = (int) strlen(key);
+		return OA_NO_PROBLEM;
+	}
 
 	bearer = find_bearer(moved);
 	if (bearer == NULL)

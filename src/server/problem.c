@@ -50,6 +50,10 @@ static const OaProblemText problems[] = {
 		400, "invalid_request",
 		"The request carries two different credentials."
 	},
+	[OA_SEVERAL_CREDENTIALS] = {
+		400, "invalid_request",
+		"The request carries more than one credential."
+	},
 	[OA_INVALID_API_KEY] = {
 		401, "invalid_api_key",
 		"The API key is not valid.",

@@ -117,6 +117,12 @@ try_name(OaText name)
 		(strcmp(plain, "authorization") == 0 ||
 		 strcmp(plain, "x-overten-authorization") == 0);
 	require(oa_is_credential(name) == is_credential);
+	/* The two halves of it as names. */
+	require(oa_are_same_name((OaText) {name.data, name.length / 2},
+							 (OaText) {name.data + name.length / 2, name.length / 2}) ==
+			(memcmp(plain, plain + name.length / 2, name.length / 2) == 0));
+	require(oa_are_same_name(name, (OaText) {name.data, name.length / 2}) ==
+			(name.length == 0));
 	require(oa_is_ours(name) ==
 			(is_credential || strncmp(plain, "x-overten-", 10) == 0));
 	free(plain);
@@ -127,15 +133,18 @@ try_classes(OaText text)
 {
 	bool		is_visible = true;
 	bool		has_control = false;
+	bool		has_comma = false;
 
 	for (size_t i = 0; i < text.length; i++)
 	{
 		is_visible = is_visible && isgraph((unsigned char) text.data[i]);
+		has_comma = has_comma || text.data[i] == ',';
 		has_control = has_control ||
 			(iscntrl((unsigned char) text.data[i]) && text.data[i] != '\t');
 	}
 	require(oa_is_visible(text) == is_visible);
 	require(oa_has_control(text) == has_control);
+	require(oa_has_comma(text) == has_comma);
 }
 
 int

@@ -19,11 +19,33 @@ check_bearer(const OaHeaders *headers)
 	OaProblem	problem = oa_read_bearer(headers, &request);
 	char	   *direct;
 	char	   *moved;
+	char	   *key;
 
 	if (problem == OA_UNREADABLE_HEADERS)
 		return;
 	if (!oa_read_header(headers, "authorization", &direct) ||
-		!oa_read_header(headers, "x-overten-authorization", &moved))
+		!oa_read_header(headers, "x-overten-authorization", &moved) ||
+		!oa_read_header(headers, "x-overten-api-key", &key))
+		abort();
+	if (request.is_key_header)
+	{
+		if (problem != OA_NO_PROBLEM ||
+			(direct != NULL && *direct != '\0') ||
+			(moved != NULL && *moved != '\0') ||
+			key == NULL || strstr(key, request.bearer) == NULL ||
+			strlen(request.bearer) != request.bearer_length ||
+			request.bearer_length < 1 || strchr(request.bearer, ',') != NULL ||
+			strspn(request.bearer, " \t") != 0)
+			abort();
+		return;
+	}
+	if (problem == OA_SEVERAL_CREDENTIALS)
+	{
+		if (key == NULL || key[strspn(key, " \t")] == '\0')
+			abort();
+		return;
+	}
+	if (key != NULL && key[strspn(key, " \t")] != '\0')
 		abort();
 	if (problem == OA_MISSING_CREDENTIALS)
 	{

@@ -2,8 +2,9 @@
 // was sent, in all forms that node has of them, and the number of requests that have
 // reached it.
 //
-// upstream.mjs [GATEWAY]
-//     with the URL of a gateway it protects itself, by gateway/protect.mjs
+// upstream.mjs [GATEWAY [API_KEY_HEADER]]
+//     with the URL of a gateway it protects itself, by gateway/protect.mjs, where keys
+//     may come in the header of that name
 //
 // Prints "listening on PORT", and ends on SIGTERM.
 
@@ -24,9 +25,9 @@ function listener(request, response, org) {
   }).resume();
 }
 
-const [gateway] = process.argv.slice(2);
+const [gateway, apiKeyHeader] = process.argv.slice(2);
 const server = http.createServer({ maxHeaderSize: 32 * 1024 },
-  gateway === undefined ? listener : protect(gateway, listener));
+  gateway === undefined ? listener : protect(gateway, listener, { apiKeyHeader }));
 
 process.on('SIGTERM', () => {
   server.close();

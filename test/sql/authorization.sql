@@ -32,6 +32,17 @@ SELECT * FROM pg_temp.ask(NULL);
 SELECT * FROM pg_temp.ask('no key');
 SELECT * FROM pg_temp.ask('sk_live_' || repeat('A', 28));
 SELECT * FROM pg_temp.ask(:'secret', more => '{"x-overten-authorization": "Bearer other"}');
+
+-- A key in the header for keys alone, with spaces around it.  A comma says that there
+-- were several.
+SELECT status, header, value FROM pg_temp.ask(NULL, more => jsonb_build_object('x-overten-api-key', E' \t' || :'secret' || E'\t'));
+SELECT what, a.* FROM (VALUES (1, 'none', NULL, ''), (2, 'spaces', NULL, E' \t'),
+	(4, 'another key', NULL, 'sk_live_' || repeat('A', 28)), (5, 'a scheme', NULL, 'Bearer ' || :'secret'), (6, 'a Bearer, too', :'secret', :'secret'),
+	(7, 'two', NULL, :'secret' || ', ' || :'secret')) v (n, what, bearer, key),
+	LATERAL pg_temp.ask(bearer, more => jsonb_build_object('x-overten-api-key', key)) a
+WHERE header NOT LIKE 'x-overten-%' OR header = 'x-overten-refusal' ORDER BY n, header;
+SELECT status, header, value FROM pg_temp.ask(NULL, more => jsonb_build_object('x-overten-api-key', :'secret', 'authorization', '', 'x-overten-authorization', ''));
+SELECT * FROM pg_temp.ask(NULL, more => jsonb_build_object('x-overten-api-key', :'secret', 'x-overten-authorization', 'Bearer ' || :'secret'));
 SELECT overten_set_scopes(:'org_id', :'key_id', '{read}');
 SELECT DISTINCT status FROM pg_temp.ask(:'secret');
 SELECT DISTINCT status FROM pg_temp.ask(:'secret', 'scope=read');

@@ -476,7 +476,12 @@ FROM (VALUES
 	('a token', '{"authorization": "Bearer eyJhbGciOiJSUzI1NiJ9.e30.x"}'),
 	('a key', format('{"x-overten-authorization": "Bearer %s"}', :'acme_secret')),
 	('unknown', '{"authorization": "Bearer sk_live_00000000000000000000000K3vO8"}'),
-	('a short key', format('{"authorization": "Bearer %s"}', left(:'acme_secret', 35)))) v (what, headers);
+	('a short key', format('{"authorization": "Bearer %s"}', left(:'acme_secret', 35))),
+	('a key in the header for keys', format('{"x-overten-api-key": "%s"}', :'acme_secret')),
+	('no key there', '{"x-overten-api-key": ""}'),
+	('a token there', '{"x-overten-api-key": "eyJhbGciOiJSUzI1NiJ9.e30.x"}'),
+	('both', format('{"x-overten-api-key": "%1$s", "authorization": "Bearer %1$s"}', :'acme_secret')),
+	('a number there', '{"x-overten-api-key": 1}')) v (what, headers);
 COMMIT;
 SELECT who();
 \set VERBOSITY default

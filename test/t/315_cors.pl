@@ -21,6 +21,7 @@ my ($secret) = mint($node, $org);
 my $good = "Authorization: Bearer $secret";
 my $app = 'https://app.example.com';
 my $plain = start_gateway($node, 'plain');
+my $with_key_header = start_gateway($node, 'key_header_gateway', CORS_ORIGINS => $app, API_KEY_HEADER => 'X-API-Key');
 my $gateway = start_gateway($node, 'cors_gateway',
 	CORS_ORIGINS => "$app, http://localhost:5173", HEADERS_TIMEOUT_MS => 1000, REQUEST_TIMEOUT_MS => 1500);
 
@@ -94,6 +95,8 @@ like($preflight, qr/\r\n\r\n\z/, 'without a body');
 unlike($preflight, qr/^content-(?:length|type):/mi, 'and says of none');
 is(cors($preflight), "access-control-allow-methods: GET, HEAD, POST, PATCH, DELETE; access-control-allow-headers: Authorization, Content-Type, Idempotency-Key; access-control-max-age: 7200; $for_app",
 	'it says what a page may send');
+is(cors(raw($with_key_header, $path, undef, "Origin: $app", @asks)),
+	cors($preflight) =~ s/Idempotency-Key/Idempotency-Key, X-API-Key/r, 'and the header for keys, where there is one');
 unlike($preflight, qr/access-control-allow-credentials/i, 'and never allows credentials');
 foreach my $case ([ 'of another page', 'Origin: https://evil.example', @asks ], [ 'without an origin', @asks ], [ 'without a method', "Origin: $app" ])
 {

@@ -1,8 +1,7 @@
 
-# What a front end has to do, and that all do it alike: the gateway, nginx before
-# PostgREST, and for another service protect.mjs, nginx with auth_request.conf before
-# the gateway or before a PostgREST of its own, and nginx with the module.  The
-# table is that of docs/http.md ("Another HTTP layer").  pg_regress has no HTTP.
+# What a front end has to do, and that all do it alike.  The table is that of
+# docs/http.md ("Another HTTP layer").  Keys in a header of their own are in
+# 361_api_key_header.pl.  pg_regress has no HTTP.
 
 use strict;
 use warnings FATAL => 'all';
@@ -11,6 +10,7 @@ use utf8;
 use FindBin;
 use lib $FindBin::RealBin;
 use ApiContract;
+use FrontEnds;
 use GatewayTest;
 use IO::Socket::INET;
 use JSON::PP qw(decode_json);
@@ -19,84 +19,22 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = create_api_node('front_ends', <<'EOC');
-shared_preload_libraries = 'overten_auth'
-overten_auth.databases = 'postgres'
-overten_auth.signing_keys_command = ''
-EOC
-my $org = create_org($node, 'Protected');
-ask($node, <<"EOQ");
-SELECT overten_set_api_access('$org', true), overten_add_member('$org', 'ada');
-INSERT INTO overten_auth.tiers VALUES (U&'\\4F01\\696D 1');
-SELECT overten_set_tier('$org', U&'\\4F01\\696D 1');
-ALTER ROLE overten_gateway SET statement_timeout = 0;
-ALTER ROLE overten_authenticator SET statement_timeout = 0;
-CREATE ROLE overten_nginx LOGIN;
-GRANT EXECUTE ON FUNCTION overten_authorize_request(text, json) TO overten_nginx;
-EOQ
+my ($node, $org) = create_front_node('front_ends');
 my ($secret, $key) = mint($node, $org);
 my ($revoked, $revoked_key) = mint($node, $org);
 ask($node, "SELECT overten_revoke_key('$org', '$revoked_key')");
 my $token = sign('ada');
 
-my %patience = map { $_ => 1000 * $PostgreSQL::Test::Utils::timeout_default }
-  qw(CONNECT_TIMEOUT_MS QUERY_TIMEOUT_MS);
-my $gateway = start_gateway($node, 'front_gateway', %patience);
-my $postgrest = start_postgrest($node, 'front_contract');
-my $services = start_postgrest($node, 'services_contract', 'db-anon-role' => 'overten_services');
-my $open = start_service('service');
-my $behind = start_service('behind');
-my $wrapped = start_service('wrapped', $gateway->{authorize_url});
-my $guarded = start_service('guarded');
-my ($api_port, $auth_port, $services_port) = (free_port(), free_port(), free_port());
-my $api_nginx = start_nginx('front_nginx', 'nginx.conf', $api_port,
-	'127.0.0.1:8080' => "127.0.0.1:$api_port",
-	'127.0.0.1:8443' => '127.0.0.1:' . free_port(),
-	'127.0.0.1:3000' => "127.0.0.1:$postgrest->{port}");
-my $auth_nginx = start_nginx('auth_nginx', 'auth_request.conf', $auth_port,
-	'127.0.0.1:8081' => "127.0.0.1:$auth_port",
-	'127.0.0.1:8079' => "127.0.0.1:$gateway->{authorize_port}",
-	'127.0.0.1:9000' => "127.0.0.1:$open->{port}");
-my $module_nginx = start_module_nginx('module_nginx', $node->connstr('postgres'), $guarded->{port});
+my %front = start_front_ends($node);
+my @ends = @{ $front{ends} };
+my ($gateway, $postgrest, $services) = @front{qw(gateway postgrest services)};
+my ($api_nginx, $auth_nginx, $services_nginx, $module_nginx) = @front{qw(api_nginx auth_nginx services_nginx module_nginx)};
+my ($open, $behind, $wrapped, $guarded) = @front{qw(open behind wrapped guarded)};
 
-my $services_nginx = start_nginx('services_nginx', 'auth_request.conf', $services_port,
-	'include nginx_authorize.conf' => 'include nginx_authorize_postgrest.conf',
-	'127.0.0.1:8081' => "127.0.0.1:$services_port",
-	'127.0.0.1:3001' => "127.0.0.1:$services->{port}",
-	'127.0.0.1:9000' => "127.0.0.1:$behind->{port}");
-
-# Each front end, its port, and whether it is one of the API or protects a service.
-my @ends = (
-	[ 'gateway', $gateway->{port}, 'api' ],
-	[ 'nginx', $api_port, 'api' ],
-	[ 'auth_request', $auth_port, 'service' ],
-	[ 'protect.mjs', $wrapped->{port}, 'service' ],
-	[ 'auth_request and PostgREST', $services_port, 'service' ],
-	[ 'module', $module_nginx->{port}, 'service' ]);
-
-# Send a request to a front end: a method and a path, or a whole request line; header
-# lines; a body.  /verify stands for any path of a service.
-sub send_to
-{
-	my ($end, $line, $headers, $body) = @_;
-	my ($name, $port, $kind) = @$end;
-	my @headers = grep { defined } @{ $headers // [] };
-
-	$line = "$line HTTP/1.1" unless $line =~ / HTTP/;
-	$line =~ s{/api/v1/verify}{/generate} if $kind eq 'service';
-	push @headers, 'Content-Length: ' . length $body if defined $body;
-	return bytes($port, join "\r\n", $line, 'Host: localhost', 'Connection: close', @headers, '', $body // '');
-}
-
-sub auth { return "Authorization: $_[0]" }
-sub moved { return "X-Overten-Authorization: $_[0]" }
 my $verify = 'GET /api/v1/verify';
 my $signup = 'POST /api/v1/signup';
 my $good = "Bearer $secret";
 my $json = 'Content-Type: application/json';
-my %is = (
-	missing => '401 missing_credentials', bad => '401 invalid_api_key', two => '400 invalid_request',
-	malformed => '400 invalid_request', large => '431 invalid_request', method => '405 method_not_allowed');
 
 # The table: what, the answer, the request.  Rows that begin with "api" are for the
 # front ends of the API alone: a service has paths, methods and bodies of its own.  Where
@@ -119,6 +57,13 @@ my @table = (
 	[ 'an ID token', $is{bad}, $verify, [ auth("Bearer $token") ] ],
 	[ '16 kB', $is{bad}, $verify, [ auth('Bearer ' . 'x' x 16384) ] ],
 	[ '31 kB', $is{bad}, $verify, [ auth('Bearer ' . 'x' x 31000) ] ],
+
+	# X-API-Key, which is a header like any other
+	[ 'X-API-Key alone', $is{missing}, $verify, ["X-API-Key: $secret"] ],
+	[ 'X-API-Key beside a key', '200', $verify, [ auth($good), "X-API-Key: $secret" ] ],
+	[ 'several of them', '200', $verify, [ auth($good), 'X-API-Key: a, b', "X-API-Key: \xff" ] ],
+	[ 'X-Overten-Api-Key alone', $is{missing}, $verify, ["X-Overten-Api-Key: $secret"] ],
+	[ 'X-Overten-Api-Key beside a key', '200', $verify, [ auth($good), 'X-Overten-Api-Key: x' ] ],
 
 	# two of them
 	[ 'two Authorization headers, equal', $is{malformed}, $verify, [ (auth($good)) x 2 ] ],
@@ -209,7 +154,7 @@ foreach my $end (grep { $_->[2] eq 'service' } @ends)
 {
 	my ($name) = @$end;
 	my $answer = send_to($end, 'POST /api/v1/verify?x=y',
-		[ auth($good), moved($good), 'X-Own: kept', 'Transfer-Encoding: chunked', 'Trailer: X-Overten-Org-Id, Authorization',
+		[ auth($good), moved($good), 'X-Own: kept', 'X-API-Key: other', 'Transfer-Encoding: chunked', 'Trailer: X-Overten-Org-Id, Authorization',
 			map({ "$_: forged" } 'X-Overten-Org-Id', 'X-Overten-Org-Id', 'x-overten-ORG-ID', 'X_Overten_Org_Id', 'X-Overten_Tier',
 				'X-Overten-Tier', 'X-Overten-Key-Prefix', 'X-Overten-Client-Addr', 'X-Overten-Key-Id', 'X-Overten-Query'),
 			'', "5\r\nhello\r\n0\r\nX-Overten-Org-Id: forged\r\nAuthorization: $good\r\n" ]);
@@ -224,6 +169,7 @@ foreach my $end (grep { $_->[2] eq 'service' } @ends)
 	is_deeply([ @{ $seen->{headers} }{@names} ], \@told, "$name: whose it is");
 	is_deeply([ @{ $seen->{headersDistinct} }{@names} ], [ map { [$_] } @told ], "$name: in another form");
 	is_deeply([ @raw{@names} ], [ map { [$_] } @told ], "$name: in a third");
+	is($seen->{headers}{'x-api-key'}, 'other', "$name: X-API-Key is not for us");
 	unlike($answer->{body} =~ s/"webhook_secret":"[^"]*"//r, qr/forged|\Q$secret\E|"authorization"/i, "$name: nothing else is there");
 	is($seen->{requests}, scalar(grep { $_->[0] !~ /^api/ && $_->[1] eq '200' } @table) + 1, "$name: nothing that was refused has reached the service");
 }

@@ -317,6 +317,12 @@ foreach my $hosts ('127.0.0.1', '::1,127.0.0.2', '/run/postgresql', "db.example.
 {
 	unlike(complaint("address_$hosts" =~ tr/\/ ='/_/r, 'overten_auth_database', qq{overten_auth_database "host=$hosts dbname=app";}), qr/looked up/, "none: $hosts");
 }
+foreach my $name ('""', '"X API"', 'X_API_Key', 'X-API-Key:', '$key', 'Authorization', 'X-Overten-Api-Key', 'Cookie', 'host', 'X-Forwarded-For')
+{
+	like(complaint('header_' . $name =~ tr/a-zA-Z0-9-//cdr, 'overten_auth on;', "overten_auth on; overten_auth_api_key_header $name;"),
+		qr/"overten_auth_api_key_header" directive is not the name of a header that means nothing else/, "no header for keys: $name");
+}
+like(complaint('header_twice', 'overten_auth on;', 'overten_auth on; overten_auth_api_key_header off; overten_auth_api_key_header X-API-Key;'), qr/directive is duplicate/, 'nor two');
 
 stop_process($service);
 check_log($_) foreach $nginx, $other, $vain, $few, $odd;

@@ -25,7 +25,7 @@ my $h2_port = free_port();
 
 my $http = <<"EOC";
 http {
-    log_format whose '\$uri org=\$overten_auth_org_id told=\$http_x_overten_org_id key=\$http_authorization';
+    log_format whose '\$uri org=\$overten_auth_org_id told=\$http_x_overten_org_id key=\$http_authorization \$http_x_api_key';
     log_subrequest on;
     proxy_cache_path cache keys_zone=cache:1m;
     keepalive_requests 1000000;
@@ -100,6 +100,38 @@ my $locations = <<"EOC";
             }
             location = /outer/cheap {
                 overten_auth_cost 1;
+                proxy_pass http://service;
+            }
+        }
+
+        # Keys in a header of their own, here and in what is within.
+        location /keyed {
+            overten_auth on;
+            overten_auth_api_key_header X-API-Key;
+            location = /keyed/same {
+                proxy_pass http://service;
+            }
+            location = /keyed/off {
+                overten_auth_api_key_header off;
+                proxy_pass http://service;
+            }
+            location = /keyed/other {
+                overten_auth_api_key_header Api-Token;
+                proxy_pass http://service;
+            }
+            location = /keyed/redirected {
+                try_files /nothing /keyed/off;
+            }
+            location = /keyed/more {
+                overten_auth_cost 2;
+                try_files /nothing /keyed/same;
+            }
+            location = /keyed/mirrored {
+                mirror /mirror;
+                proxy_pass http://service;
+            }
+            location = /keyed/checked {
+                auth_request /check;
                 proxy_pass http://service;
             }
         }
@@ -263,7 +295,7 @@ sub service_requests { return decode_json(get('/guarded', ["Authorization: Beare
 my $reached = service_requests();
 is(get('/mirrored', [ @good, @forged ])->{status}, 200, 'a mirrored request');
 wait_until('the mirror is there', sub { slurp_file("$nginx->{folder}/whose.log") =~ m{^/mirror}m });
-like(slurp_file("$nginx->{folder}/whose.log"), qr{^/mirror org=$keys[0]{org} told=$keys[0]{org} key=-$}m, 'the mirror sees whose it is');
+like(slurp_file("$nginx->{folder}/whose.log"), qr{^/mirror org=$keys[0]{org} told=$keys[0]{org} key=- -$}m, 'the mirror sees whose it is');
 is(taken(), ++$before, 'it takes once');
 is(service_requests() - $reached, 3, 'both have reached the service');
 is(get('/open_mirrored', [ @good, @forged ])->{status}, 200, 'a request that is not asked about');
@@ -279,6 +311,34 @@ like($checks, qr{^/check org=- told=- key=Bearer }m, 'auth_request is asked with
 is(summary(get('/checked_by_guarded', [ @good, @forged ])), '403', 'what the module guards is no answer to auth_request');
 like(slurp_file("$nginx->{folder}/error.log"), qr{a subrequest to "/guarded" is refused}, 'and the log says why');
 is(taken(), $before, 'nor does it take anything');
+
+
+# Keys in a header of their own, with everything that is for one location.
+
+my @sent = ("X-API-Key: $limited");
+my $other_key = "Api-Token: $limited";
+my $mirrors = () = slurp_file("$nginx->{folder}/whose.log") =~ m{^/mirror}mg;
+my @lookalikes = ('X_API_Key: forged', 'x-api_key: forged');
+my %keyed = (same => \@sent, other => [$other_key], redirected => \@sent, more => \@sent, mirrored => \@sent, checked => \@sent, off => \@good);
+foreach my $path (sort keys %keyed)
+{
+	my $answer = get("/keyed/$path", [ @{ $keyed{$path} }, @lookalikes, @forged ]);
+	my $seen = decode_json($answer->{body});
+
+	is($seen->{headers}{'x-overten-org-id'}, $keys[0]{org}, "a key in its header: $path");
+	unlike($answer->{body}, qr/\Q$limited\E/, "which the service does not see: $path");
+	$path =~ /^o/ ? like($answer->{body}, qr/"x_api_key":"forged"/, "other headers are none of ours: $path")
+	  : unlike($answer->{body}, qr/forged/, "nor under a name that looks the same: $path");
+	$before += $path eq 'more' ? 3 : 1;
+}
+is(taken(), $before, 'each takes what the location says, once');
+is(summary(get("/keyed/$_", \@sent)), '401 missing_credentials', "another header is none: $_") foreach qw(off other);
+is(decode_json(get('/keyed/off', [ @good, 'X-API-Key: mine' ])->{body})->{headers}{'x-api-key'}, 'mine', 'where it is off, it is not for us');
+is(summary(get('/keyed/same', [ @sent, @good ])), '400 invalid_request', 'two credentials');
+is(summary(get('/guarded', \@sent)), '401 missing_credentials', 'it is off unless it is set');
+is(taken(), ++$before, 'none of these takes anything');
+wait_until('the mirror is there', sub { (() = slurp_file("$nginx->{folder}/whose.log") =~ m{^/mirror}mg) > $mirrors });
+unlike(slurp_file("$nginx->{folder}/whose.log"), qr{^/mirror org=org_.*\Q$limited\E}m, 'nor does a mirror see the key');
 
 
 # What nginx decides by itself.

@@ -28,13 +28,15 @@ overten_auth.key_features = 'details, rotation'
 EOC
 $node->restart;
 
-my $gateway = start_gateway($node, 'secret_gateway');
-my $unprepared = start_gateway($node, 'secret_unprepared', PREPARE => 'off');
+my @key_header = (API_KEY_HEADER => 'X-API-Key');
+my $gateway = start_gateway($node, 'secret_gateway', @key_header);
+my $unprepared = start_gateway($node, 'secret_unprepared', PREPARE => 'off', @key_header);
 my $postgrest = start_postgrest($node, 'secret_contract');
 my $port = free_port();
 my $nginx = start_nginx('secret_nginx', 'nginx.conf', $port,
 	'$overten_key_route' => 'managed_key',
 	'$overten_rotation' => 'on',
+	'$overten_api_key_header' => 'on',
 	'127.0.0.1:8080' => "127.0.0.1:$port",
 	'127.0.0.1:8443' => '127.0.0.1:' . free_port(),
 	'127.0.0.1:3000' => "127.0.0.1:$postgrest->{port}");
@@ -68,6 +70,11 @@ foreach my $url ($gateway->{url}, $unprepared->{url}, "http://127.0.0.1:$port")
 
 	is(request($url, 'GET', '/api/v1/verify', ["Authorization: Bearer $_->{secret}"])->{status},
 		200, 'a key') foreach $made, $more;
+	is(request($url, 'GET', '/api/v1/verify', ["X-API-Key: $_->{secret}"])->{status},
+		200, 'a key in a header of its own') foreach $made, $more;
+	is(request($url, 'GET', '/api/v1/verify', [ "X-API-Key: $made->{secret}", "Authorization: Bearer $more->{secret}" ])->{status}, 400, 'two keys');
+	is(request($url, 'GET', '/api/v1/verify', ["X-API-Key: $made->{secret}, $more->{secret}"])->{status}, 400, 'two keys in one header');
+	is(request($url, 'GET', $keys, ["X-API-Key: $token"])->{status}, 401, 'a token for a key in its header');
 	is(request($url, 'GET', '/api/v1/verify', [$ada])->{status}, 401, 'a token for a key');
 	is(request($url, 'GET', $keys, [$ada])->{status}, 200, 'the list');
 	is(request($url, 'GET', $keys, ["Authorization: Bearer $made->{secret}"])->{status}, 401, 'a key for a token');
@@ -96,9 +103,11 @@ foreach my $url ($gateway->{url}, $unprepared->{url}, "http://127.0.0.1:$port")
 
 # A gateway that logs in with a role of no such settings, to see that the check
 # would find something.
-my $careless = start_gateway($node, 'careless', PGUSER => scalar getpwuid $<);
+my $careless = start_gateway($node, 'careless', PGUSER => scalar getpwuid($<), @key_header);
 my $canary = 'sk_live_' . 'canary' x 4;
 request($careless->{url}, 'GET', '/api/v1/verify', ["Authorization: Bearer $canary"]);
+my $second = 'sk_live_' . 'sparrow' x 4;
+request($careless->{url}, 'GET', '/api/v1/verify', ["X-API-Key: $second"]);
 stop_process($careless);
 
 stop_process($_) foreach $nginx, $gateway, $unprepared, $postgrest;
@@ -107,7 +116,7 @@ $node->stop;
 my $log = substr slurp_file($node->logfile), $log_position;
 like($log, qr/duration: .*overten_handle_request/s, 'the server logs the statements of the gateway');
 like($log, qr/duration: .*overten_api/s, 'and of PostgREST');
-like($log, qr/$canary/, 'and without the settings of the roles, credentials');
+like($log, qr/$_/, 'and without the settings of the roles, credentials') foreach $canary, $second;
 my %logs = ('the server' => $log);
 $logs{$_} = slurp_file($_)
   foreach glob("$nginx->{folder}/*.log"),

@@ -199,7 +199,9 @@ ask($locker, "BEGIN; LOCK overten_auth.orgs IN ACCESS EXCLUSIVE MODE");
 foreach my $sql (
 	'SELECT overten_mint_key(:org)', 'SELECT overten_verify_key(:secret)', 'SELECT overten_authenticate(:secret)',
 	'SELECT overten_rotate_webhook_secret(:org)', 'SELECT overten_signup(\'ada\', \'x\')',
-	"SELECT overten_handle_request('GET', '/api/v1/verify', json_build_object('authorization', concat('Bearer ', :secret::text)), NULL)")
+	"SELECT overten_handle_request('GET', '/api/v1/verify', json_build_object('authorization', concat('Bearer ', :secret::text)), NULL)",
+	"SELECT overten_handle_request('GET', '/api/v1/verify', json_build_object('x-overten-api-key', :secret::text), NULL)",
+	"SELECT overten_authorize_request(NULL, json_build_object('x-overten-api-key', :secret::text))")
 {
 	my $before = -s $node->logfile;
 	local $ENV{PGUSER} = 'everything';

@@ -161,7 +161,7 @@ isnt(system("$top/contrib/move-slot 'dbname=postgres host=" . $node->host . ' po
 
 # The gateway
 
-my $gateway = start_gateway($node, 'gateway');
+my $gateway = start_gateway($node, 'gateway', API_KEY_HEADER => 'X-API-Key');
 my $url = $gateway->{url};
 my @json = ('Content-Type: application/json');
 my ($ada, $bob) = map { 'Authorization: Bearer ' . sign($_) } 'ada', 'bob';
@@ -199,6 +199,7 @@ foreach my $member_of ($org, $other_org)
 	my $bearer = "Authorization: Bearer $minted->{secret}";
 	is((answer('GET', '/verify', [$bearer]))[0], 200, 'and accepted');
 	is(request($gateway->{authorize_url}, 'GET', '/authorize', [$bearer])->{status}, 200, 'for a service, too');
+	is((answer('GET', '/verify', [ $bearer =~ s/Authorization: Bearer/X-API-Key:/r ]))[0], 200, 'and in a header of its own');
 	my $key_id = $minted->{key_id};
 	is((answer('GET', "/organizations/$member_of/api-keys/$key_id/usage", [$ada]))[0], 200, 'its usage is shown');
 	is((answer('DELETE', "/organizations/$member_of/api-keys/$key_id", [$ada]))[0], 204, 'it is revoked');

@@ -17,7 +17,6 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $top = "$FindBin::RealBin/../..";
-my $folder = PostgreSQL::Test::Utils::tempdir;
 my $node = create_client_node('middleware', <<'EOC');
 shared_preload_libraries = 'overten_auth'
 overten_auth.databases = 'app'
@@ -26,13 +25,15 @@ my $app = [ $node, 'app' ];
 ask($app, slurp_file("$top/gateway/roles.sql") =~ s/^\\.*\n//mgr =~ s/:"schema"/public/gr);
 ask($app, 'ALTER ROLE service SET statement_timeout = 0; ALTER ROLE overten_gateway SET statement_timeout = 0');
 
-# Start a program of the page; returns its process, with its url.
+# Start a program of the page, where some lines may be changed; returns its process, with
+# its url.
 sub start_program
 {
-	my ($file, @command) = @_;
+	my ($file, $command, $name, %replace) = @_;
 	my $port = free_port();
-	my $path = write_module($folder, $file, '9000' => $port);
-	my $process = start_process($file, { PGHOST => $node->host, PGPORT => $node->port }, @command, $path);
+	my $within = PostgreSQL::Test::Utils::tempdir;
+	my $path = write_module($within, $file, '9000' => $port, %replace);
+	my $process = start_process($name // $file, { PGHOST => $node->host, PGPORT => $node->port }, $command, $path);
 
 	wait_until("$file listens", sub { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port) });
 	$process->{url} = "http://127.0.0.1:$port";
@@ -44,6 +45,11 @@ my %programs = (
 	flask => start_program('flask_service.py', '/usr/bin/python3'));
 my $gateway = start_gateway($node, 'middleware_gateway', PGDATABASE => 'app',
 	map { $_ => 1000 * $PostgreSQL::Test::Utils::timeout_default } qw(CONNECT_TIMEOUT_MS QUERY_TIMEOUT_MS));
+# With the lines about X-API-Key, which are comments.
+my %keyed = (
+	express => start_program('express.mjs', 'node', 'keyed_express', q{// 'x-overten-api-key'} => q{'x-overten-api-key'}),
+	flask => start_program('flask_service.py', '/usr/bin/python3', 'keyed_flask',
+		'# if "X-API-Key"' => 'if "X-API-Key"', '#     headers["x-overten' => '    headers["x-overten'));
 my %authorize = ('/' => '/authorize', '/search' => '/authorize?cost=50&scope=documents:read');
 
 # What the client gets: the status, what the API has in headers, and the body.  How many
@@ -136,6 +142,22 @@ my @twice = ("Authorization: Bearer $plain", "Authorization: Bearer $plain");
 is_deeply(shown(request($programs{express}{url}, 'GET', '/', \@twice)), expected('/', @twice), 'express: two credentials');
 is(request($programs{flask}{url}, 'GET', '/', \@twice)->{status}, 401, 'flask: two credentials');
 
+# X-API-Key, which means nothing unless its lines are turned on
+foreach my $name (sort keys %programs)
+{
+	my $sent = "X-API-Key: $plain";
+	my $ask = sub { my ($asked, @headers) = @_; return request($asked->{$name}{url}, 'GET', '/', \@headers) };
+
+	is($ask->(\%programs, $sent)->{status}, 401, "$name: X-API-Key is off");
+	is($ask->(\%programs, $sent, "Authorization: Bearer $plain")->{status}, 200, "$name: and beside a Bearer, too");
+	is($ask->(\%keyed, $sent)->{body}, "Hello, Readers\n", "$name: X-API-Key is on");
+	is($ask->(\%keyed, "Authorization: Bearer $plain")->{body}, "Hello, Readers\n", "$name: and so is a Bearer");
+	is(summary($ask->(\%keyed, "X-API-Key: $_")), '401 invalid_api_key', "$name: no good key") foreach $unknown, $revoked, "Bearer $plain";
+	is(summary($ask->(\%keyed, 'X-API-Key;')), '401 missing_credentials', "$name: an empty one");
+	is(summary($ask->(\%keyed, @$_)), '400 invalid_request', "$name: two credentials")
+	  foreach [ $sent, "Authorization: Bearer $plain" ], [ $sent, $sent ], ["X-API-Key: $plain,$plain"];
+}
+
 # Limits: each asks with a key of its own.
 my %limited = map { my ($secret, $key) = new_key(); $_ => { secret => $secret, key => $key } } 'gateway', keys %programs;
 ask($app, "SELECT overten_set_limit('key', '$_->{key}', 'in_12_hours', 60, '12 hours')") foreach values %limited;
@@ -180,7 +202,8 @@ is(leaks_in($log, @secrets), 0, 'no key is in the log');
 foreach my $name (sort keys %programs)
 {
 	is(leaks_in(slurp_file($programs{$name}{out}) . slurp_file($programs{$name}{err}), @secrets), 0, "$name: no key is in what it logs");
-	stop_process($programs{$name}, 'KILL');
+	is(leaks_in(slurp_file($keyed{$name}{out}) . slurp_file($keyed{$name}{err}), @secrets), 0, "$name: nor where it is in X-API-Key");
+	stop_process($_, 'KILL') foreach $programs{$name}, $keyed{$name};
 }
 stop_process($gateway);
 $node->stop;
