@@ -23,9 +23,10 @@
 # make test-faults     faults under load: full disks, kill -9, a clock that
 #                      jumps, no memory, failover    (as root)
 # make test-cluster    failovers of a Patroni cluster, with contrib/ as it is
-# make test-package    build, install and remove the Debian package (as root)
-# make test-containers carry out the steps of the Containerfiles in bare
-#                      systems, and try what they make (as root)
+# make test-package    build, install and remove the Debian packages, for
+#                      PostgreSQL 15, 17 and 18 (as root)
+# make test-containers build the images of contrib/containers with podman, and
+#                      try them by podman-compose (as root)
 # make deb             the Debian package
 # make dist            the archives of a release
 
@@ -184,10 +185,11 @@ test-package:
 	@$(DEPS) JOBS='chroot'
 	test/package/run
 test-containers:
-	@$(DEPS) JOBS='chroot'
+	@$(DEPS) JOBS='containers'
 	test/containers/run
 deb:
 	@$(DEPS) JOBS='deb'
+	pg_buildext updatecontrol
 	dpkg-buildpackage -b -us -uc
 lint:
 	@$(DEPS) JOBS='lint'
