@@ -165,9 +165,9 @@ merge_location(ngx_conf_t *cf, void *parent, void *child)
 static ngx_flag_t
 can_have_keys(const ngx_str_t *name)
 {
-	OaText		text = oa_text((const char *) name->data, name->len);
+	OaText		wanted = oa_text((const char *) name->data, name->len);
 
-	if (name->len == 0 || oa_is_ours(text))
+	if (name->len == 0 || oa_is_ours(wanted))
 		return 0;
 	for (size_t i = 0; i < name->len; i++)
 	{
@@ -178,8 +178,8 @@ can_have_keys(const ngx_str_t *name)
 	}
 	for (const ngx_http_header_t *known = ngx_http_headers_in;
 		 known->name.len > 0; known++)
-		if (oa_are_same_name(text, oa_text((const char *) known->name.data,
-										   known->name.len)))
+		if (oa_are_same_name(wanted, oa_text((const char *) known->name.data,
+											 known->name.len)))
 			return 0;
 	return 1;
 }
