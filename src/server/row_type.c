@@ -95,6 +95,25 @@ require_same_columns(const FmgrInfo *function, TupleDesc declared,
 }
 
 /*
+ * The columns that a function is declared to return.  In FROM, the executor has
+ * looked them up already, and says so.
+ */
+static TupleDesc
+declared_columns(FunctionCallInfo fcinfo)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	TupleDesc	declared;
+
+	if (result != NULL && IsA(result, ReturnSetInfo) &&
+		result->expectedDesc != NULL &&
+		type_is_rowtype(get_fn_expr_rettype(fcinfo->flinfo)))
+		return result->expectedDesc;
+	if (get_call_result_type(fcinfo, NULL, &declared) != TYPEFUNC_COMPOSITE)
+		refuse_declaration(fcinfo->flinfo);
+	return declared;
+}
+
+/*
  * The row that a function returns.  "nulls" says which values are NULL, or is
  * NULL if none is.  Raises 55000 if the function is declared with other columns.
  */
@@ -103,10 +122,8 @@ oa_result_row(FunctionCallInfo fcinfo, const Oid *types, int count,
 			  const Datum *values, const bool *nulls)
 {
 	static const bool no_nulls[MaxTupleAttributeNumber];
-	TupleDesc	declared;
+	TupleDesc	declared = declared_columns(fcinfo);
 
-	if (get_call_result_type(fcinfo, NULL, &declared) != TYPEFUNC_COMPOSITE)
-		refuse_declaration(fcinfo->flinfo);
 	oa_require_columns(fcinfo->flinfo, declared, types, count);
 	return HeapTupleGetDatum(heap_form_tuple(declared,
 											 unconstify(Datum *, values),
