@@ -67,8 +67,8 @@ oa_write_quoted(StringInfo json, const char *value, int length)
 }
 
 /*
- * Write the name of a member.  The caller writes its value next.  A response has
- * many names, so we make room for all that is written here at once.
+ * Write the name of a member.  The caller writes its value next.  A response
+ * has many names, so we make room for all that is written here at once.
  */
 void
 oa_write_name(StringInfo json, const char *name)

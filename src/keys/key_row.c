@@ -57,7 +57,10 @@ make_result_descriptor(void)
 	result_descriptor = oa_make_columns(columns, OA_VERIFIED_COLUMNS);
 }
 
-/* The cache of orgs.  A session whose keys are all in the shared cache needs none. */
+/*
+ * The cache of orgs.  A session whose keys are all in the shared cache does not
+ * need it.
+ */
 static OaCache *
 cached_orgs(void)
 {
