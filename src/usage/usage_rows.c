@@ -357,8 +357,7 @@ register_rows(const Rows *rows)
 	};
 	static TupleDesc descriptor = NULL;
 	Tuplestorestate *store = tuplestore_begin_heap(false, false, work_mem);
-	EphemeralNamedRelation relation =
-		palloc0(sizeof(EphemeralNamedRelationData));
+	EphemeralNamedRelation relation;
 
 	if (descriptor == NULL)
 		descriptor = oa_make_columns(columns, OA_USE_COLUMNS);
@@ -370,6 +369,8 @@ register_rows(const Rows *rows)
 		oa_use_values(&rows->uses[i], values, nulls);
 		tuplestore_putvalues(store, descriptor, values, nulls);
 	}
+
+	relation = palloc0(sizeof(EphemeralNamedRelationData));
 	relation->md.name = pstrdup(ROWS);
 	relation->md.tupdesc = descriptor;
 	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
