@@ -66,15 +66,27 @@ oa_write_quoted(StringInfo json, const char *value, int length)
 	appendStringInfoCharMacro(json, '"');
 }
 
-/* Write the name of a member.  The caller writes its value next. */
+/*
+ * Write the name of a member.  The caller writes its value next.  A response
+ * has many names, so we make room for all that is written here at once.
+ */
 void
 oa_write_name(StringInfo json, const char *name)
 {
-	if (json->data[json->len - 1] != '{')
-		appendStringInfoCharMacro(json, ',');
-	appendStringInfoCharMacro(json, '"');
-	appendBinaryStringInfo(json, name, (int) strlen(name));
-	appendBinaryStringInfo(json, "\":", 2);
+	int			length = (int) strlen(name);
+	char	   *at;
+
+	enlargeStringInfo(json, length + 4);
+	at = json->data + json->len;
+	if (at[-1] != '{')
+		*at++ = ',';
+	*at++ = '"';
+	memcpy(at, name, length);
+	at += length;
+	*at++ = '"';
+	*at++ = ':';
+	*at = '\0';
+	json->len = (int) (at - json->data);
 }
 
 /* Write a string, or null for NULL. */

@@ -40,11 +40,10 @@ typedef struct CachedOrg
 } CachedOrg;
 
 static TupleDesc result_descriptor = NULL;
-static OaCache *orgs_cache;
 
-/* Set up, once per backend, what outlives the calls. */
+/* The columns of a result, for the rest of the session. */
 static void
-prepare(void)
+make_result_descriptor(void)
 {
 	static const OaColumn columns[OA_VERIFIED_COLUMNS] = {
 		[OA_VERIFIED_KEY_ID] = {"key_id", TEXTOID},
@@ -55,8 +54,21 @@ prepare(void)
 		[OA_VERIFIED_KEY_PREFIX] = {"key_prefix", TEXTOID},
 	};
 
-	orgs_cache = oa_cache_create("orgs");
 	result_descriptor = oa_make_columns(columns, OA_VERIFIED_COLUMNS);
+}
+
+/*
+ * The cache of orgs.  A session whose keys are all in the shared cache does not
+ * need it.
+ */
+static OaCache *
+cached_orgs(void)
+{
+	static OaCache *cache = NULL;
+
+	if (cache == NULL)
+		cache = oa_cache_create("orgs");
+	return cache;
 }
 
 typedef enum OrgState
@@ -86,7 +98,7 @@ read_org(OaRead *read, const OaKeyRow *key, Datum *values, bool *nulls,
 		CachedOrg  *cached;
 
 		memcpy(cache_key, VARDATA_ANY(key->org_id), id_length);
-		cached = oa_cache_find(orgs_cache, cache_key);
+		cached = oa_cache_find(cached_orgs(), cache_key);
 		if (cached != NULL &&
 			FullTransactionIdPrecedes(oa_full_xid(key->xmin), cached->horizon))
 		{
@@ -125,7 +137,8 @@ read_org(OaRead *read, const OaKeyRow *key, Datum *values, bool *nulls,
 		copy->length = tuple->t_len;
 		memcpy(&copy->row, tuple->t_data, tuple->t_len);
 		buckets.org = oa_bucket(cache_key, id_length);
-		oa_cache_store(orgs_cache, cache_key, copy, size, read->as_of, buckets);
+		oa_cache_store(cached_orgs(), cache_key, copy, size, read->as_of,
+					   buckets);
 	}
 	return ORG_ACTIVE;
 }
@@ -199,7 +212,7 @@ oa_find_key(const uint8 *digest, bool with_limits, OaKeyFound *found,
 			OaCachedKey *cached)
 {
 	if (result_descriptor == NULL)
-		prepare();
+		make_result_descriptor();
 
 	cached->digest = digest;
 	cached->slot = -1;
@@ -210,10 +223,6 @@ oa_find_key(const uint8 *digest, bool with_limits, OaKeyFound *found,
 		 !found->was_cached && attempt < READ_ATTEMPTS; attempt++)
 		if (try_read_key(digest, with_limits, found, cached))
 			break;
-
-	/* The row may be another backend's, which numbers its types otherwise. */
-	if (found->row != NULL)
-		HeapTupleHeaderSetTypMod(found->row, result_descriptor->tdtypmod);
 }
 
 /* The columns of such a row, once one has been looked for. */

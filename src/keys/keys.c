@@ -88,9 +88,6 @@ oa_mint_key(text *org_id, text *name, text *uid, const OaKeyGrant *grant,
 	static const OaKeyGrant plain = {0};
 	int			level;
 
-	if (!oa_store_has_org(org_id))
-		oa_org_missing(org_id);
-
 	minted->name = name;
 	minted->key_id = oa_make_id("key_");
 	minted->created_at = GetCurrentTimestamp();

@@ -139,7 +139,6 @@ extern void oa_store_end_read(OaRead *read);
 extern bool oa_store_find_key(OaRead *read, const uint8 *digest,
 							  OaKeyRow *row);
 extern bool oa_store_find_org(OaRead *read, text *org_id, OaOrgRow *row);
-extern bool oa_store_has_org(text *org_id);
 extern List *oa_store_find_limits(OaRead *read, const char *scope,
 								  text *subject);
 extern bool oa_store_was_disturbed(const OaRead *read);

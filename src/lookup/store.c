@@ -234,27 +234,6 @@ oa_store_find_org(OaRead *read, text *org_id, OaOrgRow *row)
 }
 
 /*
- * Is there an org with this id, as the transaction's next statement would see
- * it?  For who is about to write: it costs less than a join in the statement.
- */
-bool
-oa_store_has_org(text *org_id)
-{
-	const OaTableInfo *table;
-	Relation	orgs = oa_table_open(OA_ORGS, &table);
-	Datum		keys[OA_KEY_COLUMNS_MAX] = {PointerGetDatum(org_id)};
-	OaRead		read = {0};
-	RowScan		scan;
-	bool		found;
-
-	read.snapshot = RegisterSnapshot(GetTransactionSnapshot());
-	found = start_scan(&scan, &read, orgs, table, keys);
-	finish_scan(&scan);
-	UnregisterSnapshot(read.snapshot);
-	return found;
-}
-
-/*
  * Set the period of a limit: a day or a month, which stand in their own fields
  * of an interval, or seconds.
  */

@@ -51,7 +51,10 @@ oa_require_argument_count(FunctionCallInfo fcinfo, int count)
 				 errhint("Run ALTER EXTENSION overten_auth UPDATE.")));
 }
 
-/* Make a row type that lasts as long as the session. */
+/*
+ * Make a row type that lasts as long as the session.  It has no number as an
+ * anonymous type yet, because oa_set_row_type() rarely needs that.
+ */
 TupleDesc
 oa_make_columns(const OaColumn *columns, int count)
 {
@@ -62,7 +65,6 @@ oa_make_columns(const OaColumn *columns, int count)
 		TupleDescInitEntry(descriptor, (AttrNumber) (i + 1), columns[i].name,
 						   columns[i].type, -1,
 						   type_is_array(columns[i].type) ? 1 : 0);
-	descriptor = BlessTupleDesc(descriptor);
 	MemoryContextSwitchTo(caller);
 	return descriptor;
 }
@@ -93,6 +95,25 @@ require_same_columns(const FmgrInfo *function, TupleDesc declared,
 }
 
 /*
+ * The columns that a function is declared to return.  In FROM, the executor has
+ * looked them up already, and says so.
+ */
+static TupleDesc
+declared_columns(FunctionCallInfo fcinfo)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	TupleDesc	declared;
+
+	if (result != NULL && IsA(result, ReturnSetInfo) &&
+		result->expectedDesc != NULL &&
+		type_is_rowtype(get_fn_expr_rettype(fcinfo->flinfo)))
+		return result->expectedDesc;
+	if (get_call_result_type(fcinfo, NULL, &declared) != TYPEFUNC_COMPOSITE)
+		refuse_declaration(fcinfo->flinfo);
+	return declared;
+}
+
+/*
  * The row that a function returns.  "nulls" says which values are NULL, or is
  * NULL if none is.  Raises 55000 if the function is declared with other columns.
  */
@@ -101,10 +122,8 @@ oa_result_row(FunctionCallInfo fcinfo, const Oid *types, int count,
 			  const Datum *values, const bool *nulls)
 {
 	static const bool no_nulls[MaxTupleAttributeNumber];
-	TupleDesc	declared;
+	TupleDesc	declared = declared_columns(fcinfo);
 
-	if (get_call_result_type(fcinfo, NULL, &declared) != TYPEFUNC_COMPOSITE)
-		refuse_declaration(fcinfo->flinfo);
 	oa_require_columns(fcinfo->flinfo, declared, types, count);
 	return HeapTupleGetDatum(heap_form_tuple(declared,
 											 unconstify(Datum *, values),
@@ -136,8 +155,9 @@ oa_check_set(FunctionCallInfo fcinfo, TupleDesc columns)
 /*
  * Give a row the named type that the calling expression expects.  That type
  * must have these columns, or else we raise 55000.  Without an expression the
- * row stays anonymous.  The function keeps the type that we have checked in
- * *checked_type.
+ * row is anonymous, as a type that this session numbers: the row may be from
+ * the shared cache, and another session numbers its types otherwise.  The
+ * function keeps the type that we have checked in *checked_type.
  */
 void
 oa_set_row_type(HeapTupleHeader row, TupleDesc columns, FmgrInfo *function,
@@ -146,14 +166,18 @@ oa_set_row_type(HeapTupleHeader row, TupleDesc columns, FmgrInfo *function,
 	Oid			type = get_fn_expr_rettype(function);
 
 	if (!OidIsValid(type) || type == RECORDOID)
+	{
+		HeapTupleHeaderSetTypeId(row, RECORDOID);
+		HeapTupleHeaderSetTypMod(row, BlessTupleDesc(columns)->tdtypmod);
 		return;
+	}
 
 	if (type != *checked_type)
 	{
-		TupleDesc	declared = lookup_rowtype_tupdesc_copy(type, -1);
+		TupleDesc	declared = lookup_rowtype_tupdesc(type, -1);
 
 		require_same_columns(function, declared, columns);
-		FreeTupleDesc(declared);
+		ReleaseTupleDesc(declared);
 		*checked_type = type;
 	}
 	HeapTupleHeaderSetTypeId(row, type);

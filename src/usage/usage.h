@@ -165,6 +165,7 @@ enum
 };
 
 extern Datum oa_use_key_id(const OaUses *uses);
+extern void oa_use_values(const OaUses *uses, Datum *values, bool *nulls);
 extern Datum oa_make_array(Datum *values, bool *nulls, int count, Oid type);
 extern void oa_make_use_arrays(const OaUses *uses, int count, int columns,
 							   Datum *arrays);

@@ -2,8 +2,8 @@
  * usage_rows.c
  *		Writes uses of keys into key_usage and key_last_used.
  *
- * We sort a batch of uses, and pass it to the statements as one array per
- * column.  First we probe the tables.  We leave out keys that are not
+ * We sort a batch of uses.  First we probe the tables; the statements for that
+ * take the batch as one array per column.  We leave out keys that are not
  * committed, and those that were erased.  We store at most 64 client addresses
  * of a key in an hour; uses from further addresses are counted without an
  * address.
@@ -18,8 +18,11 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/array.h"
+#include "utils/queryenvironment.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 #include "server/server.h"
 #include "usage/usage.h"
@@ -66,9 +69,15 @@ static OaStatement probe = {
 #define USAGE_COLUMNS \
 	"(key_id, hour, client_addr, accepted, refused, limited, first_used_at, " \
 	"last_used_at)"
-#define USAGE_TYPES \
-	{TEXTARRAYOID, TIMESTAMPTZARRAYOID, INETARRAYOID, INT8ARRAYOID, \
-	INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID}
+
+/* The name under which a statement reads the rows that it writes. */
+#define ROWS	"uses"
+
+/*
+ * How many rows the planner takes these to be.  Whatever their number is, we
+ * want the index of the table to be searched for each.
+ */
+#define ROWS_ESTIMATE	10
 
 /*
  * The sum of two counts, which stops at the maximum so that it cannot
@@ -83,25 +92,21 @@ static OaStatement probe = {
 	ADD("refused") ", " ADD("limited") ", " \
 	"first_used_at = LEAST(t.first_used_at, u.first_used_at), " \
 	"last_used_at = GREATEST(t.last_used_at, u.last_used_at) " \
-	"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) u " USAGE_COLUMNS \
-	" WHERE t.key_id = u.key_id AND t.hour = u.hour AND " client
+	"FROM " ROWS " u WHERE t.key_id = u.key_id AND t.hour = u.hour AND " client
 
 static OaStatement write_rows[ROW_KINDS] = {
 	[ROW_NEW] = {
 		.table = "key_usage",
 		.text = "INSERT INTO overten_auth.key_usage " USAGE_COLUMNS
-		" SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) u",
-		.argtypes = USAGE_TYPES,
+		" SELECT * FROM " ROWS,
 	},
 	[ROW_WITH_ADDRESS] = {
 		.table = "key_usage",
 		.text = UPDATE_USAGE("t.client_addr = u.client_addr"),
-		.argtypes = USAGE_TYPES,
 	},
 	[ROW_WITHOUT_ADDRESS] = {
 		.table = "key_usage",
 		.text = UPDATE_USAGE("t.client_addr IS NULL"),
-		.argtypes = USAGE_TYPES,
 	},
 };
 
@@ -332,20 +337,73 @@ make_rows(const OaUses *uses, int count, bool *known, Rows *rows)
 	}
 }
 
+/*
+ * Let statements read rows, under the name ROWS.  If they took one array per
+ * column, they would have to put the rows together again.  Returns where the
+ * rows are, for unregister_rows().
+ */
+static Tuplestorestate *
+register_rows(const Rows *rows)
+{
+	static const OaColumn columns[OA_USE_COLUMNS] = {
+		[OA_USE_KEY_ID] = {"key_id", TEXTOID},
+		[OA_USE_HOUR] = {"hour", TIMESTAMPTZOID},
+		[OA_USE_CLIENT_ADDR] = {"client_addr", INETOID},
+		[OA_USE_ACCEPTED] = {"accepted", INT8OID},
+		[OA_USE_REFUSED] = {"refused", INT8OID},
+		[OA_USE_LIMITED] = {"limited", INT8OID},
+		[OA_USE_FIRST_USED_AT] = {"first_used_at", TIMESTAMPTZOID},
+		[OA_USE_LAST_USED_AT] = {"last_used_at", TIMESTAMPTZOID},
+	};
+	static TupleDesc descriptor = NULL;
+	Tuplestorestate *store = tuplestore_begin_heap(false, false, work_mem);
+	EphemeralNamedRelation relation;
+
+	if (descriptor == NULL)
+		descriptor = oa_make_columns(columns, OA_USE_COLUMNS);
+	for (int i = 0; i < rows->count; i++)
+	{
+		Datum		values[OA_USE_COLUMNS];
+		bool		nulls[OA_USE_COLUMNS];
+
+		oa_use_values(&rows->uses[i], values, nulls);
+		tuplestore_putvalues(store, descriptor, values, nulls);
+	}
+
+	relation = palloc0(sizeof(EphemeralNamedRelationData));
+	relation->md.name = pstrdup(ROWS);
+	relation->md.tupdesc = descriptor;
+	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
+	relation->md.enrtuples = ROWS_ESTIMATE;
+	relation->reldata = store;
+	if (SPI_register_relation(relation) != SPI_OK_REL_REGISTER)
+		elog(ERROR, "could not register the rows of a batch");
+	return store;
+}
+
+static void
+unregister_rows(Tuplestorestate *store)
+{
+	if (SPI_unregister_relation(ROWS) != SPI_OK_REL_UNREGISTER)
+		elog(ERROR, "could not unregister the rows of a batch");
+	tuplestore_end(store);
+}
+
 /* Write rows, all of which must be there already, or must be new. */
 static void
 write_kind(RowKind kind, const Rows *rows)
 {
-	Datum		arrays[OA_USE_COLUMNS];
+	Tuplestorestate *store;
 
 	if (rows->count == 0)
 		return;
-	oa_make_use_arrays(rows->uses, rows->count, OA_USE_COLUMNS, arrays);
-	if (oa_statement_run(&write_rows[kind], arrays, NULL) != rows->count)
+	store = register_rows(rows);
+	if (oa_statement_run(&write_rows[kind], NULL, NULL) != rows->count)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("rows of overten_auth.key_usage were changed during a flush"),
 				 errdetail("The next flush will write the same uses.")));
+	unregister_rows(store);
 }
 
 /*

@@ -70,6 +70,14 @@ column_of(const OaUses *uses, int column, bool *isnull)
 	}
 }
 
+/* Set the values of the columns of key_usage. */
+void
+oa_use_values(const OaUses *uses, Datum *values, bool *nulls)
+{
+	for (int column = 0; column < OA_USE_COLUMNS; column++)
+		values[column] = column_of(uses, column, &nulls[column]);
+}
+
 /* Make an array of a base type. "nulls" may be NULL if there are no NULLs. */
 Datum
 oa_make_array(Datum *values, bool *nulls, int count, Oid type)
