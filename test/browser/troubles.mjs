@@ -117,6 +117,13 @@ export async function slowNetwork(orgId) {
   await release();
   await page.getByRole('img', { name: /^Uses by day/ }).waitFor();
   equal(await page.getByRole('heading', { level: 1 }).textContent(), 'Usage', 'answers for a screen that was left change nothing');
+  const months = await page.getByLabel('Month').locator('option').allTextContents();
+  await hold();
+  await page.getByLabel('Month').selectOption(months[1]);
+  await page.getByText('Loading the usage…').waitFor();
+  equal(await page.getByRole('img', { name: /^Uses by day/ }).count(), 0, 'the uses of one month are not shown for another');
+  await release();
+  await page.getByText('There was no use in this month.').waitFor();
 
   await visit(orgId, 'keys/new');
   await page.getByLabel('Name').fill('slow');
