@@ -88,6 +88,32 @@ export async function troubles(orgId) {
     browser.expectComplaints('404 (Not Found)');
   }
   check(true, 'places that are not there');
+  await lostAnswers(orgId);
+}
+
+// The answers to a POST are lost, and the person asks again.
+async function lostAnswers(orgId) {
+  const before = posts('/api-keys').length;
+
+  await visit(orgId, 'keys/new');
+  await page.getByLabel('Name').fill('lost');
+  await page.route(`${api}/organizations/${orgId}/api-keys`, async (route) => {
+    await route.fetch();
+    await route.abort('connectionreset');
+  });
+  await button('Create the key').click();
+  await page.getByText('The service cannot be reached.').waitFor();
+  await page.unrouteAll({ behavior: 'wait' });
+  await button('Create the key').click();
+  await browser.heading('Store the secret of “lost”');
+  const names = posts('/api-keys').slice(before).map(({ headers }) => headers['idempotency-key']);
+  equal(names.length, 4, 'a POST without an answer is sent three times, and again when the person says so');
+  equal(new Set(names).size, 1, 'under one name');
+  const keys = await sql("SELECT key_id FROM overten_auth.api_keys WHERE org_id = $1 AND name = 'lost' AND revoked_at IS NULL", orgId);
+  equal(keys.length, 1, 'so there is one key');
+  await button('I have stored it').click();
+  await browser.heading('lost');
+  browser.expectComplaints('ERR_CONNECTION_RESET');
 }
 
 // On a slow network people see that something is going on, and cannot do it twice.
