@@ -1,5 +1,6 @@
 // What people do with an organization.
 
+import { csv } from '../../gateway/dashboard/source/save.mjs';
 import { check, equal } from './browser.mjs';
 import {
   browser, button, downloadBy, focusIs, link, nowhere, page, region, row, signIn, sql, verify,
@@ -18,6 +19,8 @@ export async function organization() {
   check(/^usage-\d{4}-\d\d\.csv: "key_id","name","prefix","day","accepted","refused"\r\n(?:"key_\w+","[^"]+","sk_live_\w{4}","[0-9-]{10}","\d+","\d+"\r\n)+$/.test(table),
     'the usage can be downloaded', table);
   check(table.includes(`,"'=1+1",`) && !/(?:^|,)"[=+@-]/m.test(table), 'nothing in it is a formula', table);
+  equal(csv([['=1', '+1', '-1', '@a', '\t1', '\r1', '\n1', '＝1', '＋1', '－1', '＠1', -1, 'a"b', null]]),
+    `"'=1","'+1","'-1","'@a","'\t1","'\r1","'\n1","'＝1","'＋1","'－1","'＠1","-1","a""b",""\r\n`, 'whatever it begins with');
   await page.getByLabel('Month').selectOption({ index: 2 });
   await page.getByText('There was no use in this month.').waitFor();
   await link('Audit log').click();
