@@ -47,18 +47,6 @@ export async function byKeyboard() {
   await focusIs('Revoke…', 'Escape closes the dialog, and the focus returns');
   await page.keyboard.press('Enter');
   await page.getByText('It is in use: 3 requests in the last hour, from 127.0.0.1.').waitFor();
-  // Closed, and asked for again before the page is rendered.
-  await page.evaluate(() => new Promise((resolve) => {
-    const dialog = document.querySelector('dialog');
-
-    dialog.addEventListener('close', () => {
-      [...document.querySelectorAll('button')].find((each) => each.textContent === 'Revoke…').click();
-      resolve();
-    }, { once: true });
-    dialog.close();
-  }));
-  await page.getByText('It is in use: 3 requests in the last hour, from 127.0.0.1.').waitFor();
-  await focusIs('Cancel', 'a dialog that is asked for at once opens again');
   await tabTo('revoke-name');
   await page.keyboard.type('ci-test');
   await page.keyboard.press('Enter');

@@ -12,18 +12,12 @@ export function Dialog({ title, onClose, children }) {
   useEffect(() => {
     const opener = document.activeElement;
 
+    dialog.current.showModal();
+    dialog.current.querySelector('[data-focus]').focus();
     return () => {
       (opener?.isConnected ? opener : document.querySelector('h1'))?.focus();
     };
   }, []);
-  // After each rendering: who closes the dialog and asks for it again at once may be
-  // faster than the rendering that would have removed it.
-  useEffect(() => {
-    if (!dialog.current.open) {
-      dialog.current.showModal();
-      dialog.current.querySelector('[data-focus]').focus();
-    }
-  });
   return html`<dialog ref=${dialog} aria-labelledby="dialog-title" onClose=${onClose}>
     <h2 id="dialog-title">${title}</h2>
     ${children}
