@@ -8,12 +8,14 @@ package FrontEnds;
 use strict;
 use warnings FATAL => 'all';
 
+use ApiContract;
 use Exporter 'import';
 use GatewayTest;
 use OvertenTest;
 use PostgreSQL::Test::Utils;
+use Test::More;
 
-our @EXPORT = qw(create_front_node start_front_ends send_to auth moved %is);
+our @EXPORT = qw(create_front_node start_front_ends send_to check_answer auth moved %is);
 
 # What a front end answers, by name.
 our %is = (
@@ -102,6 +104,30 @@ sub send_to
 	$line =~ s{/api/v1/verify}{/generate} if $kind eq 'service';
 	push @headers, 'Content-Length: ' . length $body if defined $body;
 	return bytes($port, join "\r\n", $line, 'Host: localhost', 'Connection: close', @headers, '', $body // '');
+}
+
+# Check the answer of a front end to a request: "what" it is, what is expected, and the
+# request as send_to takes it.  A refusal looks as in "refused", which the first front end
+# sets.  Returns the answer; nothing if Node.js has refused before protect.mjs was asked.
+sub check_answer
+{
+	my ($end, $refused, $what, $expected, @request) = @_;
+	my $answer = send_to($end, @request);
+	my $method = $request[0] =~ /^HEAD/ ? 'HEAD' : 'GET';
+
+	if ($what =~ /^parser/ && $end->[0] eq 'protect.mjs')
+	{
+		is($answer->{status}, substr($expected, 0, 3), "$what: $end->[0]");
+		return;
+	}
+	is(summary($answer), $expected, "$what: $end->[0]");
+	is($answer->{body}, '', "$what: $end->[0]: no body") if $method eq 'HEAD' || $expected eq '204';
+	if ($expected !~ /^20/)
+	{
+		$$refused //= visible($answer, $method);
+		is_deeply(visible($answer, $method), $$refused, "$what: $end->[0]: as the gateway");
+	}
+	return $answer;
 }
 
 sub auth { return "Authorization: $_[0]" }
