@@ -63,7 +63,7 @@ my @stopped = sessions();
 is(scalar @stopped, 4, 'the sessions of two workers');
 kill STOP => @stopped;
 my $waiting = begin_load($nginx->{port}, $keys, 300, 300, 40);
-sleep 1;
+wait_for_clients($nginx->{port}, 100);
 kill CONT => @stopped;
 $load = end_load($waiting);
 is("$load->{wrong} $load->{refused} $load->{cut}", '0 0 0', 'they wait, and get their own answers');
@@ -72,7 +72,7 @@ cmp_ok($load->{right}, '>', 100, "right answers: $load->{right}");
 # Meanwhile more is asked than the sockets take.
 kill STOP => @stopped;
 $waiting = begin_load($nginx->{port}, $long, 300, 300);
-sleep 1;
+wait_for_clients($nginx->{port}, 300);
 kill CONT => @stopped;
 $load = end_load($waiting);
 is(outcome($load), '300 0 0 0', 'what had to wait to be sent is sent');
@@ -166,7 +166,7 @@ $load = end_load(begin_load($vain->{port}, $key, 10, 10));
 is(outcome($load), '0 10 0 0', 'no session in time');
 cmp_ok($load->{longest}, '<', 15000, "nor later: $load->{longest} ms");
 my $waiting_there = begin_load($vain->{port}, $key, 10, 10);
-select undef, undef, undef, 2.5;
+wait_for_clients($vain->{port}, 10);
 $vain->{run}->signal('QUIT');
 is(outcome(end_load($waiting_there)), '0 10 0 0', 'who has not been asked about is answered when nginx leaves');
 stop_process($vain);
@@ -189,7 +189,7 @@ foreach my $round (1, 2)
 
 	kill STOP => $session;
 	$waiting = begin_load($few->{port}, $keys, 30, 30);
-	sleep 1;
+	wait_for_clients($few->{port}, 10);
 	kill CONT => $session;
 	is(outcome(end_load($waiting)), '10 20 0 0', "ten may wait, round $round");
 	is(outcome(end_load(begin_load($few->{port}, $keys, 20, 1))), '20 0 0 0', 'and then others');
@@ -257,7 +257,7 @@ is(outcome(end_load($waiting)), '4000 0 0 0', 'reloaded three times under load')
 
 # A connection of HTTP/2 that is never idle stays with its old worker, whose sessions end.
 $waiting = begin_load($h2_port, $keys, '7s', 10, 0, 'h2');
-sleep 1;
+wait_for_clients($h2_port, 1);
 kill HUP => $master;
 sleep 1;
 ask($node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'overten_nginx'");
@@ -279,7 +279,7 @@ is(outcome(end_load($waiting)), '4000 0 0 0', 'upgraded under load');
 @stopped = sessions();
 kill STOP => @stopped;
 $waiting = begin_load($nginx->{port}, $keys, 200, 200);
-select undef, undef, undef, 2.5;
+wait_for_clients($nginx->{port}, 200);
 kill QUIT => $master;
 select undef, undef, undef, 0.3;
 kill CONT => @stopped;

@@ -19,7 +19,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(create_module_node keys_of key_file unknown_key begin_load end_load outcome
+our @EXPORT = qw(create_module_node keys_of key_file unknown_key begin_load wait_for_clients end_load outcome
   module_sessions left_of daemonize_nginx check_log start_unready_server);
 
 my $clients = dirname(dirname(abs_path(__FILE__))) . '/http/nginx_load.mjs';
@@ -75,6 +75,17 @@ sub begin_load
 
 	$load{run} = IPC::Run::start([ 'node', $clients, $port, @how ], '>', \$load{out}, '2>', \$load{err});
 	return \%load;
+}
+
+# Wait until so many clients have connected to a port of nginx, and have asked.  On a busy
+# machine it takes the program long to start.
+sub wait_for_clients
+{
+	my ($port, $count) = @_;
+	my $connected = sprintf '[0-9A-F]{8}:%04X [0-9A-F]{8}:[0-9A-F]{4} 01', $port;
+
+	wait_until("$count clients have connected", sub { (() = slurp_file('/proc/net/tcp') =~ /: $connected /g) >= $count });
+	select undef, undef, undef, 0.5;
 }
 
 sub end_load
