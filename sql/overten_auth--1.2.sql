@@ -22,7 +22,8 @@ CREATE TABLE overten_auth.tiers (
 		CONSTRAINT tiers_pkey PRIMARY KEY
 		CONSTRAINT tiers_name_check CHECK (
 			char_length(name) >= 1
-			AND char_length(name) <= 64),
+			AND char_length(name) <= 64
+			AND octet_length(convert_to(name, 'UTF8')) >= 1),
 	self_service bool NOT NULL DEFAULT false
 );
 REVOKE ALL ON overten_auth.tiers FROM PUBLIC;
@@ -37,7 +38,9 @@ CREATE TABLE overten_auth.scopes (
 		CONSTRAINT scopes_pkey PRIMARY KEY
 		CONSTRAINT scopes_name_check CHECK (
 			name ~ '^[a-z0-9][a-z0-9._:-]{0,63}$'),
-	description text NOT NULL DEFAULT '',
+	description text NOT NULL DEFAULT ''
+		CONSTRAINT scopes_description_check CHECK (
+			octet_length(convert_to(description, 'UTF8')) >= 0),
 	self_service bool NOT NULL DEFAULT false
 );
 REVOKE ALL ON overten_auth.scopes FROM PUBLIC;
@@ -2842,8 +2845,8 @@ CREATE FUNCTION overten_auth.check_configuration()
 	FROM state WHERE usage_worker = 'none' AND NOT pg_is_in_recovery()
 	UNION ALL
 	SELECT 'warning', 'background worker',
-		format('It could not write uses at %s: %s', flush_failed_at, flush_failure),
-		'Correct what the message says. Until then uses stay in shared memory.'
+		format('It has failed at %s: %s', flush_failed_at, flush_failure),
+		'Correct what the message says. Uses that it cannot write stay in shared memory until then.'
 	FROM state WHERE flush_failed_at > coalesce(flushed_at, '-infinity')
 	UNION ALL
 	SELECT 'warning', 'overten_auth.max_standby_lag',

@@ -129,7 +129,10 @@ read_demand(const OaRequest *request, OaResponse *response, Demand *demand)
 		read_reader(request, response, &demand->for_nginx);
 }
 
-/* Percent-encode a value for a header, as encodeURIComponent() does. */
+/*
+ * Percent-encode a value for a header, as encodeURIComponent() does.  Raises
+ * 22P05 if it has a character that is not in Unicode.
+ */
 static const char *
 encode(text *value)
 {
@@ -140,6 +143,10 @@ encode(text *value)
 										 VARSIZE_ANY_EXHDR(value), &length);
 	StringInfoData encoded;
 
+	if (utf8 == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNTRANSLATABLE_CHARACTER),
+				 errmsg("a header cannot have characters that are not in Unicode")));
 	initStringInfo(&encoded);
 	for (int i = 0; i < length; i++)
 	{
