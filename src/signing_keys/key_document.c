@@ -197,6 +197,28 @@ no_password(char *buffer, int size, int for_writing, void *argument)
 	return -1;
 }
 
+/*
+ * Add the key of a certificate.  OpenSSL may not know the algorithm of one that
+ * is of no use for us.
+ */
+static const char *
+add_key_of(Document *document, const OaJsonNode *kid, X509 *certificate)
+{
+	OaSigningKeyFlaw flaw = check_validity(document, certificate);
+	EVP_PKEY   *key = X509_get0_pubkey(certificate);
+	ASN1_OBJECT *algorithm = NULL;
+
+	if (flaw != OA_NO_FLAW)
+		return skip(document, flaw);
+	if (key != NULL)
+		return add_key(document, kid, key, X509_get0_notAfter(certificate));
+	if (X509_PUBKEY_get0_param(&algorithm, NULL, NULL, NULL,
+							   X509_get_X509_PUBKEY(certificate)) == 1 &&
+		OBJ_obj2nid(algorithm) != NID_rsaEncryption)
+		return skip(document, OA_FLAW_TYPE);
+	return "A certificate cannot be read.";
+}
+
 /* Add a key from a text that must be exactly one PEM certificate. */
 static const char *
 add_certificate(Document *document, const OaJsonNode *kid, const char *pem,
@@ -204,7 +226,6 @@ add_certificate(Document *document, const OaJsonNode *kid, const char *pem,
 {
 	BIO		   *bio;
 	X509	   *certificate;
-	EVP_PKEY   *key;
 	const char *problem;
 
 	if (length < (int) strlen(PEM_FIRST_LINE) ||
@@ -215,18 +236,12 @@ add_certificate(Document *document, const OaJsonNode *kid, const char *pem,
 	if (bio == NULL)
 		return "Out of memory.";
 	certificate = PEM_read_bio_X509(bio, NULL, no_password, NULL);
-	key = certificate ? X509_get0_pubkey(certificate) : NULL;
-	if (key == NULL)
+	if (certificate == NULL)
 		problem = "A certificate cannot be read.";
 	else if (!is_at_end(bio))
 		problem = "Something follows a certificate.";
 	else
-	{
-		OaSigningKeyFlaw flaw = check_validity(document, certificate);
-
-		problem = flaw != OA_NO_FLAW ? skip(document, flaw) :
-			add_key(document, kid, key, X509_get0_notAfter(certificate));
-	}
+		problem = add_key_of(document, kid, certificate);
 	X509_free(certificate);
 	BIO_free(bio);
 	return problem;

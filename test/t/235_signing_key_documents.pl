@@ -160,6 +160,9 @@ my ($expired, $early) = (certificate($key, from => '20200101000000Z', to => '202
 my $other_kinds = [
 	{ kty => 'EC', crv => 'P-256', x => 'AA', y => 'AA', kid => 'ec', use => 'sig', alg => 'ES256' },
 	{ kty => 'OKP', crv => 'Ed25519', x => 'AA', kid => 'okp' }, { kty => 'oct', k => 'AA', kid => 'oct' }, { kty => 'new', kid => 'n' }, {} ];
+# OpenSSL does not know its algorithm.
+my ($head, $body) = certificate($ec) =~ /^(-----BEGIN CERTIFICATE-----\n)(.*?)-----END/s;
+my $unknown = $head . MIME::Base64::encode_base64(MIME::Base64::decode_base64($body) =~ s/\x06\x07\x2a\x86\x48\xce\x3d\x02\x01/\x06\x07\x2a\x86\x48\xce\x3d\x02\x7f/r, "\n") . "-----END CERTIFICATE-----\n";
 my $unsound = jwk($key, 'u', n => b64("\xff" x 255 . "\xfe"));
 foreach my $case (
 	[ 'other types', jwk_set($good_jwk, @$other_kinds), 'a', 'no RSA key (5)' ],
@@ -168,8 +171,8 @@ foreach my $case (
 	[ 'ids that cannot be used', jwk_set(jwk($next, undef), jwk($next, ''), jwk($next, 5), jwk($next, 'k' x 257), $good_jwk), 'a', 'no usable id (4)' ],
 	[ 'numbers', jwk_set(jwk($next, 'b', n => undef), jwk($next, 'c', e => 'AQ=='), $good_jwk, jwk($weak, 'd'), $unsound, jwk($next, 'f', e => 'AQ')),
 		'a', 'malformed numbers (2), less than 2048 bits (1), unsound numbers (2)' ],
-	[ 'certificates', json({ a => $valid, b => $expired, c => $early, d => certificate($ec), e => certificate($weak), '' => $valid }), 'a',
-		'no RSA key (1), no usable id (1), less than 2048 bits (1), not valid yet (1), expired (1)' ],
+	[ 'certificates', json({ a => $valid, b => $expired, c => $early, d => certificate($ec), e => certificate($weak), f => $unknown, '' => $valid }), 'a',
+		'no RSA key (2), no usable id (1), less than 2048 bits (1), not valid yet (1), expired (1)' ],
 	[ 'one id twice', jwk_set($good_jwk, jwk($next, 'b'), jwk($key, 'b')), 'a', 'same id (2)' ],
 	[ 'one id three times', jwk_set(jwk($key, 'b'), jwk($next, 'b'), $good_jwk, jwk($key, 'b')), 'a', 'same id (3)' ],
 	[ 'one id, escaped', jwk_set(jwk($key, 'b'), $good_jwk, jwk($next, 'c')) =~ s/"c"/"\\u0062"/r, 'a', 'same id (2)' ],
