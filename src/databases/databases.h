@@ -44,7 +44,12 @@ typedef struct OaFetchState
 typedef enum OaJob
 {
 	OA_FLUSHING,
-	OA_CLEANING,				/* removing old and orphaned history */
+	OA_FLUSHING_QUOTAS,
+	OA_REMOVING_USAGE,			/* that is old; likewise the next three */
+	OA_REMOVING_QUOTAS,
+	OA_REMOVING_AUDIT,
+	OA_REMOVING_REQUESTS,
+	OA_SWEEPING,				/* removing rows whose key is gone */
 	OA_LOOKING_AT_KEYS,			/* checking whether to fetch signing keys */
 	OA_JOBS
 } OaJob;
@@ -57,7 +62,7 @@ typedef struct OaJobState
 	char		failure[OA_FAILURE_MAX];	/* the last message, or "" */
 } OaJobState;
 
-/* The progress of the search for history whose key is gone. */
+/* The progress of the search for rows whose key is gone. */
 typedef struct OaSweep
 {
 	int64		due_at;			/* monotonic; when to begin the next search */
@@ -65,7 +70,7 @@ typedef struct OaSweep
 								 * began, or 0 */
 	uint64		horizon;		/* we may remove what is older than this */
 	bool		runs;
-	bool		in_history;		/* searching key_usage; key_last_used is done */
+	int			table;			/* that we search, see usage_cleaning.c */
 	char		after[NAMEDATALEN]; /* the last key that we have searched */
 } OaSweep;
 
@@ -116,6 +121,7 @@ extern void oa_announce_database(OaDatabase *database);
 
 /* worker_session.c: the sessions and transactions of workers */
 extern void oa_prepare_worker_session(void);
+extern const char *oa_lock_timeout(void);
 extern void oa_worker_begin(void);
 extern void oa_worker_commit(void);
 extern bool oa_run_job(void (*job) (void *argument), void *argument,

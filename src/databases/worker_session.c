@@ -19,11 +19,22 @@
 
 #include "databases/databases.h"
 
-/*
- * A worker must not make the deadlock detector cancel somebody else's session.
- * So it gives up waiting for a lock well before a deadlock check would run.
- */
 #define LOCK_TIMEOUT_MS 1000	/* upper limit */
+
+/*
+ * Return the lock_timeout of those who write history.  They must not make the
+ * deadlock detector cancel somebody else's session.  So they give up waiting
+ * for a lock well before a deadlock check would run.
+ */
+const char *
+oa_lock_timeout(void)
+{
+	static char text[32];
+
+	snprintf(text, sizeof(text), "%d",
+			 Max(Min(LOCK_TIMEOUT_MS, DeadlockTimeout / 4 * 3), 1));
+	return text;
+}
 
 /*
  * Reset the settings that would change what the worker does, and that ALTER
@@ -59,14 +70,12 @@ reset_settings(void)
 		/* Do not let an unresponsive standby block the server's shutdown. */
 		{"synchronous_commit", "local"},
 	};
-	char		lock_timeout[32];
 
 	for (int i = 0; i < lengthof(settings); i++)
 		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET,
 						PGC_S_OVERRIDE);
-	snprintf(lock_timeout, sizeof(lock_timeout), "%d",
-			 Max(Min(LOCK_TIMEOUT_MS, DeadlockTimeout / 4 * 3), 1));
-	SetConfigOption("lock_timeout", lock_timeout, PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", oa_lock_timeout(), PGC_SUSET,
+					PGC_S_OVERRIDE);
 }
 
 /*

@@ -27,8 +27,6 @@
 #include "settings.h"
 #include "usage/usage.h"
 
-#define LOCK_TIMEOUT	"1000"	/* in ms, as that of the worker */
-
 PG_FUNCTION_INFO_V1(overten_add_uses);
 
 enum
@@ -127,7 +125,7 @@ fit_hours(OaUses *uses, int count)
 static void
 prepare_transaction(void)
 {
-	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET,
+	(void) set_config_option("lock_timeout", oa_lock_timeout(), PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	(void) set_config_option("synchronous_commit", "local", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);

@@ -1,12 +1,12 @@
 /*
  * usage_cleaning.c
- *		Removes history that is too old, and history whose key is gone.
+ *		Removes history that is too old, and what belongs to keys that are
+ *		gone.
  *
  * The extension never deletes keys, but a person may delete an org with its
- * keys by hand.  Once a day, a sweep goes through the keys of key_last_used
- * and then through those of key_usage, some at a time, and removes rows whose
- * key does not exist.  A restore may load the history before the keys.  So the
- * sweep does not touch rows that were written since the previous sweep began,
+ * keys by hand.  Once a day, a sweep goes through the keys of each table that
+ * has rows of keys, some at a time, and removes rows whose key does not exist.
+ * A restore may load these tables before the keys.  So the sweep does not touch rows that were written since the previous sweep began,
  * and nothing at all while there are no keys.
  *
  * The progress is in shared memory, because a worker spends only a moment on
@@ -43,29 +43,23 @@
 	"(SELECT true FROM overten_auth.api_keys k " \
 	"WHERE k.key_id = " key_id " AND k.erased_at IS NULL) IS NULL"
 
-/* The first $2 keys of key_last_used after $1. */
-static OaStatement next_used = {
-	.table = "key_last_used",
-	.text = "SELECT u.key_id, " IS_GONE("u.key_id")
-	" FROM overten_auth.key_last_used u "
-	"WHERE u.key_id > $1 ORDER BY u.key_id LIMIT $2",
-	.argtypes = {TEXTOID, INT8OID},
-};
+/* The first $2 keys after $1 of a table with one row for each. */
+#define NEXT(table) \
+	"SELECT u.key_id, " IS_GONE("u.key_id") \
+	" FROM overten_auth." table " u " \
+	"WHERE u.key_id > $1 ORDER BY u.key_id LIMIT $2"
 
-/* Likewise for key_usage, skipping from one key to the next. */
-static OaStatement next_in_history = {
-	.table = "key_usage",
-	.text = "WITH RECURSIVE key (key_id, n) AS ("
-	"(SELECT u.key_id, 1 FROM overten_auth.key_usage u "
-	"WHERE u.key_id > $1 ORDER BY u.key_id LIMIT 1) "
-	"UNION ALL SELECT (SELECT u.key_id FROM overten_auth.key_usage u "
-	"WHERE u.key_id > key.key_id "
-	"ORDER BY u.key_id LIMIT 1), key.n + 1 FROM key "
-	"WHERE key.key_id IS NOT NULL AND key.n < $2) "
-	"SELECT key.key_id, " IS_GONE("key.key_id")
-	" FROM key WHERE key.key_id IS NOT NULL",
-	.argtypes = {TEXTOID, INT8OID},
-};
+/* Likewise of key_usage, skipping from one key to the next. */
+#define NEXT_IN_HISTORY \
+	"WITH RECURSIVE key (key_id, n) AS (" \
+	"(SELECT u.key_id, 1 FROM overten_auth.key_usage u " \
+	"WHERE u.key_id > $1 ORDER BY u.key_id LIMIT 1) " \
+	"UNION ALL SELECT (SELECT u.key_id FROM overten_auth.key_usage u " \
+	"WHERE u.key_id > key.key_id " \
+	"ORDER BY u.key_id LIMIT 1), key.n + 1 FROM key " \
+	"WHERE key.key_id IS NOT NULL AND key.n < $2) " \
+	"SELECT key.key_id, " IS_GONE("key.key_id") \
+	" FROM key WHERE key.key_id IS NOT NULL"
 
 /* Delete at most $3 rows of keys $1 that are older than $2 transactions. */
 #define REMOVE(table) \
@@ -74,16 +68,42 @@ static OaStatement next_in_history = {
 	"SELECT u.ctid FROM overten_auth." table " u " \
 	"WHERE u.key_id = ANY ($1) AND age(u.xmin) > $2 LIMIT $3))"
 
-static OaStatement remove_used = {
-	.table = "key_last_used",
-	.text = REMOVE("key_last_used"),
-	.argtypes = {TEXTARRAYOID, INT4OID, INT8OID},
+/* The tables that a sweep goes through, and how it finds their keys. */
+static OaStatement next_keys[] = {
+	{
+		.table = "key_last_used",
+		.text = NEXT("key_last_used"),
+		.argtypes = {TEXTOID, INT8OID},
+	},
+	{
+		.table = "key_details",
+		.text = NEXT("key_details"),
+		.argtypes = {TEXTOID, INT8OID},
+	},
+	{
+		.table = "key_usage",
+		.text = NEXT_IN_HISTORY,
+		.argtypes = {TEXTOID, INT8OID},
+	},
 };
 
-static OaStatement remove_history = {
-	.table = "key_usage",
-	.text = REMOVE("key_usage"),
-	.argtypes = {TEXTARRAYOID, INT4OID, INT8OID},
+/* How it removes rows of the same tables. */
+static OaStatement remove_rows[] = {
+	{
+		.table = "key_last_used",
+		.text = REMOVE("key_last_used"),
+		.argtypes = {TEXTARRAYOID, INT4OID, INT8OID},
+	},
+	{
+		.table = "key_details",
+		.text = REMOVE("key_details"),
+		.argtypes = {TEXTARRAYOID, INT4OID, INT8OID},
+	},
+	{
+		.table = "key_usage",
+		.text = REMOVE("key_usage"),
+		.argtypes = {TEXTARRAYOID, INT4OID, INT8OID},
+	},
 };
 
 /*
@@ -175,8 +195,7 @@ advance(OaSweep *sweep, text *last)
 	if (last == NULL)
 	{
 		sweep->after[0] = '\0';
-		sweep->runs = !sweep->in_history;
-		sweep->in_history = !sweep->in_history;
+		sweep->runs = ++sweep->table < lengthof(next_keys);
 	}
 	else
 	{
@@ -210,9 +229,8 @@ sweep_some(OaSweep *sweep)
 
 			values[0] = CStringGetTextDatum(sweep->after);
 			values[1] = Int64GetDatum(KEYS_MAX);
-			oa_statement_run(sweep->in_history ? &next_in_history : &next_used,
-							 values, NULL);
-			if (!remove_gone(sweep->in_history ? &remove_history : &remove_used,
+			oa_statement_run(&next_keys[sweep->table], values, NULL);
+			if (!remove_gone(&remove_rows[sweep->table],
 							 horizon_age(sweep), &last))
 				advance(sweep, last);
 		}
@@ -231,7 +249,7 @@ begin_sweep(OaSweep *sweep)
 	sweep->runs = (sweep->began_at != 0);
 	sweep->horizon = sweep->began_at;
 	sweep->began_at = U64FromFullTransactionId(ReadNextFullTransactionId());
-	sweep->in_history = false;
+	sweep->table = 0;
 	sweep->after[0] = '\0';
 }
 

@@ -2,14 +2,14 @@
  * database_jobs.c
  *		The jobs of a usage worker in the database that it is connected to.
  *
- * On a standby there is only the flush, which writes on the primary.  Elsewhere
- * there are three jobs: flushing the uses that were counted, and what quotas have
- * granted; removing what is old, and history whose key is gone; and checking
- * whether to fetch signing keys.  The worker writes only to key_usage,
- * key_last_used, usage_batches, quota_usage, audit_log and idempotency_keys, and
- * otherwise only reads api_keys, orgs and signing_keys.  Its SQL runs as the
- * owner of these tables (statement.c).  Another worker (fetch_worker.c) writes
- * to signing_keys and audit_log.
+ * On a standby there is only the flush of uses, which writes on the primary.
+ * Elsewhere a worker also flushes what quotas have granted, removes what is
+ * old, one table at a time, and rows whose key is gone, and checks whether to
+ * fetch signing keys.  It writes only to key_usage, key_last_used, key_details,
+ * usage_batches, quota_usage, audit_log and idempotency_keys, and otherwise
+ * only reads api_keys, orgs and signing_keys.  Its SQL runs as the owner of
+ * these tables (statement.c).  Another worker (fetch_worker.c) writes to
+ * signing_keys and audit_log.
  *
  * If a job fails, the others still run.  We try the failed job again after a
  * pause that grows with each of its failures.
@@ -38,7 +38,12 @@
 #define LAST_FLUSHES_MAX	10
 
 static void flush(void *argument);
-static void clean(void *argument);
+static void flush_quotas(void *argument);
+static void remove_usage(void *argument);
+static void remove_quotas(void *argument);
+static void remove_audit(void *argument);
+static void remove_requests(void *argument);
+static void sweep(void *argument);
 static void look_at_keys(void *argument);
 
 static const struct
@@ -47,7 +52,12 @@ static const struct
 	const char *activity;
 }			jobs[] = {
 	[OA_FLUSHING] = {flush, "flushing usage"},
-	[OA_CLEANING] = {clean, "removing old usage"},
+	[OA_FLUSHING_QUOTAS] = {flush_quotas, "flushing quotas"},
+	[OA_REMOVING_USAGE] = {remove_usage, "removing old usage"},
+	[OA_REMOVING_QUOTAS] = {remove_quotas, "removing old quotas"},
+	[OA_REMOVING_AUDIT] = {remove_audit, "removing old rows of the audit log"},
+	[OA_REMOVING_REQUESTS] = {remove_requests, "removing old requests"},
+	[OA_SWEEPING] = {sweep, "removing what belongs to keys that are gone"},
 	[OA_LOOKING_AT_KEYS] = {look_at_keys, "looking at signing keys"},
 };
 
@@ -102,27 +112,38 @@ oa_note_job_failure(OaDatabase *database, OaJob job, uint64 asked,
 	ConditionVariableBroadcast(&database->requests.changed);
 }
 
-/* Note that a job is done.  A flush fulfills requests up to "asked". */
+/* Is it a flush, which runs at an interval, or when a session asks? */
+static bool
+is_flush(OaJob job)
+{
+	return job == OA_FLUSHING || job == OA_FLUSHING_QUOTAS;
+}
+
+/* Note that a job is done. */
 static void
-note_done(OaDatabase *database, OaJob job, uint64 asked)
+note_done(OaDatabase *database, OaJob job)
 {
 	OaJobState *state = &database->jobs[job];
 
 	oa_lock_databases(LW_EXCLUSIVE);
 	state->failures = 0;
-	state->due_at = 0;
+	state->due_at = is_flush(job) ?
+		oa_monotonic_ms() + oa_job_pause_ms(state) : 0;
 	if (job == OA_FLUSHING)
-	{
-		state->due_at = oa_monotonic_ms() + oa_job_pause_ms(state);
-		database->requests.done = asked;
 		database->flushed_at = GetCurrentTimestamp();
-	}
 	oa_unlock_databases();
 	if (job == OA_FLUSHING)
-	{
 		oa_count_event(OA_FLUSH);
-		ConditionVariableBroadcast(&database->requests.changed);
-	}
+}
+
+/* Note that requests for a flush up to "asked" are fulfilled. */
+static void
+fulfill_requests(OaDatabase *database, uint64 asked)
+{
+	oa_lock_databases(LW_EXCLUSIVE);
+	database->requests.done = asked;
+	oa_unlock_databases();
+	ConditionVariableBroadcast(&database->requests.changed);
 }
 
 /*
@@ -168,10 +189,7 @@ flush(void *argument)
 			kept_back = !RecoveryInProgress();
 		}
 		else
-		{
-			oa_flush_quotas();
 			kept_back = oa_flush_uses(database);
-		}
 		if (kept_back)
 			pg_atomic_write_u32(&database->used, 1);
 		if (kept_back || !ShutdownRequestPending ||
@@ -180,23 +198,48 @@ flush(void *argument)
 	}
 }
 
-/*
- * Remove history, what quotas have granted, rows of the audit log and requests
- * that are too old, then history whose key is gone.
- */
 static void
-clean(void *argument)
+flush_quotas(void *argument)
 {
-	OaDatabase *database = argument;
+	oa_flush_quotas();
+}
 
-	while (!ShutdownRequestPending && oa_remove_old_usage())
+/* Remove rows, some at a time, until no more are old. */
+static void
+remove_old(bool (*remove_some) (void))
+{
+	while (!ShutdownRequestPending && remove_some())
 		CHECK_FOR_INTERRUPTS();
-	while (!ShutdownRequestPending && oa_remove_old_quotas())
-		CHECK_FOR_INTERRUPTS();
-	while (!ShutdownRequestPending && oa_remove_old_audit())
-		CHECK_FOR_INTERRUPTS();
+}
+
+static void
+remove_usage(void *argument)
+{
+	remove_old(oa_remove_old_usage);
+}
+
+static void
+remove_quotas(void *argument)
+{
+	remove_old(oa_remove_old_quotas);
+}
+
+static void
+remove_audit(void *argument)
+{
+	remove_old(oa_remove_old_audit);
+}
+
+static void
+remove_requests(void *argument)
+{
 	oa_remove_old_requests();
-	oa_sweep_usage(database);
+}
+
+static void
+sweep(void *argument)
+{
+	oa_sweep_usage(argument);
 }
 
 /* Check whether to fetch signing keys. */
@@ -222,28 +265,47 @@ is_due(OaDatabase *database, OaJob job)
 
 	oa_lock_databases(LW_SHARED);
 	result = oa_monotonic_ms() >= database->jobs[job].due_at;
-	if (job == OA_FLUSHING)
+	if (is_flush(job))
 		result |= ShutdownRequestPending || oa_is_asked(&database->requests);
 	oa_unlock_databases();
 	return result;
 }
 
-/* Run a job, and note the result. */
-static void
+/* Run a job if it is due, and note the result.  Returns whether it is done. */
+static bool
 do_job(OaDatabase *database, OaJob job, uint64 asked)
 {
 	char		failure[OA_FAILURE_MAX];
 
 	if (!is_due(database, job))
-		return;
+		return false;
 	if (oa_run_job(jobs[job].run, database, jobs[job].activity, failure))
-		note_done(database, job, asked);
-	else
 	{
-		if (job == OA_FLUSHING)
-			pg_atomic_write_u32(&database->used, 1);
-		oa_note_job_failure(database, job, asked, failure);
+		note_done(database, job);
+		return true;
 	}
+	if (is_flush(job))
+		pg_atomic_write_u32(&database->used, 1);
+	oa_note_job_failure(database, job, asked, failure);
+	return false;
+}
+
+/*
+ * Run the jobs that are due in a database that has the extension.  What quotas
+ * have granted is flushed after the uses, which clears database->used first.
+ */
+static void
+do_jobs(OaDatabase *database, uint64 asked)
+{
+	bool		flushed = do_job(database, OA_FLUSHING, asked);
+
+	if (!RecoveryInProgress())
+		do_job(database, OA_FLUSHING_QUOTAS, asked);
+	if (flushed)
+		fulfill_requests(database, asked);
+	for (int job = OA_FLUSHING_QUOTAS + 1;
+		 job < OA_JOBS && !RecoveryInProgress(); job++)
+		do_job(database, job, asked);
 }
 
 /* Is this the session's database? */
@@ -290,14 +352,12 @@ oa_do_usage_jobs(OaDatabase *database, uint64 asked)
 
 	if (found.has_extension)
 	{
-		do_job(database, OA_FLUSHING, asked);
-		for (int job = OA_FLUSHING + 1;
-			 job < OA_JOBS && !RecoveryInProgress(); job++)
-			do_job(database, job, asked);
+		do_jobs(database, asked);
 		return;
 	}
 	forget_uses(database, now);
-	note_done(database, OA_FLUSHING, asked);
+	note_done(database, OA_FLUSHING);
+	fulfill_requests(database, asked);
 	oa_lock_databases(LW_EXCLUSIVE);
 	database->keys.wanted = false;
 	oa_unlock_databases();

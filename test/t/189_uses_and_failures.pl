@@ -69,7 +69,7 @@ use_on($standby, 3);
 $primary->stop('immediate');
 like(flush_message($standby), qr/could not flush.*\n.*The worker reports: the session on the primary has failed/, 'without a primary, a flush fails');
 like(failure_of($standby), qr/^the session on the primary has failed: \S/, 'the state says why');
-like(ask($standby, q{SELECT problem FROM overten_check() WHERE subject = 'background worker'}), qr/could not write uses at .*the session on the primary has failed/, 'overten_check too');
+like(ask($standby, q{SELECT problem FROM overten_check() WHERE subject = 'background worker'}), qr/It has failed at .*the session on the primary has failed/, 'overten_check too');
 use_on($standby, 4);
 $primary->start;
 flushes($standby, 'with it, it does not');

@@ -86,6 +86,7 @@ is(ask($owner, "SELECT ($flushed_at) > '$before'"), 't', 'until one is done');
 ask($owner, <<'EOQ');
 CREATE TRIGGER refuse BEFORE DELETE ON overten_auth.key_usage FOR EACH ROW EXECUTE FUNCTION refuse();
 INSERT INTO overten_auth.key_usage SELECT 'old', '2001-01-01Z', NULL, 1, 0, '2001-01-01Z', '2001-01-01Z';
+INSERT INTO overten_auth.quota_usage VALUES ('2001-01-01Z', decode(repeat('00', 16), 'hex'), 'org_old', 1);
 EOQ
 start_log();
 reload();
@@ -100,6 +101,7 @@ is(status_of('flush_failure'), 'removing old usage: refused by a trigger', 'the 
 my $tries = () = log_since() =~ /ERROR:  refused by a trigger/g;
 cmp_ok($tries, '>=', 1, "it was tried ($tries)");
 cmp_ok($tries, '<=', 5, 'but not at each of 12 flushes');
+is(ask($owner, 'SELECT count(*) FROM overten_auth.quota_usage'), 0, 'what is old in other tables is removed');
 ask($owner, 'DROP TRIGGER refuse ON overten_auth.key_usage');
 reload();
 $node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM overten_auth.key_usage WHERE key_id = 'old')})
@@ -135,11 +137,13 @@ INSERT INTO overten_auth.key_usage
 	SELECT '$gone_key', date_trunc('hour', now()) - n * interval '1 hour', '10.0.0.1'::inet + m, 1, 0, now(), now()
 	FROM generate_series(1, 110) n, generate_series(1, 100) m;
 INSERT INTO overten_auth.key_last_used SELECT 'key_gone_' || n FROM generate_series(1, 2500) n;
+INSERT INTO overten_auth.key_details (key_id, description) VALUES ('$gone_key', 'gone'), ('$kept_key', 'kept');
 DELETE FROM overten_auth.api_keys WHERE key_id = '$gone_key';
 EOQ
 my $left = "SELECT (SELECT count(*) FROM overten_auth.key_last_used u WHERE NOT EXISTS (SELECT FROM overten_auth.api_keys k WHERE k.key_id = u.key_id)),
-	(SELECT count(*) FROM overten_auth.key_usage u WHERE NOT EXISTS (SELECT FROM overten_auth.api_keys k WHERE k.key_id = u.key_id))";
-is(ask($owner, $left), '2501|11001', 'rows of keys that are gone are left behind');
+	(SELECT count(*) FROM overten_auth.key_usage u WHERE NOT EXISTS (SELECT FROM overten_auth.api_keys k WHERE k.key_id = u.key_id)),
+	(SELECT count(*) FROM overten_auth.key_details d WHERE NOT EXISTS (SELECT FROM overten_auth.api_keys k WHERE k.key_id = d.key_id))";
+is(ask($owner, $left), '2501|11001|1', 'rows of keys that are gone are left behind');
 # Have a sweep begin, which removes old batches first.
 sub sweep
 {
@@ -153,14 +157,15 @@ sub sweep
 }
 sweep('postgres');
 flush_usage($owner);
-is(ask($owner, $left), '2501|11001', 'a sweep leaves what has been written since the one before');
+is(ask($owner, $left), '2501|11001|1', 'a sweep leaves what has been written since the one before');
 sweep('postgres');
-$node->poll_query_until('postgres', $left, '0|0')
+$node->poll_query_until('postgres', $left, '0|0|0')
   or die 'the rows are not removed';
 pass('the next one removes it');
 is(uses($owner, $key, $kept_key), "25\n1", 'and nothing of keys that are there');
 is(ask($owner, "SELECT last_used_at IS NOT NULL FROM overten_auth.key_last_used WHERE key_id = '$kept_key'"),
 	't', 'nor when they were used');
+is(ask($owner, "SELECT description FROM overten_auth.key_details WHERE key_id = '$kept_key'"), 'kept', 'nor what is written about them');
 
 # A restore that has brought the history, and not the keys yet
 ask($owner, 'CREATE DATABASE reborn');
@@ -233,6 +238,50 @@ $session->quit;
 flush_usage($owner);
 is(uses($owner, $locked_key), 2, 'and the next flush writes what this one could not');
 unlike(log_since(), qr/deadlock detected/, 'nobody has had to look for a deadlock');
+
+
+# Likewise one with a session that adds the uses of a standby
+
+start_log();
+$session = $node->background_psql('postgres');
+ask($session, "BEGIN; SELECT FROM overten_auth.key_last_used WHERE key_id = '$locked_key' FOR UPDATE");
+my $cluster = ask($owner, 'SELECT system_identifier FROM pg_control_system()');
+my $adding = $node->background_psql('postgres', on_error_stop => 0);
+$adding->query_until(qr/begun/, <<"EOQ");
+\\echo begun
+CALL overten_auth.add_uses($cluster, gen_random_uuid(), 1, ARRAY['$locked_key'],
+	ARRAY[date_trunc('hour', now(), 'UTC')], ARRAY[NULL::inet], '{1}', '{0}', '{0}', ARRAY[now()], ARRAY[now()], ARRAY[now()]);
+EOQ
+is(ask($session, <<"EOQ"), 't', 'a session that it waits for gets its lock');
+DO \$\$
+BEGIN
+	WHILE NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted) LOOP
+		PERFORM pg_sleep(0.001);
+	END LOOP;
+END
+\$\$;
+UPDATE overten_auth.key_usage SET refused = refused WHERE key_id = '$locked_key' RETURNING true;
+EOQ
+ask($session, 'COMMIT');
+$_->quit foreach $session, $adding;
+unlike(log_since(), qr/deadlock detected/, 'nobody has had to look for a deadlock');
+like(log_since(), qr/canceling statement due to lock timeout/, 'because it gives up in time');
+
+
+# What quotas have granted does not hold up uses
+
+my ($quoted, $quoted_key) = mint($owner, $org);
+ask($owner, "SELECT overten_set_limit('key', '$quoted_key', 'daily', 100, '1 day')");
+ask($owner, 'CREATE TRIGGER refuse BEFORE INSERT ON overten_auth.quota_usage FOR EACH ROW EXECUTE FUNCTION refuse()');
+ask($owner, "SELECT overten_admit('$quoted')");
+flush_usage($owner);
+is(uses($owner, $quoted_key), 1, 'uses are flushed though quotas cannot be');
+is(status_of('flush_failure'), 'flushing quotas: refused by a trigger', 'the state tells it');
+ask($owner, 'DROP TRIGGER refuse ON overten_auth.quota_usage');
+reload();
+$node->poll_query_until('postgres', 'SELECT sum(units) FROM overten_auth.quota_usage', '1')
+  or die 'quotas are not flushed';
+pass('quotas are flushed when they can be');
 
 
 # A row that is removed between the look of a flush and its update

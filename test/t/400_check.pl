@@ -72,7 +72,7 @@ is(findings($node), '', 'then all is well');
 ask($node, 'ALTER TABLE overten_auth.key_usage ADD CONSTRAINT none CHECK (accepted = 0) NOT VALID');
 is_accepted($node, $secret);
 is(sqlstate_of($node, 'SELECT overten_flush_usage()'), '55000', 'a flush fails');
-like(problem($node, 'background worker'), qr/^It could not write uses at 20\S+ .*: .*violates check constraint/, 'which is told');
+like(problem($node, 'background worker'), qr/^It has failed at 20\S+ .*: .*violates check constraint/, 'which is told');
 ask($node, 'ALTER TABLE overten_auth.key_usage DROP CONSTRAINT none');
 flush_usage($node);
 $node->poll_query_until('postgres', $has_worker) or die 'there is no worker';
