@@ -185,16 +185,15 @@ export function protect(gateway, listener, options = {}) {
       return;
     }
     let url;
+    let client;
     try {
       url = new URL(question(options, request), gateway);
+      client = address(request) ?? 'unknown';
     } catch {
       refuse(request, response, unavailable);
       return;
     }
-    const { org, told, limits, refusal } = await ask(url, [
-      ...credentials,
-      ['x-forwarded-for', address(request) ?? 'unknown'],
-    ], timeout);
+    const { org, told, limits, refusal } = await ask(url, [...credentials, ['x-forwarded-for', client]], timeout);
 
     if (refusal !== undefined) {
       refuse(request, response, refusal);

@@ -2,9 +2,10 @@
 // was sent, in all forms that node has of them, and the number of requests that have
 // reached it.
 //
-// upstream.mjs [GATEWAY [API_KEY_HEADER]]
+// upstream.mjs [GATEWAY [API_KEY_HEADER [ADDRESS_HEADER]]]
 //     with the URL of a gateway it protects itself, by gateway/protect.mjs, where keys
-//     may come in the header of that name
+//     may come in the header of the one name, and the client's address is in that of the
+//     other, which each request must have
 //
 // Prints "listening on PORT", and ends on SIGTERM.
 
@@ -25,9 +26,13 @@ function listener(request, response, org) {
   }).resume();
 }
 
-const [gateway, apiKeyHeader] = process.argv.slice(2);
+const [gateway, apiKeyHeader, addressHeader] = process.argv.slice(2);
+const options = {
+  ...apiKeyHeader && { apiKeyHeader },
+  ...addressHeader && { address: (request) => request.headers[addressHeader].trim() },
+};
 const server = http.createServer({ maxHeaderSize: 32 * 1024 },
-  gateway === undefined ? listener : protect(gateway, listener, { apiKeyHeader }));
+  gateway === undefined ? listener : protect(gateway, listener, options));
 
 process.on('SIGTERM', () => {
   server.close();

@@ -202,6 +202,11 @@ is(told_service($_, "'{\"location\":\"/healthz\"}'", "'{}'"), '503 service_unava
   foreach 201, 204, 301, 400, 404, 500;
 is(told_service(200, "'$whose'", "'{\"org_id\":\"a\"}'"), '200', 'one whose gateway knows the key');
 stop_process($service);
+$service = start_service('addressed_service', $gateway->{authorize_url}, '', 'x-test-address');
+is(summary(bytes($service->{port}, raw('GET / HTTP/1.1', $good, 'Connection: close', @$_))), $_->[0] ? '200' : '503 service_unavailable',
+	'a service that finds an address, or fails to: ' . scalar @$_)
+  foreach [], ['X-Test-Address: 192.0.2.1'];
+is(stop_process($service), 0, 'it lives on');
 
 # And if it were of other types, or none.
 foreach my $case (
