@@ -247,9 +247,21 @@ FROM (VALUES
 	('overten_handle_request(text, text, json, text)', 'overten_proxy.ask(method, path, headers, convert_to(body, ''UTF8''))'),
 	('overten_authorize_request(text, json)', 'overten_proxy.authorize(query, headers)')) f (function, call) \g /dev/null
 
--- PUBLIC may do nothing.  The roles of gateway/roles.sql, and those of an application,
+-- Nobody may do anything, PUBLIC as little as who has default privileges: whoever
+-- writes to the map sends secrets where he likes.  The roles of gateway/roles.sql, and those of an application,
 -- need this, and EXECUTE on the functions of the extension that they call.
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA overten_proxy, plproxy FROM PUBLIC;
+SELECT format('REVOKE ALL ON %s FROM %s CASCADE', o.what, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END)
+FROM (
+	SELECT 'SCHEMA ' || oid::regnamespace, nspacl, nspowner FROM pg_namespace WHERE nspname IN ('overten_proxy', 'plproxy')
+	UNION ALL
+	SELECT 'TABLE ' || oid::regclass, relacl, relowner FROM pg_class
+	WHERE relkind = 'r' AND relnamespace::regnamespace::text IN ('overten_proxy', 'plproxy')
+	UNION ALL
+	SELECT 'FUNCTION ' || oid::regprocedure, proacl, proowner FROM pg_proc
+	WHERE pronamespace::regnamespace::text IN ('overten_proxy', 'plproxy')) o (what, acl, owner),
+LATERAL (SELECT DISTINCT grantee FROM aclexplode(o.acl)) a
+WHERE a.grantee <> o.owner \gexec
 CREATE ROLE overten_proxy_caller;
 GRANT USAGE ON SCHEMA overten_proxy, plproxy, overten_auth TO overten_proxy_caller;    -- the last for the type of answers
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA overten_proxy, plproxy TO overten_proxy_caller;

@@ -41,7 +41,16 @@ foreach my $n (0 .. 3)
 
 # A proxy without a map does nothing.
 
+ask($node, 'CREATE ROLE anon; ' . join ';', map { "ALTER DEFAULT PRIVILEGES GRANT ALL ON $_ TO anon" } qw(SCHEMAS TABLES FUNCTIONS));
 ask($node, slurp_file("$top/contrib/plproxy.sql"));
+ask($node, join ';', map { "ALTER DEFAULT PRIVILEGES REVOKE ALL ON $_ FROM anon" } qw(SCHEMAS TABLES FUNCTIONS));
+is(ask($node, <<'EOQ'), '', 'default privileges give nobody anything of the proxy');
+SELECT string_agg(name, ' ') FROM (
+	SELECT oid::regclass::text, relacl FROM pg_class WHERE relnamespace::regnamespace::text IN ('overten_proxy', 'plproxy')
+	UNION ALL SELECT nspname, nspacl FROM pg_namespace WHERE nspname IN ('overten_proxy', 'plproxy')
+	UNION ALL SELECT oid::regprocedure::text, proacl FROM pg_proc WHERE pronamespace::regnamespace::text IN ('overten_proxy', 'plproxy')) o (name, acl)
+WHERE EXISTS (SELECT FROM aclexplode(acl) WHERE grantee IN (0, 'anon'::regrole))
+EOQ
 ask($node, 'GRANT overten_proxy_caller TO overten_gateway');
 is(sqlstate_of($node, "SELECT overten_create_org('Nowhere')"), '55000', 'without a map of the slots, the proxy does nothing');
 ask($node, sprintf q{INSERT INTO overten_proxy.servers SELECT 's' || n, format('host=%%s port=%%s dbname=s%%s connect_timeout=2', '%s', '%s', n) FROM generate_series(0, 3) n},
