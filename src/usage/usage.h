@@ -180,6 +180,7 @@ extern bool oa_lock_usage_tables(void);
  * tables
  */
 extern int	oa_merge_uses(OaUses *uses, int count);
+extern void oa_sort_uses(OaUses *uses, int count);
 extern void oa_write_uses(OaUses *uses, int count, bool *known);
 extern bool oa_flush_uses(OaDatabase *database);
 

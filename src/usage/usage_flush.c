@@ -3,8 +3,11 @@
  *		Writes the counts from shared memory into the tables, one batch at a
  *		time.
  *
- * Each batch is a transaction: collect, write, publish, commit, and then
- * subtract what was written.  use_batches.c describes how readers cope with
+ * We sort what we have collected, so that the rows of all batches are in the
+ * order of the indexes: it takes less time to insert them.
+ *
+ * Each batch is a transaction: write, publish, commit, and then subtract what
+ * was written.  use_batches.c describes how readers cope with
  * that.  An error before the commit leaves the counts unchanged.  Between the
  * commit and the subtraction nothing can raise; if the process is killed
  * there, the server reinitializes shared memory.  Only one worker at a time
@@ -28,6 +31,7 @@
 #include "usage/usage.h"
 
 #define UNKNOWN_KEY_MS		(5 * 60 * 1000)
+#define SORTED_MAX			100000	/* uses that are sorted together */
 
 typedef struct Batch
 {
@@ -86,33 +90,55 @@ keep_back(Batch *batch)
 }
 
 /*
+ * Write and subtract collected uses, a batch at a time.  Returns whether we have
+ * kept any back.
+ */
+static bool
+flush_collected(OaDatabase *database, OaUses *uses, int count, bool *known)
+{
+	bool		kept_back = false;
+
+	for (int first = 0; first < count; first += OA_BATCH_MAX)
+	{
+		Batch		batch = {
+			.uses = &uses[first],
+			.known = known,
+			.count = Min(count - first, OA_BATCH_MAX),
+		};
+		int			left;
+
+		write_batch(database, &batch);
+		left = keep_back(&batch);
+		oa_subtract_batch(database, batch.uses, left);
+		kept_back |= (left < batch.count);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return kept_back;
+}
+
+/*
  * Write the counts of the session's database.  Returns whether we have kept
  * uses back.  After an error the rest is written next time.
  */
 bool
 oa_flush_uses(OaDatabase *database)
 {
-	Batch		batch;
+	OaUses	   *uses;
+	bool	   *known;
 	uint32		bucket = 0;
 	bool		kept_back = false;
+	int			count;
 
 	(void) oa_settle_batch(database);
-	batch.uses = MemoryContextAlloc(TopMemoryContext,
-									OA_BATCH_MAX * sizeof(OaUses));
-	batch.known = MemoryContextAlloc(TopMemoryContext,
-									 OA_BATCH_MAX * sizeof(bool));
-	while ((batch.count = oa_collect_uses(MyDatabaseId, &bucket, batch.uses,
-										  OA_BATCH_MAX)) > 0)
+	uses = MemoryContextAlloc(TopMemoryContext, SORTED_MAX * sizeof(OaUses));
+	known = MemoryContextAlloc(TopMemoryContext, OA_BATCH_MAX * sizeof(bool));
+	while ((count = oa_collect_uses(MyDatabaseId, &bucket, uses,
+									SORTED_MAX)) > 0)
 	{
-		int			count;
-
-		write_batch(database, &batch);
-		count = keep_back(&batch);
-		oa_subtract_batch(database, batch.uses, count);
-		kept_back |= (count < batch.count);
-		CHECK_FOR_INTERRUPTS();
+		oa_sort_uses(uses, count);
+		kept_back |= flush_collected(database, uses, count, known);
 	}
-	pfree(batch.known);
-	pfree(batch.uses);
+	pfree(known);
+	pfree(uses);
 	return kept_back;
 }

@@ -143,6 +143,13 @@ compare_uses(const void *a, const void *b)
 	return order;
 }
 
+/* Sort uses by key, hour and address. */
+void
+oa_sort_uses(OaUses *uses, int count)
+{
+	qsort(uses, count, sizeof(OaUses), compare_uses);
+}
+
 static bool
 same_key(const OaUses *a, const OaUses *b)
 {
@@ -214,7 +221,7 @@ oa_merge_uses(OaUses *uses, int count)
 {
 	int			merged = 0;
 
-	qsort(uses, count, sizeof(OaUses), compare_uses);
+	oa_sort_uses(uses, count);
 	for (int i = 0; i < count; i++)
 	{
 		if (merged > 0 && compare_uses(&uses[merged - 1], &uses[i]) == 0)
@@ -416,7 +423,7 @@ oa_write_uses(OaUses *uses, int count, bool *known)
 	int			level = oa_statements_begin();
 	Rows		rows[ROW_KINDS];
 
-	qsort(uses, count, sizeof(OaUses), compare_uses);
+	oa_sort_uses(uses, count);
 	probe_hours(uses, count);
 	make_rows(uses, count, known, rows);
 	for (int kind = 0; kind < ROW_KINDS; kind++)
