@@ -247,8 +247,8 @@ FROM (VALUES
 	('overten_handle_request(text, text, json, text)', 'overten_proxy.ask(method, path, headers, convert_to(body, ''UTF8''))'),
 	('overten_authorize_request(text, json)', 'overten_proxy.authorize(query, headers)')) f (function, call) \g /dev/null
 
--- Nobody may do anything, PUBLIC as little as who has default privileges: whoever
--- writes to the map sends secrets where he likes.  The roles of gateway/roles.sql, and those of an application,
+-- Nobody may do anything, neither PUBLIC nor roles with default privileges: who writes
+-- to the map decides where secrets go.  The roles of gateway/roles.sql, and those of an application,
 -- need this, and EXECUTE on the functions of the extension that they call.
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA overten_proxy, plproxy FROM PUBLIC;
 SELECT format('REVOKE ALL ON %s FROM %s CASCADE', o.what, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END)

@@ -188,7 +188,7 @@ export function protect(gateway, listener, options = {}) {
     let client;
     try {
       url = new URL(question(options, request), gateway);
-      client = address(request) ?? 'unknown';
+      client = await address(request) ?? 'unknown';
     } catch {
       refuse(request, response, unavailable);
       return;

@@ -22,8 +22,7 @@ CREATE TABLE overten_auth.tiers (
 		CONSTRAINT tiers_pkey PRIMARY KEY
 		CONSTRAINT tiers_name_check CHECK (
 			char_length(name) >= 1
-			AND char_length(name) <= 64
-			AND octet_length(convert_to(name, 'UTF8')) >= 1),
+			AND char_length(name) <= 64),
 	self_service bool NOT NULL DEFAULT false
 );
 REVOKE ALL ON overten_auth.tiers FROM PUBLIC;
@@ -38,9 +37,7 @@ CREATE TABLE overten_auth.scopes (
 		CONSTRAINT scopes_pkey PRIMARY KEY
 		CONSTRAINT scopes_name_check CHECK (
 			name ~ '^[a-z0-9][a-z0-9._:-]{0,63}$'),
-	description text NOT NULL DEFAULT ''
-		CONSTRAINT scopes_description_check CHECK (
-			octet_length(convert_to(description, 'UTF8')) >= 0),
+	description text NOT NULL DEFAULT '',
 	self_service bool NOT NULL DEFAULT false
 );
 REVOKE ALL ON overten_auth.scopes FROM PUBLIC;

@@ -44,7 +44,6 @@ typedef struct OaFetchState
 typedef enum OaJob
 {
 	OA_FLUSHING,
-	OA_FLUSHING_QUOTAS,
 	OA_REMOVING_USAGE,			/* that is old; likewise the next three */
 	OA_REMOVING_QUOTAS,
 	OA_REMOVING_AUDIT,

@@ -6,8 +6,9 @@
  * The extension never deletes keys, but a person may delete an org with its
  * keys by hand.  Once a day, a sweep goes through the keys of each table that
  * has rows of keys, some at a time, and removes rows whose key does not exist.
- * A restore may load these tables before the keys.  So the sweep does not touch rows that were written since the previous sweep began,
- * and nothing at all while there are no keys.
+ * A restore may load these tables before the keys.  So the sweep does not touch
+ * rows that were written since the previous sweep began, and nothing at all
+ * while there are no keys.
  *
  * The progress is in shared memory, because a worker spends only a moment on
  * the sweep; meanwhile, uses wait to be flushed.
@@ -76,13 +77,13 @@ static OaStatement next_keys[] = {
 		.argtypes = {TEXTOID, INT8OID},
 	},
 	{
-		.table = "key_details",
-		.text = NEXT("key_details"),
+		.table = "key_usage",
+		.text = NEXT_IN_HISTORY,
 		.argtypes = {TEXTOID, INT8OID},
 	},
 	{
-		.table = "key_usage",
-		.text = NEXT_IN_HISTORY,
+		.table = "key_details",
+		.text = NEXT("key_details"),
 		.argtypes = {TEXTOID, INT8OID},
 	},
 };
@@ -95,13 +96,13 @@ static OaStatement remove_rows[] = {
 		.argtypes = {TEXTARRAYOID, INT4OID, INT8OID},
 	},
 	{
-		.table = "key_details",
-		.text = REMOVE("key_details"),
+		.table = "key_usage",
+		.text = REMOVE("key_usage"),
 		.argtypes = {TEXTARRAYOID, INT4OID, INT8OID},
 	},
 	{
-		.table = "key_usage",
-		.text = REMOVE("key_usage"),
+		.table = "key_details",
+		.text = REMOVE("key_details"),
 		.argtypes = {TEXTARRAYOID, INT4OID, INT8OID},
 	},
 };

@@ -90,8 +90,8 @@ keep_back(Batch *batch)
 }
 
 /*
- * Write and subtract collected uses, a batch at a time.  Returns whether we have
- * kept any back.
+ * Write and subtract collected uses, a batch at a time.  Returns whether we
+ * have kept any back.
  */
 static bool
 flush_collected(OaDatabase *database, OaUses *uses, int count, bool *known)

@@ -30,7 +30,6 @@ static const struct
 	{"api_keys", AccessShareLock},
 	{"orgs", AccessShareLock},
 	{"key_last_used", RowExclusiveLock},
-	{"key_details", RowExclusiveLock},
 	{"key_usage", RowExclusiveLock},
 	{"quota_usage", RowExclusiveLock},
 };

@@ -2,14 +2,14 @@
  * database_jobs.c
  *		The jobs of a usage worker in the database that it is connected to.
  *
- * On a standby there is only the flush of uses, which writes on the primary.
- * Elsewhere a worker also flushes what quotas have granted, removes what is
- * old, one table at a time, and rows whose key is gone, and checks whether to
- * fetch signing keys.  It writes only to key_usage, key_last_used, key_details,
- * usage_batches, quota_usage, audit_log and idempotency_keys, and otherwise
- * only reads api_keys, orgs and signing_keys.  Its SQL runs as the owner of
- * these tables (statement.c).  Another worker (fetch_worker.c) writes to
- * signing_keys and audit_log.
+ * On a standby there is only the flush, of uses alone, which writes on the
+ * primary.  Elsewhere a worker flushes the uses that were counted, and what
+ * quotas have granted, removes what is old, one table at a time, and rows whose
+ * key is gone, and checks whether to fetch signing keys.  It writes only to
+ * key_usage, key_last_used, key_details, usage_batches, quota_usage, audit_log
+ * and idempotency_keys, and otherwise only reads api_keys, orgs and
+ * signing_keys.  Its SQL runs as the owner of these tables (statement.c).
+ * Another worker (fetch_worker.c) writes to signing_keys and audit_log.
  *
  * If a job fails, the others still run.  We try the failed job again after a
  * pause that grows with each of its failures.
@@ -37,8 +37,6 @@
 #define BACKOFF_MAX_MS		(5 * 60 * 1000)
 #define LAST_FLUSHES_MAX	10
 
-static void flush(void *argument);
-static void flush_quotas(void *argument);
 static void remove_usage(void *argument);
 static void remove_quotas(void *argument);
 static void remove_audit(void *argument);
@@ -51,8 +49,7 @@ static const struct
 	void		(*run) (void *database);
 	const char *activity;
 }			jobs[] = {
-	[OA_FLUSHING] = {flush, "flushing usage"},
-	[OA_FLUSHING_QUOTAS] = {flush_quotas, "flushing quotas"},
+	[OA_FLUSHING] = {NULL, "flushing usage"},	/* see flush() */
 	[OA_REMOVING_USAGE] = {remove_usage, "removing old usage"},
 	[OA_REMOVING_QUOTAS] = {remove_quotas, "removing old quotas"},
 	[OA_REMOVING_AUDIT] = {remove_audit, "removing old rows of the audit log"},
@@ -60,6 +57,12 @@ static const struct
 	[OA_SWEEPING] = {sweep, "removing what belongs to keys that are gone"},
 	[OA_LOOKING_AT_KEYS] = {look_at_keys, "looking at signing keys"},
 };
+
+typedef struct Flush
+{
+	OaDatabase *database;
+	bool		kept_back;		/* have we kept uses back? */
+} Flush;
 
 /* The result of look_around(). */
 typedef struct Surroundings
@@ -112,38 +115,27 @@ oa_note_job_failure(OaDatabase *database, OaJob job, uint64 asked,
 	ConditionVariableBroadcast(&database->requests.changed);
 }
 
-/* Is it a flush, which runs at an interval, or when a session asks? */
-static bool
-is_flush(OaJob job)
-{
-	return job == OA_FLUSHING || job == OA_FLUSHING_QUOTAS;
-}
-
-/* Note that a job is done. */
+/* Note that a job is done.  A flush fulfills requests up to "asked". */
 static void
-note_done(OaDatabase *database, OaJob job)
+note_done(OaDatabase *database, OaJob job, uint64 asked)
 {
 	OaJobState *state = &database->jobs[job];
 
 	oa_lock_databases(LW_EXCLUSIVE);
 	state->failures = 0;
-	state->due_at = is_flush(job) ?
-		oa_monotonic_ms() + oa_job_pause_ms(state) : 0;
+	state->due_at = 0;
 	if (job == OA_FLUSHING)
+	{
+		state->due_at = oa_monotonic_ms() + oa_job_pause_ms(state);
+		database->requests.done = asked;
 		database->flushed_at = GetCurrentTimestamp();
+	}
 	oa_unlock_databases();
 	if (job == OA_FLUSHING)
+	{
 		oa_count_event(OA_FLUSH);
-}
-
-/* Note that requests for a flush up to "asked" are fulfilled. */
-static void
-fulfill_requests(OaDatabase *database, uint64 asked)
-{
-	oa_lock_databases(LW_EXCLUSIVE);
-	database->requests.done = asked;
-	oa_unlock_databases();
-	ConditionVariableBroadcast(&database->requests.changed);
+		ConditionVariableBroadcast(&database->requests.changed);
+	}
 }
 
 /*
@@ -167,41 +159,55 @@ look_around(void *argument)
 	oa_worker_commit();
 }
 
-/*
- * Flush, or on a standby have the primary write.  When the server stops, flush
- * until nothing is left.
- */
-static void
-flush(void *argument)
-{
-	OaDatabase *database = argument;
-
-	for (int i = 0; i < LAST_FLUSHES_MAX; i++)
-	{
-		bool		kept_back;
-
-		pg_atomic_write_u32(&database->used, 0);
-		pg_memory_barrier();
-		if (RecoveryInProgress())
-		{
-			oa_send_uses(database);
-			/* After the promotion, the next worker flushes what is left. */
-			kept_back = !RecoveryInProgress();
-		}
-		else
-			kept_back = oa_flush_uses(database);
-		if (kept_back)
-			pg_atomic_write_u32(&database->used, 1);
-		if (kept_back || !ShutdownRequestPending ||
-			pg_atomic_read_u32(&database->used) == 0)
-			break;
-	}
-}
-
 static void
 flush_quotas(void *argument)
 {
-	oa_flush_quotas();
+	if (!RecoveryInProgress())
+		oa_flush_quotas();
+}
+
+/* Flush uses, or on a standby have the primary write them. */
+static void
+flush_uses(void *argument)
+{
+	Flush	   *flush = argument;
+
+	if (RecoveryInProgress())
+	{
+		oa_send_uses(flush->database);
+		/* After the promotion, the next worker flushes what is left. */
+		flush->kept_back = !RecoveryInProgress();
+	}
+	else
+		flush->kept_back = oa_flush_uses(flush->database);
+}
+
+/*
+ * Flush what quotas have granted, and uses; each of them even if the other
+ * fails.  When the server stops, flush until nothing is left.  If one fails,
+ * copy its message to "failure", and return false.
+ */
+static bool
+flush(OaDatabase *database, char *failure)
+{
+	for (int i = 0; i < LAST_FLUSHES_MAX; i++)
+	{
+		Flush		flush = {.database = database};
+		bool		done;
+
+		pg_atomic_write_u32(&database->used, 0);
+		pg_memory_barrier();
+		done = oa_run_job(flush_quotas, NULL, "flushing quotas", failure);
+		done &= oa_run_job(flush_uses, &flush, "flushing usage", failure);
+		if (!done || flush.kept_back)
+			pg_atomic_write_u32(&database->used, 1);
+		if (!done)
+			return false;
+		if (flush.kept_back || !ShutdownRequestPending ||
+			pg_atomic_read_u32(&database->used) == 0)
+			break;
+	}
+	return true;
 }
 
 /* Remove rows, some at a time, until no more are old. */
@@ -265,47 +271,30 @@ is_due(OaDatabase *database, OaJob job)
 
 	oa_lock_databases(LW_SHARED);
 	result = oa_monotonic_ms() >= database->jobs[job].due_at;
-	if (is_flush(job))
+	if (job == OA_FLUSHING)
 		result |= ShutdownRequestPending || oa_is_asked(&database->requests);
 	oa_unlock_databases();
 	return result;
 }
 
-/* Run a job if it is due, and note the result.  Returns whether it is done. */
-static bool
+/* Run a job, and note the result. */
+static void
 do_job(OaDatabase *database, OaJob job, uint64 asked)
 {
 	char		failure[OA_FAILURE_MAX];
+	bool		done;
 
 	if (!is_due(database, job))
-		return false;
-	if (oa_run_job(jobs[job].run, database, jobs[job].activity, failure))
-	{
-		note_done(database, job);
-		return true;
-	}
-	if (is_flush(job))
-		pg_atomic_write_u32(&database->used, 1);
-	oa_note_job_failure(database, job, asked, failure);
-	return false;
-}
-
-/*
- * Run the jobs that are due in a database that has the extension.  What quotas
- * have granted is flushed after the uses, which clears database->used first.
- */
-static void
-do_jobs(OaDatabase *database, uint64 asked)
-{
-	bool		flushed = do_job(database, OA_FLUSHING, asked);
-
-	if (!RecoveryInProgress())
-		do_job(database, OA_FLUSHING_QUOTAS, asked);
-	if (flushed)
-		fulfill_requests(database, asked);
-	for (int job = OA_FLUSHING_QUOTAS + 1;
-		 job < OA_JOBS && !RecoveryInProgress(); job++)
-		do_job(database, job, asked);
+		return;
+	if (job == OA_FLUSHING)
+		done = flush(database, failure);
+	else
+		done = oa_run_job(jobs[job].run, database, jobs[job].activity,
+						  failure);
+	if (done)
+		note_done(database, job, asked);
+	else
+		oa_note_job_failure(database, job, asked, failure);
 }
 
 /* Is this the session's database? */
@@ -352,12 +341,14 @@ oa_do_usage_jobs(OaDatabase *database, uint64 asked)
 
 	if (found.has_extension)
 	{
-		do_jobs(database, asked);
+		do_job(database, OA_FLUSHING, asked);
+		for (int job = OA_FLUSHING + 1;
+			 job < OA_JOBS && !RecoveryInProgress(); job++)
+			do_job(database, job, asked);
 		return;
 	}
 	forget_uses(database, now);
-	note_done(database, OA_FLUSHING);
-	fulfill_requests(database, asked);
+	note_done(database, OA_FLUSHING, asked);
 	oa_lock_databases(LW_EXCLUSIVE);
 	database->keys.wanted = false;
 	oa_unlock_databases();

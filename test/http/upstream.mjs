@@ -29,7 +29,7 @@ function listener(request, response, org) {
 const [gateway, apiKeyHeader, addressHeader] = process.argv.slice(2);
 const options = {
   ...apiKeyHeader && { apiKeyHeader },
-  ...addressHeader && { address: (request) => request.headers[addressHeader].trim() },
+  ...addressHeader && { address: async (request) => request.headers[addressHeader].trim() },
 };
 const server = http.createServer({ maxHeaderSize: 32 * 1024 },
   gateway === undefined ? listener : protect(gateway, listener, options));

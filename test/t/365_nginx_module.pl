@@ -41,7 +41,9 @@ my $service = start_service('module_service');
 my @settings = (
 	'overten_auth_connections 2;' => "overten_auth_connections 2;\n    overten_auth_timeout 5s;",
 	'worker_processes auto' => 'worker_processes 2');
-my $nginx = start_module_nginx('trouble_nginx', $node->connstr('postgres'), $service->{port}, @settings);
+my $status_port = free_port();
+my $nginx = start_module_nginx('trouble_nginx', $node->connstr('postgres'), $service->{port}, @settings,
+	"    server {\n" => "    server {\n        listen 127.0.0.1:$status_port;\n        stub_status;\n    }\n    server {\n");
 my $url = "http://127.0.0.1:$nginx->{port}";
 
 sub sessions { return module_sessions($node); }
@@ -256,7 +258,7 @@ is(outcome(end_load($waiting)), '4000 0 0 0', 'reloaded three times under load')
 # A client that has begun to ask stays with its old worker, whose sessions end.
 my $slow = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $nginx->{port}) or die "$@";
 syswrite $slow, "GET /x HTTP/1.1\r\nHost: x\r\n";
-select undef, undef, undef, 0.5;
+wait_until('a worker reads what it asks', sub { request("http://127.0.0.1:$status_port", 'GET', '/')->{body} =~ /Reading: [1-9]/ });
 kill HUP => $master;
 wait_until('one old worker is left beside two new ones', sub { sessions() == 6 });
 my %ended = map { $_ => 1 } sessions();
