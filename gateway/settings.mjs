@@ -126,6 +126,9 @@ function dashboard(environment) {
   if (emulatorUrl !== undefined && originOf(emulatorUrl) !== emulatorUrl) {
     throw new Error('FIREBASE_AUTH_EMULATOR_URL must be an origin, such as http://127.0.0.1:9099');
   }
+  if (apiKey === '' && authDomain !== undefined) {
+    throw new Error('FIREBASE_AUTH_DOMAIN is for the dashboard, which needs FIREBASE_API_KEY');
+  }
   return apiKey === '' ? null : { apiKey, authDomain, emulatorUrl };
 }
 

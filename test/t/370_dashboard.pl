@@ -126,6 +126,7 @@ stop_process($popup);
 foreach my $case ([ FIREBASE_API_KEY => 'a"b', 'FIREBASE_API_KEY must be ' ],
 	(map { [ FIREBASE_AUTH_DOMAIN => $_, 'FIREBASE_AUTH_DOMAIN must be a domain, ' ] }
 		'x', '*', '*.example.com', 'https://a.example.com', 'a.example.com/', 'a.example.com:443', 'a.example.com; script-src *', 'a.example.com b.example.com', 'A.example.com', '.example.com', '127.0.0.1', "a.example.com\nb"),
+	[ FIREBASE_AUTH_DOMAIN => 'a.example.com', 'FIREBASE_AUTH_DOMAIN is for the dashboard, ' ],
 	[ FIREBASE_AUTH_EMULATOR_URL => "http://127.0.0.1:9099; script-src *", 'FIREBASE_AUTH_EMULATOR_URL must be an origin, ' ],
 	[ FIREBASE_AUTH_EMULATOR_URL => 'http://127.0.0.1:9099/', 'FIREBASE_AUTH_EMULATOR_URL must be an origin, ' ])
 {

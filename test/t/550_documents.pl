@@ -15,7 +15,7 @@ use Test::More;
 
 # How many blocks are not run.  Each has a reason that holds for every machine
 # that runs this.
-my $not_run = 37;
+my $not_run = 38;
 
 my $top = "$FindBin::RealBin/../..";
 my @files = map { "$top/$_" } 'README.md', 'SECURITY.md', 'CONTRIBUTING.md';

@@ -45,6 +45,10 @@ const TEXTS = {
   'auth/popup-closed-by-user': 'The window of the sign-in was closed. Try again.',
   'auth/cancelled-popup-request': 'The window of the sign-in was closed. Try again.',
   'auth/operation-not-allowed': 'The sign-in service does not offer this.',
+  'auth/unauthorized-domain': 'The sign-in service does not know the address of this page. Tell support.',
+  'auth/configuration-not-found': 'Signing in is not set up yet. Tell support.',
+  'auth/api-key-not-valid.-please-pass-a-valid-api-key.': 'Signing in is not set up yet. Tell support.',
+  'auth/password-does-not-meet-requirements': 'The password does not meet the requirements. Choose a longer one, with capital letters, digits and other characters.',
 };
 
 export function textOf(error) {
