@@ -2860,6 +2860,11 @@ CREATE FUNCTION overten_auth.check_configuration()
 			current_database())
 	FROM state WHERE coalesce(project, '') = ''
 	UNION ALL
+	SELECT 'warning', 'overten_auth.firebase_project_id',
+		'It is a number. Firebase ID tokens name the project by its id, so all are refused.',
+		'Set it to the project id, which begins with a letter.'
+	FROM state WHERE project ~ '^[0-9]+$'
+	UNION ALL
 	SELECT 'warning', 'signing keys',
 		CASE signing_keys WHEN 0 THEN 'There is no unexpired signing key. All Firebase ID tokens are refused.'
 			ELSE format('The last one expires at %s.', signing_keys_expire_at) END

@@ -47,7 +47,7 @@ find_database(void)
 		refuse_refresh("This is a standby; it has the keys of its primary.", NULL);
 	if (oa_firebase_project_id[0] == '\0')
 		refuse_refresh("No Firebase project is configured.",
-					   "Set overten_auth.firebase_project_id.");
+					   "Set overten_auth.firebase_project_id, and connect again.");
 	if (oa_signing_keys_command[0] == '\0')
 		refuse_refresh("There is no command to fetch them with.",
 					   "Set overten_auth.signing_keys_command.");

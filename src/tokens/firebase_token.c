@@ -296,7 +296,7 @@ is_unavailable(bool cached, TimestampTz now, OaIdentity *identity)
 	if (oa_firebase_project_id[0] == '\0')
 	{
 		identity->detail = "No Firebase project is configured.";
-		identity->hint = "Set overten_auth.firebase_project_id.";
+		identity->hint = "Set overten_auth.firebase_project_id, and connect again.";
 		return true;
 	}
 	if (!cached && !oa_has_signing_key(now))

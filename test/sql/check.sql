@@ -218,6 +218,9 @@ SELECT org_id FROM overten_create_org('Acme Docs') \gset
 SELECT overten_add_member(:'org_id', 'ada');
 TABLE finding;
 ROLLBACK;
+-- A project's number in the place of its id
+SET overten_auth.firebase_project_id = '123456789012';
+SELECT * FROM finding WHERE subject <> 'signing keys';
 -- Signing keys: none, some, and some that expire soon
 SET overten_auth.firebase_project_id = 'overten-test';
 TABLE finding;
