@@ -246,7 +246,7 @@ count_rest(const Progress *progress, int64 *to_do, int64 *lost)
 }
 
 /* List the first orgs with a value that does not open, for a message. */
-static char *
+static text *
 list_lost(const Progress *progress)
 {
 	static OaStatement list = {
@@ -259,14 +259,12 @@ list_lost(const Progress *progress)
 		.argtypes = {KEY_PARAMETER_TYPES, TEXTARRAYOID},
 	};
 	Datum		values[KEY_PARAMETERS + 1];
-	text	   *ids;
 
 	memcpy(values, progress->key_parameters, sizeof(progress->key_parameters));
 	values[KEY_PARAMETERS] = PointerGetDatum(make_array(progress->lost,
 														TEXTOID));
 	oa_statement_run(&list, values, NULL);
-	ids = oa_statement_text(0, 1);
-	return ids != NULL ? text_to_cstring(ids) : pstrdup("");
+	return oa_statement_text(0, 1);
 }
 
 /*
@@ -287,7 +285,7 @@ overten_reseal(PG_FUNCTION_ARGS)
 	int			max_orgs;
 	int64		to_do;
 	int64		lost;
-	char	   *lost_ids = NULL;
+	text	   *lost_ids = NULL;
 	int			level;
 
 	oa_require_argument(fcinfo, 0, "max_orgs");
@@ -320,7 +318,7 @@ overten_reseal(PG_FUNCTION_ARGS)
 				(errmsg("orgs with a webhook secret that does not open: " INT64_FORMAT,
 						lost),
 				 errdetail("Their master keys are missing, or they have been altered. The first orgs are: %s.",
-						   lost_ids),
+						   lost_ids != NULL ? text_to_cstring(lost_ids) : ""),
 				 errhint("Add the missing keys to the master key file, or make new secrets with overten_rotate_webhook_secret().")));
 	PG_RETURN_INT64(to_do);
 }
