@@ -133,7 +133,7 @@ is(files_in($disk), 'overten_auth.key', 'with room there is one');
 is((-s $file) . ' ' . (() = slurp_file($file) =~ /^[^#\n]{44}$/mg),
 	(-s $file) . ' 1', 'with a key');
 my $mark_text = slurp_file($mark);
-like($mark_text, qr/\A.*cluster\.\n.*by itself\.\n\z/, 'and a whole mark');
+like($mark_text, qr/\A.*cluster\.\n.*on its own\.\n\z/, 'and a whole mark');
 $node->stop;
 
 $disk = small_disk('data');
