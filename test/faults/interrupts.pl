@@ -20,7 +20,7 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 use WholeSurface;
 
-my $node = create_node('interrupts', surface_settings('postgres'));
+my $node = create_node('interrupts', surface_settings('postgres') . "overten_auth.key_features = 'details, rotation'\n");
 
 # So that there is time to wait for a fetch.
 my $command = ask($node, 'SHOW overten_auth.signing_keys_command');
@@ -34,7 +34,11 @@ my $org = create_org($node, 'Interrupted');
 my ($secret, $key) = mint($node, $org);
 my ($hex, $token) = (ask($node, "SELECT encode(sha256('$secret'), 'hex')"), surface_token('ada'));
 ask($node, "SELECT overten_set_api_access('$org', true), overten_add_member('$org', 'ada'), overten_add_member('$org', 'zoe'),
-	overten_rotate_webhook_secret('$org', '1 day'), overten_grant('$org', 100), overten_hold('$org', 10, 'held', '1 day')");
+	overten_rotate_webhook_secret('$org', '1 day'), overten_grant('$org', 100), overten_hold('$org', 10, 'held', '1 day'),
+	overten_set_limit('org', '$org', 'kept', 1000000, '1 hour')");
+my ($invitation) = split /\n/, ask($node, "SELECT invitation_id FROM overten_invite('$org')");
+my $code = ask($node, "SELECT code FROM overten_invite('" . create_org($node, 'Inviting') . "')");
+my $cluster = ask($node, 'SELECT system_identifier FROM pg_control_system()');
 my $by_key = qq({"authorization": "Bearer $secret"});
 my $by_token = qq({"authorization": "Bearer $token", "x-overten-org-id": "$org", "x-overten-key-id": "$key"});
 my $request = sub { "SET request.headers = '$_[0]'; SELECT $_[1]" };
@@ -43,8 +47,20 @@ my $request = sub { "SET request.headers = '$_[0]'; SELECT $_[1]" };
 my %calls = (
 	'overten_mint_key(text,text,timestamp with time zone,text[],cidr[],text)' => "SELECT overten_mint_key('$org')",
 	'overten_verify_key(text)' => "SELECT overten_verify_key('$secret')",
+	'overten_admit(text,bigint,text[],inet)' => "SELECT overten_admit('$secret')",
+	'overten_admission(text,bigint,text[],inet)' => "SELECT overten_admission('$secret')",
+	'overten_charge(text,bigint)' => "SELECT overten_charge('$key', 1)",
+	'overten_set_limit(text,text,text,bigint,interval,bigint,text,boolean,integer)' =>
+	  "SELECT overten_set_limit('key', '$key', 'new', 1, '1 hour')",
+	'overten_drop_limit(text,text,text)' => "SELECT overten_drop_limit('org', '$org', 'kept')",
+	'overten_list_limits(text)' => "SELECT overten_list_limits('$org')",
+	'overten_limit_status(text)' => "SELECT overten_limit_status('$org')",
+	'overten_authorize_request(text,json)' =>
+	  "SELECT 1 / (status = 200)::int FROM overten_authorize_request('', '$by_key')",
 	'overten_verify_key_digest(bytea)' => "SELECT overten_verify_key_digest('\\x$hex')",
 	'overten_list_keys(text)' => "SELECT overten_list_keys('$org')",
+	'overten_find_keys(text,text,timestamp with time zone,integer,text,text)' => "SELECT overten_find_keys('$org')",
+	'overten_purge_keys(text,timestamp with time zone)' => "SELECT overten_purge_keys('$org', now())",
 	'overten_describe_key(text,text)' => "SELECT overten_describe_key('$org', '$key')",
 	'overten_set_expiry(text,text,timestamp with time zone)' => "SELECT overten_set_expiry('$org', '$key', '2101-01-01')",
 	'overten_disable_key(text,text,text)' => "SELECT overten_disable_key('$org', '$key', 'x')",
@@ -54,7 +70,6 @@ my %calls = (
 	  "SELECT overten_set_allowed_addresses('$org', '$key', '{192.0.2.1}')",
 	'overten_key_restrictions(text,text)' => "SELECT overten_key_restrictions('$org')",
 	'overten_check_addresses(text,text,cidr[])' => "SELECT overten_check_addresses('$org', '$key', '{192.0.2.1}')",
-	'overten_has_scope(text)' => "SELECT overten_has_scope('x')",
 	'overten_revoke_key(text,text,text)' => "SELECT overten_revoke_key('$org', '$key', 'x')",
 	'overten_rotate_key(text,text,interval)' => "SELECT overten_rotate_key('$org', '$key')",
 	'overten_rotation_progress(text,text)' => "SELECT overten_rotation_progress('$org', '$key')",
@@ -75,6 +90,8 @@ my %calls = (
 	'overten_remove_member(text,text)' => "SELECT overten_remove_member('$org', 'ada')",
 	'overten_rename_org(text,text)' => "SELECT overten_rename_org('$org', 'Renamed')",
 	'overten_close_org(text,text)' => "SELECT overten_close_org('$org')",
+	'overten_erase_org(text)' => "SELECT overten_close_org('$org'); SELECT overten_erase_org('$org')",
+	'overten_erase_person(text)' => "SELECT overten_erase_person('zoe')",
 	'overten_all_orgs(text,boolean,boolean,text,text,integer)' => "SELECT overten_all_orgs('free', false, false, 'o')",
 	'overten_list_members(text)' => "SELECT overten_list_members('$org')",
 	'overten_invite(text,text,interval)' => "SELECT overten_invite('$org', 'Eve')",
@@ -117,17 +134,21 @@ my %calls = (
 	'overten_api.create_api_key(json)' => $request->($by_token, q(overten_api.create_api_key('{"name": "x"}'))),
 	'overten_api.list_api_keys(text)' => $request->($by_token, "overten_api.list_api_keys('$org')"),
 	'overten_api.revoke_api_key(json)' => $request->($by_token, 'overten_api.revoke_api_key(NULL)'),
+	'overten_api.show_api_key(text,text)' => $request->($by_token, "overten_api.show_api_key('$org', '$key')"),
+	'overten_api.change_api_key(json)' => $request->($by_token, q(overten_api.change_api_key('{"name": "x"}'))),
+	'overten_api.rotate_api_key(json)' => $request->($by_token, q(overten_api.rotate_api_key('{}'))),
+	'overten_api.key_rotation(text,text)' => $request->($by_token, "overten_api.key_rotation('$org', '$key')"),
 	'overten_api.key_usage(text,text,text,text)' => $request->($by_token, "overten_api.key_usage('$org', '$key')"),
 	'overten_api.features()' => $request->($by_token, 'overten_api.features()'),
 	'overten_api.list_organizations()' => $request->($by_token, 'overten_api.list_organizations()'),
 	'overten_api.rename_organization(json)' => $request->($by_token, q(overten_api.rename_organization('{"name": "Renamed"}'))),
 	'overten_api.close_organization(json)' => $request->($by_token, q(overten_api.close_organization('{}'))),
 	'overten_api.list_members(text)' => $request->($by_token, "overten_api.list_members('$org')"),
-	'overten_api.remove_member(json)' => $request->($by_token, q(overten_api.remove_member('{"item_id": "eve"}'))),
+	'overten_api.remove_member(json)' => $request->($by_token, q(overten_api.remove_member('{"item_id": "zoe"}'))),
 	'overten_api.list_invitations(text)' => $request->($by_token, "overten_api.list_invitations('$org')"),
 	'overten_api.create_invitation(json)' => $request->($by_token, q(overten_api.create_invitation('{}'))),
-	'overten_api.withdraw_invitation(json)' => $request->($by_token, q(overten_api.withdraw_invitation('{"item_id": "inv_1"}'))),
-	'overten_api.accept_invitation(json)' => $request->($by_token, q(overten_api.accept_invitation('{"code": "invite_11111111111111111111111111111111"}'))),
+	'overten_api.withdraw_invitation(json)' => $request->($by_token, qq(overten_api.withdraw_invitation('{"item_id": "$invitation"}'))),
+	'overten_api.accept_invitation(json)' => $request->($by_token, qq(overten_api.accept_invitation('{"code": "$code"}'))),
 	'overten_api.audit_log(text)' => $request->($by_token, "overten_api.audit_log('$org')"),
 	'overten_api.organization_limits(text)' => $request->($by_token, "overten_api.organization_limits('$org')"),
 	'overten_api.organization_credits(text)' => $request->($by_token, "overten_api.organization_credits('$org')"),
@@ -141,10 +162,19 @@ my %calls = (
 # within them.  They are called over and over until one comes.
 my %brief = (
 	'overten_key_checksum_ok(text)' => "overten_key_checksum_ok('sk_live_' || i)",
-	'overten_auth.key_prefixes()' => 'overten_auth.key_prefixes()',
+	'overten_auth.key_prefixes()' => '(SELECT count(p) FROM (SELECT overten_auth.key_prefixes() p OFFSET i * 0) x)',
+	'overten_has_scope(text)' => "overten_has_scope('x')",
+	'overten_slot(text)' => "overten_slot('org_' || i)",
+	'overten_slot(bytea)' => 'overten_slot(sha256(int8send(i)))',
 	'overten_current_org()' => 'overten_current_org()',
 	'overten_current_key()' => 'overten_current_key()',
 	'overten_auth.stat()' => 'overten_auth.stat()');
+
+# It commits, so it cannot be in a transaction that is rolled back.
+my $procedure = 'overten_auth.add_uses(bigint,uuid,bigint,text[],timestamp with time zone[],inet[],bigint[],bigint[],bigint[],'
+  . 'timestamp with time zone[],timestamp with time zone[],timestamp with time zone[])';
+my $call = "CALL overten_auth.add_uses($cluster, gen_random_uuid(), 1, ARRAY['$key'], ARRAY[date_trunc('hour', now(), 'UTC')],
+	ARRAY[NULL::inet], '{1}', '{0}', '{0}', ARRAY[now()], ARRAY[now()], ARRAY[now()])";
 
 # Triggers that note something for the commit, or refuse, and can only be fired:
 # what has to wait is the statement that fires them.
@@ -158,7 +188,7 @@ is( ask($node, q{SELECT string_agg(oid::regprocedure::text, E'\n' ORDER BY oid::
 	JOIN pg_depend ON classid = 'pg_proc'::regclass AND objid = pg_proc.oid AND deptype = 'e'
 	WHERE refobjid = (SELECT oid FROM pg_extension WHERE extname = 'overten_auth')
 	AND prolang = (SELECT oid FROM pg_language WHERE lanname = 'c')}),
-	join("\n", sort keys %calls, keys %brief, @triggers, @scripts), 'every C function of the extension is here');
+	join("\n", sort keys %calls, keys %brief, $procedure, @triggers, @scripts), 'every C function of the extension is here');
 
 my $locker = $node->background_psql('postgres');
 my $watcher = $node->background_psql('postgres');
@@ -168,20 +198,21 @@ $_->set_query_timer_restart foreach $locker, $watcher;
 # it, and moves the end of keys.
 my $state = join ' || ', map { "(SELECT coalesce(md5(string_agg(t::text, ' ' ORDER BY t::text)), '') FROM $_ t)" }
   map { $_ eq 'signing_keys' ? '(SELECT kid, public_key FROM overten_auth.signing_keys)' : "overten_auth.$_" }
-  grep { !/^key_(usage|last_used)$/ } @tables;
+  grep { !/^(key_usage|key_last_used|usage_batches)$/ } @tables;
 my $before = ask($node, "SELECT $state");
 
-# Start a transaction with a statement in a session of its own, which is to be rolled back.
+# Start statements in a session of its own: a transaction that is to be rolled back,
+# unless they are said to be none.
 sub start_victim
 {
-	my ($sql) = @_;
+	my ($sql, $alone) = @_;
 	my %victim = (out => '', err => '');
 
 	local %ENV = $node->_get_env();
 	local $ENV{PGAPPNAME} = 'victim';
 	$victim{run} = IPC::Run::start(
 		[ 'psql', '-XAtq', '-v', 'VERBOSITY=sqlstate', '-v', 'ON_ERROR_STOP=1',
-			map({ ('-c', $_) } 'BEGIN', $sql, 'ROLLBACK'), 'postgres' ],
+			map({ ('-c', $_) } $alone ? $sql : ('BEGIN', $sql, 'ROLLBACK')), 'postgres' ],
 		'<', \undef, '>', \$victim{out}, '2>', \$victim{err});
 	return \%victim;
 }
@@ -224,6 +255,8 @@ foreach my $function (sort keys %calls)
 
 	foreach my $table (@tables)
 	{
+		# What is in a cache is not looked up.
+		ask($locker, "UPDATE overten_auth.api_keys SET name = name WHERE key_id = '$key'");
 		ask($locker, "BEGIN; LOCK overten_auth.$table");
 		my $victim = start_victim($calls{$function});
 		my $waits = awaited($victim);
@@ -260,6 +293,20 @@ foreach my $function (sort keys %brief)
 	is(sqlstate_of($node, "SET statement_timeout = '100ms'; $over"), '57014', 'and timed out');
 }
 
+flush_usage($node);
+my $uses = 'SELECT sum(accepted) FROM overten_auth.key_usage';
+my $uses_before = ask($node, $uses);
+ask($locker, 'BEGIN; LOCK overten_auth.usage_batches');
+my $adding = start_victim($call, 1);
+is(awaited($adding), 'overten_auth.usage_batches', 'add_uses waits');
+ask($watcher, q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'victim'});
+is(outcome($adding), '57014', 'and is cancelled');
+is(sqlstate_of($node, "SET statement_timeout = '100ms'; $call"), '57014', 'and timed out');
+ask($locker, 'ROLLBACK');
+is(ask($node, $uses), $uses_before, 'which adds nothing');
+is(sqlstate_of($node, $call), '', 'by itself it succeeds');
+is(ask($node, $uses), $uses_before + 1, 'and adds a use');
+
 # What is left
 is(ask($watcher, q{SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = relation
 	WHERE c.relnamespace = 'overten_auth'::regnamespace}), 0, 'nobody holds a lock');
@@ -276,6 +323,7 @@ report('Every function interrupted while it waits',
 	[ 'function', 'waits for', 'cancels', 'timeouts' ],
 	map({ [ "`$_`", join(', ', sort keys %{ $places{$_} }), $cancels{$_}, $timeouts{$_} ] } sort keys %calls),
 	map({ [ "`$_`", 'nothing', '1, between calls', '1, between calls' ] } sort keys %brief),
+	[ '`overten_auth.add_uses`', 'usage_batches', 1, 1 ],
 	map({ [ "`$_`", 'nothing: a trigger', '', '' ] } @triggers),
 	map({ [ "`$_`", 'nothing: for scripts', '', '' ] } @scripts),
 	[ (scalar keys %calls) . ' that wait', '', $all_cancels, $all_timeouts ]);
