@@ -181,7 +181,7 @@ extern bool oa_lock_usage_tables(void);
  */
 extern int	oa_merge_uses(OaUses *uses, int count);
 extern void oa_sort_uses(OaUses *uses, int count);
-extern void oa_write_uses(OaUses *uses, int count, bool *known);
+extern void oa_write_uses(const OaUses *uses, int count, bool *known);
 extern bool oa_flush_uses(OaDatabase *database);
 
 /* sent_uses.c: sending counts from a standby to the primary */

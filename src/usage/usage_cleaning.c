@@ -69,7 +69,12 @@
 	"SELECT u.ctid FROM overten_auth." table " u " \
 	"WHERE u.key_id = ANY ($1) AND age(u.xmin) > $2 LIMIT $3))"
 
-/* The tables that a sweep goes through, and how it finds their keys. */
+/*
+ * The tables that a sweep goes through, and how it finds their keys.  A flush
+ * does not lock key_details (usage_lock.c), so the sweep has to wait for it
+ * while it holds other locks, though no longer than lock_timeout.  That table
+ * is the last one, so that a failure there keeps no other from being swept.
+ */
 static OaStatement next_keys[] = {
 	{
 		.table = "key_last_used",

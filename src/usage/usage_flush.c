@@ -7,10 +7,10 @@
  * order of the indexes: it takes less time to insert them.
  *
  * Each batch is a transaction: write, publish, commit, and then subtract what
- * was written.  use_batches.c describes how readers cope with
- * that.  An error before the commit leaves the counts unchanged.  Between the
- * commit and the subtraction nothing can raise; if the process is killed
- * there, the server reinitializes shared memory.  Only one worker at a time
+ * was written.  use_batches.c describes how readers cope with that.  An error
+ * before the commit leaves the counts unchanged.  Between the commit and the
+ * subtraction nothing can raise; if the process is killed there, the server
+ * reinitializes shared memory.  Only one worker at a time
  * flushes a database, so no count is written twice.  A batch that this server
  * has sent to its primary before it was promoted (sent_uses.c) is settled
  * first.

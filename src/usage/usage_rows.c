@@ -2,8 +2,8 @@
  * usage_rows.c
  *		Writes uses of keys into key_usage and key_last_used.
  *
- * We sort a batch of uses.  First we probe the tables; the statements for that
- * take the batch as one array per column.  We leave out keys that are not
+ * Batches of uses are sorted.  First we probe the tables; the statements for
+ * that take the batch as one array per column.  We leave out keys that are not
  * committed, and those that were erased.  We store at most 64 client addresses
  * of a key in an hour; uses from further addresses are counted without an
  * address.
@@ -414,16 +414,15 @@ write_kind(RowKind kind, const Rows *rows)
 }
 
 /*
- * Write uses in the current transaction, and sort them.  Sets known[i] to
- * whether the key of uses[i] exists; if not, that use was not written.
+ * Write sorted uses in the current transaction.  Sets known[i] to whether the
+ * key of uses[i] exists; if not, that use was not written.
  */
 void
-oa_write_uses(OaUses *uses, int count, bool *known)
+oa_write_uses(const OaUses *uses, int count, bool *known)
 {
 	int			level = oa_statements_begin();
 	Rows		rows[ROW_KINDS];
 
-	oa_sort_uses(uses, count);
 	probe_hours(uses, count);
 	make_rows(uses, count, known, rows);
 	for (int kind = 0; kind < ROW_KINDS; kind++)

@@ -58,11 +58,12 @@ static const struct
 	[OA_LOOKING_AT_KEYS] = {look_at_keys, "looking at signing keys"},
 };
 
-typedef struct Flush
+/* The argument of flush_uses(), and its result. */
+typedef struct UseFlush
 {
 	OaDatabase *database;
 	bool		kept_back;		/* have we kept uses back? */
-} Flush;
+} UseFlush;
 
 /* The result of look_around(). */
 typedef struct Surroundings
@@ -170,16 +171,16 @@ flush_quotas(void *argument)
 static void
 flush_uses(void *argument)
 {
-	Flush	   *flush = argument;
+	UseFlush   *uses = argument;
 
 	if (RecoveryInProgress())
 	{
-		oa_send_uses(flush->database);
+		oa_send_uses(uses->database);
 		/* After the promotion, the next worker flushes what is left. */
-		flush->kept_back = !RecoveryInProgress();
+		uses->kept_back = !RecoveryInProgress();
 	}
 	else
-		flush->kept_back = oa_flush_uses(flush->database);
+		uses->kept_back = oa_flush_uses(uses->database);
 }
 
 /*
@@ -192,18 +193,19 @@ flush(OaDatabase *database, char *failure)
 {
 	for (int i = 0; i < LAST_FLUSHES_MAX; i++)
 	{
-		Flush		flush = {.database = database};
+		UseFlush	uses = {.database = database};
 		bool		done;
 
 		pg_atomic_write_u32(&database->used, 0);
 		pg_memory_barrier();
 		done = oa_run_job(flush_quotas, NULL, "flushing quotas", failure);
-		done &= oa_run_job(flush_uses, &flush, "flushing usage", failure);
-		if (!done || flush.kept_back)
+		done &= oa_run_job(flush_uses, &uses, jobs[OA_FLUSHING].activity,
+						   failure);
+		if (!done || uses.kept_back)
 			pg_atomic_write_u32(&database->used, 1);
 		if (!done)
 			return false;
-		if (flush.kept_back || !ShutdownRequestPending ||
+		if (uses.kept_back || !ShutdownRequestPending ||
 			pg_atomic_read_u32(&database->used) == 0)
 			break;
 	}
