@@ -213,6 +213,17 @@ ask($owner, 'ALTER DATABASE postgres RESET ALL');
 ask($owner, 'ALTER ROLE ALL RESET ALL');
 
 
+# Ends when somebody waits for a lock.
+my $until_somebody_waits = <<'EOQ';
+DO $$
+BEGIN
+	WHILE NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted) LOOP
+		PERFORM pg_sleep(0.001);
+	END LOOP;
+END
+$$;
+EOQ
+
 # A deadlock with a session is the worker's to end
 
 my ($locked, $locked_key) = mint($owner, $org);
@@ -224,13 +235,7 @@ my $session = $node->background_psql('postgres');
 ask($session, "BEGIN; SELECT FROM overten_auth.key_last_used WHERE key_id = '$locked_key' FOR UPDATE");
 # As soon as the worker waits, wait for what it has written.
 is(ask($session, <<"EOQ"), 't', 'a session that the worker waits for, and that waits for the worker, gets its lock');
-DO \$\$
-BEGIN
-	WHILE NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted) LOOP
-		PERFORM pg_sleep(0.001);
-	END LOOP;
-END
-\$\$;
+$until_somebody_waits
 UPDATE overten_auth.key_usage SET refused = refused WHERE key_id = '$locked_key' RETURNING true;
 EOQ
 ask($session, 'COMMIT');
@@ -253,13 +258,7 @@ CALL overten_auth.add_uses($cluster, gen_random_uuid(), 1, ARRAY['$locked_key'],
 	ARRAY[date_trunc('hour', now(), 'UTC')], ARRAY[NULL::inet], '{1}', '{0}', '{0}', ARRAY[now()], ARRAY[now()], ARRAY[now()]);
 EOQ
 is(ask($session, <<"EOQ"), 't', 'a session that it waits for gets its lock');
-DO \$\$
-BEGIN
-	WHILE NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted) LOOP
-		PERFORM pg_sleep(0.001);
-	END LOOP;
-END
-\$\$;
+$until_somebody_waits
 UPDATE overten_auth.key_usage SET refused = refused WHERE key_id = '$locked_key' RETURNING true;
 EOQ
 ask($session, 'COMMIT');
@@ -289,13 +288,7 @@ start_log();
 $session = $node->background_psql('postgres');
 ask($session, "BEGIN; DELETE FROM overten_auth.key_usage WHERE key_id = '$locked_key'");
 ask($session, <<"EOQ");
-DO \$\$
-BEGIN
-	WHILE NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted) LOOP
-		PERFORM pg_sleep(0.001);
-	END LOOP;
-END
-\$\$;
+$until_somebody_waits
 COMMIT
 EOQ
 $session->quit;
