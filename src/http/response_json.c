@@ -26,6 +26,14 @@ oa_begin_object(StringInfo json)
 	appendStringInfoChar(json, '{');
 }
 
+/* Make room for bytes and a NUL, which nearly always is there. */
+static inline void
+make_room(StringInfo json, int bytes)
+{
+	if (json->maxlen - json->len <= bytes)
+		enlargeStringInfo(json, bytes);
+}
+
 /* Write a character that may not stand in a string as it is. */
 static void
 write_escaped(StringInfo json, char c)
@@ -50,18 +58,19 @@ oa_write_quoted(StringInfo json, const char *value, int length)
 {
 	const char *end = value + length;
 
-	enlargeStringInfo(json, length + 2);
 	appendStringInfoCharMacro(json, '"');
-	while (value < end)
+	for (;;)
 	{
-		const char *start = value;
+		int			plain = oa_json_plain_length(value, (int) (end - value),
+												 false);
 
-		while (value < end && (unsigned char) *value >= ' ' &&
-			   *value != '"' && *value != '\\')
-			value++;
-		appendBinaryStringInfo(json, start, (int) (value - start));
-		if (value < end)
-			write_escaped(json, *value++);
+		make_room(json, plain);
+		memcpy(json->data + json->len, value, plain);
+		json->len += plain;
+		value += plain;
+		if (value == end)
+			break;
+		write_escaped(json, *value++);
 	}
 	appendStringInfoCharMacro(json, '"');
 }
@@ -76,7 +85,7 @@ oa_write_name(StringInfo json, const char *name)
 	int			length = (int) strlen(name);
 	char	   *at;
 
-	enlargeStringInfo(json, length + 4);
+	make_room(json, length + 4);
 	at = json->data + json->len;
 	if (at[-1] != '{')
 		*at++ = ',';

@@ -38,11 +38,7 @@ response_columns(void)
 static void
 append_header(const char *name, const char *value, void *argument)
 {
-	StringInfo	json = argument;
-
-	if (json->len == 0)
-		appendStringInfoChar(json, '{');
-	oa_write_string(json, name, value);
+	oa_write_string(argument, name, value);
 }
 
 /*
@@ -60,13 +56,16 @@ oa_return_response(FunctionCallInfo fcinfo, const OaResponse *response,
 	Datum		values[COLUMNS];
 	bool		nulls[COLUMNS] = {false};
 
+	/* The length comes first, so that the string is a datum. */
 	initStringInfo(&headers);
+	headers.len = VARHDRSZ;
+	appendStringInfoChar(&headers, '{');
 	oa_each_response_header(response, append_header, &headers);
 	appendStringInfoChar(&headers, '}');
+	SET_VARSIZE(headers.data, headers.len);
 
 	values[STATUS] = Int32GetDatum(response->status);
-	values[HEADERS] = PointerGetDatum(cstring_to_text_with_len(headers.data,
-															   headers.len));
+	values[HEADERS] = PointerGetDatum(headers.data);
 	if (!with_body || response->body.len == 0)
 		nulls[BODY] = true;
 	else

@@ -14,6 +14,51 @@
 
 #include "text/text.h"
 
+/* A word whose bytes all have this value. */
+#define EVERY_BYTE(value)	(~UINT64CONST(0) / 0xff * (value))
+
+/*
+ * Are eight bytes ASCII that stands for itself in a string?  A subtraction sets
+ * the highest bit of an ASCII character that is less, and of another one only
+ * by a borrow from one that is.  A byte outside ASCII has that bit, and one of
+ * the subtractions leaves it.
+ */
+static inline bool
+are_plain(const char *bytes)
+{
+	uint64		word;
+
+	memcpy(&word, bytes, sizeof(word));
+	return (((word - EVERY_BYTE(' ')) |
+			 ((word ^ EVERY_BYTE('"')) - EVERY_BYTE(1)) |
+			 ((word ^ EVERY_BYTE('\\')) - EVERY_BYTE(1))) &
+			EVERY_BYTE(0x80)) == 0;
+}
+
+/*
+ * Return how many bytes of a text, from its first one on, stand for themselves
+ * in a string: no control characters, quotation marks or backslashes, and, if
+ * "ascii" is set, nothing but ASCII.  Most texts are that, so we test eight
+ * at a time first.
+ */
+int
+oa_json_plain_length(const char *bytes, int length, bool ascii)
+{
+	int			at = 0;
+
+	while (length - at >= (int) sizeof(uint64) && are_plain(bytes + at))
+		at += sizeof(uint64);
+	while (at < length)
+	{
+		unsigned char c = bytes[at];
+
+		if (c < ' ' || c == '"' || c == '\\' || (ascii && c >= 0x80))
+			break;
+		at++;
+	}
+	return at;
+}
+
 /*
  * Return the length of the UTF-8 character here, which is not ASCII, or 0 if
  * it is not well-formed (RFC 3629).
@@ -132,11 +177,15 @@ oa_json_skip_string(const unsigned char **at, const unsigned char *end,
 	const unsigned char *byte = *at;
 
 	*escaped = false;
-	while (*byte != '"')
+	for (;;)
 	{
 		uint32		character;
-		int			length = 1;
+		int			length;
 
+		byte += oa_json_plain_length((const char *) byte, (int) (end - byte),
+									 true);
+		if (*byte == '"')
+			break;
 		if (*byte < 0x20)
 			return "A string has a control character or no end.";
 		else if (*byte == '\\')
@@ -147,7 +196,7 @@ oa_json_skip_string(const unsigned char **at, const unsigned char *end,
 			length++;
 			*escaped = true;
 		}
-		else if (*byte >= 0x80)
+		else
 		{
 			length = oa_utf8_length(byte, end);
 			if (length == 0)

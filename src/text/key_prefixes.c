@@ -35,10 +35,9 @@ is_alphanumeric(const char *bytes, int length)
 	for (int i = 0; i < length; i++)
 	{
 		char		c = bytes[i];
+		char		lower = c | ('a' - 'A');
 
-		if (!((c >= '0' && c <= '9') ||
-			  (c >= 'A' && c <= 'Z') ||
-			  (c >= 'a' && c <= 'z')))
+		if (!((c >= '0' && c <= '9') || (lower >= 'a' && lower <= 'z')))
 			return false;
 	}
 	return true;

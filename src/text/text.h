@@ -67,6 +67,7 @@ extern const OaJsonNode *oa_json_member(const char *json,
 extern double oa_json_number(const char *json, const OaJsonNode *node);
 
 /* json_string.c: JSON strings */
+extern int	oa_json_plain_length(const char *bytes, int length, bool ascii);
 extern int	oa_utf8_length(const unsigned char *at, const unsigned char *end);
 extern const char *oa_json_skip_string(const unsigned char **at,
 									   const unsigned char *end,

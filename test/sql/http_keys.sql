@@ -118,6 +118,17 @@ FROM unnest(ARRAY['', '%20', repeat('x', 201), 'a%0ab', '%ff', '%00', '%', 'a&re
 SELECT status FROM pg_temp.ask('DELETE', :'keys' || '/' || :'doomed' || '?reason=another', :'ada_token');
 SELECT revoked_by, revoked_reason FROM overten_auth.api_keys WHERE key_id = :'doomed';
 SELECT action, uid, detail FROM overten_auth.audit_log WHERE key_id = :'doomed' AND action = 'revoke_key';
+-- What JSON escapes, and what is not ASCII, comes back from each place in a name;
+-- a control character, or a byte that is no UTF-8, may stand in none.
+SELECT a.status, count(*), count(*) FILTER (WHERE a.body::json ->> 'name' = name) AS same
+FROM unnest(ARRAY['"', '\', 'é', '🔑']) c, generate_series(0, 16) i, LATERAL (SELECT repeat('n', i) || c || repeat('m', 16 - i)) n (name),
+	LATERAL pg_temp.ask('POST', :'keys', :'ada_token', json_build_object('name', name)::text) a GROUP BY 1;
+SELECT a.status, a.body::json #>> '{error,message}' AS message, count(*)
+FROM unnest(ARRAY[E'\x01', E'\t', E'\x1f']) c, generate_series(0, 16) i,
+	LATERAL pg_temp.ask('POST', :'keys', :'ada_token', '{"name": "' || repeat('n', i) || c || repeat('m', 16 - i) || '"}') a GROUP BY 1, 2;
+SELECT a.status, a.body::json #>> '{error,message}' AS message, count(*)
+FROM generate_series(0, 16) i, LATERAL overten_handle_request('POST', '/api/v1' || :'keys', json_build_object('authorization', 'Bearer ' || :'ada_token', 'content-type', 'application/json'),
+	convert_to('{"name": "' || repeat('n', i), 'UTF8') || '\xff' || convert_to(repeat('m', 16 - i) || '"}', 'UTF8')) a GROUP BY 1, 2;
 \set VERBOSITY terse
 SET overten_auth.key_features = 'expiry';
 
