@@ -29,7 +29,7 @@ export function connectionOptions(server) {
 
 // Open the connections to a server.  Problems are reported to the callback "report",
 // each time, in a sentence or two.
-export function openCalls(server, settings, { explain, explainFound }, report) {
+export function openCalls(server, settings, { explain, explainFound, adviseOnFound }, report) {
   const options = {
     ...connectionOptions(server),
     connectionTimeoutMillis: settings.connectTimeout,
@@ -135,7 +135,7 @@ export function openCalls(server, settings, { explain, explainFound }, report) {
         const { rows } = await pool.query(FIND);
         const problem = explainFound(rows);
 
-        report(problem);
+        report(problem ?? adviseOnFound(rows));
         return problem === undefined;
       } catch (error) {
         report(explain(error) ?? `the database cannot be used: ${nameOf(error)}`);

@@ -39,6 +39,7 @@ function sentences(...texts) {
 // Explains what is wrong with a server, by functions that return undefined if nothing is.
 export function openDiagnosis(server) {
   const where = `the database ${database} at ${server.name}`;
+  let advised = false;
 
   // Explain what an error says about the database.  Not if the error is about
   // something else, or about a request.
@@ -84,5 +85,16 @@ export function openDiagnosis(server) {
     return undefined;
   }
 
-  return { explain, explainFound };
+  // Explain, once, what people miss in a database that is otherwise in order.
+  function adviseOnFound([{ project }]) {
+    if (advised || project !== '') {
+      return undefined;
+    }
+    advised = true;
+    return sentences(`people cannot sign in, but programs can use their keys: in ${where} ` +
+      'overten_auth.firebase_project_id is not set', `ALTER DATABASE ${pg.escapeIdentifier(database)} ` +
+      "SET overten_auth.firebase_project_id = 'your-project'");
+  }
+
+  return { explain, explainFound, adviseOnFound };
 }

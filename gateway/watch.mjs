@@ -89,6 +89,7 @@ export function watch(server, settings, diagnosis, { report, tell, changed }) {
     if (problem !== undefined) {
       throw notSetUp(problem);
     }
+    report(diagnosis.adviseOnFound(found));
     const [role] = (await opened.query(ROLE)).rows;
     const [{ headers }] = (await opened.query(NO_KEY)).rows;
     const [{ status }] = (await opened.query(callOf(found[0].schema, HANDLE),

@@ -158,10 +158,18 @@ sub sweep
 sweep('postgres');
 flush_usage($owner);
 is(ask($owner, $left), '2501|11001|1', 'a sweep leaves what has been written since the one before');
+$locker = $node->background_psql('postgres');
+ask($locker, 'BEGIN; LOCK overten_auth.key_details IN EXCLUSIVE MODE');
 sweep('postgres');
-$node->poll_query_until('postgres', $left, '0|0|0')
+$node->poll_query_until('postgres', $left, '0|0|1')
   or die 'the rows are not removed';
-pass('the next one removes it');
+pass('the next one removes it, but for a table that is locked');
+ask($locker, 'COMMIT');
+$locker->quit;
+reload();
+$node->poll_query_until('postgres', $left, '0|0|0')
+  or die 'the details are not removed';
+pass('and that one when it can');
 is(uses($owner, $key, $kept_key), "25\n1", 'and nothing of keys that are there');
 is(ask($owner, "SELECT last_used_at IS NOT NULL FROM overten_auth.key_last_used WHERE key_id = '$kept_key'"),
 	't', 'nor when they were used');
