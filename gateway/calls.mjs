@@ -79,6 +79,7 @@ export function openCalls(server, settings, { explain, explainFound, adviseOnFou
       report(problem);
       throw notSetUp(problem);
     }
+    report(adviseOnFound(rows));
     statements++;
     return (what) => ({
       name: `${what[0]}_${statements}`,

@@ -85,15 +85,16 @@ export function openDiagnosis(server) {
     return undefined;
   }
 
-  // Explain, once, what people miss in a database that is otherwise in order.
+  // Explain, once, what people cannot do with a database that is otherwise in order.
   function adviseOnFound([{ project }]) {
     if (advised || project !== '') {
       return undefined;
     }
     advised = true;
     return sentences(`people cannot sign in, but programs can use their keys: in ${where} ` +
-      'overten_auth.firebase_project_id is not set', `ALTER DATABASE ${pg.escapeIdentifier(database)} ` +
-      "SET overten_auth.firebase_project_id = 'your-project'");
+      'overten_auth.firebase_project_id is not set', 'If you use Firebase, run ALTER DATABASE ' +
+      `${pg.escapeIdentifier(database)} SET overten_auth.firebase_project_id = 'your-project', and ` +
+      'restart the gateway');
   }
 
   return { explain, explainFound, adviseOnFound };

@@ -26,7 +26,7 @@ oa_begin_object(StringInfo json)
 	appendStringInfoChar(json, '{');
 }
 
-/* Make room for bytes and a NUL, which nearly always is there. */
+/* Make room for bytes and a NUL.  There nearly always is enough. */
 static inline void
 make_room(StringInfo json, int bytes)
 {

@@ -56,7 +56,7 @@ oa_return_response(FunctionCallInfo fcinfo, const OaResponse *response,
 	Datum		values[COLUMNS];
 	bool		nulls[COLUMNS] = {false};
 
-	/* The length comes first, so that the string is a datum. */
+	/* Leave room for the length, which makes the string a datum. */
 	initStringInfo(&headers);
 	headers.len = VARHDRSZ;
 	appendStringInfoChar(&headers, '{');

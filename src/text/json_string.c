@@ -19,9 +19,9 @@
 
 /*
  * Are eight bytes ASCII that stands for itself in a string?  A subtraction sets
- * the highest bit of an ASCII character that is less, and of another one only
- * by a borrow from one that is.  A byte outside ASCII has that bit, and one of
- * the subtractions leaves it.
+ * the highest bit of an ASCII character that is less than what is subtracted,
+ * and of another one only by a borrow from one that is.  A byte outside ASCII
+ * has that bit, and one of the subtractions leaves it.
  */
 static inline bool
 are_plain(const char *bytes)
@@ -38,8 +38,8 @@ are_plain(const char *bytes)
 /*
  * Return how many bytes of a text, from its first one on, stand for themselves
  * in a string: no control characters, quotation marks or backslashes, and, if
- * "ascii" is set, nothing but ASCII.  Most texts are that, so we test eight
- * at a time first.
+ * "ascii" is set, nothing but ASCII.  Most texts have nothing else, so we
+ * test eight bytes at a time first.
  */
 int
 oa_json_plain_length(const char *bytes, int length, bool ascii)

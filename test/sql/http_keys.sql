@@ -127,8 +127,8 @@ SELECT a.status, a.body::json #>> '{error,message}' AS message, count(*)
 FROM unnest(ARRAY[E'\x01', E'\t', E'\x1f']) c, generate_series(0, 16) i,
 	LATERAL pg_temp.ask('POST', :'keys', :'ada_token', '{"name": "' || repeat('n', i) || c || repeat('m', 16 - i) || '"}') a GROUP BY 1, 2;
 SELECT a.status, a.body::json #>> '{error,message}' AS message, count(*)
-FROM generate_series(0, 16) i, LATERAL overten_handle_request('POST', '/api/v1' || :'keys', json_build_object('authorization', 'Bearer ' || :'ada_token', 'content-type', 'application/json'),
-	convert_to('{"name": "' || repeat('n', i), 'UTF8') || '\xff' || convert_to(repeat('m', 16 - i) || '"}', 'UTF8')) a GROUP BY 1, 2;
+FROM unnest('{"\\x80","\\x9f","\\xa2","\\xff"}'::bytea[]) c, generate_series(0, 16) i, LATERAL overten_handle_request('POST', '/api/v1' || :'keys', json_build_object('authorization', 'Bearer ' || :'ada_token', 'content-type', 'application/json'),
+	convert_to('{"name": "' || repeat('n', i), 'UTF8') || c || convert_to(repeat('m', 16 - i) || '"}', 'UTF8')) a GROUP BY 1, 2;
 \set VERBOSITY terse
 SET overten_auth.key_features = 'expiry';
 
