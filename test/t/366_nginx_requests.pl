@@ -368,7 +368,7 @@ is(scalar(grep { /^nginx: cache manager process/ } map { eval { slurp_file("$_/c
 # Workers that wait do nothing.
 sub worker_ticks
 {
-	my $master = 0 + slurp_file("$nginx->{folder}/nginx.pid");
+	my $master = master_of($nginx);
 	my $ticks = 0;
 
 	foreach my $stat (map { eval { slurp_file($_) } // '' } glob '/proc/[0-9]*/stat')

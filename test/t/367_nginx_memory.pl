@@ -44,7 +44,8 @@ my $nginx = start_module_nginx('memory_nginx', $node->connstr('postgres'), $serv
         }
         location = /own-answer {
 EOC
-my $master = 0 + slurp_file("$nginx->{folder}/nginx.pid");
+my $master;
+wait_until('nginx has written who it is', sub { $master = master_of($nginx) });
 
 # The memory of the worker, in kB.
 sub memory

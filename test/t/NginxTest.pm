@@ -20,7 +20,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT = qw(create_module_node keys_of key_file unknown_key begin_load wait_for_clients end_load outcome
-  module_sessions left_of daemonize_nginx check_log start_unready_server);
+  module_sessions left_of master_of daemonize_nginx check_log start_unready_server);
 
 my $clients = dirname(dirname(abs_path(__FILE__))) . '/http/nginx_load.mjs';
 my $dir = PostgreSQL::Test::Utils::tempdir;
@@ -156,6 +156,16 @@ sub check_log
 	return;
 }
 
+# The process id of a nginx's master, or 0 before it has written that, which is later
+# than when it listens.
+sub master_of
+{
+	my ($nginx) = @_;
+	my $file = "$nginx->{folder}/nginx.pid";
+
+	return -s $file ? 0 + slurp_file($file) : 0;
+}
+
 # Start a nginx that has been stopped again, as it runs in production: it can then
 # be told to run another binary.  Returns a function that says which process is its
 # master.
@@ -167,7 +177,7 @@ sub daemonize_nginx
 	my $folder = $nginx->{folder};
 	my ($conf) = glob "$folder/nginx.conf";
 	my ($program) = grep { -f && -x } map { "$_/nginx" } split(/:/, $ENV{PATH}), '/usr/sbin';
-	my $master = sub { -s "$folder/nginx.pid" ? 0 + slurp_file("$folder/nginx.pid") : 0 };
+	my $master = sub { return master_of($nginx) };
 
 	push @daemons, $master;
 	local %ENV = (%ENV, nginx_environment());
