@@ -237,6 +237,8 @@ sub look_through
 		$found{$&}++ while $text =~ /$secrets{$what}/g;
 		my $needle = delete $found{ $needles{$what} };
 
+		# A page of WAL may end in one.
+		delete @found{ grep { index($needles{$what}, $_) == 0 } keys %found };
 		ok($needle, "$place: a needle is found as $what");
 		is(scalar(keys %found), 0, "$place: no other $what");
 	}
