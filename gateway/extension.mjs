@@ -13,12 +13,15 @@ export const HANDLE = ['overten_handle_request', 'text', 'text', 'json', 'bytea'
 export const AUTHORIZE = ['overten_authorize_request', 'text', 'json'];
 
 // Find the extension, what our role may do there, and whose ID tokens it accepts.
-// "function" is NULL if there is no function with these arguments.
+// "function" is NULL if there is no function with these arguments, and "project" on a
+// standby, where nobody can set it for the database.
 export const FIND = `
   SELECT n.nspname AS schema, p.oid AS function,
     pg_catalog.has_schema_privilege(n.oid, 'USAGE') AS usage,
     pg_catalog.has_function_privilege(p.oid, 'EXECUTE') AS execute,
-    coalesce(pg_catalog.current_setting('overten_auth.firebase_project_id', true), '') AS project
+    CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN
+      coalesce(pg_catalog.current_setting('overten_auth.firebase_project_id', true), '')
+    END AS project
   FROM pg_catalog.pg_extension e
   JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace
   LEFT JOIN pg_catalog.pg_proc p ON p.pronamespace OPERATOR(pg_catalog.=) n.oid

@@ -89,10 +89,8 @@ export function watch(server, settings, diagnosis, { report, tell, changed }) {
     if (problem !== undefined) {
       throw notSetUp(problem);
     }
+    report(diagnosis.adviseOnFound(found));
     const [role] = (await opened.query(ROLE)).rows;
-    if (!role.standby) {
-      report(diagnosis.adviseOnFound(found));
-    }
     const [{ headers }] = (await opened.query(NO_KEY)).rows;
     const [{ status }] = (await opened.query(callOf(found[0].schema, HANDLE),
       ['GET', '/api/v1/verify', JSON.stringify(headers), null])).rows;

@@ -122,12 +122,29 @@ sub answers
 	  request($gateway->{url}, 'POST', $keys, [ $ada, $json ], '{')->{status};
 }
 
+# Wait until none of the sessions that are there now is left.  Some end when they would
+# be used again.
+sub wait_until_replaced
+{
+	my ($when) = @_;
+	my $pids = q{SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE usename = 'overten_gateway'};
+	my @before = split / /, ask($node, $pids);
+
+	wait_until("sessions are replaced, $when", sub {
+		answers($renewed);
+		my %now = map { $_ => 1 } split / /, ask($node, $pids);
+		return !grep { $now{$_} } @before;
+	});
+	return;
+}
+
 is(answers($_), '200 400', "$_->{name}: tokens are good") foreach $renewed, $kept;
 ask($node, q{ALTER DATABASE postgres SET overten_auth.firebase_project_id = 'another'});
 wait_until('no token of the old project is good', sub { answers($renewed) eq '401 401' });
 is(answers($kept), '200 400', 'connections that stay have the old project');
 stop_process($kept);
 ask($node, q{ALTER DATABASE postgres SET overten_auth.firebase_project_id = 'overten-test'});
+wait_until_replaced('after the project was set again');
 
 # They end between requests, and not with one in them.
 my $load = start_process('renewed_load', {}, 'node', "$FindBin::RealBin/../http/load.mjs",
@@ -138,15 +155,7 @@ wait_until('requests run', sub {
 	my $logged = slurp_file($renewed->{out});
 	return $logged =~ m{/verify"} && $logged =~ m{/usage"};
 });
-my $sessions = q{SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE usename = 'overten_gateway'};
-foreach my $round (1 .. 3)
-{
-	my $before = ask($node, $sessions);
-	wait_until("sessions are replaced, round $round", sub {
-		my %now = map { $_ => 1 } split / /, ask($node, $sessions);
-		return !grep { $now{$_} } split / /, $before;
-	});
-}
+wait_until_replaced("round $_") foreach 1 .. 3;
 stop_process($_) foreach $load, $writing;
 is_deeply([ keys %{ decode_json(slurp_file($load->{out})) } ], [200], 'reading while connections end');
 is_deeply([ keys %{ decode_json(slurp_file($writing->{out})) } ], [404], 'and through the pool');

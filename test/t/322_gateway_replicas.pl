@@ -143,6 +143,16 @@ is("$statuses: $answered", '200: standby1 standby2', 'and in what else only read
 is("$statuses: $answered", '200: standby1 standby2', 'and in admitting');
 is(request($gateway->{url}, 'GET', '/readyz')->{body}, '{"status":"ok"}', 'readyz');
 
+# Of a missing project the primary alone is told, because it can be set there alone.
+ask($primary, 'CREATE DATABASE unset');
+ask([ $primary, 'unset' ], 'CREATE EXTENSION overten_auth CASCADE; GRANT EXECUTE ON FUNCTION overten_handle_request(text, text, json, bytea) TO overten_gateway');
+my $unset = start_with('unset', PGDATABASE => 'unset');
+wait_seen($unset, %well);
+verify_at($unset, $secret);
+is(join(' ', map { $name_of{$_} } slurp_file($unset->{err}) =~ /cannot sign in, .* in the database unset at (\S+) overten_auth\.firebase_project_id is not set/g),
+	'primary', 'who is told that nobody can sign in');
+stop_process($unset);
+
 # Who writes reads what was written, although no standby has replayed it.
 pause_replay($_) foreach @standbys;
 ($statuses, $answered) = send_all($gateway, 1, $gateway->{url}, 'POST', $keys, [ $ada, $json ], '{"name":"new"}');
