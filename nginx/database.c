@@ -48,7 +48,10 @@ oa_give_up_waiting(void)
 	oa_fail_all(&places, &places.waiting);
 }
 
-/* The next link that is ready, after the one that was the last time. */
+/*
+ * The next link that is ready, after the one that was the last time.  An old session is
+ * asked nothing more, and makes room for a new one when it has answered.
+ */
 static OaLink *
 next_ready(void)
 {
@@ -58,8 +61,12 @@ next_ready(void)
 	{
 		OaLink	   *link = &links[turn++ % settings->connections];
 
-		if (link->state == OA_READY && !link->broken)
+		if (link->state != OA_READY || link->broken)
+			continue;
+		if (!oa_link_is_old(link))
 			return link;
+		if (ngx_queue_empty(&link->asked))
+			oa_link_renew(link);
 	}
 	return NULL;
 }

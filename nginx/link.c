@@ -128,10 +128,16 @@ link_fail(OaLink *link, const char *what)
 		oa_give_up_waiting();
 }
 
-/* The session has begun. */
+/*
+ * The session has begun.  Those of a worker, and of all workers, begin together, and
+ * should not get old together.
+ */
 static void
 become_ready(OaLink *link)
 {
+	ngx_msec_t	life = link->settings->connection_life;
+
+	link->old_at = ngx_current_msec + life - ngx_random() % (life / 4 + 1);
 	link->state = OA_READY;
 	link->pause = 0;
 	stop_timer(link);
@@ -189,6 +195,24 @@ oa_link_open(OaLink *link)
 	ngx_add_timer(&link->timer, link->settings->connect_timeout);
 	if (enter_events(link) != NGX_OK || want_to_write(link, 1) != NGX_OK)
 		link_fail(link, "no event");
+}
+
+/*
+ * Is the session old?  What ALTER ROLE and ALTER DATABASE have set since it began, it
+ * does not see.
+ */
+ngx_flag_t
+oa_link_is_old(const OaLink *link)
+{
+	return (ngx_msec_int_t) (ngx_current_msec - link->old_at) >= 0;
+}
+
+/* Begin a new session in the place of one that owes no answer. */
+void
+oa_link_renew(OaLink *link)
+{
+	oa_link_close(link);
+	oa_link_open(link);
 }
 
 /*
@@ -270,10 +294,15 @@ link_readable(ngx_event_t *event)
 	moved = oa_take_answers(link);
 	if (link->broken || PQstatus(link->session) == CONNECTION_BAD)
 		link_fail(link, "the session has ended");
-	else if (ngx_queue_empty(&link->asked))
+	else if (!ngx_queue_empty(&link->asked))
+	{
+		if (moved)
+			ngx_add_timer(&link->timer, link->settings->timeout);
+	}
+	else if (oa_link_is_old(link))
+		oa_link_renew(link);
+	else
 		stop_timer(link);
-	else if (moved)
-		ngx_add_timer(&link->timer, link->settings->timeout);
 }
 
 static void

@@ -31,6 +31,7 @@ typedef struct OaSettings
 	ngx_int_t	max_waiting;	/* questions of each worker */
 	ngx_msec_t	connect_timeout;
 	ngx_msec_t	timeout;		/* of an answer */
+	ngx_msec_t	connection_life;	/* how long a session is asked */
 	ngx_flag_t	prepare;		/* have a prepared statement in each session? */
 	ngx_str_t	schema;			/* of the extension's functions */
 } OaSettings;
@@ -146,6 +147,7 @@ typedef struct OaLink
 	ngx_event_t timer;			/* until an answer, a connection, or the next
 								 * attempt */
 	ngx_msec_t	pause;			/* before that */
+	ngx_msec_t	old_at;			/* when the session is not asked any more */
 } OaLink;
 
 extern void oa_link_init(OaLink *link, const OaSettings *settings,
@@ -153,6 +155,8 @@ extern void oa_link_init(OaLink *link, const OaSettings *settings,
 extern void oa_link_open(OaLink *link);
 extern void oa_link_close(OaLink *link);
 extern void oa_link_flush(OaLink *link);
+extern ngx_flag_t oa_link_is_old(const OaLink *link);
+extern void oa_link_renew(OaLink *link);
 
 /* pipeline.c */
 extern ngx_int_t oa_send_statement(OaLink *link);

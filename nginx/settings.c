@@ -12,6 +12,7 @@
  *	overten_auth_max_waiting NUMBER;	questions of each worker; 10000
  *	overten_auth_connect_timeout TIME;	3s
  *	overten_auth_timeout TIME;			of an answer; 5s
+ *	overten_auth_connection_life TIME;	how long a connection is used; 5m
  *	overten_auth_prepare on | off;		off where a pool of connections cannot keep
  *										prepared statements
  *
@@ -100,6 +101,7 @@ create_settings(ngx_conf_t *cf)
 	settings->max_waiting = NGX_CONF_UNSET;
 	settings->connect_timeout = NGX_CONF_UNSET_MSEC;
 	settings->timeout = NGX_CONF_UNSET_MSEC;
+	settings->connection_life = NGX_CONF_UNSET_MSEC;
 	settings->prepare = NGX_CONF_UNSET;
 	return settings;
 }
@@ -115,14 +117,16 @@ init_settings(ngx_conf_t *cf, void *conf)
 	ngx_conf_init_value(settings->max_waiting, 10000);
 	ngx_conf_init_msec_value(settings->connect_timeout, 3000);
 	ngx_conf_init_msec_value(settings->timeout, 5000);
+	ngx_conf_init_msec_value(settings->connection_life, 300000);
 	ngx_conf_init_value(settings->prepare, 1);
 	if (settings->schema.data == NULL)
 		settings->schema = public_schema;
 	if (settings->connections < 1 || settings->max_waiting < 1 ||
-		settings->connect_timeout < 1 || settings->timeout < 1)
+		settings->connect_timeout < 1 || settings->timeout < 1 ||
+		settings->connection_life < 1)
 	{
 		ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-						   "overten_auth_connections, overten_auth_max_waiting and the timeouts must be at least 1");
+						   "overten_auth_connections, overten_auth_max_waiting, overten_auth_connection_life and the timeouts must be at least 1");
 		return NGX_CONF_ERROR;
 	}
 	return NGX_CONF_OK;
@@ -301,6 +305,8 @@ static ngx_command_t commands[] = {
 			ngx_conf_set_msec_slot, connect_timeout),
 	FOR_ALL("overten_auth_timeout", NGX_CONF_TAKE1,
 			ngx_conf_set_msec_slot, timeout),
+	FOR_ALL("overten_auth_connection_life", NGX_CONF_TAKE1,
+			ngx_conf_set_msec_slot, connection_life),
 	FOR_ALL("overten_auth_prepare", NGX_CONF_FLAG,
 			ngx_conf_set_flag_slot, prepare),
 	ngx_null_command

@@ -35,7 +35,7 @@ my ($port, $h2_port) = ($node->port, free_port());
 # libpq goes on to another socket each time that it connects.
 my $unready = start_unready_server('faults_unready');
 my $nginx = start_module_nginx('faults_nginx', "hostaddr=127.0.0.1,127.0.0.1 port=$unready->{port},$port dbname=postgres sslmode=disable", $service->{port},
-	'overten_auth_connections 2;' => "overten_auth_connections 2; overten_auth_timeout ${timeout}ms; keepalive_requests 100000000;",
+	'overten_auth_connections 2;' => "overten_auth_connections 2; overten_auth_timeout ${timeout}ms; overten_auth_connection_life 2s; keepalive_requests 100000000;",
 	'worker_processes auto' => 'worker_processes 2',
 	'access_log access.log service' => 'access_log off',
 	"    server {\n" => "    server {\n        listen 127.0.0.1:$h2_port http2;\n");

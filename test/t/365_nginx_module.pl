@@ -219,6 +219,28 @@ cmp_ok($load->{longest}, '<', 15000, "at once: $load->{longest} ms");
 stop_process($few);
 
 
+# A connection is used for a while: only new sessions see what was set for their role.
+
+my $renewing = start_module_nginx('renewing_nginx', $node->connstr('postgres') . ' application_name=renewing', $service->{port},
+	'worker_processes auto' => 'worker_processes 1',
+	'overten_auth_connections 2;' => 'overten_auth_connections 1; overten_auth_connection_life 300ms;');
+sub renewing_session { return ask($node, "SELECT pid FROM pg_stat_activity WHERE application_name = 'renewing'") }
+my $earlier;
+wait_until('it has a session', sub { $earlier = renewing_session() });
+$waiting = begin_load($renewing->{port}, $keys, 20000, 20);
+wait_until('there is another under load', sub { (renewing_session() || $earlier) ne $earlier });
+is(outcome(end_load($waiting)), '20000 0 0 0', 'nobody is refused for that');
+my $test_key = ask($node, "SELECT secret FROM overten_mint_key('$keys[0]{org}', environment => 'test')");
+sub test_key_is_answered { return request("http://127.0.0.1:$renewing->{port}", 'GET', '/x', ["Authorization: Bearer $test_key"])->{status} }
+ask($node, 'ALTER ROLE overten_nginx SET overten_auth.accept_test_keys = on');
+select undef, undef, undef, 0.4;
+is(test_key_is_answered(), 200, 'what was set while nobody asked');
+ask($node, 'ALTER ROLE overten_nginx RESET overten_auth.accept_test_keys');
+select undef, undef, undef, 0.4;
+is(test_key_is_answered(), 401, 'and what was reset');
+stop_process($renewing);
+
+
 # Answers that the extension does not give let nobody through.
 
 ask($node, <<'EOQ');
@@ -320,7 +342,7 @@ my $secret_text = complaint('text', 'overten_auth_database', 'overten_auth_datab
 like($secret_text, qr/is no connection string of libpq/, 'no connection string');
 unlike($secret_text, qr/hunter2/, 'whose password is not told');
 like(complaint('connections', 'overten_auth_connections', 'overten_auth_connections 0;'), qr/must be at least 1/, 'no connections');
-like(complaint("no_$_", 'overten_auth_connections', "overten_auth_$_ 0;"), qr/must be at least 1/, "no $_") foreach qw(max_waiting timeout connect_timeout);
+like(complaint("no_$_", 'overten_auth_connections', "overten_auth_$_ 0;"), qr/must be at least 1/, "no $_") foreach qw(max_waiting timeout connect_timeout connection_life);
 foreach my $hosts ('db.example.com', 'cafe', 'fade.de', '127.0.0.1,db', '::1,/tmp,db')
 {
 	like(complaint("name_$hosts" =~ tr/\//_/r, 'overten_auth_database', qq{overten_auth_database "host=$hosts dbname=app";}), qr/stands still while it is looked up/, "a host that is a name: $hosts");
@@ -337,6 +359,6 @@ foreach my $name ('""', '"X API"', 'X_API_Key', 'X-API-Key:', '$key', 'Authoriza
 like(complaint('header_twice', 'overten_auth on;', 'overten_auth on; overten_auth_api_key_header off; overten_auth_api_key_header X-API-Key;'), qr/directive is duplicate/, 'nor two');
 
 stop_process($service);
-check_log($_) foreach $nginx, $other, $vain, $few, $odd;
+check_log($_) foreach $nginx, $other, $vain, $few, $renewing, $odd;
 
 done_testing();
