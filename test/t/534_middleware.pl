@@ -45,11 +45,13 @@ my %programs = (
 	flask => start_program('flask_service.py', '/usr/bin/python3'));
 my $gateway = start_gateway($node, 'middleware_gateway', PGDATABASE => 'app',
 	map { $_ => 1000 * $PostgreSQL::Test::Utils::timeout_default } qw(CONNECT_TIMEOUT_MS QUERY_TIMEOUT_MS));
-# With the lines about X-API-Key, which are comments.
+# With the lines about X-API-Key, which are comments, and with a view that shows what it sees.
 my %keyed = (
-	express => start_program('express.mjs', 'node', 'keyed_express', q{// 'x-overten-api-key'} => q{'x-overten-api-key'}),
+	express => start_program('express.mjs', 'node', 'keyed_express', q{// 'x-overten-api-key'} => q{'x-overten-api-key'},
+		'// HIDDEN' => 'HIDDEN', q{response.send('Found\n')} => 'response.json([request.headers, request.headersDistinct, request.rawHeaders])'),
 	flask => start_program('flask_service.py', '/usr/bin/python3', 'keyed_flask',
-		'# if "X-API-Key"' => 'if "X-API-Key"', '#     headers["x-overten' => '    headers["x-overten'));
+		'# if "X-API-Key"' => 'if "X-API-Key"', '#     headers["x-overten' => '    headers["x-overten',
+		'# HIDDEN' => 'HIDDEN', 'return "Found\n"' => 'return json.dumps([dict(request.headers), str(request.authorization)])'));
 my %authorize = ('/' => '/authorize', '/search' => '/authorize?cost=50&scope=documents:read');
 
 # What the client gets: the status, what the API has in headers, and the body.  How many
@@ -158,6 +160,32 @@ foreach my $name (sort keys %programs)
 	  foreach [ $sent, "Authorization: Bearer $plain" ], [ $sent, $sent ], ["X-API-Key: $plain,$plain"];
 }
 
+# What goes on has neither the credential nor what a client has made up.
+my $reader = new_key("scopes => '{documents:read}'");
+foreach my $name (sort keys %keyed)
+{
+	foreach my $sent ("Authorization: Bearer $reader", "X-API-Key: $reader")
+	{
+		my $seen = request($keyed{$name}{url}, 'GET', '/search', [ $sent, 'X-Overten-Org-Id: forged', 'X_Overten_Tier: forged', 'X-Other: kept' ]);
+
+		is($seen->{status}, 200, "$name: a request goes on");
+		like($seen->{body}, qr/kept/, 'with its headers');
+		unlike($seen->{body}, qr/\Q$reader\E|forged/, 'and without the credential and forged names');
+	}
+}
+
+# A database with another encoding than UTF-8 takes what a client sends, too.
+ask($app, "CREATE DATABASE cyrillic TEMPLATE template0 ENCODING 'WIN1251' LC_COLLATE 'C' LC_CTYPE 'C'");
+ask([ $node, 'cyrillic' ], 'CREATE EXTENSION overten_auth CASCADE; GRANT EXECUTE ON FUNCTION overten_authorize_request(text, json) TO service');
+my %cyrillic = (
+	express => start_program('express.mjs', 'node', 'cyrillic_express', q{'app'} => q{'cyrillic'}),
+	flask => start_program('flask_service.py', '/usr/bin/python3', 'cyrillic_flask', 'dbname=app' => 'dbname=cyrillic'));
+my $before = -s $node->logfile;
+is(summary(request($cyrillic{$_}{url}, 'GET', '/', ["Authorization: Bearer sk_live_\xe9"])), '401 invalid_api_key', "$_: a byte that WIN1251 lacks")
+  foreach sort keys %cyrillic;
+unlike(slurp_file($node->logfile, $before), qr/ERROR/, 'which is no error of the server');
+stop_process($_, 'KILL') foreach values %cyrillic;
+
 # Limits: each asks with a key of its own.
 my %limited = map { my ($secret, $key) = new_key(); $_ => { secret => $secret, key => $key } } 'gateway', keys %programs;
 ask($app, "SELECT overten_set_limit('key', '$_->{key}', 'in_12_hours', 60, '12 hours')") foreach values %limited;
@@ -179,6 +207,11 @@ is(expected('/search', "Authorization: Bearer $limited{gateway}{secret}")->{stat
 ask($app, 'REVOKE EXECUTE ON FUNCTION overten_authorize_request(text, json) FROM service');
 is(request($programs{$_}{url}, 'GET', '/', ["Authorization: Bearer $plain"])->{status}, 503, "$_: it may not ask") foreach sort keys %programs;
 ask($app, 'GRANT EXECUTE ON FUNCTION overten_authorize_request(text, json) TO service');
+my @processes = split /\n/, ask($app, "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()");
+kill STOP => @processes, $node->{_pid};
+is(summary(request($programs{$_}{url}, 'GET', '/', ["Authorization: Bearer $plain"])), '503 service_unavailable', "$_: the server hangs") foreach sort keys %programs;
+kill CONT => @processes, $node->{_pid};
+is(request($programs{$_}{url}, 'GET', '/', ["Authorization: Bearer $plain"])->{status}, 200, "$_: it works again") foreach sort keys %programs;
 $node->stop('fast');
 my $away = expected('/', "Authorization: Bearer $plain");
 is($away->{status}, 503, 'the server is away: 503');
