@@ -232,14 +232,15 @@ oa_verified_key_columns(void)
 	return result_descriptor;
 }
 
-/* A column of a result that is never NULL. */
+/* A column of a result.  Of all of them, only the webhook secret can be NULL. */
 text	   *
 oa_verified_column(HeapTupleHeader row, int column)
 {
 	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(row)};
+	Datum		value;
 	bool		isnull;
 
 	tuple.t_data = row;
-	return DatumGetTextPP(heap_getattr(&tuple, column + 1, result_descriptor,
-									   &isnull));
+	value = heap_getattr(&tuple, column + 1, result_descriptor, &isnull);
+	return isnull ? NULL : DatumGetTextPP(value);
 }

@@ -140,6 +140,12 @@ EOQ
 		1, "$name: with one warning");
 	like($stderr, qr/DETAIL:  Master key $id is missing\. $detail.*\nHINT:  $hint/,
 		"$name: that says the same");
+	is(ask($node, <<"EOQ"), "200|null\n200|null", "$name: requests are authorized, too");
+SELECT a.status, body::json -> 'webhook_secret'
+FROM (VALUES (json_build_object('authorization', 'Bearer $secret'))) v (headers),
+	LATERAL (SELECT status, body FROM overten_authorize_request(NULL, headers)
+		UNION ALL SELECT status, body FROM overten_handle_request('GET', '/api/v1/verify', headers, NULL)) a
+EOQ
 	is(master_key_ids($node), "{$id}|{}", "$name: the key is not there");
 	return;
 }
