@@ -218,8 +218,8 @@ require_other_members(text *uid)
 }
 
 /*
- * Replace a person by a pseudonym.  Returns the number of rows that were
- * changed.
+ * Replace a person by a pseudonym, and withdraw the person's pending invitations.
+ * Returns the number of rows that were changed.
  */
 static uint64
 replace_person(text *uid, text *pseudonym)
@@ -245,6 +245,12 @@ replace_person(text *uid, text *pseudonym)
 		"WHERE created_by = $1",
 		.argtypes = {TEXTOID, TEXTOID},
 	};
+	static OaStatement pending = {
+		.table = "invitations",
+		.text = "DELETE FROM overten_auth.invitations "
+		"WHERE created_by = $1 AND accepted_at IS NULL",
+		.argtypes = {TEXTOID},
+	};
 	static OaStatement invitations = {
 		.table = "invitations",
 		.text = "UPDATE overten_auth.invitations "
@@ -267,8 +273,9 @@ replace_person(text *uid, text *pseudonym)
 		.argtypes = {TEXTOID, TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(uid), PointerGetDatum(pseudonym)};
+	uint64		withdrawn = oa_statement_run(&pending, values, NULL);
 
-	return oa_statement_run(&members, values, NULL) +
+	return withdrawn + oa_statement_run(&members, values, NULL) +
 		oa_statement_run(&orgs, values, NULL) +
 		oa_statement_run(&invitations, values, NULL) +
 		oa_statement_run(&keys, values, NULL) +

@@ -126,9 +126,12 @@ SELECT overten_add_member(:'other_org', 'bob-1');
 SELECT key_id AS off FROM overten_mint_key(:'other_org', 'Off') \gset
 UPDATE overten_auth.api_keys SET disabled_at = now(), disabled_by = 'ada-1' WHERE key_id = :'off';
 INSERT INTO overten_auth.invitations (invitation_id, org_id, digest, expires_at, created_by, accepted_at, accepted_by)
-VALUES ('inv_1', :'other_org', sha256('1'), 'infinity', 'ada-1', NULL, NULL), ('inv_2', :'other_org', sha256('2'), 'infinity', 'bob-1', now(), 'ada-1');
+VALUES ('inv_1', :'other_org', sha256('1'), 'infinity', 'ada-1', NULL, NULL), ('inv_2', :'other_org', sha256('2'), 'infinity', 'bob-1', now(), 'ada-1'),
+	('inv_3', :'other_org', sha256('3'), 'infinity', 'ada-1', now(), 'bob-1');
 SELECT * FROM pg_temp.find('ada-1');
 SELECT overten_erase_person('ada-1'), overten_erase_person('ada-1');
+-- An invitation of Ada's would have been a way back.
+SELECT invitation_id FROM overten_auth.invitations WHERE org_id = :'other_org' ORDER BY 1;
 SELECT * FROM pg_temp.find('ada-1');
 SELECT uid AS pseudonym FROM overten_auth.members WHERE org_id = :'other_org' AND erased_at IS NOT NULL \gset
 SELECT :'pseudonym' ~ '^erased_\w{17}$' AS form;

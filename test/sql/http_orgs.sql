@@ -147,8 +147,22 @@ COMMIT;
 
 -- Members leave and are removed, but not the last one while there are keys.
 SELECT key, status, code
-FROM unnest(ARRAY['nobody', '%', '%zz', '%00', '%ff', 'ADA', 'ada%20', repeat('x', 8000)]) key, LATERAL pg_temp.ask('DELETE', '/organizations/' || :'acme' || '/members/' || key, :'bob_token')
+FROM unnest(ARRAY['nobody', '%', '%zz', '%00', '%ff', '%e2%82', 'ADA', 'ada%20', repeat('x', 8000)]) key, LATERAL pg_temp.ask('DELETE', '/organizations/' || :'acme' || '/members/' || key, :'bob_token')
 WHERE (status, code) IS DISTINCT FROM (404, 'member_not_found');
+-- Nor does anybody who was removed come back by invitations that wait, or who left.
+BEGIN;
+DELETE FROM overten_auth.invitations WHERE org_id = :'acme';
+SELECT body::json ->> 'code' AS own_code, body::json ->> 'invitation_id' AS own_invitation FROM pg_temp.ask('POST', '/organizations/' || :'acme' || '/invitations', :'ada_token', '{}') \gset
+SELECT status FROM pg_temp.ask('POST', '/organizations/' || :'acme' || '/invitations', :'bob_token', '{}');
+SAVEPOINT two;
+SELECT status FROM pg_temp.ask('DELETE', '/organizations/' || :'acme' || '/members/ada', :'bob_token');
+SELECT status, code FROM pg_temp.ask('POST', '/invitations/accept', :'ada_token', json_build_object('code', :'own_code')::text);
+SELECT uid, detail = :'own_invitation' AS the_one FROM overten_auth.audit_log WHERE org_id = :'acme' AND action = 'withdraw_invitation' ORDER BY at DESC LIMIT 1;
+SELECT count(*) FROM overten_list_invitations(:'acme');
+ROLLBACK TO two;
+SELECT status FROM pg_temp.ask('DELETE', '/organizations/' || :'acme' || '/members/ada', :'ada_token');
+SELECT status, code FROM pg_temp.ask('POST', '/invitations/accept', :'ada_token', json_build_object('code', :'own_code')::text);
+ROLLBACK;
 SELECT overten_add_member(:'acme', 'Ünal/x?');
 SELECT status FROM pg_temp.ask('DELETE', '/organizations/' || :'acme' || '/members/%C3%9Cnal%2fx%3F', :'bob_token');
 SELECT status FROM pg_temp.ask('DELETE', '/organizations/' || :'acme' || '/members/ada', :'bob_token');
@@ -202,7 +216,7 @@ SELECT count(*) AS secrets FROM overten_auth.audit_log WHERE audit_log::text ~ '
 -- The limits of an org, where none can be counted: there are none, or that is an
 -- error.  What they are elsewhere is in 362_limits_over_http.pl.
 SELECT status, body FROM pg_temp.ask('GET', '/organizations/' || :'acme' || '/limits', :'ada_token');
-SELECT what, status, body::json #>> '{error,code}' AS code, body::json #>> '{error,param}' AS param FROM (VALUES ('limit=0'), ('limit=201'), ('limit=1&limit=1'), ('cursor=x'), ('cursor='), ('cursor=%ff')) v (what),
+SELECT what, status, body::json #>> '{error,code}' AS code, body::json #>> '{error,param}' AS param FROM (VALUES ('limit=0'), ('limit=201'), ('limit=1&limit=1'), ('cursor=x'), ('cursor='), ('cursor=%ff'), ('cursor=%e2%82')) v (what),
 	LATERAL pg_temp.ask('GET', '/organizations/' || :'acme' || '/limits?' || what, :'ada_token');
 SELECT overten_set_limit('org', :'acme', 'hidden', 1, '1 hour', shadow => true);
 SELECT status, body FROM pg_temp.ask('GET', '/organizations/' || :'acme' || '/limits', :'ada_token');
