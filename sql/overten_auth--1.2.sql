@@ -203,6 +203,8 @@ CREATE INDEX api_keys_org_id_idx
 	ON overten_auth.api_keys (org_id, created_at, key_id);
 CREATE INDEX api_keys_rotated_from_idx
 	ON overten_auth.api_keys (rotated_from) WHERE rotated_from IS NOT NULL;
+CREATE INDEX api_keys_lineage_idx
+	ON overten_auth.api_keys (lineage) WHERE lineage IS NOT NULL;
 REVOKE ALL ON overten_auth.api_keys FROM PUBLIC;
 COMMENT ON TABLE overten_auth.api_keys IS 'API keys, including revoked ones; an UPDATE removes the key from the verification caches of all sessions';
 COMMENT ON COLUMN overten_auth.api_keys.key_id IS 'key_ and 20 random characters';
@@ -226,6 +228,7 @@ COMMENT ON COLUMN overten_auth.api_keys.disabled_reason IS 'why the key was disa
 COMMENT ON COLUMN overten_auth.api_keys.lineage IS 'key_id of the first key of a line of rotations, under which limits are counted; NULL for the first one';
 COMMENT ON COLUMN overten_auth.api_keys.rotated_from IS 'key_id of the key that this one has replaced; NULL if it was not made by a rotation';
 COMMENT ON INDEX overten_auth.api_keys_rotated_from_idx IS 'finds the key that has replaced another one';
+COMMENT ON INDEX overten_auth.api_keys_lineage_idx IS 'finds the keys of a line of rotations';
 COMMENT ON INDEX overten_auth.api_keys_org_id_idx IS 'lists the keys of an org in order';
 COMMENT ON CONSTRAINT api_keys_digest_key ON overten_auth.api_keys IS 'verification uses its index';
 
@@ -337,6 +340,7 @@ CREATE TABLE overten_auth.key_usage (
  */
 ALTER TABLE overten_auth.key_usage REPLICA IDENTITY FULL;
 CREATE INDEX key_usage_hour_idx ON overten_auth.key_usage (hour, key_id);
+CREATE INDEX key_usage_refused_idx ON overten_auth.key_usage (key_id) WHERE refused > 0;
 REVOKE ALL ON overten_auth.key_usage FROM PUBLIC;
 COMMENT ON TABLE overten_auth.key_usage IS 'the history of each key, by hour and client address';
 COMMENT ON COLUMN overten_auth.key_usage.key_id IS 'the key';
@@ -347,6 +351,7 @@ COMMENT ON COLUMN overten_auth.key_usage.refused IS 'number of attempts to use t
 COMMENT ON COLUMN overten_auth.key_usage.first_used_at IS 'time of the first use or attempt';
 COMMENT ON COLUMN overten_auth.key_usage.last_used_at IS 'time of the last use or attempt';
 COMMENT ON COLUMN overten_auth.key_usage.limited IS 'number of requests with the key that a limit refused; they are not among those in refused';
+COMMENT ON INDEX overten_auth.key_usage_refused_idx IS 'finds the keys that were tried after they had been revoked, in all of the history';
 COMMENT ON INDEX overten_auth.key_usage_hour_idx IS 'finds rows older than overten_auth.usage_retention, and how far back the history goes; includes the key, so that it is also good if the planner uses it to find a key and hour';
 
 /*
@@ -1186,17 +1191,32 @@ BEGIN ATOMIC
 			accepted_counts, refused_counts, limited_counts, first_uses, last_uses) u
 		JOIN overten_auth.api_keys k ON k.key_id = key AND u.last_used_at >= k.revoked_at
 		WHERE u.refused > 0
-		GROUP BY u.client_addr)
+		GROUP BY u.client_addr),
+	ranked AS (
+		SELECT a.client_addr, a.first_at, a.last_at, a.refused,
+			row_number() OVER (ORDER BY a.refused DESC, a.client_addr) > 99
+				AND count(*) OVER () > 100 AS rest
+		FROM attempt a),
+	-- The sum of "observed" is that of all requests.
+	shown AS (
+		SELECT r.client_addr, r.first_at, r.last_at, r.refused, r.rest, 1 AS addresses
+		FROM ranked r
+		WHERE NOT r.rest
+		UNION ALL
+		SELECT NULL, min(r.first_at), max(r.last_at), sum(r.refused), r.rest, count(*)
+		FROM ranked r
+		WHERE r.rest
+		GROUP BY r.rest)
 	SELECT 'used_after_revocation'::text, a.client_addr,
 		greatest(a.first_at, k.revoked_at), a.last_at, a.refused::int8, 0::numeric, k.revoked_at,
 		format('After the key was revoked, %s made %s of %s requests. Addresses in all: %s.',
-			CASE WHEN a.client_addr IS NULL THEN 'unknown addresses'
+			CASE WHEN a.rest THEN format('the other %s addresses', a.addresses)
+				WHEN a.client_addr IS NULL THEN 'unknown addresses'
 				ELSE format('%s', a.client_addr) END,
-			a.refused, sum(a.refused) OVER (), count(*) OVER ())
-	FROM attempt a
+			a.refused, sum(a.refused) OVER (), sum(a.addresses) OVER ())
+	FROM shown a
 	JOIN overten_auth.api_keys k ON k.key_id = key
-	ORDER BY a.refused DESC, a.client_addr
-	LIMIT 100;
+	ORDER BY a.rest, a.refused DESC, a.client_addr;
 END;
 REVOKE ALL ON FUNCTION overten_auth.anomaly_used_after_revocation FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.anomaly_used_after_revocation IS

@@ -121,6 +121,64 @@ write_key(const Datum *values, const bool *nulls)
 }
 
 /*
+ * Are two other keys in the line of rotations of a key good, or would they be if
+ * they were enabled?
+ */
+static bool
+has_full_line(text *key_id)
+{
+	static OaStatement count = {
+		.table = "api_keys",
+		.latest = true,
+		.text = "SELECT count(*) >= 2 FROM overten_auth.api_keys o "
+		"JOIN overten_auth.api_keys k "
+		"ON k.key_id = COALESCE(o.lineage, o.key_id) "
+		"OR k.lineage = COALESCE(o.lineage, o.key_id) "
+		"WHERE o.key_id = $1 AND k.key_id <> $1 "
+		"AND " OA_KEY_IS_ACTIVE("k"),
+		.argtypes = {TEXTOID},
+	};
+	Datum		values[] = {PointerGetDatum(key_id)};
+
+	oa_statement_run(&count, values, NULL);
+	return oa_statement_bool(0, 1);
+}
+
+/*
+ * May a person change the expiry of a key to this?  As with rotations alone, two
+ * keys of a line are good at most.
+ */
+static bool
+check_for_person(text *key_id, const OaKeyChange *change, const LockedKey *key,
+				 OaFault *fault)
+{
+	if (!key->has_expiry ||
+		(change->has_expiry && change->expires_at <= key->expires_at) ||
+		!has_full_line(key_id))
+		return true;
+	fault->param = "expires_at";
+	fault->rule = "must not be later while two other keys of its rotations are good";
+	return false;
+}
+
+/*
+ * A person can have a key expire at once, but not in the past: then it would count
+ * as dead for longer than it is.
+ */
+static void
+expire_now_at_the_earliest(OaKeyChange *change, LockedKey *key)
+{
+	TimestampTz earliest = GetCurrentTimestamp();
+
+	if (key->has_expiry)
+		earliest = Min(earliest, key->expires_at);
+	if (!change->has_expiry || change->expires_at >= earliest)
+		return;
+	change->expires_at = earliest;
+	key->same_expiry = key->has_expiry && key->expires_at == earliest;
+}
+
+/*
  * May the expiry of a key change to this?  An expiry that comes sooner than the
  * one that the key has is not refused for max_key_lifetime.  The fault is for
  * the caller of oa_change_key(), so it must not be in SPI's memory.
@@ -218,6 +276,7 @@ oa_change_key(text *org_id, text *key_id, text *uid,
 	OaKeyChanged result = OA_KEY_UNCHANGED;
 	MemoryContext caller = CurrentMemoryContext;
 	LockedKey	key;
+	bool		found;
 	Datum		values[PARAMETERS];
 	bool		nulls[PARAMETERS] = {false};
 	int			level;
@@ -238,12 +297,19 @@ oa_change_key(text *org_id, text *key_id, text *uid,
 	nulls[ALLOWED_ADDRESSES] = (change.allowed_addresses == NULL);
 
 	level = oa_statements_begin();
-	if (!lock_key(values, nulls, &key))
+	found = lock_key(values, nulls, &key);
+	if (found && uid != NULL && change.sets_expiry)
+	{
+		expire_now_at_the_earliest(&change, &key);
+		values[EXPIRES_AT] = TimestampTzGetDatum(change.expires_at);
+	}
+	if (!found)
 		result = OA_KEY_MISSING;
 	else if (key.revoked)
 		result = OA_KEY_WAS_REVOKED;
 	else if (change.sets_expiry &&
-			 !check_new_expiry(&change, &key, caller, fault))
+			 (!check_new_expiry(&change, &key, caller, fault) ||
+			  (uid != NULL && !check_for_person(key_id, &change, &key, fault))))
 		result = OA_KEY_CHANGE_REFUSED;
 	else if (change.sets_disabled && !change.disabled && key.disabled &&
 			 uid != NULL && !key.disabled_by_person)

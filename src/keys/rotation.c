@@ -101,8 +101,8 @@ lock_key(text *org_id, text *key_id, OldKey *key)
 }
 
 /*
- * Find a key before or after this one in its line that is good, or would be if
- * it were enabled.  Returns its id, or NULL.
+ * Find another key of this one's line that is good, or would be if it were
+ * enabled.  Returns its id, or NULL.
  */
 static text *
 find_good_relative(text *key_id, const OldKey *key)
@@ -111,18 +111,17 @@ find_good_relative(text *key_id, const OldKey *key)
 		.table = "api_keys",
 		.latest = true,
 		.text = "SELECT k.key_id FROM overten_auth.api_keys k "
-		"WHERE (k.rotated_from = $1 OR k.key_id = $2) "
+		"WHERE (k.key_id = $2 OR k.lineage = $2) AND k.key_id <> $1 "
 		"AND " OA_KEY_IS_ACTIVE("k") " "
 		"ORDER BY k.created_at DESC, k.key_id LIMIT 1",
 		.argtypes = {TEXTOID, TEXTOID},
 	};
 	Datum		values[] = {
 		PointerGetDatum(key_id),
-		PointerGetDatum(key->rotated_from),
+		PointerGetDatum(key->grant.lineage),
 	};
-	const bool	nulls[lengthof(values)] = {[1] = (key->rotated_from == NULL)};
 
-	if (oa_statement_run(&find, values, nulls) == 0)
+	if (oa_statement_run(&find, values, NULL) == 0)
 		return NULL;
 	return oa_statement_text(0, 1);
 }

@@ -256,6 +256,11 @@ is_deeply(request($gateway->{url}, 'PUT', "$keys/$bound->{key_id}", [$ada])->{he
 # An expired key stays in the list, and can be found; expiry and enabling are no way
 # back from a revocation.
 is(exchange('PATCH', "/$bound->{key_id}", '{"expires_at":"2020-01-01T00:00:00Z"}')->{status}, 'expired', 'a key can expire at once');
+my $expired_at = "SELECT expires_at FROM overten_auth.api_keys WHERE key_id = '$bound->{key_id}' AND expires_at BETWEEN created_at AND now()";
+my $at = ask($node, $expired_at);
+isnt($at, '', 'but not before it was made');
+exchange('PATCH', "/$bound->{key_id}", '{"expires_at":"2021-01-01T00:00:00Z"}');
+is(ask($node, $expired_at), $at, 'and then stays expired since then');
 is(verify_from($bound->{secret}, '192.0.2.8'), '401 invalid_api_key', 'and is refused');
 is(join(' ', map { $_->{name} } @{ exchange('GET', '?status=expired')->{items} }), 'bound', 'it is found by its status');
 is(refusal('GET', '?status=gone'), '400 invalid_parameter status', 'an unknown status');

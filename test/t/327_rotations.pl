@@ -269,6 +269,18 @@ is(exchange('GET', path_of($revived, $ended))->{name}, 'primary', 'and nothing o
 is(exchange('PATCH', path_of($revived, $ended), $_)->{status}, 'expired', "it can change otherwise: $_") foreach '{"expires_at":"2020-01-01T00:00:00Z"}', '{"name":"y","disabled":true}', '{"disabled":false}';
 my ($living) = map { $_->[1] } grep { $_->[1] ne $ended } @three[ 0, 1 ];
 is(exchange('PATCH', path_of($revived, $living), '{"expires_at":null}')->{status}, 'active', 'a key that is good can get a later expiry');
+
+# Two keys of a line are good at most, whoever has expired.
+my ($line, $line_first) = org_with_keys(1);
+my $line_a = $line_first->[1];
+my $line_b = rotate($line, $line_a)->{key_id};
+ask($node, "UPDATE overten_auth.api_keys SET expires_at = now() WHERE key_id = '$line_a'");
+my $line_c = rotate($line, $line_b)->{key_id};
+is(refusal(exchange('PATCH', path_of($line, $line_a), $_)), '400 invalid_parameter expires_at', "a third of a line: $_") foreach $later, '{"expires_at":null}';
+ask($node, "UPDATE overten_auth.api_keys SET expires_at = now() WHERE key_id = '$line_b'");
+is(exchange('PATCH', path_of($line, $line_a), $later)->{status}, 'active', 'a second one');
+is(refusal(rotate($line, $line_c)), "409 already_rotated $line_a", 'which holds up the next rotation');
+is(ask($node, "SELECT count(*) FROM overten_list_keys('$line') l JOIN overten_auth.api_keys k USING (key_id) WHERE k.expires_at IS NULL OR k.expires_at > now()"), 2, 'there are two');
 is(exchange('PATCH', path_of($revived, $living), '{"disabled":true}')->{status}, 'disabled', 'a disabled key');
 is(refusal(exchange('POST', path_of($revived), '{}')), '409 key_limit_reached', 'leaves no room');
 is(exchange('PATCH', path_of($revived, $living), '{"disabled":false}')->{status}, 'active', 'so it can be enabled');
