@@ -10,6 +10,7 @@
 
 #include "access/detoast.h"
 #include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
@@ -61,6 +62,7 @@ static const char *
 broken_rule(Jsonb *metadata)
 {
 	StringInfoData out;
+	const char *utf8;
 	int			length;
 
 	if (!JB_ROOT_IS_OBJECT(metadata))
@@ -69,7 +71,8 @@ broken_rule(Jsonb *metadata)
 		return LENGTH_RULE;
 	initStringInfo(&out);
 	JsonbToCString(&out, &metadata->root, VARSIZE(metadata));
-	if (oa_server_to_utf8(out.data, out.len, &length) == NULL)
+	utf8 = oa_server_to_utf8(out.data, out.len, &length);
+	if (utf8 == NULL || !pg_verify_mbstr(PG_UTF8, utf8, length, true))
 		return oa_text_rule(OA_TEXT_ENCODING, 0);
 	return length > OA_METADATA_MAX ? LENGTH_RULE : NULL;
 }

@@ -75,11 +75,13 @@ oa_server_to_utf8(const char *bytes, int length, int *utf8_length)
 /*
  * Convert UTF-8 to the server's encoding.  If the bytes need no conversion,
  * *bytes is left alone; otherwise it is set to palloc'd memory.  Returns false
- * if a character has no equivalent.
+ * if a character has no equivalent, or if that is not UTF-8 (except in SQL_ASCII).
  */
 bool
 oa_utf8_to_server(const char **bytes, int *length)
 {
+	if (GetDatabaseEncoding() == PG_UTF8)
+		return pg_verify_mbstr(PG_UTF8, *bytes, *length, true);
 	if (is_alike(*bytes, *length))
 		return true;
 	*bytes = convert(PG_UTF8, GetDatabaseEncoding(), *bytes, *length, length);

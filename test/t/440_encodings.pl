@@ -144,7 +144,7 @@ foreach my $encoding (sort keys %encodings)
 # SQL_ASCII lets any byte in.
 my $ascii = [ $node, 'sql_ascii' ];
 my $org = create_org($ascii, 'Bytes');
-my ($secret) = mint($ascii, $org);
+my ($secret, $key) = mint($ascii, $org);
 foreach my $bytes ('\xff', '\xc3', '\x80', '\xed\xa0\x80')
 {
 	my $length = ($bytes =~ tr/x//);
@@ -164,6 +164,8 @@ foreach my $bytes ('\xff', '\xc3', '\x80', '\xed\xa0\x80')
 		"SQL_ASCII: and $bytes is refused");
 	is( sqlstate_of($ascii, "SELECT overten_mint_key('$org', E'a$bytes')"),
 		'22021', "SQL_ASCII: a name with $bytes, which is no UTF-8, is not one");
+	is( sqlstate_of($ascii, qq{SELECT overten_set_key_details('$org', '$key', NULL, E'{"a": "$bytes"}'::jsonb)}),
+		'22023', "SQL_ASCII: nor does it belong in metadata");
 }
 is( sqlstate_of([ $node, 'win1252' ], "SET client_encoding = 'WIN1252'; SELECT overten_mint_key('" . create_org([ $node, 'win1252' ], 'x') . "', E'a\x81')"),
 	'22021', 'WIN1252: nor is a name with a byte that is no character of Unicode');

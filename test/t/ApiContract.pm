@@ -327,7 +327,7 @@ sub matrix
 		[ "HEAD on another's org", '404', 'HEAD', $on->($s{foreign}), [$ada] ],
 		[ "a key for another's org", '404 organization_not_found', 'POST', $on->($s{foreign}), [ $ada, $json ], '{"name":"x"}' ],
 		(map { [ "revoking, with a reason $_->[0]", '400 invalid_parameter reason', 'DELETE', "$keys/$s{own_key}?reason=$_->[1]", [$ada] ] }
-			[ 'empty', '' ], [ 'of spaces', '%20%20' ], [ 'too long', 'x' x 201 ], [ 'with a line break', 'a%0ab' ], [ 'with a NUL', 'a%00' ], [ 'turned around', '%e2%80%ae' ], [ 'that is not UTF-8', '%ff' ], [ 'twice', 'x&reason=x' ]),
+			[ 'empty', '' ], [ 'of spaces', '%20%20' ], [ 'too long', 'x' x 201 ], [ 'with a line break', 'a%0ab' ], [ 'with a NUL', 'a%00' ], [ 'turned around', '%e2%80%ae' ], [ 'that is not UTF-8', '%ff' ], [ 'that ends within a character', 'a%e2%82' ], [ 'twice', 'x&reason=x' ]),
 		[ 'a bad reason before an unknown org', '400 invalid_parameter reason', 'DELETE', $on->('x') . '/y?reason=', [$ada] ],
 		[ "revoking in another's org", '404 organization_not_found', 'DELETE', $on->($s{foreign}) . "/$s{foreign_key}", [$ada] ],
 		[ "usage in another's org", '404 organization_not_found', 'GET', $on->($s{foreign}) . "/$s{foreign_key}/usage", [$ada] ],

@@ -215,6 +215,7 @@ sub org_matrix
 		[ 'a page of it', '200', 'GET', "$org/audit-log?limit=2", [$ada] ],
 		[ 'a key in it', '200', 'GET', "$org/audit-log?key_id=key_00000000000000000000", [$ada] ],
 		[ 'bytes that are no key in it', '200', 'GET', "$org/audit-log?key_id=%ff", [$ada] ],
+		[ 'and half a character', '200', 'GET', "$org/audit-log?key_id=%e2%82", [$ada] ],
 		[ 'usage by key and day', '200', 'GET', "$orgs/$s{own}/usage", [$ada] ],
 		[ 'HEAD on it', '200', 'HEAD', "$orgs/$s{own}/usage", [$ada] ],
 		(map { [ "usage by $_", '200', 'GET', "$orgs/$s{own}/usage?by=$_", [$ada] ] } 'key', 'day', 'hour', 'key,hour', 'day,key'),
