@@ -10,9 +10,9 @@
 #include "server/server.h"
 
 /*
- * Return an argument that is an interval, in microseconds from now.  It is at
- * least 0 or, if "positive" is set, 1 second, and at most max_days days.  A
- * month counts as 30 days.
+ * Return an argument that is an interval, in microseconds.  It is at least 0 or, if
+ * "positive" is set, 1 second, and at most max_days days.  A month has 30 days, and a
+ * day 24 hours, as in PostgreSQL's comparisons.
  */
 int64
 oa_interval_argument(FunctionCallInfo fcinfo, int n, const char *what,
@@ -20,9 +20,8 @@ oa_interval_argument(FunctionCallInfo fcinfo, int n, const char *what,
 {
 	Interval	shortest = {.time = positive ? USECS_PER_SEC : 0};
 	Interval	longest = {.day = max_days};
-	TimestampTz now = GetCurrentTimestamp();
 	Datum		value;
-	TimestampTz end;
+	const Interval *interval;
 
 	oa_require_argument(fcinfo, n, what);
 	value = PG_GETARG_DATUM(n);
@@ -34,8 +33,10 @@ oa_interval_argument(FunctionCallInfo fcinfo, int n, const char *what,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s must be between %s and %d days", what,
 						positive ? "1 second" : "0", max_days)));
-	end = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-												  TimestampTzGetDatum(now),
-												  value));
-	return Max(end - now, 0);
+
+	/* The sum is small, but parts of it may overflow. */
+	interval = DatumGetIntervalP(value);
+	return (int64) ((uint64) interval->time +
+					(uint64) (interval->month * INT64CONST(30) + interval->day) *
+					USECS_PER_DAY);
 }

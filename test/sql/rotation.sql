@@ -97,6 +97,9 @@ DELETE FROM overten_auth.scopes WHERE name = 'read';
 CALL show_rotation(:'narrow');
 SELECT key_id AS none FROM overten_mint_key(:'acme', 'no scopes', scopes => '{}') \gset
 CALL show_rotation(:'none', '30 days');
+-- A month has 30 days, whatever the calendar says.
+SELECT key_id AS months FROM overten_mint_key(:'acme', 'months') \gset
+CALL show_rotation(:'months', '12 months -330 days');
 SELECT key_id AS late FROM overten_mint_key(:'acme', 'late', now() + interval '100 hours') \gset
 CALL show_rotation(:'late', '1 hour');
 
@@ -143,6 +146,7 @@ SELECT overten_rotate_key(:'acme', :'victim', '-1 microsecond');
 SELECT overten_rotate_key(:'acme', :'victim', '30 days 1 second');
 SELECT overten_rotate_key(:'acme', :'victim', '1 month 1 second');
 SELECT overten_rotate_key(:'acme', :'victim', '178000000 years');
+SELECT overten_rotate_key(:'acme', :'victim', '-1 month 30 days -1 microsecond');
 SELECT overten_rotate_key(repeat('x', 1000000), :'victim');
 \set VERBOSITY sqlstate
 SELECT overten_rotate_key(:'other', :'victim');
