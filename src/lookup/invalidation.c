@@ -77,6 +77,7 @@ static uint64 messages_received = 0;
 
 /* What the current transaction has changed. */
 static bool own_change = false;
+static bool has_owner = false;	/* that announce_change() has made */
 static bool takes_access_away = false;
 static int	rows_changed = 0;
 static int	orgs_changed = 0;
@@ -303,6 +304,7 @@ at_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
 	lost_messages = !is_commit && at_error();
 	oa_shared_count_own(is_commit, lost_messages);
 	own_change = false;
+	has_owner = false;
 	takes_access_away = false;
 	rows_changed = 0;
 	orgs_changed = 0;
@@ -332,9 +334,10 @@ oa_invalidation_init(void)
 static void
 announce_change(void)
 {
-	if (!own_change)
+	if (!has_owner)
 		ResourceOwnerCreate(TopTransactionResourceOwner,
 							"overten_auth changes");
+	has_owner = true;
 	own_change = true;
 	takes_access_away = true;
 	ForceSyncCommit();
