@@ -255,6 +255,8 @@ oa_show_limits(text *org_id, bool with_shadows, OaLimitPage *page,
 	int			count = has_start ? find_keys(org_id, page->after, wanted) : 0;
 	text	  **keys = palloc(count * sizeof(text *));
 	text	  **lines = palloc(count * sizeof(text *));
+	MemoryContext each;
+	MemoryContext outer;
 
 	for (int i = 0; i < count; i++)
 	{
@@ -272,11 +274,18 @@ oa_show_limits(text *org_id, bool with_shadows, OaLimitPage *page,
 	if (has_start && page->after == NULL)
 		show_limits(&showing, NULL,
 					read_limits(cstring_to_text(""), org_id, tier));
+
+	/* An org can have very many keys. */
+	each = AllocSetContextCreate(CurrentMemoryContext, "overten_auth limits",
+								 ALLOCSET_SMALL_SIZES);
+	outer = MemoryContextSwitchTo(each);
 	for (int i = 0; i < count; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
 		show_limits(&showing, keys[i], read_limits(lines[i], org_id, tier));
+		MemoryContextReset(each);
 	}
+	MemoryContextSwitchTo(outer);
 	oa_statements_end(level);
 	return has_start;
 }

@@ -9,8 +9,9 @@
  * primary to the next, and with overten_auth.uses_conninfo, which names a role
  * that can do nothing else.
  *
- * A step may take ANSWER_MS.  Then, and when the worker is to end, we raise an
- * error, and do not know whether the primary has done what we asked for.
+ * A step may take ANSWER_MS.  Then we raise an error, and do not know whether the
+ * primary has done what we asked for.  A worker that is to end waits as long, because
+ * it sends the last uses then.
  */
 #include "postgres.h"
 

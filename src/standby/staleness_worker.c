@@ -9,14 +9,13 @@
  * It starts with the hot standby.  While there is nothing to ask it idles
  * without a connection to a database.  The functions that send a question read
  * the catalogs to form the answer, so then it is connected to template1, which
- * every cluster has.  After the promotion it ends for good.  It ends with 1
+ * every cluster has, though it may have been made anew.  After the promotion it ends for good.  It ends with 1
  * otherwise, because the postmaster does not restart a worker that has ended
  * with 0.
  */
 #include "postgres.h"
 
 #include "access/xlog.h"
-#include "catalog/pg_database.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
@@ -214,8 +213,8 @@ work(void)
 
 	if (!has_database)
 	{
-		BackgroundWorkerInitializeConnectionByOid(Template1DbOid, InvalidOid,
-												  BGWORKER_BYPASS_ALLOWCONN);
+		BackgroundWorkerInitializeConnection("template1", NULL,
+											 BGWORKER_BYPASS_ALLOWCONN);
 		oa_prepare_worker_session();
 		has_database = true;
 	}

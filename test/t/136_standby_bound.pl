@@ -23,6 +23,8 @@ overten_auth.firebase_project_id = '${\PROJECT}'
 wal_writer_delay = 10ms
 full_page_writes = off
 EOC
+# Some have made template1 anew, with another locale.
+ask($primary, $_) foreach 'ALTER DATABASE template1 IS_TEMPLATE false', 'DROP DATABASE template1', 'CREATE DATABASE template1 TEMPLATE template0 IS_TEMPLATE true';
 my $org = create_org($primary, 'Bounded');
 my ($secret, $key) = mint($primary, $org);
 my ($revoked, $revoked_key) = mint($primary, $org);
