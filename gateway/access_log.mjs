@@ -7,7 +7,8 @@
 const WORDS = new RegExp('^(|api|v1|features|signup|verify|organizations|api-keys|usage|limits|credits|audit-log|' +
   'webhook-secret|rotate|rotation|members|invitations|accept|healthz|readyz|authorize|metrics|' +
   'dashboard)$');
-const ID = /^(org|key|inv)_[0-9A-Za-z]{1,40}$/;
+// Secrets are longer.
+const ID = /^(org|key|inv)_[0-9A-Za-z]{20}$/;
 
 export function loggablePath(path) {
   const segments = path.split('?', 1)[0].split('/', 12);
