@@ -1216,7 +1216,7 @@ BEGIN ATOMIC
 			a.refused, sum(a.refused) OVER (), sum(a.addresses) OVER ())
 	FROM shown a
 	JOIN overten_auth.api_keys k ON k.key_id = key
-	ORDER BY a.rest, a.refused DESC, a.client_addr;
+	ORDER BY a.refused DESC, a.client_addr;
 END;
 REVOKE ALL ON FUNCTION overten_auth.anomaly_used_after_revocation FROM PUBLIC;
 COMMENT ON FUNCTION overten_auth.anomaly_used_after_revocation IS

@@ -238,7 +238,7 @@ run-test-nginx-asan: $(GATEWAY)
 		$(TEMP_INSTALL) $(MAKE) installcheck REGRESS= ISOLATION= \
 			PROVE_TESTS="test/t/360_front_ends.pl test/t/361_api_key_header.pl test/t/365_nginx_module.pl test/t/366_nginx_requests.pl"'
 
-run-test-faults: all $(NGINX_MODULE) test/faults/load test/modules/clock_shift.so test/modules/admissions.so test/modules/test_clock.so
+run-test-faults: all $(NGINX_MODULE) test/faults/load test/modules/clock_shift.so test/modules/admissions.so test/modules/lost_answers.so test/modules/test_clock.so
 	PG_CONFIG='$(PG_CONFIG)' test/faults/run
 
 run-test-cluster: all test/faults/load $(GATEWAY)

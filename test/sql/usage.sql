@@ -225,6 +225,15 @@ UPDATE overten_auth.api_keys SET disabled_at = pg_temp.ago(31) WHERE name IN ('d
 CALL pg_temp.use('revoked later', 30, 28, '203.0.113.7', 0, 10);
 UPDATE overten_auth.api_keys SET revoked_at = pg_temp.ago(29) WHERE name = 'revoked later';
 SELECT * FROM pg_temp.found('revoked');
+-- From many addresses: no attempt is left out of the sum.
+SELECT pg_temp.make('tried', 'tried') \gset
+INSERT INTO overten_auth.key_usage
+SELECT pg_temp.key('tried'), pg_temp.ago(2), '10.0.0.0'::inet + n, 0, n, pg_temp.ago(2), pg_temp.ago(1) FROM generate_series(1, 100) n;
+UPDATE overten_auth.api_keys SET revoked_at = pg_temp.ago(3) WHERE name = 'tried';
+SELECT count(*), count(client_addr) AS addresses, sum(observed), min(observed), min(detail) AS detail FROM pg_temp.found('tried');
+INSERT INTO overten_auth.key_usage
+SELECT pg_temp.key('tried'), pg_temp.ago(2), '10.0.0.0'::inet + n, 0, n, pg_temp.ago(2), pg_temp.ago(1) FROM generate_series(101, 150) n;
+SELECT count(*), count(client_addr) AS addresses, sum(observed), min(observed), max(detail) FILTER (WHERE client_addr IS NULL) AS detail FROM pg_temp.found('tried');
 
 -- Limited far more than accepted, on each of three days.  The hour that has just
 -- begun is of the last day.
@@ -309,6 +318,8 @@ SET enable_seqscan = off;
 SET enable_bitmapscan = off;
 SELECT pg_temp.index_of('SELECT min(hour) FROM overten_auth.key_usage');
 SELECT pg_temp.index_of('SELECT ctid FROM overten_auth.key_usage WHERE hour < now() LIMIT 10');
+-- nor does looking for attempts
+SELECT pg_temp.index_of('SELECT key_id FROM overten_auth.key_usage WHERE refused > 0');
 RESET enable_seqscan;
 RESET enable_bitmapscan;
 

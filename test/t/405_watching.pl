@@ -97,6 +97,12 @@ fires($prometheus, 'OvertenUnwatched', 'a query may not run', sub {
 quiet($prometheus, 'OvertenUnwatched', 'it may again', sub {
 	ask($node, 'GRANT EXECUTE ON FUNCTION overten_status() TO monitoring');
 });
+fires($prometheus, 'OvertenUnwatched', 'nor may one that is asked seldom', sub {
+	ask($node, 'REVOKE EXECUTE ON FUNCTION overten_all_anomalies() FROM monitoring');
+});
+quiet($prometheus, 'OvertenUnwatched', 'which may again, too', sub {
+	ask($node, 'GRANT EXECUTE ON FUNCTION overten_all_anomalies() TO monitoring');
+});
 
 fires($prometheus, 'OvertenWeakOwner', 'a role can create functions beside those of the extension', sub {
 	ask($node, 'CREATE ROLE weak; GRANT CREATE ON SCHEMA public TO weak');
