@@ -305,5 +305,32 @@ like(of_tenant('GET', @$_), qr/^(200 null|401 )/, 'in one that does not')
 is(of_tenant('GET', $host, $good), "200 \"$org\"", 'all is well afterwards') foreach 1 .. 11;
 is(request("http://127.0.0.1:$own_port", 'POST', '/rpc/org', [ $good, $json ], '{}')->{status}, 200, 'for POST, too') foreach 1 .. 11;
 
-stop_process($_) foreach $tenant, $nginx;
+
+# A key in a header of its own
+my ($keyed_port, $keyed_own_port) = (free_port(), free_port());
+my $keyed = start_nginx('keyed_nginx', 'nginx.conf', $keyed_port,
+	'$overten_api_key_header' => 'on',
+	'    # For trying out' => ($own_server =~ s/:\K$own_port\b/$keyed_own_port/r) . '    # For trying out',
+	'127.0.0.1:8080' => "127.0.0.1:$keyed_port",
+	'127.0.0.1:8443' => '127.0.0.1:' . free_port(),
+	'127.0.0.1:3000' => "127.0.0.1:$behind");
+is(of_tenant('GET', $host, "X-API-Key: $secret"), '200 null', 'X-API-Key, where it means nothing');
+$own_port = $keyed_own_port;
+is(of_tenant('GET', $host, "X-API-Key: $secret"), "200 \"$org\"", 'and where it is an identity');
+is(of_tenant('GET', $host, $good), "200 \"$org\"", 'as a Bearer still is');
+like(of_tenant('GET', $host, "X-API-Key: $_"), qr/^401 .*invalid_api_key/, 'no good key') foreach 'x', "\xff", $good;
+like(of_tenant('GET', $host, "X-API-Key: $secret", $good), $refused, 'a Bearer, too');
+is(of_tenant('GET', $host, "X-Overten-Api-Key: $secret"), '200 null', "nginx's own name for it");
+
+# Nobody chooses an address: nginx appends whom it is connected to, as every proxy.
+my ($elsewhere) = map { (split /\|/)[0] } ask($node, "SELECT secret FROM overten_mint_key('$org', allowed_addresses => '{192.0.2.7}')");
+my @from_elsewhere = ('GET', $host, "Authorization: Bearer $elsewhere", 'X-Forwarded-For: 192.0.2.7');
+$node->append_conf('postgresql.conf', "overten_auth.verify_restricted = on\noverten_auth.trust_forwarded_for = 2");
+$node->reload;
+wait_until('what another proxy says counts', sub { of_tenant(@from_elsewhere) eq "200 \"$org\"" });
+$node->append_conf('postgresql.conf', 'overten_auth.trust_forwarded_for = 1');
+$node->reload;
+wait_until('without one, nothing that a client says does', sub { of_tenant(@from_elsewhere) =~ /^401 / });
+like(of_tenant(@from_elsewhere[ 0 .. 2 ], "X-Forwarded-For: $_"), qr/^401 /, 'however often') foreach '192.0.2.7, 192.0.2.7', "192.0.2.7\r\nX-Forwarded-For: 192.0.2.7", "192.0.2.7,";
+stop_process($_) foreach $tenant, $nginx, $keyed;
 done_testing();
