@@ -30,6 +30,13 @@ is(ask($node, 'SELECT usage_mode FROM overten_status()'),
 	'shared memory', 'uses are counted in shared memory');
 
 
+# Verifying takes no transaction id, so it writes nothing.
+my ($noted) = mint($node, $org);
+is(ask($node, "BEGIN; SELECT count(*) FROM overten_verify_key('$_->[1]'); SELECT pg_current_xact_id_if_assigned() IS NULL; COMMIT"),
+	"$_->[2]\nt", "$_->[0] is verified without writing")
+  foreach [ 'a key', $noted, 1 ], [ 'a known key', $noted, 1 ], [ 'a bad key', 'sk_live_' . '0' x 28, 0 ], [ 'no key', 'x', 0 ];
+
+
 # Every way to verify, while flushes run all the time.
 
 ask($owner, <<'EOQ');
