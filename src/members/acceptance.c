@@ -54,16 +54,23 @@ has_used(bytea *digest, text *uid)
 	return oa_statement_run(&find, values, NULL) > 0;
 }
 
-/* Use an invitation up.  Returns its id, or NULL if it is of no use. */
+/*
+ * Use an invitation up.  Returns its id, or NULL if it is of no use.  That of a member
+ * who has gone is of none: removing a member withdraws it, but not what a transaction
+ * with an older snapshot does not see.
+ */
 static text *
 use_up(bytea *digest, text *uid)
 {
 	static OaStatement update = {
 		.table = "invitations",
-		.text = "UPDATE overten_auth.invitations "
+		.text = "UPDATE overten_auth.invitations i "
 		"SET accepted_at = clock_timestamp(), accepted_by = $2 "
 		"WHERE digest = $1 AND accepted_at IS NULL "
-		"AND expires_at > clock_timestamp() RETURNING invitation_id",
+		"AND expires_at > clock_timestamp() "
+		"AND (created_by IS NULL OR EXISTS (SELECT FROM overten_auth.members m "
+		"WHERE m.org_id = i.org_id AND m.uid = i.created_by "
+		"AND m.erased_at IS NULL)) RETURNING invitation_id",
 		.argtypes = {BYTEAOID, TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(digest), PointerGetDatum(uid)};

@@ -136,6 +136,13 @@ SELECT overten_close_org(:'other', '');
 UPDATE overten_auth.orgs SET suspended_at = NULL WHERE org_id = :'acme';
 INSERT INTO overten_auth.invitations (invitation_id, org_id, digest, expires_at, accepted_at) VALUES ('inv_0', :'acme', sha256('x'), now(), now());
 \set VERBOSITY default
+-- Nor is one of a member who has gone, however that was done.
+SELECT org_id AS left_org FROM overten_create_org('Left') \gset
+SELECT invitation_id AS left_id, code AS left_code FROM overten_invite(:'left_org') \gset
+UPDATE overten_auth.invitations SET created_by = 'ada' WHERE invitation_id = :'left_id';
+SELECT overten_accept_invitation(:'left_code', 'eve');
+SELECT overten_add_member(:'left_org', 'ada');
+SELECT overten_accept_invitation(:'left_code', 'eve') = :'left_org' AS accepted;
 -- An invitation that a restored backup has brought back is of no use, either.
 INSERT INTO overten_auth.invitations (invitation_id, org_id, digest, expires_at)
 	VALUES ('inv_1', :'acme', sha256('invite_' || repeat('1', 32)::bytea), now() + interval '1 day');
