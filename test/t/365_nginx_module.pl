@@ -223,11 +223,11 @@ stop_process($few);
 
 my $renewing = start_module_nginx('renewing_nginx', $node->connstr('postgres') . ' application_name=renewing', $service->{port},
 	'worker_processes auto' => 'worker_processes 1',
-	'overten_auth_connections 2;' => 'overten_auth_connections 1; overten_auth_connection_life 300ms;');
+	'overten_auth_connections 2;' => 'overten_auth_connections 1; overten_auth_connection_life 100ms;');
 sub renewing_session { return ask($node, "SELECT pid FROM pg_stat_activity WHERE application_name = 'renewing'") }
 my $earlier;
 wait_until('it has a session', sub { $earlier = renewing_session() });
-$waiting = begin_load($renewing->{port}, $keys, 20000, 20);
+$waiting = begin_load($renewing->{port}, $keys, 20000, 200);
 wait_until('there is another under load', sub { (renewing_session() || $earlier) ne $earlier });
 is(outcome(end_load($waiting)), '20000 0 0 0', 'nobody is refused for that');
 my $test_key = ask($node, "SELECT secret FROM overten_mint_key('$keys[0]{org}', environment => 'test')");
