@@ -4,6 +4,11 @@
  *
  * Questions are asked once a turn of nginx's event loop, so that what has come
  * together is sent together.  They go round the links that are ready.
+ *
+ * A session sees what ALTER ROLE and ALTER DATABASE have set when it begins, so none is
+ * used for ever.  There is one link more than are in use, the spare.  When a session is
+ * old, the spare connects, takes its place, and the old one is the spare when it has
+ * given its answers.  As long as there is no new session, the old one stays in use.
  */
 #include "overten_auth.h"
 
@@ -11,6 +16,8 @@ static const OaSettings *settings;	/* NULL: this process has no links */
 static OaLink *links;
 static OaPlaces places;
 static ngx_event_t ask_event;
+static OaLink *spare;
+static ngx_event_t renewal;		/* when the next session is old */
 
 /* The questions of this worker. */
 OaPlaces   *
@@ -19,16 +26,22 @@ oa_places(void)
 	return &places;
 }
 
+/* Is there neither a session nor one that may begin? */
+ngx_flag_t
+oa_is_away(void)
+{
+	for (ngx_int_t i = 0; i <= settings->connections; i++)
+		if (links[i].state != OA_DOWN && !links[i].retired)
+			return 0;
+	return 1;
+}
+
 /* Can another question be asked, now or when a link has become ready? */
 ngx_flag_t
 oa_can_ask(void)
 {
-	if (settings == NULL || places.taken >= settings->max_waiting)
-		return 0;
-	for (ngx_int_t i = 0; i < settings->connections; i++)
-		if (links[i].state != OA_DOWN)
-			return 1;
-	return 0;
+	return settings != NULL && places.taken < settings->max_waiting &&
+		!oa_is_away();
 }
 
 /* Ask what waits, at the end of this turn. */
@@ -48,27 +61,87 @@ oa_give_up_waiting(void)
 	oa_fail_all(&places, &places.waiting);
 }
 
-/*
- * The next link that is ready, after the one that was the last time.  An old session is
- * asked nothing more, and makes room for a new one when it has answered.
- */
+/* The next link that is ready, after the one that was the last time. */
 static OaLink *
 next_ready(void)
 {
 	static ngx_int_t turn = 0;
 
-	for (ngx_int_t i = 0; i < settings->connections; i++)
+	for (ngx_int_t i = 0; i <= settings->connections; i++)
 	{
-		OaLink	   *link = &links[turn++ % settings->connections];
+		OaLink	   *link = &links[turn++ % (settings->connections + 1)];
 
-		if (link->state != OA_READY || link->broken)
-			continue;
-		if (!oa_link_is_old(link))
+		if (link->state == OA_READY && !link->broken && !link->retired)
 			return link;
-		if (ngx_queue_empty(&link->asked))
-			oa_link_renew(link);
 	}
 	return NULL;
+}
+
+/* How long it is until a session is old; 0 if it is. */
+static ngx_msec_t
+time_left(const OaLink *link)
+{
+	return ngx_max((ngx_msec_int_t) (link->old_at - ngx_current_msec), 0);
+}
+
+/* The session that is old first, or is; NULL if there is none. */
+static OaLink *
+oldest(void)
+{
+	OaLink	   *found = NULL;
+
+	for (ngx_int_t i = 0; i <= settings->connections; i++)
+		if (&links[i] != spare && links[i].state == OA_READY &&
+			(found == NULL || time_left(&links[i]) < time_left(found)))
+			found = &links[i];
+	return found;
+}
+
+/* Wait until a session is old, unless one is being replaced. */
+void
+oa_plan_renewal(void)
+{
+	OaLink	   *old = oldest();
+
+	if (old != NULL && spare->state == OA_DOWN && !spare->timer.timer_set)
+		ngx_add_timer(&renewal, time_left(old));
+}
+
+/* Begin to replace the session that is old. */
+static void
+renew(ngx_event_t *event)
+{
+	OaLink	   *old = oldest();
+
+	if (old == NULL || spare->state != OA_DOWN || spare->timer.timer_set)
+		return;
+	if (time_left(old) > 0)
+		oa_plan_renewal();
+	else
+		oa_link_open(spare);
+}
+
+/* Which link is one too many, now that the spare has a session? */
+static OaLink *
+replaced(void)
+{
+	for (ngx_int_t i = 0; i <= settings->connections; i++)
+		if (links[i].state != OA_READY)
+			return &links[i];
+	return oldest();
+}
+
+/* A link has a session. */
+void
+oa_has_session(OaLink *link)
+{
+	if (link == spare)
+	{
+		spare = replaced();
+		oa_link_retire(spare);
+	}
+	oa_plan_renewal();
+	oa_ask_soon();
 }
 
 /* Ask all that waits. */
@@ -80,7 +153,7 @@ ask(ngx_event_t *event)
 	while (!ngx_queue_empty(&places.waiting) && (link = next_ready()) != NULL)
 		oa_link_ask(link, ngx_queue_data(ngx_queue_head(&places.waiting),
 										 OaPlace, queue));
-	for (ngx_int_t i = 0; i < settings->connections; i++)
+	for (ngx_int_t i = 0; i <= settings->connections; i++)
 		if (links[i].state == OA_READY && !ngx_queue_empty(&links[i].asked))
 			oa_link_flush(&links[i]);
 }
@@ -113,7 +186,7 @@ oa_init_process(ngx_cycle_t *cycle)
 		(ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE))
 		return NGX_OK;
 
-	links = ngx_pcalloc(cycle->pool, given->connections * sizeof(OaLink));
+	links = ngx_pcalloc(cycle->pool, (given->connections + 1) * sizeof(OaLink));
 	statement = make_statement(cycle->pool, &given->schema);
 	if (links == NULL || statement == NULL)
 		return NGX_ERROR;
@@ -121,8 +194,12 @@ oa_init_process(ngx_cycle_t *cycle)
 	oa_places_init(&places, settings->timeout, cycle->log);
 	ask_event.handler = ask;
 	ask_event.log = cycle->log;
-	for (ngx_int_t i = 0; i < settings->connections; i++)
+	renewal.handler = renew;
+	renewal.log = cycle->log;
+	renewal.cancelable = 1;
+	for (ngx_int_t i = 0; i <= settings->connections; i++)
 		oa_link_init(&links[i], settings, statement, cycle->log);
+	spare = &links[settings->connections];
 	for (ngx_int_t i = 0; i < settings->connections; i++)
 		oa_link_open(&links[i]);
 	return NGX_OK;
@@ -134,6 +211,6 @@ oa_exit_process(ngx_cycle_t *cycle)
 {
 	if (settings == NULL)
 		return;
-	for (ngx_int_t i = 0; i < settings->connections; i++)
+	for (ngx_int_t i = 0; i <= settings->connections; i++)
 		oa_link_close(&links[i]);
 }

@@ -107,24 +107,46 @@ oa_link_close(OaLink *link)
 	link->session = NULL;
 	link->state = OA_DOWN;
 	link->broken = 0;
+	link->retired = 0;
 }
 
 /*
- * Give a connection up, and try again after a pause.  Whoever waits for its answers
- * hears of an outage.
+ * Ask nothing more over a link, and close it: at once, or when the last question has
+ * its answer.
+ */
+void
+oa_link_retire(OaLink *link)
+{
+	if (ngx_queue_empty(&link->asked))
+		oa_link_close(link);
+	else
+		link->retired = 1;
+}
+
+/*
+ * Give a connection up, and try again after a pause, unless another has taken its
+ * place.  Whoever waits for its answers hears of an outage.
  */
 static void
 link_fail(OaLink *link, const char *what)
 {
+	ngx_flag_t	retired;
+
 	ngx_log_error(NGX_LOG_ERR, link->log, 0, "overten_auth: %s: %s", what,
 				  link->session != NULL ? PQerrorMessage(link->session) :
 				  "out of memory");
+	retired = link->retired;
 	oa_link_close(link);
-	link->pause = link->pause == 0 ? FIRST_PAUSE :
-		ngx_min(2 * link->pause, LONGEST_PAUSE);
-	ngx_add_timer(&link->timer, link->pause);
+	if (retired)
+		oa_plan_renewal();
+	else
+	{
+		link->pause = link->pause == 0 ? FIRST_PAUSE :
+			ngx_min(2 * link->pause, LONGEST_PAUSE);
+		ngx_add_timer(&link->timer, link->pause);
+	}
 	oa_fail_all(oa_places(), &link->asked);
-	if (!oa_can_ask())
+	if (oa_is_away())
 		oa_give_up_waiting();
 }
 
@@ -142,7 +164,7 @@ become_ready(OaLink *link)
 	link->pause = 0;
 	stop_timer(link);
 	ngx_log_error(NGX_LOG_NOTICE, link->log, 0, "overten_auth: connected");
-	oa_ask_soon();
+	oa_has_session(link);
 }
 
 static void
@@ -195,24 +217,6 @@ oa_link_open(OaLink *link)
 	ngx_add_timer(&link->timer, link->settings->connect_timeout);
 	if (enter_events(link) != NGX_OK || want_to_write(link, 1) != NGX_OK)
 		link_fail(link, "no event");
-}
-
-/*
- * Is the session old?  What ALTER ROLE and ALTER DATABASE have set since it began, it
- * does not see.
- */
-ngx_flag_t
-oa_link_is_old(const OaLink *link)
-{
-	return (ngx_msec_int_t) (ngx_current_msec - link->old_at) >= 0;
-}
-
-/* Begin a new session in the place of one that owes no answer. */
-void
-oa_link_renew(OaLink *link)
-{
-	oa_link_close(link);
-	oa_link_open(link);
 }
 
 /*
@@ -299,8 +303,11 @@ link_readable(ngx_event_t *event)
 		if (moved)
 			ngx_add_timer(&link->timer, link->settings->timeout);
 	}
-	else if (oa_link_is_old(link))
-		oa_link_renew(link);
+	else if (link->retired)
+	{
+		oa_link_close(link);
+		oa_plan_renewal();
+	}
 	else
 		stop_timer(link);
 }

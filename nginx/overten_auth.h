@@ -121,12 +121,17 @@ extern void oa_resume(OaPlaces *places, OaPlace *place);
 extern void oa_fail_all(OaPlaces *places, ngx_queue_t *queue);
 
 /* database.c */
+typedef struct OaLink OaLink;
+
 extern ngx_int_t oa_init_process(ngx_cycle_t *cycle);
 extern void oa_exit_process(ngx_cycle_t *cycle);
 extern OaPlaces *oa_places(void);
 extern ngx_flag_t oa_can_ask(void);
+extern ngx_flag_t oa_is_away(void);
 extern void oa_ask_soon(void);
 extern void oa_give_up_waiting(void);
+extern void oa_has_session(OaLink *link);
+extern void oa_plan_renewal(void);
 
 /* link.c */
 typedef enum OaLinkState
@@ -134,7 +139,7 @@ typedef enum OaLinkState
 	OA_DOWN, OA_CONNECTING, OA_PREPARING, OA_READY
 } OaLinkState;
 
-typedef struct OaLink
+struct OaLink
 {
 	const OaSettings *settings;
 	const char *statement;
@@ -147,16 +152,16 @@ typedef struct OaLink
 	ngx_event_t timer;			/* until an answer, a connection, or the next
 								 * attempt */
 	ngx_msec_t	pause;			/* before that */
-	ngx_msec_t	old_at;			/* when the session is not asked any more */
-} OaLink;
+	ngx_msec_t	old_at;			/* when another session takes its place */
+	ngx_flag_t	retired;		/* that is so: close it when it owes no answer */
+};
 
 extern void oa_link_init(OaLink *link, const OaSettings *settings,
 						 const char *statement, ngx_log_t *log);
 extern void oa_link_open(OaLink *link);
 extern void oa_link_close(OaLink *link);
 extern void oa_link_flush(OaLink *link);
-extern ngx_flag_t oa_link_is_old(const OaLink *link);
-extern void oa_link_renew(OaLink *link);
+extern void oa_link_retire(OaLink *link);
 
 /* pipeline.c */
 extern ngx_int_t oa_send_statement(OaLink *link);

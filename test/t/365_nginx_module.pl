@@ -224,20 +224,38 @@ stop_process($few);
 my $renewing = start_module_nginx('renewing_nginx', $node->connstr('postgres') . ' application_name=renewing', $service->{port},
 	'worker_processes auto' => 'worker_processes 1',
 	'overten_auth_connections 2;' => 'overten_auth_connections 1; overten_auth_connection_life 100ms;');
-sub renewing_session { return ask($node, "SELECT pid FROM pg_stat_activity WHERE application_name = 'renewing'") }
-my $earlier;
-wait_until('it has a session', sub { $earlier = renewing_session() });
+my %seen;
+sub new_sessions
+{
+	my @pids = grep { !$seen{$_}++ } split /\n/, ask($node, "SELECT pid FROM pg_stat_activity WHERE application_name = 'renewing'");
+
+	return scalar @pids;
+}
+wait_until('it has a session', sub { new_sessions() });
 $waiting = begin_load($renewing->{port}, $keys, 20000, 200);
-wait_until('there is another under load', sub { (renewing_session() || $earlier) ne $earlier });
+wait_until('there is another under load', sub { new_sessions() }) foreach 1 .. 3;
 is(outcome(end_load($waiting)), '20000 0 0 0', 'nobody is refused for that');
+
 my $test_key = ask($node, "SELECT secret FROM overten_mint_key('$keys[0]{org}', environment => 'test')");
 sub test_key_is_answered { return request("http://127.0.0.1:$renewing->{port}", 'GET', '/x', ["Authorization: Bearer $test_key"])->{status} }
-ask($node, 'ALTER ROLE overten_nginx SET overten_auth.accept_test_keys = on');
-select undef, undef, undef, 0.4;
-is(test_key_is_answered(), 200, 'what was set while nobody asked');
-ask($node, 'ALTER ROLE overten_nginx RESET overten_auth.accept_test_keys');
-select undef, undef, undef, 0.4;
-is(test_key_is_answered(), 401, 'and what was reset');
+# All sessions that are there have begun since.
+sub sessions_since { return ask($node, "SELECT bool_and(backend_start > '$_[0]') FROM pg_stat_activity WHERE application_name = 'renewing'") eq 't' }
+foreach my $case ([ 'SET overten_auth.accept_test_keys = on', 200 ], [ 'RESET overten_auth.accept_test_keys', 401 ])
+{
+	ask($node, "ALTER ROLE overten_nginx $case->[0]");
+	my $since = ask($node, 'SELECT clock_timestamp()');
+	wait_until('there is a new session while nobody asks', sub { sessions_since($since) });
+	is(test_key_is_answered(), $case->[1], "which sees $case->[0]");
+}
+
+# As long as there can be no new one, the old one is used.
+ask($node, 'ALTER ROLE overten_nginx NOLOGIN');
+wait_until('none can be had', sub { slurp_file("$renewing->{folder}/error.log") =~ /not permitted to log in/ });
+is(outcome(end_load(begin_load($renewing->{port}, $keys, 500, 20))), '500 0 0 0', 'nobody is refused for that, either');
+%seen = ();
+new_sessions();
+ask($node, 'ALTER ROLE overten_nginx LOGIN');
+wait_until('there is another again', sub { new_sessions() });
 stop_process($renewing);
 
 
