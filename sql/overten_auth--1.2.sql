@@ -340,7 +340,6 @@ CREATE TABLE overten_auth.key_usage (
  */
 ALTER TABLE overten_auth.key_usage REPLICA IDENTITY FULL;
 CREATE INDEX key_usage_hour_idx ON overten_auth.key_usage (hour, key_id);
-CREATE INDEX key_usage_refused_idx ON overten_auth.key_usage (key_id) WHERE refused > 0;
 REVOKE ALL ON overten_auth.key_usage FROM PUBLIC;
 COMMENT ON TABLE overten_auth.key_usage IS 'the history of each key, by hour and client address';
 COMMENT ON COLUMN overten_auth.key_usage.key_id IS 'the key';
@@ -351,7 +350,6 @@ COMMENT ON COLUMN overten_auth.key_usage.refused IS 'number of attempts to use t
 COMMENT ON COLUMN overten_auth.key_usage.first_used_at IS 'time of the first use or attempt';
 COMMENT ON COLUMN overten_auth.key_usage.last_used_at IS 'time of the last use or attempt';
 COMMENT ON COLUMN overten_auth.key_usage.limited IS 'number of requests with the key that a limit refused; they are not among those in refused';
-COMMENT ON INDEX overten_auth.key_usage_refused_idx IS 'finds the keys that were tried after they had been revoked, in all of the history';
 COMMENT ON INDEX overten_auth.key_usage_hour_idx IS 'finds rows older than overten_auth.usage_retention, and how far back the history goes; includes the key, so that it is also good if the planner uses it to find a key and hour';
 
 /*

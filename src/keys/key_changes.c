@@ -162,20 +162,18 @@ check_for_person(text *key_id, const OaKeyChange *change, const LockedKey *key,
 }
 
 /*
- * A person can have a key expire at once, but not in the past: then it would count
- * as dead for longer than it is.
+ * A time in the past, from a person, has the key expire now, or leaves it expired
+ * since when it is: it must not count as dead for longer.
  */
 static void
-expire_now_at_the_earliest(OaKeyChange *change, LockedKey *key)
+expire_now(OaKeyChange *change, LockedKey *key)
 {
-	TimestampTz earliest = GetCurrentTimestamp();
+	TimestampTz now = GetCurrentTimestamp();
 
-	if (key->has_expiry)
-		earliest = Min(earliest, key->expires_at);
-	if (!change->has_expiry || change->expires_at >= earliest)
+	if (!change->has_expiry || change->expires_at > now)
 		return;
-	change->expires_at = earliest;
-	key->same_expiry = key->has_expiry && key->expires_at == earliest;
+	key->same_expiry = key->has_expiry && key->expires_at <= now;
+	change->expires_at = key->same_expiry ? key->expires_at : now;
 }
 
 /*
@@ -300,7 +298,7 @@ oa_change_key(text *org_id, text *key_id, text *uid,
 	found = lock_key(values, nulls, &key);
 	if (found && uid != NULL && change.sets_expiry)
 	{
-		expire_now_at_the_earliest(&change, &key);
+		expire_now(&change, &key);
 		values[EXPIRES_AT] = TimestampTzGetDatum(change.expires_at);
 	}
 	if (!found)

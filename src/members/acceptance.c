@@ -55,22 +55,34 @@ has_used(bytea *digest, text *uid)
 }
 
 /*
- * Use an invitation up.  Returns its id, or NULL if it is of no use.  That of a member
- * who has gone is of none: removing a member withdraws it, but not what a transaction
- * with an older snapshot does not see.
+ * Has the member gone who has made this invitation?  Removing a member withdraws it,
+ * but not what a transaction with an older snapshot does not see.
  */
+static bool
+has_no_maker(bytea *digest)
+{
+	static OaStatement find = {
+		.table = "invitations",
+		.latest = true,
+		.text = "SELECT 1 FROM overten_auth.invitations i "
+		"WHERE digest = $1 AND NOT " OA_MAKER_IS_MEMBER("i"),
+		.argtypes = {BYTEAOID},
+	};
+	Datum		values[] = {PointerGetDatum(digest)};
+
+	return oa_statement_run(&find, values, NULL) > 0;
+}
+
+/* Use an invitation up.  Returns its id, or NULL if it is of no use. */
 static text *
 use_up(bytea *digest, text *uid)
 {
 	static OaStatement update = {
 		.table = "invitations",
-		.text = "UPDATE overten_auth.invitations i "
+		.text = "UPDATE overten_auth.invitations "
 		"SET accepted_at = clock_timestamp(), accepted_by = $2 "
 		"WHERE digest = $1 AND accepted_at IS NULL "
-		"AND expires_at > clock_timestamp() "
-		"AND (created_by IS NULL OR EXISTS (SELECT FROM overten_auth.members m "
-		"WHERE m.org_id = i.org_id AND m.uid = i.created_by "
-		"AND m.erased_at IS NULL)) RETURNING invitation_id",
+		"AND expires_at > clock_timestamp() RETURNING invitation_id",
 		.argtypes = {BYTEAOID, TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(digest), PointerGetDatum(uid)};
@@ -88,7 +100,7 @@ accept(text *uid, bytea *digest, text *org_id)
 
 	if (is_member)
 		return has_used(digest, uid) ? OA_NO_PROBLEM : OA_ALREADY_MEMBER;
-	invitation_id = use_up(digest, uid);
+	invitation_id = has_no_maker(digest) ? NULL : use_up(digest, uid);
 	if (invitation_id == NULL)
 		return OA_INVITATION_NOT_FOUND;
 	(void) oa_insert_member(org_id, uid);

@@ -83,9 +83,10 @@ has_all_invitations(text *org_id)
 	static OaStatement count = {
 		.table = "invitations",
 		.latest = true,
-		.text = "SELECT count(*) >= $2 FROM overten_auth.invitations "
+		.text = "SELECT count(*) >= $2 FROM overten_auth.invitations i "
 		"WHERE org_id = $1 AND accepted_at IS NULL "
-		"AND expires_at > clock_timestamp()",
+		"AND expires_at > clock_timestamp() "
+		"AND " OA_MAKER_IS_MEMBER("i"),
 		.argtypes = {TEXTOID, INT4OID},
 	};
 	Datum		values[] = {
@@ -176,9 +177,10 @@ run_list(text *org_id)
 	static OaStatement list = {
 		.table = "invitations",
 		.text = "SELECT invitation_id, note, created_at, created_by, "
-		"expires_at FROM overten_auth.invitations "
+		"expires_at FROM overten_auth.invitations i "
 		"WHERE org_id = $1 AND accepted_at IS NULL "
 		"AND expires_at > clock_timestamp() "
+		"AND " OA_MAKER_IS_MEMBER("i") " "
 		"ORDER BY created_at, invitation_id",
 		.argtypes = {TEXTOID},
 	};

@@ -9,6 +9,15 @@
 #include "keys/keys.h"
 #include "server/server.h"
 
+/*
+ * SQL: has an invitation been made by the application, or by somebody who still is a
+ * member?
+ */
+#define OA_MAKER_IS_MEMBER(invitation) \
+	"(" invitation ".created_by IS NULL OR EXISTS (" \
+	"SELECT FROM overten_auth.members m WHERE m.org_id = " invitation ".org_id " \
+	"AND m.uid = " invitation ".created_by AND m.erased_at IS NULL))"
+
 /* locked_org.c */
 extern bool oa_is_member(text *org_id, text *uid);
 

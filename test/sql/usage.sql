@@ -318,8 +318,6 @@ SET enable_seqscan = off;
 SET enable_bitmapscan = off;
 SELECT pg_temp.index_of('SELECT min(hour) FROM overten_auth.key_usage');
 SELECT pg_temp.index_of('SELECT ctid FROM overten_auth.key_usage WHERE hour < now() LIMIT 10');
--- nor does looking for attempts
-SELECT pg_temp.index_of('SELECT key_id FROM overten_auth.key_usage WHERE refused > 0');
 RESET enable_seqscan;
 RESET enable_bitmapscan;
 

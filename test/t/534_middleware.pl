@@ -207,6 +207,43 @@ is(expected('/search', "Authorization: Bearer $limited{gateway}{secret}")->{stat
 ask($app, 'REVOKE EXECUTE ON FUNCTION overten_authorize_request(text, json) FROM service');
 is(request($programs{$_}{url}, 'GET', '/', ["Authorization: Bearer $plain"])->{status}, 503, "$_: it may not ask") foreach sort keys %programs;
 ask($app, 'GRANT EXECUTE ON FUNCTION overten_authorize_request(text, json) TO service');
+# Between them and the server something stops passing on what it has, for good, as a
+# network does that is gone; new connections get nowhere for a while.
+my $proxy_port = free_port();
+my $proxy = start_process('proxy', {}, 'node', '-e', <<'EOP', $proxy_port, $node->port);
+const net = require('node:net');
+const [port, server] = process.argv.slice(1).map(Number);
+let passes = true;
+const passing = new Set();
+process.on('SIGUSR2', () => {
+	passes = !passes;
+	for (const socket of passing) socket.unpipe().pause();
+	passing.clear();
+});
+net.createServer((client) => {
+	client.on('error', () => {});
+	if (!passes) return;
+	const upstream = net.connect(server, '127.0.0.1').on('error', () => {});
+	for (const socket of [client, upstream]) passing.add(socket);
+	client.pipe(upstream).pipe(client);
+}).listen(port, '127.0.0.1');
+EOP
+wait_until('the proxy listens', sub { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $proxy_port) });
+my %behind = (
+	express => start_program('express.mjs', 'node', 'express_behind', q{database: 'app'} => "host: '127.0.0.1', port: $proxy_port, database: 'app'"),
+	flask => start_program('flask_service.py', '/usr/bin/python3', 'flask_behind', 'dbname=app' => "host=127.0.0.1 port=$proxy_port dbname=app"));
+my $good = sub { return request($behind{ $_[0] }{url}, 'GET', '/', ["Authorization: Bearer $plain"])->{status} };
+is($good->($_), 200, "$_: through a proxy") foreach sort keys %behind;
+$proxy->{run}->signal('USR2');
+my $asked = 0;
+my @asking = map { start_process('asking_' . $asked++, {}, 'curl', '--silent', '--noproxy', '*', '--header', "Authorization: Bearer $plain", '--write-out', '%{http_code}', "$behind{$_}{url}/") }
+  ('express', ('flask') x 5);
+$_->{run}->finish foreach @asking;
+is(join(' ', map { slurp_file($_->{out}) =~ /(\d+)\z/ } @asking), join(' ', (503) x 6), 'which stops');
+$proxy->{run}->signal('USR2');
+wait_until("$_ recovers", sub { $good->($_) == 200 }) foreach sort keys %behind;
+stop_process($_, 'KILL') foreach values %behind, $proxy;
+
 my @processes = split /\n/, ask($app, "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()");
 kill STOP => @processes, $node->{_pid};
 is(summary(request($programs{$_}{url}, 'GET', '/', ["Authorization: Bearer $plain"])), '503 service_unavailable', "$_: the server hangs") foreach sort keys %programs;
