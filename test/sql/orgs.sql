@@ -27,6 +27,8 @@ SELECT * FROM overten_invite(:'acme', ' for Eve ') \gset eve_
 SELECT :'eve_invitation_id' ~ '^inv_[0-9A-Za-z]{20}$' AS id, :'eve_org_id' = :'acme' AS org, :'eve_note' AS note,
 	:'eve_code' ~ '^invite_[0-9A-Za-z]{32}$' AS code, :'eve_expires_at'::timestamptz - :'eve_created_at' AS valid;
 SELECT code AS brief_code, expires_at - created_at AS valid FROM overten_invite(:'acme', valid_for => '1 second') \gset
+-- A slow server would need longer than that for what follows.
+UPDATE overten_auth.invitations SET expires_at = expires_at + interval '1 hour' WHERE digest = sha256(:'brief_code');
 SELECT code AS long_code, expires_at - created_at AS valid FROM overten_invite(:'acme', NULL, '30 days') \gset
 SELECT digest = sha256(:'eve_code') AS digest, note, created_by, accepted_at, accepted_by
 FROM overten_auth.invitations WHERE invitation_id = :'eve_invitation_id';
