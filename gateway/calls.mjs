@@ -5,6 +5,7 @@ import pg from 'pg';
 import { beforeSending, nameOf } from './errors.mjs';
 import { callOf, FIND, notSetUp } from './extension.mjs';
 import { openPipelines } from './pipeline.mjs';
+import { openQueue } from './queue.mjs';
 import { Session } from './session.mjs';
 
 // A prepared statement does not exist, or one of its name exists already: the
@@ -41,6 +42,7 @@ export function openCalls(server, settings, { explain, explainFound, adviseOnFou
     maxLifetimeSeconds: settings.connectionLife / 1000,
     Client: Session,
   });
+  const queue = openQueue(settings.poolSize, settings.connectTimeout);
   const pipelines = settings.pipelines > 0
     ? openPipelines(settings.pipelines, options, settings.connectionLife) : undefined;
   let prepares = settings.prepare;
@@ -52,20 +54,30 @@ export function openCalls(server, settings, { explain, explainFound, adviseOnFou
 
   // A connection of the pool for one request.  After an error it is not used again,
   // because an answer may still be missing on it.
-  const inPool = {
-    async query(query) {
-      const client = await beforeSending(() => pool.connect());
-      let failure;
+  async function queryInPool(query) {
+    const client = await beforeSending(() => pool.connect());
+    let failure;
 
-      client.on('error', ignore);
+    client.on('error', ignore);
+    try {
+      return await client.query(query);
+    } catch (error) {
+      failure = error;
+      throw error;
+    } finally {
+      client.release(failure);
+      client.off('error', ignore);
+    }
+  }
+
+  const inPool = {
+    async query(query, request) {
+      const leave = await beforeSending(() => queue.enter(request));
+
       try {
-        return await client.query(query);
-      } catch (error) {
-        failure = error;
-        throw error;
+        return await queryInPool(query);
       } finally {
-        client.release(failure);
-        client.off('error', ignore);
+        leave();
       }
     },
   };
@@ -96,12 +108,13 @@ export function openCalls(server, settings, { explain, explainFound, adviseOnFou
   }
 
   // Without prepared statements there are no pipelines, either.
-  async function run(road, what, values) {
+  async function run(what, values, request) {
+    const road = request.quick && pipelines || inPool;
     const { name, text } = await beforeSending(() => call(what));
     const named = prepares;
 
     try {
-      return await (named ? road : inPool).query({ name: named ? name : undefined, text, values });
+      return await (named ? road : inPool).query({ name: named ? name : undefined, text, values }, request);
     } catch (error) {
       if (!named || !OTHER_SESSION.has(error.code)) {
         throw error;
@@ -111,15 +124,16 @@ export function openCalls(server, settings, { explain, explainFound, adviseOnFou
         report('prepared statements do not last here, as behind a pooler that gives each ' +
           'transaction another session: going on without.  Set PREPARE=off');
       }
-      return inPool.query({ text, values });
+      return inPool.query({ text, values }, request);
     }
   }
 
   return {
-    // Call a function; returns the rows.  Calls that are "quick" share connections.
-    async ask(what, values, quick) {
+    // Call a function for a request, which is described as queue.enter() takes it; returns
+    // the rows.  Requests that are "quick" share connections.
+    async ask(what, values, request) {
       try {
-        const { rows } = await run(quick && pipelines || inPool, what, values);
+        const { rows } = await run(what, values, request);
         return rows;
       } catch (error) {
         if (MOVED.has(error.code)) {
@@ -148,7 +162,7 @@ export function openCalls(server, settings, { explain, explainFound, adviseOnFou
     pool() {
       const { totalCount, idleCount, waitingCount } = pool;
 
-      return { size: settings.poolSize, used: totalCount - idleCount, idle: idleCount, waiting: waitingCount };
+      return { size: settings.poolSize, used: totalCount - idleCount, idle: idleCount, waiting: queue.length + waitingCount };
     },
 
     async close() {

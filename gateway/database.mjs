@@ -5,12 +5,11 @@ import { answerOf } from './answers.mjs';
 import { openCalls } from './calls.mjs';
 import { openDiagnosis } from './diagnosis.mjs';
 import { AUTHORIZE, HANDLE } from './extension.mjs';
-import { credentialOf } from './request.mjs';
+import { customerOf } from './request.mjs';
 import { COUNT, openRoutes, READ, WRITE } from './routes.mjs';
 
-// Requests that may take long, so that no other request should have to wait behind
-// them.
-const REPORT = /\/(usage|rotation|limits|audit-log)(\?|$)/;
+// What services ask before each of their own requests, as they ask /authorize.
+const VERIFY = /^\/api\/v1\/verify(\?|$)/;
 
 // Write JSON in ASCII, because the database's encoding may lack characters that a
 // client puts into a header.
@@ -43,9 +42,9 @@ function openSingle(settings, report) {
 export function openDatabase(settings, report, tell) {
   const routes = (settings.topology.single ? openSingle : openRoutes)(settings, report, tell);
 
-  function send(kind, headers, what, values, quick, seen) {
-    return routes.send(kind, credentialOf(headers),
-      async (calls) => answerOf(await calls.ask(what, values, quick)), seen);
+  function send(kind, request, what, values, seen) {
+    return routes.send(kind, request.credential,
+      async (calls) => answerOf(await calls.ask(what, values, request)), seen);
   }
 
   return {
@@ -54,14 +53,16 @@ export function openDatabase(settings, report, tell) {
     // and what others have said.
     exchange(method, path, headers, body, seen) {
       const reads = method === 'GET' || method === 'HEAD';
+      const request = { quick: reads && VERIFY.test(path), reads, ...customerOf(headers, path) };
 
-      return send(reads ? READ : WRITE, headers, HANDLE, [method, path, asciiJson(headers), body],
-        reads && !REPORT.test(path), seen);
+      return send(reads ? READ : WRITE, request, HANDLE, [method, path, asciiJson(headers), body], seen);
     },
 
     // May a request go on?  Likewise.
     authorize(query, headers, seen) {
-      return send(COUNT, headers, AUTHORIZE, [query, asciiJson(headers)], true, seen);
+      const request = { quick: true, reads: true, ...customerOf(headers) };
+
+      return send(COUNT, request, AUTHORIZE, [query, asciiJson(headers)], seen);
     },
 
     // What can be answered at the moment?  Does not reject.

@@ -6,9 +6,9 @@
 // come back in the same order.  Each request is still a statement and a transaction
 // of its own.
 //
-// A request on a connection waits for all requests before it.  That suits requests
-// that only read, and only a little, because they do not wait for anybody.  Other
-// requests use the pool.
+// A request on a connection waits for all requests before it.  That suits what services
+// ask before each of their own requests, because it reads only a little and waits for
+// nobody.  A request of a person may take long, or wait for a lock, so these use the pool.
 
 import { beforeSending } from './errors.mjs';
 import { Session } from './session.mjs';

@@ -97,9 +97,25 @@ export function headersOf(request, apiKeyHeader) {
   return found;
 }
 
-// Whose request it is, by its headers for the database.
-export function credentialOf(headers) {
-  return headers['x-overten-api-key'] || headers.authorization;
+const ORG = /^\/api\/v1\/organizations\/([^/?]+)/;
+
+// The person that an ID token names; undefined if it is no token.
+function personOf(credential) {
+  const claims = credential?.split('.')[1];
+
+  try {
+    return claims && String(JSON.parse(Buffer.from(claims, 'base64url')).sub);
+  } catch {
+    return undefined;
+  }
+}
+
+// Whose request it is, by what it says itself: the credential in its headers for the
+// database, the person whom that names, and the org that its path names.
+export function customerOf(headers, path = '') {
+  const credential = headers['x-overten-api-key'] || headers.authorization;
+
+  return { credential, person: personOf(credential), org: ORG.exec(path)?.[1] };
 }
 
 function hasBody(request) {

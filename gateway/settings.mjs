@@ -15,10 +15,10 @@
 //                       and how long it may take to answer (1000)
 // PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE, …
 //                       the database, as node-postgres takes them
-// POOL_SIZE             most connections to a server for requests that write (10)
-// PIPELINES             connections to a server that GET and HEAD requests share, except those
-//                       for usage, which may take long (2); 0: they use the pool,
-//                       too, which is slower
+// POOL_SIZE             most connections to a server for requests of people (10);
+//                       queue.mjs says how they share them
+// PIPELINES             connections to a server that verifications and /authorize share
+//                       (2); 0: they use the pool, too, which is slower
 // PREPARE               on: one prepared statement per connection; off: for poolers
 //                       that give each transaction another server connection, such
 //                       as pgbouncer before 1.21 in transaction mode; these do not

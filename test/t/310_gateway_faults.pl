@@ -25,7 +25,8 @@ ask($node, "SELECT overten_set_api_access('$org', true), overten_add_member('$or
 my ($secret, $key) = mint($node, $org);
 my $good = "Authorization: Bearer $secret";
 my $ada = 'Authorization: Bearer ' . sign('ada');
-my $gateway = start_gateway($node, 'faulty', %patience);
+# One person has a quarter of the pool, and sends nine requests.
+my $gateway = start_gateway($node, 'faulty', POOL_SIZE => 36, %patience);
 my $port = $gateway->{port};
 
 # A request that waits for a lock of this session, in the pool, where others need not

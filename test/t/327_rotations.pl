@@ -21,7 +21,8 @@ overten_auth.max_keys_per_org = 3
 overten_auth.max_keys_total_per_org = 12
 EOC
 my $json = JSON::PP->new->canonical;
-my $gateway = start_gateway($node, 'rotations_gateway');
+# One person has a quarter of the pool, and sends five requests that wait for a lock.
+my $gateway = start_gateway($node, 'rotations_gateway', POOL_SIZE => 20);
 my $ada = 'Authorization: Bearer ' . sign('ada');
 ask($node, "INSERT INTO overten_auth.scopes (name, self_service) VALUES ('read', true), ('admin', false)");
 

@@ -36,7 +36,7 @@ is(summary(request($silent->{$_}, 'GET', '/metrics')), '404 not_found', "off unl
 unlike(slurp_file($silent->{err}), qr{/metrics on}, 'and no address is taken for it');
 stop_process($silent);
 
-my $gateway = start_gateway($node, 'gateway', METRICS_LISTEN => '127.0.0.1:0', POOL_SIZE => 2, CORS_ORIGINS => 'https://app.example.com', %patience);
+my $gateway = start_gateway($node, 'gateway', METRICS_LISTEN => '127.0.0.1:0', POOL_SIZE => 8, CORS_ORIGINS => 'https://app.example.com', %patience);
 my $own = $gateway->{metrics_url};
 
 is(summary(request($gateway->{$_}, 'GET', '/metrics')), '404 not_found', "never answered at $_")
@@ -201,7 +201,7 @@ my @curls = map {
 } 1 .. 5;
 my $state = sub { join ' ', map { value($_) } qw(pool_connections_used pool_waiting requests_running pool_connections_max) };
 wait_until('the requests wait', sub { value('pool_waiting') == 3 && value('pool_connections_used') == 2 });
-is($state->(), '2 3 6 2', 'what the pool is doing');    # the request that reads it runs, too
+is($state->(), '2 3 6 8', 'what the pool is doing');    # the request that reads it runs, too
 is(value('database_errors_total', 'class="57"') // 0, 0, 'no error yet');
 $node->poll_query_until('postgres', q{SELECT count(*) = 2 FROM pg_stat_activity WHERE usename = 'overten_gateway' AND wait_event_type = 'Lock'})
   or die 'no request waits for the lock';

@@ -60,7 +60,7 @@ ok(IPC::Run::run([ 'promtool', 'test', 'rules', "$top/test/monitoring/alerts_tes
 
 # All is well
 
-my $gateway = start_gateway($node, 'gateway', METRICS_LISTEN => '127.0.0.1:0', POOL_SIZE => 2,
+my $gateway = start_gateway($node, 'gateway', METRICS_LISTEN => '127.0.0.1:0', POOL_SIZE => 1,
 	map { $_ => 1000 * $PostgreSQL::Test::Utils::timeout_default } qw(CONNECT_TIMEOUT_MS QUERY_TIMEOUT_MS));
 ask($node, 'ALTER ROLE overten_gateway SET statement_timeout = 0');
 my @exporters = map { start_exporter($_) } $node, $standby;

@@ -355,7 +355,7 @@ sub request
 	IPC::Run::run [ @command, @options, "$base$path" ],
 	  '<', \($body // ''), '>', \$stdout, '2>', \$stderr;
 	my $response = parse_response($stdout, $stderr);
-	note_exchange($method, $path, $body, $response) if $path =~ m{^/api/v1/};
+	note_exchange($method, $path, $body, $response) if $path =~ m{^/api/v1/} && defined $response->{status};
 	note_error($base, $method, $path, $response);
 	return $response;
 }
