@@ -210,9 +210,9 @@ run-test-matrix: $(GATEWAY) $(WEBHOOKS) $(DASHBOARD) $(BROWSER) $(CLIENT_PACKAGE
 # What can be asked in the time when every use of a catalog reads it anew, and
 # that empties the extension's caches, too.  Making the extension alone takes half
 # a minute then, so the specs, which make it for each permutation, are left out.
-# So are keys, which tests that a cache is used; http, key_text, limits, no_row and
-# webhooks, which take eight minutes and more each; and what has not been timed.
-DISCARDING = REGRESS='privileges firebase leaks quotas' ISOLATION= TAP_TESTS= \
+# So are keys, which tests that a cache is used; http, key_text, limits, no_row, orgs and
+# webhooks, which take six minutes and more each; and what has not been timed.
+DISCARDING = REGRESS='privileges firebase leaks quotas rotation key_details' ISOLATION= TAP_TESTS= \
 	TEMP_INSTANCE='--temp-instance=tmp_instance --temp-config=test/discard_caches.conf'
 
 # These build copies of this tree, whose own objects are for PG_CONFIG's server.
