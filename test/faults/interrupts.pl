@@ -225,7 +225,8 @@ sub awaited
 	for (;;)
 	{
 		my $waits = ask($watcher, q{SELECT coalesce(
-				(SELECT relation::regclass::text FROM pg_locks l WHERE l.pid = a.pid AND NOT granted),
+				(SELECT relation::regclass::text FROM pg_locks l WHERE l.pid = a.pid AND NOT granted
+					AND relation IN (SELECT oid FROM pg_class WHERE relnamespace = 'overten_auth'::regnamespace)),
 				CASE WHEN wait_event_type = 'Extension' THEN 'worker' END)
 			FROM pg_stat_activity a WHERE application_name = 'victim'});
 

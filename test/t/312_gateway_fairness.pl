@@ -199,7 +199,7 @@ is("@logged", 'POST POST DELETE POST POST GET GET',
 stop_process($gateway);
 
 # Whose time is over
-start_fair('hasty', CONNECT_TIMEOUT_MS => 2000);
+start_fair('hasty', CONNECT_TIMEOUT_MS => 5000);
 lock_by('LOCK TABLE overten_auth.key_usage');
 post_all(2, 'GET', report_of('busy'), $bearer{ada});
 wait_for_locked(2);
@@ -210,7 +210,7 @@ unlike(slurp_file($gateway->{err}), qr/POOL_SIZE/, 'the operator is not told to 
 is(release(), '2 times 200', 'those before it are answered');
 stop_process($gateway);
 
-start_fair('full', CONNECT_TIMEOUT_MS => 2000, POOL_SIZE => 1);
+start_fair('full', CONNECT_TIMEOUT_MS => 5000, POOL_SIZE => 1);
 (my $kept, $key) = mint($node, $org{bob});
 lock_by("SELECT FROM overten_auth.orgs WHERE org_id = '$org{busy}' FOR UPDATE");
 post_all(1, 'POST', keys_of('busy'), $bearer{ada});
