@@ -37,6 +37,13 @@ CREATE TABLE overten_proxy.slots (
 );
 COMMENT ON TABLE overten_proxy.slots IS 'which server has each of the 1024 slots; while one moves to another server (contrib/move-slot), calls to it fail';
 
+CREATE TABLE overten_proxy.moves (
+	slot int4 PRIMARY KEY REFERENCES overten_proxy.slots,
+	target text NOT NULL REFERENCES overten_proxy.servers,
+	source_xid xid8
+);
+COMMENT ON TABLE overten_proxy.moves IS 'moves that have not ended: to which server, and the transaction at the old server that decides; NULL while it cannot have committed';
+
 CREATE TABLE overten_proxy.imported_keys (
 	digest bytea PRIMARY KEY CHECK (octet_length(digest) = 32),
 	slot int4 NOT NULL REFERENCES overten_proxy.slots
@@ -94,6 +101,14 @@ BEGIN
 	RETURN slot;
 END$$;
 
+-- All servers, unless a slot is being moved: its orgs could be on two of them.
+CREATE FUNCTION overten_proxy.all_servers() RETURNS text
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM overten_proxy.resting(NULL);
+	RETURN 'overten';
+END$$;
+
 CREATE FUNCTION overten_proxy.slot_of_digest(digest bytea) RETURNS int4
 	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -122,7 +137,7 @@ DECLARE
 	claims text := translate(split_part(token, '.', 2), '-_', '+/');
 BEGIN
 	RETURN convert_from(decode(rpad(claims, (length(claims) + 3) / 4 * 4, '='), 'base64'), 'UTF8')::json ->> 'sub';
-EXCEPTION WHEN data_exception OR untranslatable_character THEN
+EXCEPTION WHEN data_exception OR program_limit_exceeded OR untranslatable_character THEN
 	RETURN NULL;
 END$$;
 
@@ -160,7 +175,7 @@ END$$;
 -- The functions of the extension: by the name of their first argument, unless they
 -- are named here.
 
-CREATE FUNCTION pg_temp.proxy(function regprocedure, run text, body text DEFAULT 'CLUSTER ''overten''; RUN ON %s;', language text DEFAULT 'plproxy')
+CREATE FUNCTION pg_temp.proxy(function regprocedure, run text, body text, language text DEFAULT 'plproxy')
 	RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	EXECUTE (SELECT format('CREATE OR REPLACE FUNCTION %I.%I(%s) RETURNS %s LANGUAGE %I AS %L',
@@ -168,7 +183,8 @@ BEGIN
 		FROM pg_proc WHERE oid = function);
 END$$;
 
-SELECT pg_temp.proxy(f, coalesce(r.run, format('overten_proxy.refuse(%L)', f.proname)))
+SELECT pg_temp.proxy(f, coalesce(r.run, format('overten_proxy.refuse(%L)', f.proname)),
+	format('CLUSTER %s; RUN ON %%s;', CASE r.run WHEN 'ALL' THEN 'overten_proxy.all_servers()' ELSE '''overten''' END))
 FROM (
 	SELECT p.*, p.oid::regprocedure AS f FROM pg_proc p
 	JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid
@@ -203,7 +219,7 @@ CREATE FUNCTION overten_proxy.authorize(query text, headers json)
 $$;
 CREATE FUNCTION overten_proxy.ask_all(method text, path text, headers json, body bytea)
 	RETURNS SETOF overten_auth.http_response LANGUAGE plproxy AS $$
-	CLUSTER 'overten'; RUN ON ALL;
+	CLUSTER overten_proxy.all_servers(); RUN ON ALL;
 	TARGET %1$s.overten_handle_request;
 $$;
 $q$, :'ext') \gexec
@@ -218,8 +234,6 @@ BEGIN
 	IF path !~ '^/api/v1/(organizations|invitations/accept)/?(\?|$)' THEN
 		RETURN overten_proxy.ask_one(method, path, headers, body);
 	END IF;
-	-- An org that is being moved could be on two servers, or on none.
-	PERFORM overten_proxy.resting(NULL);
 	answers := ARRAY(SELECT a FROM overten_proxy.ask_all(method, path, headers, body) a ORDER BY a.status);
 	answer := answers[1];
 	IF path LIKE '%/organizations%' AND answers[array_upper(answers, 1)].status <> 200 THEN

@@ -116,6 +116,8 @@ sub set_up
 
 	progress("$leader->{name} leads; making the database");
 	$cluster->sql('primary', 'CREATE DATABASE app', 'postgres');
+	# Names that save_audit_log must not take for options
+	$cluster->sql('primary', qq{CREATE DATABASE "$_"}, 'postgres') foreach '-cshared_preload_libraries=/tmp/e', '-rFILE', 'a\\b', "it's a new\nline";
 	$cluster->sql('primary', 'CREATE EXTENSION overten_auth CASCADE');
 	my (undef, $status) = output_of($cluster->log_of('psql'), 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $cluster->place('primary'), '-f', "$top/gateway/roles.sql");
 	is($status, 0, 'the roles are made');

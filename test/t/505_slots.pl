@@ -11,7 +11,9 @@ use warnings FATAL => 'all';
 use FindBin;
 use lib $FindBin::RealBin;
 use GatewayTest;
+use IPC::Run;
 use JSON::PP qw(decode_json);
+use MIME::Base64 qw(encode_base64url);
 use OvertenTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -22,7 +24,12 @@ my $keys = $ENV{OVERTEN_SLOT_KEYS} || 2000;
 my $orgs = 40;
 my @servers = map { "s$_" } 0 .. 3;
 my $top = "$FindBin::RealBin/../..";
-my $node = create_api_node('servers', "max_connections = 100\n");
+my $node = create_api_node('servers', <<'EOC');
+max_connections = 100
+max_worker_processes = 16
+shared_preload_libraries = 'overten_auth'
+overten_auth.databases = 's0, s1, s2, s3'
+EOC
 my $roles = slurp_file("$top/gateway/roles.sql") =~ s/^(CREATE|ALTER) ROLE.*?;$//gmsr;
 my $signing_keys = ask($node, 'COPY overten_auth.signing_keys TO STDOUT');
 
@@ -165,7 +172,219 @@ is(ask($node, "SELECT count(*) FROM overten_verify_key('$alive')"), 1, 'and not 
 is(ask($node, "SELECT count(*) FROM outcome o WHERE result LIKE 'sk_live_%' AND NOT EXISTS (SELECT FROM overten_verify_key(result))"), 0,
 	'each key that was minted meanwhile is accepted');
 is(ask([ $node, $from ], "SELECT count(*) FROM overten_auth.orgs WHERE org_id = '$mover'"), 0, 'the old server has the org no longer');
-isnt(system("$top/contrib/move-slot 'dbname=postgres host=" . $node->host . ' port=' . $node->port . "' $slot $to 2>/dev/null"), 0, 'to where it is, it is not moved');
+my ($giver, $taker) = ($to, grep { $_ ne $from && $_ ne $to } @servers);
+
+# A program that goes on, and what it says.
+sub start
+{
+	my (@command) = @_;
+	my %started = (out => '', err => '');
+
+	local %ENV = $node->_get_env();
+	$started{run} = IPC::Run::start(\@command, '>', \$started{out}, '2>', \$started{err});
+	return \%started;
+}
+
+sub start_sql
+{
+	my ($database, $sql) = @_;
+
+	return start('psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr($database), '-c', $sql);
+}
+
+sub start_move { return start("$top/contrib/move-slot", 'dbname=postgres', @_); }
+
+# What it has printed on standard output; on standard error, if it has failed.
+sub result_of
+{
+	my ($started) = @_;
+
+	$started->{run}->finish;
+	return ($started->{run}->result(0) == 0 ? $started->{out} : $started->{err}) =~ s/\s+\z//r;
+}
+
+my $orgs_of_slot;
+
+sub is_moved_to
+{
+	my ($server, $name) = @_;
+	my ($old) = grep { $_ ne $server } $taker, $giver;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	is(ask($node, "SELECT server || moving || (SELECT count(*) FROM overten_proxy.moves) FROM overten_proxy.slots WHERE slot = $slot"), "${server}false0", $name);
+	is(ask([ $node, $server ], "SELECT count(*) FROM overten_auth.orgs WHERE overten_slot(org_id) = $slot"), $orgs_of_slot, '... with its orgs');
+	is(ask([ $node, $old ], 'SELECT ' . join ' + ', map { "(SELECT count(*) FROM overten_auth.$_)" }
+		"orgs WHERE overten_slot(org_id) = $slot", "api_keys WHERE overten_slot(org_id) = $slot", "credits WHERE overten_slot(org_id) = $slot",
+		"key_usage u WHERE NOT EXISTS (SELECT FROM overten_auth.api_keys k WHERE k.key_id = u.key_id)"), 0, '... and nothing at the other one');
+	is(join('', map { ask([ $node, $_ ], "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'overten_moving%'") } $old, $server), '', '... no copy is left');
+	is(join(' ', grep { ask([ $node, $_ ], 'SHOW overten_auth.slots') =~ /\b$slot\b/ } $old, $server), $server, '... and no other server draws it');
+	is(is_accepted($node, $alive), 1, '... and a good key is accepted');
+	return;
+}
+
+is(result_of(start_move($slot, $giver)), "move-slot: $giver has slot $slot already", 'to where it is, it is not moved');
+
+
+# What is acknowledged while a slot moves is not lost.  It moves to a server that takes
+# some time to load it.  What others do begins when the rows have been read.
+
+ask([ $node, $_ ], <<'EOQ') foreach $taker, $giver;
+CREATE FUNCTION hinder() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE TRIGGER hinder AFTER INSERT ON overten_auth.orgs FOR EACH STATEMENT EXECUTE FUNCTION hinder();
+CREATE FUNCTION hinder_at_last() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE CONSTRAINT TRIGGER hinder_at_last AFTER DELETE ON overten_auth.orgs DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION hinder_at_last();
+EOQ
+
+# What the triggers do from now on
+sub hinder
+{
+	my ($server, $what, $function) = @_;
+
+	ask([ $node, $server ], sprintf q{CREATE OR REPLACE FUNCTION %s() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN %s; RETURN NULL; END'}, $function // 'hinder', $what);
+	return;
+}
+
+# How many sessions wait for each other on a server
+sub waiting { return ask([ $node, $_[0] ], "SELECT count(*) FROM pg_stat_activity WHERE datname = '$_[0]' AND wait_event_type = 'Lock'"); }
+
+# A server goes on to load rows when the gate is opened.
+sub close_gate
+{
+	my ($server) = @_;
+	my $gate = $node->background_psql($server);
+
+	hinder($server, q{PERFORM set_config(''lock_timeout'', ''0'', true), pg_advisory_xact_lock(1)});
+	$gate->query_safe('SELECT pg_advisory_lock(1)');
+	return $gate;
+}
+
+sub open_gate
+{
+	my ($server, $gate) = @_;
+
+	$gate->quit;
+	hinder($server, 'NULL');
+	return;
+}
+
+sub has_ended
+{
+	my ($run) = @_;
+
+	$run->pump_nb if $run->pumpable;
+	return !$run->pumpable;
+}
+
+my %of_slot = map { $_ => ask([ $node, $giver ], "SET overten_auth.slots = '$slot'; SELECT org_id FROM overten_create_org('$_')") } 'suspended', 'closed';
+$orgs_of_slot = ask([ $node, $giver ], "SELECT count(*) FROM overten_auth.orgs WHERE overten_slot(org_id) = $slot");
+my %key = map { $_ => [ mint($node, $mover) ] } qw(snapshot statement direct leaked limited);
+my ($suspended) = mint($node, $of_slot{suspended});
+my ($closed) = mint($node, $of_slot{closed});
+ask([ $node, $giver ], "SELECT overten_grant('$mover', 100, 'test'), overten_hold('$mover', 10, 'held', '1 hour')");
+ask($node, "SELECT overten_verify_key('$alive') FROM generate_series(1, 5)");
+my $neighbor = ask([ $node, $giver ], "SELECT org_id FROM overten_auth.orgs WHERE overten_slot(org_id) <> $slot LIMIT 1");
+ask([ $node, $giver ], "SELECT overten_add_member('$mover', uid) FROM unnest('{adam, eve}'::text[]) uid");
+my $alive_key = verify($node, $alive);
+flush_usage([ $node, $giver ]);
+my $used = uses([ $node, $giver ], $alive_key);
+cmp_ok($used, '>', 5, 'uses are in the history');
+my $old = $node->background_psql('postgres', on_error_stop => 0);
+$old->query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM overten_proxy.slots LIMIT 1');
+my %during = (statement => start_sql('postgres', "SELECT pg_sleep(2), overten_revoke_key('$mover', '$key{statement}[1]')"));
+wait_until('a statement runs', sub { ask($node, "SELECT count(*) FROM pg_stat_activity WHERE datname = 'postgres' AND wait_event = 'PgSleep'") });
+my $gate = close_gate($taker);
+my $move = start_move($slot, $taker);
+wait_until('rows are loaded', sub { waiting($taker) });
+my $in_old = eval { $old->query("SELECT overten_revoke_key('$mover', '$key{snapshot}[1]')") } // '';
+my %direct = (
+	direct => "overten_revoke_key('$mover', '$key{direct}[1]')",
+	leaked => "overten_revoke_leaked('$key{leaked}[0]')",
+	suspended => "overten_set_api_access('$of_slot{suspended}', false)",
+	closed => "overten_close_org('$of_slot{closed}')",
+	rotated => "overten_rotate_webhook_secret('$mover')",
+	limited => "overten_set_limit('key', '$key{limited}[1]', 'all', 1, '1 hour')",
+	minted => "overten_mint_key('$mover')",
+	spent => "overten_spend('$mover', 40, 'during')",
+	erased => "overten_erase_person('eve')",
+	described => "overten_set_key_details('$mover', '$key{direct}[1]', 'During', NULL)");
+$during{$_} = start_sql($giver, "SELECT $direct{$_}") foreach keys %direct;
+wait_until('all wait, or have an answer', sub { return waiting($giver) + (grep { has_ended($during{$_}{run}) } keys %direct) == keys %direct });
+is(is_accepted([ $node, $giver ], $alive), 1, 'while rows are loaded, the old server goes on to verify');
+is(sqlstate_of($node, "SELECT overten_revoke_key('$neighbor', key_id) FROM overten_mint_key('$neighbor', 'x')"), '', 'others orgs of the server change');
+is(sqlstate_of($node, "SELECT overten_verify_key('$alive')"), '55000', 'the proxy refuses to ask about the slot');
+is(sqlstate_of($node, "SELECT overten_list_orgs('ada')"), '55000', 'or about all orgs');
+is(result_of(start('timeout', 60, "$top/contrib/move-slot", 'dbname=postgres', ($slot + 1) % 1024, $taker)), 'move-slot: another move is running at this proxy', 'no other slot is moved at the same time');
+my %answer = (snapshot => $in_old);
+$during{statement}{run}->finish;
+is(waiting($taker), 1, 'all of this while rows were loaded');
+open_gate($taker, $gate);
+is(result_of($move), '', 'the slot is moved');
+eval { $old->quit };
+$answer{$_} = $during{$_}{run}->finish && $during{$_}{out} =~ s/\s+\z//r foreach keys %during;
+is_moved_to($taker, "slot $slot is there");
+is($answer{snapshot}, '', 'a transaction at the proxy that began before the move revokes nothing');
+is($answer{$_} // '', '', "at the old server, nobody is told of anything that would be lost: $_") foreach sort keys %direct;
+is(is_accepted($node, $key{$_}[0]), $answer{$_} ? '' : 1, "what was acknowledged counts: $_") foreach qw(snapshot statement direct leaked);
+is(is_accepted($node, $suspended), $answer{suspended} ? '' : 1, 'what was acknowledged counts: suspended');
+is(is_accepted($node, $closed), $answer{closed} ? '' : 1, 'what was acknowledged counts: closed');
+is(ask($node, "SELECT string_agg(balance || ' ' || held, '') FROM overten_credit_balance('$mover')"), $answer{spent} ? '60 10' : '100 10', 'what was acknowledged counts: credits');
+is(ask([ $node, $taker ], "SELECT c.balance = (SELECT sum(amount) FROM overten_auth.credit_ledger l WHERE l.org_id = c.org_id) AND c.held = (SELECT sum(amount) FROM overten_auth.credit_holds h WHERE h.org_id = c.org_id)
+	FROM overten_auth.credits c WHERE c.org_id = '$mover'"), 't', 'credits, ledger and holds agree');
+flush_usage([ $node, $taker ]);
+is(uses([ $node, $taker ], $alive_key) - $used, 1, 'no use is lost');
+is(ask([ $node, $taker ], "SELECT count(*) FROM overten_auth.members WHERE org_id = '$mover' AND uid = 'eve'"), $answer{erased} ? 0 : 1, 'what was acknowledged counts: erased');
+is(sqlstate_of($node, "SELECT overten_revoke_key('$mover', '$key{direct}[1]')"), '', 'a key is revoked afterwards');
+is(is_accepted($node, $key{direct}[0]), '', 'and refused');
+
+
+# A move that fails, or is killed
+
+hinder($giver, q{RAISE ''not today''});
+like(result_of(start_move($slot, $giver)), qr/not today\n.*slot $slot stays at $taker$/s, 'rows cannot be loaded: the slot stays');
+is_moved_to($taker, '... where it is');
+hinder($giver, 'NULL');
+hinder($taker, q{RAISE ''not at last''}, 'hinder_at_last');
+like(result_of(start_move($slot, $giver)), qr/not at last\n.*slot $slot stays at $taker$/s, 'they cannot be deleted, when they are loaded: the slot stays');
+is_moved_to($taker, '... where it is');
+hinder($taker, 'NULL', 'hinder_at_last');
+
+$gate = close_gate($giver);
+$move = start_move($slot, $giver);
+wait_until('rows are loaded', sub { waiting($giver) });
+$move->{run}->signal('TERM');
+like(result_of($move), qr/^move-slot: slot $slot stays at $taker$/m, 'the move is told to end: the slot stays');
+is_moved_to($taker, '... where it is');
+$move = start_move($slot, $giver);
+wait_until('rows are loaded', sub { waiting($giver) });
+$move->{run}->signal('KILL');
+wait_until('it holds no lock', sub { ask($node, "SELECT count(*) = 0 FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())") eq 't' });
+is(sqlstate_of($node, "SELECT overten_verify_key('$alive')"), '55000', 'the move is killed: the slot is moving');
+like(result_of(start_move(($slot + 1) % 1024, $giver)), qr/the move of slot $slot has not ended/, 'no other slot is moved');
+open_gate($giver, $gate);
+$move->{run}->finish;
+is(result_of(start_move($slot, $giver)), '', 'the move is repeated');
+is_moved_to($giver, '... and succeeds');
+
+# The rows are where they are tried only while the transaction that has made the copy runs.
+ask([ $node, $taker ], 'CREATE ROLE anon_there; ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO anon_there; ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO anon_there');
+hinder($taker, qq{IF (SELECT xmin <> pg_current_xact_id()::xid FROM pg_namespace WHERE nspname = ''overten_moving_$slot'') THEN RAISE ''not any more''; END IF});
+like(result_of(start_move($slot, $taker)), qr/not any more\n.*still marked as moving.*run this again/s, 'the copy cannot be used, when the rows are deleted: the slot is moving');
+is(sqlstate_of($node, "SELECT overten_verify_key('$alive')"), '55000', '... and no key is refused');
+is(ask([ $node, $_ ], "SELECT count(*) FROM overten_auth.orgs WHERE overten_slot(org_id) = $slot"), 0, '... its orgs are at no server') foreach $giver, $taker;
+is(ask([ $node, $taker ], "SELECT has_schema_privilege('anon_there', 'overten_moving_$slot', 'USAGE')"), 'f', '... and default privileges let nobody see them');
+hinder($taker, 'NULL');
+is(result_of(start_move($slot, $taker)), '', 'the move is repeated');
+is_moved_to($taker, '... and finished');
+
+ask($node, <<'EOQ');
+CREATE FUNCTION hinder() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no other map'; END$$;
+CREATE TRIGGER hinder BEFORE UPDATE ON overten_proxy.slots FOR EACH ROW WHEN (NEW.server <> OLD.server) EXECUTE FUNCTION hinder();
+EOQ
+like(result_of(start_move($slot, $giver)), qr/no other map\n.*still marked as moving.*run this again/s, 'the map cannot be changed, when the rows are deleted: the slot is moving');
+is(sqlstate_of($node, "SELECT overten_verify_key('$alive')"), '55000', '... and no key is refused');
+ask($node, 'DROP TRIGGER hinder ON overten_proxy.slots');
+is(result_of(start_move($slot, $giver)), '', 'the move is repeated');
+is_moved_to($giver, '... and finished');
 
 
 # The gateway
@@ -220,6 +439,29 @@ is((answer('POST', '/invitations/accept', [ $bob, @json ], '{"code": "inv_000000
 is((answer('GET', "/organizations/$org/api-keys", [$bob]))[0], 404, 'a stranger finds no org');
 is((answer('GET', '/organizations', ['Authorization: Bearer a.b.c']))[0], 401, 'a token that is none is refused');
 is((answer('GET', '/verify', ["Authorization: Bearer $foreign"]))[0], 200, 'a key that was imported is accepted');
+
+# What the proxy reads before a server does
+my %strange = (
+	'as deep as can be' => '[' x 24_200,
+	'not JSON' => '{"sub": ',
+	'empty' => '',
+	'an array' => '["sub"]',
+	'null' => 'null',
+	'with a number' => '{"sub": 1e999999, "existing_org_id": 1e999999}',
+	'with an object' => '{"sub": {"a": "\\ud800"}, "existing_org_id": {"a": "\\ud800"}}',
+	'with a NUL' => '{"sub": "\\u0000", "existing_org_id": "\\u0000"}',
+	'with half a character' => '{"sub": "\\ud800", "existing_org_id": "\\ud800"}',
+	'not UTF-8' => "{\"sub\": \"\xff\", \"existing_org_id\": \"\xff\"}",
+	'long' => '{"sub": "' . 'x' x 5_000 . '", "existing_org_id": "' . 'x' x 5_000 . '"}');
+foreach my $what (sort keys %strange)
+{
+	my $bearer = 'Authorization: Bearer a.' . encode_base64url($strange{$what}) . '.c';
+
+	is((answer('GET', "/organizations/$org/api-keys", [$bearer]))[0] . ' ' . (answer('GET', '/verify', [$bearer]))[0], '401 401', "claims: $what");
+	is((answer('POST', '/signup', [ $ada, @json ], substr $strange{$what}, 0, 16_000))[0], $what eq 'long' ? 404 : 400, "a body: $what");
+}
+is((answer('GET', '/verify', ['Authorization: Bearer a.!.c']))[0], 401, 'claims: not base64');
+is((answer('GET', "/organizations/$_/api-keys", [$ada]))[0], $_ eq '%00' ? 400 : 404, "an org: $_") foreach '%00', '%ff', '.', 'x' x 5_000;
 
 # A server is away.
 ask($node, "UPDATE overten_proxy.servers SET conninfo = conninfo || ' port=1' WHERE server = 's' || overten_slot('$org') / 256");
