@@ -113,12 +113,10 @@ renew(ngx_event_t *event)
 {
 	OaLink	   *old = oldest();
 
-	if (old == NULL || spare->state != OA_DOWN || spare->timer.timer_set)
-		return;
-	if (time_left(old) > 0)
-		oa_plan_renewal();
-	else
+	if (old != NULL && time_left(old) == 0)
 		oa_link_open(spare);
+	else
+		oa_plan_renewal();
 }
 
 /* Which link is one too many, now that the spare has a session? */

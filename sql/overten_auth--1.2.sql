@@ -1197,14 +1197,11 @@ BEGIN ATOMIC
 		FROM attempt a),
 	-- The sum of "observed" is that of all requests.
 	shown AS (
-		SELECT r.client_addr, r.first_at, r.last_at, r.refused, r.rest, 1 AS addresses
+		SELECT CASE WHEN NOT r.rest THEN r.client_addr END AS client_addr, r.rest,
+			min(r.first_at) AS first_at, max(r.last_at) AS last_at,
+			sum(r.refused) AS refused, count(*) AS addresses
 		FROM ranked r
-		WHERE NOT r.rest
-		UNION ALL
-		SELECT NULL, min(r.first_at), max(r.last_at), sum(r.refused), r.rest, count(*)
-		FROM ranked r
-		WHERE r.rest
-		GROUP BY r.rest)
+		GROUP BY 1, 2)
 	SELECT 'used_after_revocation'::text, a.client_addr,
 		greatest(a.first_at, k.revoked_at), a.last_at, a.refused::int8, 0::numeric, k.revoked_at,
 		format('After the key was revoked, %s made %s of %s requests. Addresses in all: %s.',

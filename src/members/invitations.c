@@ -27,6 +27,11 @@ PG_FUNCTION_INFO_V1(overten_invite);
 PG_FUNCTION_INFO_V1(overten_list_invitations);
 PG_FUNCTION_INFO_V1(overten_withdraw_invitation);
 
+/* SQL: can the invitation i still be accepted? */
+#define IS_PENDING \
+	"i.accepted_at IS NULL AND i.expires_at > clock_timestamp() " \
+	"AND " OA_MAKER_IS_MEMBER("i")
+
 /* Make a new code. */
 static text *
 make_code(void)
@@ -84,9 +89,7 @@ has_all_invitations(text *org_id)
 		.table = "invitations",
 		.latest = true,
 		.text = "SELECT count(*) >= $2 FROM overten_auth.invitations i "
-		"WHERE org_id = $1 AND accepted_at IS NULL "
-		"AND expires_at > clock_timestamp() "
-		"AND " OA_MAKER_IS_MEMBER("i"),
+		"WHERE org_id = $1 AND " IS_PENDING,
 		.argtypes = {TEXTOID, INT4OID},
 	};
 	Datum		values[] = {
@@ -178,9 +181,7 @@ run_list(text *org_id)
 		.table = "invitations",
 		.text = "SELECT invitation_id, note, created_at, created_by, "
 		"expires_at FROM overten_auth.invitations i "
-		"WHERE org_id = $1 AND accepted_at IS NULL "
-		"AND expires_at > clock_timestamp() "
-		"AND " OA_MAKER_IS_MEMBER("i") " "
+		"WHERE org_id = $1 AND " IS_PENDING " "
 		"ORDER BY created_at, invitation_id",
 		.argtypes = {TEXTOID},
 	};
@@ -243,6 +244,30 @@ oa_withdraw_invitation(text *uid, text *org_id, text *invitation_id)
 		oa_audit("withdraw_invitation", org_id, NULL, uid, invitation_id);
 	oa_statements_end(level);
 	return found;
+}
+
+/*
+ * Withdraw what a person who is removed from a locked org has of its invitations:
+ * the codes would be a way back.  Must be called between oa_statements_begin()
+ * and _end().
+ */
+void
+oa_withdraw_invitations_of(text *uid, text *org_id, text *member)
+{
+	static OaStatement delete = {
+		.table = "invitations",
+		.text = "DELETE FROM overten_auth.invitations "
+		"WHERE org_id = $1 AND created_by = $2 AND accepted_at IS NULL "
+		"RETURNING invitation_id",
+		.argtypes = {TEXTOID, TEXTOID},
+	};
+	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(member)};
+	int			count = (int) oa_statement_run(&delete, values, NULL);
+	Datum	   *ids = oa_statement_column(count, 1);
+
+	for (int row = 0; row < count; row++)
+		oa_audit("withdraw_invitation", org_id, NULL, uid,
+				 DatumGetTextPP(ids[row]));
 }
 
 /*

@@ -65,30 +65,6 @@ oa_insert_member(text *org_id, text *uid)
 }
 
 /*
- * Withdraw what a person who is removed from a locked org has of its invitations:
- * the codes would be a way back.
- */
-static void
-withdraw_invitations_of(text *uid, text *org_id, text *member)
-{
-	static OaStatement delete = {
-		.table = "invitations",
-		.text = "DELETE FROM overten_auth.invitations "
-		"WHERE org_id = $1 AND created_by = $2 AND accepted_at IS NULL "
-		"RETURNING invitation_id",
-		.argtypes = {TEXTOID, TEXTOID},
-	};
-	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(member)};
-	int			count = (int) oa_statement_run(&delete, values, NULL);
-	text	  **ids = palloc(count * sizeof(text *));
-
-	for (int row = 0; row < count; row++)
-		ids[row] = oa_statement_text(row, 1);
-	for (int row = 0; row < count; row++)
-		oa_audit("withdraw_invitation", org_id, NULL, uid, ids[row]);
-}
-
-/*
  * Remove a member on behalf of "uid", who must be a member, too, or of the
  * application, if it is NULL.  Members may remove themselves.  The keys that
  * the person has minted stay, and the invitations that nobody has accepted yet
@@ -117,7 +93,7 @@ oa_remove_member(text *uid, text *org_id, text *member)
 	else
 	{
 		oa_audit("remove_member", org_id, NULL, uid, member);
-		withdraw_invitations_of(uid, org_id, member);
+		oa_withdraw_invitations_of(uid, org_id, member);
 	}
 	oa_statements_end(level);
 	return problem;

@@ -9,9 +9,9 @@
  * It starts with the hot standby.  While there is nothing to ask it idles
  * without a connection to a database.  The functions that send a question read
  * the catalogs to form the answer, so then it is connected to template1, which
- * every cluster has, though it may have been made anew.  After the promotion it ends for good.  It ends with 1
- * otherwise, because the postmaster does not restart a worker that has ended
- * with 0.
+ * every cluster has, though it may have been made anew.  After the promotion it
+ * ends for good.  It ends with 1 otherwise, because the postmaster does not
+ * restart a worker that has ended with 0.
  */
 #include "postgres.h"
 

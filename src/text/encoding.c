@@ -75,7 +75,8 @@ oa_server_to_utf8(const char *bytes, int length, int *utf8_length)
 /*
  * Convert UTF-8 to the server's encoding.  If the bytes need no conversion,
  * *bytes is left alone; otherwise it is set to palloc'd memory.  Returns false
- * if a character has no equivalent, or if that is not UTF-8 (except in SQL_ASCII).
+ * if the bytes are not UTF-8 (which SQL_ASCII does not ask), or if a character
+ * has no equivalent.
  */
 bool
 oa_utf8_to_server(const char **bytes, int *length)
