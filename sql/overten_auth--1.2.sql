@@ -629,7 +629,7 @@ CREATE FUNCTION @extschema@.overten_mint_key(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_mint_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_mint_key IS
-'Mints a key for an org. Returns the secret, which is stored nowhere and cannot be read again. The key is refused from expires_at on; NULL means that it does not expire, or after overten_auth.max_key_lifetime if that is set. scopes are what it may be used for: names from overten_auth.scopes; NULL means everything, and an empty array nothing. allowed_addresses are the networks that it can be used from; NULL means everywhere. environment is live or test; the secret begins with the first prefix of that environment in overten_auth.key_prefixes, and a test key is refused unless overten_auth.accept_test_keys is on. Call this function in FROM: SELECT (overten_mint_key(...)).* calls it once per column, and so mints six keys. Errors: 42704 the org does not exist; 55000 the org is closed; 22023 the name, with spaces trimmed, does not have 1 to 64 characters, or breaks a rule of names (see the column name of overten_auth.api_keys), expires_at is past, infinite, or later than overten_auth.max_key_lifetime allows, there are more than 64 scopes or networks, or NULLs among them, a scope is not in overten_auth.scopes, allowed_addresses is empty, or environment is another one or has no prefix; 22004 org_id, name or environment is NULL.';
+'Mints a key for an org. Returns the secret, which is stored nowhere and cannot be read again. The key is refused from expires_at on; NULL means that it does not expire, or after overten_auth.max_key_lifetime if that is set. scopes are what it may be used for: names from overten_auth.scopes; NULL means everything, and an empty array nothing. allowed_addresses are the networks that it can be used from; NULL means everywhere. environment is live or test; the secret begins with the first prefix of that environment in overten_auth.key_prefixes, and a test key is refused unless overten_auth.accept_test_keys is on. Call this function in FROM: SELECT (overten_mint_key(...)).* calls it once per column, and so mints six keys. Errors: 42704 the org does not exist; 55000 the org is closed; 22023 the name, with spaces trimmed, does not have 1 to 64 characters, or breaks a rule of names (see the column name of overten_auth.api_keys), expires_at is past, after the year 9999, or later than overten_auth.max_key_lifetime allows, there are more than 64 scopes or networks, or NULLs among them, a scope is not in overten_auth.scopes, allowed_addresses is empty, or environment is another one or has no prefix; 22004 org_id, name or environment is NULL.';
 
 CREATE TYPE overten_auth.verified_key AS (
 	key_id text,
@@ -777,7 +777,7 @@ CREATE FUNCTION @extschema@.overten_set_expiry(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_set_expiry FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_set_expiry IS
-'Sets from when on a key is refused, this moment included; NULL means never. A time that is past ends the key at once, and a later time makes it valid again, whatever overten_auth.max_keys_per_org says. All sessions follow as soon as the transaction has committed. Returns true if that changed anything. Errors: 42704 the org has no such key; 55000 the key is revoked; 22023 the time is infinite, or later than overten_auth.max_key_lifetime after the key was created, and not sooner than the expiry that the key has; 22004 an id is NULL.';
+'Sets from when on a key is refused, this moment included; NULL means never. A time that is past ends the key at once, and a later time makes it valid again, whatever overten_auth.max_keys_per_org says. All sessions follow as soon as the transaction has committed. Returns true if that changed anything. Errors: 42704 the org has no such key; 55000 the key is revoked; 22023 the time is not in the years 1970 to 9999, or later than overten_auth.max_key_lifetime after the key was created, and not sooner than the expiry that the key has; 22004 an id is NULL.';
 
 CREATE FUNCTION @extschema@.overten_disable_key(
 	org_id text,
@@ -930,7 +930,7 @@ CREATE FUNCTION @extschema@.overten_import_key(
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_import_key FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_import_key IS
-'Imports a key that was minted elsewhere, a prefix of overten_auth.key_prefixes and 28 alphanumeric characters, by its SHA-256 (32 bytes) and its visible characters: the prefix and 4 more. The prefix also decides whether it is a live key or a test key. Returns its new key_id. If created_at is NULL, it is the current time. expires_at, scopes and allowed_addresses restrict the key as in overten_mint_key, and NULL means no restriction; but the key may have expired already, and overten_auth.max_key_lifetime does not apply. Errors: 42704 the org does not exist; 55000 the org is closed; 23505 a key with this digest exists already, active, revoked or erased; 22023 the name, the digest''s length, the prefix, a created_at before 1970 or in the future, an expires_at that is infinite, or scopes or allowed_addresses, as for overten_mint_key; 22004 another argument is NULL.';
+'Imports a key that was minted elsewhere, a prefix of overten_auth.key_prefixes and 28 alphanumeric characters, by its SHA-256 (32 bytes) and its visible characters: the prefix and 4 more. The prefix also decides whether it is a live key or a test key. Returns its new key_id. If created_at is NULL, it is the current time. expires_at, scopes and allowed_addresses restrict the key as in overten_mint_key, and NULL means no restriction; but the key may have expired already, and overten_auth.max_key_lifetime does not apply. Errors: 42704 the org does not exist; 55000 the org is closed; 23505 a key with this digest exists already, active, revoked or erased; 22023 the name, the digest''s length, the prefix, a created_at before 1970 or in the future, an expires_at that is not in the years 1970 to 9999, or scopes or allowed_addresses, as for overten_mint_key; 22004 another argument is NULL.';
 
 CREATE FUNCTION @extschema@.overten_import_keys(
 	org_ids text[],
@@ -1203,7 +1203,7 @@ BEGIN ATOMIC
 		FROM ranked r
 		GROUP BY 1, 2)
 	SELECT 'used_after_revocation'::text, a.client_addr,
-		greatest(a.first_at, k.revoked_at), a.last_at, a.refused::int8, 0::numeric, k.revoked_at,
+		greatest(a.first_at, k.revoked_at), a.last_at, least(a.refused, 9223372036854775807)::int8, 0::numeric, k.revoked_at,
 		format('After the key was revoked, %s made %s of %s requests. Addresses in all: %s.',
 			CASE WHEN a.rest THEN format('the other %s addresses', a.addresses)
 				WHEN a.client_addr IS NULL THEN 'unknown addresses'
@@ -1269,7 +1269,7 @@ BEGIN ATOMIC
 			WHERE u.accepted > 0 AND u.first_used_at = s.woke_at
 			ORDER BY u.client_addr
 			LIMIT 1),
-		s.woke_at, s.last_at, s.uses::int8, 0::numeric, s.since,
+		s.woke_at, s.last_at, least(s.uses, 9223372036854775807)::int8, 0::numeric, s.since,
 		CASE WHEN s.slept_at IS NOT NULL
 			THEN format('Used again after %s days without use.', s.days)
 			ELSE format('Used for the first time in the history since %s, %s days after the key was minted.',
@@ -1323,7 +1323,7 @@ BEGIN ATOMIC
 			AND h.uses >= 100 AND h.uses >= 10 * b.mean AND h.uses >= 2 * b.most
 		ORDER BY h.uses DESC, h.hour
 		LIMIT 1)
-	SELECT 'rise'::text, a.client_addr, p.first_at, p.last_at, p.uses::int8, round(b.mean, 1), b.since,
+	SELECT 'rise'::text, a.client_addr, p.first_at, p.last_at, least(p.uses, 9223372036854775807)::int8, round(b.mean, 1), b.since,
 		format('%s uses in the hour from %s UTC, %s of them from %s. The %s hours with use since %s had %s on average and %s at most. Hours of the last day like this: %s.',
 			p.uses, to_char(timezone('UTC', p.hour), 'YYYY-MM-DD HH24:MI'), a.accepted,
 			CASE WHEN a.client_addr IS NULL THEN 'unknown addresses'
@@ -1377,7 +1377,7 @@ BEGIN ATOMIC
 			count(*) FILTER (WHERE a.first_at < last_day) AS known,
 			count(*) FILTER (WHERE a.first_at >= last_day) AS fresh
 		FROM address a)
-	SELECT 'new_address'::text, a.client_addr, a.first_at, a.last_at, a.uses::int8, 0::numeric, h.since,
+	SELECT 'new_address'::text, a.client_addr, a.first_at, a.last_at, least(a.uses, 9223372036854775807)::int8, 0::numeric, h.since,
 		format('%s was not seen before the last day. New addresses in the last day: %s. Addresses known before, since %s: %s.',
 			a.client_addr, h.fresh, to_char(timezone('UTC', h.since), 'YYYY-MM-DD'), h.known)
 	FROM address a
@@ -1429,7 +1429,7 @@ BEGIN ATOMIC
 		FROM daily d
 		WHERE d.limited >= 100 AND d.limited >= 10 * d.accepted
 		HAVING count(*) = 3)
-	SELECT 'limited'::text, a.client_addr, d.first_at, d.last_at, d.limited::int8, d.accepted,
+	SELECT 'limited'::text, a.client_addr, d.first_at, d.last_at, least(d.limited, 9223372036854775807)::int8, d.accepted,
 		date_trunc('hour', last_day, 'UTC') - interval '48 hours',
 		format('In the last 3 days limits refused %s requests, %s of them from %s, and %s requests were accepted.',
 			d.limited, a.limited,
@@ -1700,7 +1700,7 @@ CREATE FUNCTION @extschema@.overten_erase_person(uid text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION @extschema@.overten_erase_person FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.overten_erase_person IS
-'Erases a person, identified by Firebase uid: replaces the uid by one random pseudonym in members, keys and the audit log, and removes the Idempotency-Keys of the person. The person is no longer a member of any org. Does not look into names that people have chosen, nor into the ledger. Returns true if the uid was found anywhere. Cannot be undone. Errors: 55000 the person is the last member of an org that has active keys and is not suspended; 22023 the uid; 22004 the argument is NULL; 25000 the transaction is above READ COMMITTED.';
+'Erases a person, identified by Firebase uid: replaces the uid by one random pseudonym in members, keys and the audit log, removes the Idempotency-Keys of the person, and withdraws the invitations of the person that nobody has accepted. The person is no longer a member of any org. Does not look into names that people have chosen, nor into the ledger. Returns true if the uid was found anywhere. Cannot be undone. Errors: 55000 the person is the last member of an org that has active keys and is not suspended; 22023 the uid; 22004 the argument is NULL; 25000 the transaction is above READ COMMITTED.';
 
 
 /* Credits */

@@ -82,7 +82,6 @@ oa_lock_account(text *org_id, OaAccount *account)
 		.argtypes = {TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id)};
-	bool		isnull;
 
 	memset(account, 0, sizeof(*account));
 	account->org_id = org_id;
@@ -92,8 +91,8 @@ oa_lock_account(text *org_id, OaAccount *account)
 		require_no_newer_account(org_id);
 		return false;
 	}
-	account->balance = DatumGetInt64(oa_statement_result(0, 1, &isnull));
-	account->held = DatumGetInt64(oa_statement_result(0, 2, &isnull));
+	account->balance = oa_statement_int64(0, 1);
+	account->held = oa_statement_int64(0, 2);
 	account->now = GetCurrentTimestamp();
 	return true;
 }
@@ -136,10 +135,9 @@ oa_sweep_holds(OaAccount *account)
 		PointerGetDatum(account->org_id),
 		TimestampTzGetDatum(account->now),
 	};
-	bool		isnull;
 
 	if (account->held > 0 && oa_statement_run(&sweep, values, NULL) > 0)
-		account->held = DatumGetInt64(oa_statement_result(0, 1, &isnull));
+		account->held = oa_statement_int64(0, 1);
 }
 
 /*

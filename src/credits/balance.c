@@ -40,13 +40,12 @@ read_balance(text *org_id, TimestampTz now, Snapshot snapshot,
 		PointerGetDatum(org_id),
 		TimestampTzGetDatum(now),
 	};
-	bool		isnull;
 
 	if (oa_statement_run_under(&read, values, NULL, snapshot) == 0)
 		return false;
-	balance->credits = DatumGetInt64(oa_statement_result(0, 1, &isnull));
-	balance->held = DatumGetInt64(oa_statement_result(0, 2, &isnull));
-	balance->entries = DatumGetInt64(oa_statement_result(0, 3, &isnull));
+	balance->credits = oa_statement_int64(0, 1);
+	balance->held = oa_statement_int64(0, 2);
+	balance->entries = oa_statement_int64(0, 3);
 	return true;
 }
 
@@ -68,7 +67,6 @@ read_holds(text *org_id, TimestampTz now, Snapshot snapshot,
 		TimestampTzGetDatum(now),
 		Int32GetDatum(OA_SHOWN_HOLDS),
 	};
-	bool		isnull;
 
 	credits->hold_count = (int) oa_statement_run_under(&read, values, NULL,
 													   snapshot);
@@ -77,11 +75,9 @@ read_holds(text *org_id, TimestampTz now, Snapshot snapshot,
 		OaShownHold *hold = &credits->holds[i];
 
 		hold->request_id = oa_statement_text(i, 1);
-		hold->amount = DatumGetInt64(oa_statement_result(i, 2, &isnull));
-		hold->created_at =
-			DatumGetTimestampTz(oa_statement_result(i, 3, &isnull));
-		hold->expires_at =
-			DatumGetTimestampTz(oa_statement_result(i, 4, &isnull));
+		hold->amount = oa_statement_int64(i, 2);
+		hold->created_at = oa_statement_time(i, 3, NULL);
+		hold->expires_at = oa_statement_time(i, 4, NULL);
 	}
 }
 
@@ -91,7 +87,6 @@ read_ledger(text *org_id, int64 before, int limit, Snapshot snapshot,
 			OaCredits *credits)
 {
 	int			count = oa_run_ledger_page(org_id, before, limit + 1, snapshot);
-	bool		isnull;
 
 	credits->has_more = count > limit;
 	credits->row_count = Min(count, limit);
@@ -99,13 +94,13 @@ read_ledger(text *org_id, int64 before, int limit, Snapshot snapshot,
 	{
 		OaLedgerRow *row = &credits->rows[i];
 
-		row->entry = DatumGetInt64(oa_statement_result(i, 1, &isnull));
-		row->at = DatumGetTimestampTz(oa_statement_result(i, 2, &isnull));
+		row->entry = oa_statement_int64(i, 1);
+		row->at = oa_statement_time(i, 2, NULL);
 		row->kind = oa_statement_text(i, 3);
-		row->amount = DatumGetInt64(oa_statement_result(i, 4, &isnull));
-		row->balance = DatumGetInt64(oa_statement_result(i, 5, &isnull));
-		row->request_id = oa_statement_text(i, 6);
-		row->detail = oa_statement_text(i, 7);
+		row->amount = oa_statement_int64(i, 4);
+		row->balance = oa_statement_int64(i, 5);
+		row->request_id = oa_statement_text_or_null(i, 6);
+		row->detail = oa_statement_text_or_null(i, 7);
 	}
 }
 

@@ -46,12 +46,11 @@ find_hold(const OaAccount *account, text *request_id, Hold *hold)
 		PointerGetDatum(request_id),
 		TimestampTzGetDatum(account->now),
 	};
-	bool		isnull;
 
 	if (oa_statement_run(&find, values, NULL) == 0)
 		return false;
-	hold->amount = DatumGetInt64(oa_statement_result(0, 1, &isnull));
-	hold->expires_at = DatumGetTimestampTz(oa_statement_result(0, 2, &isnull));
+	hold->amount = oa_statement_int64(0, 1);
+	hold->expires_at = oa_statement_time(0, 2, NULL);
 	return true;
 }
 

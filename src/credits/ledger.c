@@ -42,13 +42,12 @@ find_request(text *org_id, text *request_id, char **kind, int64 *amount,
 		PointerGetDatum(org_id),
 		PointerGetDatum(request_id),
 	};
-	bool		isnull;
 
 	if (oa_statement_run(&find, values, NULL) == 0)
 		return false;
 	*kind = text_to_cstring(oa_statement_text(0, 1));
-	*amount = DatumGetInt64(oa_statement_result(0, 2, &isnull));
-	*balance = DatumGetInt64(oa_statement_result(0, 3, &isnull));
+	*amount = oa_statement_int64(0, 2);
+	*balance = oa_statement_int64(0, 3);
 	return true;
 }
 
@@ -129,11 +128,10 @@ oa_write_entry(const OaAccount *account, const OaEntry *entry, int64 released,
 		[4] = (entry->request_id == NULL),
 		[5] = (entry->detail == NULL),
 	};
-	bool		isnull;
 
 	if (oa_statement_run(&write, values, nulls) == 0)
 		return false;
-	*balance = DatumGetInt64(oa_statement_result(0, 1, &isnull));
+	*balance = oa_statement_int64(0, 1);
 	return true;
 }
 

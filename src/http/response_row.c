@@ -49,7 +49,7 @@ Datum
 oa_return_response(FunctionCallInfo fcinfo, const OaResponse *response,
 				   bool with_body)
 {
-	static Oid	checked_type = InvalidOid;
+	static OaCheckedType checked_type;
 	TupleDesc	columns = response_columns();
 	StringInfoData headers;
 	HeapTupleHeader row;

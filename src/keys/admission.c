@@ -203,7 +203,7 @@ admit_arguments(FunctionCallInfo fcinfo, OaAdmission *admission)
 Datum
 overten_admit(PG_FUNCTION_ARGS)
 {
-	static Oid	checked_type = InvalidOid;
+	static OaCheckedType checked_type;
 	OaAdmission admission;
 	HeapTupleHeader row = NULL;
 
@@ -304,7 +304,7 @@ describe_standing(const OaAdmission *admission, Datum *values, bool *nulls)
 Datum
 overten_admission(PG_FUNCTION_ARGS)
 {
-	static Oid	checked_type = InvalidOid;
+	static OaCheckedType checked_type;
 	TupleDesc	columns = admission_columns();
 	Datum		values[COLUMNS] = {0};
 	bool		nulls[COLUMNS];

@@ -193,11 +193,10 @@ report_conflict(Import *import, int first, const Datum *arrays)
 		"WHERE k.key_id IS NULL ORDER BY i.position LIMIT 1",
 		.argtypes = COLUMN_ARRAY_TYPES,
 	};
-	bool		isnull;
 
 	if (oa_statement_run(&find, arrays, NULL) != 1)
 		elog(ERROR, "the imported keys are not there");
-	import->row = first + DatumGetInt32(oa_statement_result(0, 1, &isnull)) - 1;
+	import->row = first + DatumGetInt32(oa_statement_result(0, 1, INT4OID, NULL)) - 1;
 	if (oa_statement_bool(0, 2))
 		oa_org_missing(DatumGetTextPP(import->values[ORG_ID][import->row]));
 	if (oa_statement_bool(0, 3))

@@ -20,8 +20,6 @@
 
 PG_FUNCTION_INFO_V1(overten_key_anomalies);
 
-#define COLUMNS			8
-
 #define RULE(name) \
 	{ \
 		.table = "key_usage", \
@@ -96,21 +94,24 @@ oa_key_anomalies(text *key_id, OaAnomalyCallback callback, void *argument)
 		for (int row = 0; row < count; row++)
 		{
 			OaAnomaly	anomaly;
-			Datum		values[COLUMNS];
-			bool		nulls[COLUMNS];
+			bool		unknown;
+			Datum		address = oa_statement_result(row, 2, INETOID,
+													  &unknown);
+			Datum		expected = oa_statement_result(row, 6, NUMERICOID,
+													   NULL);
 
-			for (int i = 0; i < COLUMNS; i++)
-				values[i] = oa_statement_result(row, i + 1, &nulls[i]);
-			anomaly.kind = DatumGetTextPP(values[0]);
-			anomaly.client_addr = nulls[1] ? NULL : oa_inet_text(values[1]);
-			anomaly.first_at = DatumGetTimestampTz(values[2]);
-			anomaly.last_at = DatumGetTimestampTz(values[3]);
-			anomaly.observed = DatumGetInt64(values[4]);
+			anomaly.kind = DatumGetTextPP(oa_statement_result(row, 1, TEXTOID,
+															  NULL));
+			anomaly.client_addr = unknown ? NULL : oa_inet_text(address);
+			anomaly.first_at = oa_statement_time(row, 3, NULL);
+			anomaly.last_at = oa_statement_time(row, 4, NULL);
+			anomaly.observed = oa_statement_int64(row, 5);
 			anomaly.expected = DatumGetCString(DirectFunctionCall1(numeric_out,
-																   values[5]));
-			anomaly.reference_at = DatumGetTimestampTz(values[6]);
-			anomaly.has_no_reference = nulls[6];
-			anomaly.detail = DatumGetTextPP(values[7]);
+																   expected));
+			anomaly.reference_at =
+				oa_statement_time(row, 7, &anomaly.has_no_reference);
+			anomaly.detail = DatumGetTextPP(oa_statement_result(row, 8, TEXTOID,
+																NULL));
 			callback(&anomaly, argument);
 		}
 	}

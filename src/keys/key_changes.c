@@ -85,8 +85,8 @@ lock_key(const Datum *values, const bool *nulls, LockedKey *key)
 	if (oa_statement_run(&lock, values, nulls) == 0)
 		return false;
 	key->revoked = oa_statement_bool(0, 1);
-	key->created_at = DatumGetTimestampTz(oa_statement_result(0, 2, &isnull));
-	key->expires_at = DatumGetTimestampTz(oa_statement_result(0, 3, &isnull));
+	key->created_at = oa_statement_time(0, 2, NULL);
+	key->expires_at = oa_statement_time(0, 3, &isnull);
 	key->has_expiry = !isnull;
 	key->disabled = oa_statement_bool(0, 4);
 	key->disabled_by_person = oa_statement_bool(0, 5);

@@ -179,8 +179,9 @@ oa_get_key_details(text *key_id, OaKeyDetails *details)
 	memset(details, 0, sizeof(*details));
 	if (oa_statement_run(&get, values, NULL) > 0)
 	{
-		details->description = oa_statement_text(0, 1);
-		details->metadata = (Jsonb *) oa_statement_varlena(0, 2);
+		details->description = oa_statement_text_or_null(0, 1);
+		details->metadata = (Jsonb *)
+			oa_statement_varlena_or_null(0, 2, JSONBOID);
 	}
 	oa_statements_end(level);
 }

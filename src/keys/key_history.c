@@ -123,18 +123,15 @@ oa_key_usage(text *org_id, text *key_id, const OaPeriod *period,
 	{
 		OaUsageHour usage;
 		bool		unknown;
-		bool		isnull;
-		Datum		address = oa_statement_result(row, 2, &unknown);
+		Datum		address = oa_statement_result(row, 2, INETOID, &unknown);
 
-		usage.hour = DatumGetTimestampTz(oa_statement_result(row, 1, &isnull));
+		usage.hour = oa_statement_time(row, 1, NULL);
 		usage.client_addr = unknown ? NULL : oa_inet_text(address);
-		usage.accepted = DatumGetInt64(oa_statement_result(row, 3, &isnull));
-		usage.refused = DatumGetInt64(oa_statement_result(row, 4, &isnull));
-		usage.limited = DatumGetInt64(oa_statement_result(row, 5, &isnull));
-		usage.first_used_at = DatumGetTimestampTz(oa_statement_result(row, 6,
-																	  &isnull));
-		usage.last_used_at = DatumGetTimestampTz(oa_statement_result(row, 7,
-																	 &isnull));
+		usage.accepted = oa_statement_int64(row, 3);
+		usage.refused = oa_statement_int64(row, 4);
+		usage.limited = oa_statement_int64(row, 5);
+		usage.first_used_at = oa_statement_time(row, 6, NULL);
+		usage.last_used_at = oa_statement_time(row, 7, NULL);
 		callback(&usage, argument);
 	}
 	oa_statements_end(level);

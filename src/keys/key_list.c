@@ -27,29 +27,22 @@ typedef struct Listing
 	void	   *argument;
 } Listing;
 
-/* Return a time of a row, and whether it is NULL. */
-static TimestampTz
-row_time(int row, OaKeyColumn column, bool *isnull)
-{
-	return DatumGetTimestampTz(oa_statement_result(row, column, isnull));
-}
-
 /* Return a text of a row, which lasts as long as the row. */
 static text *
 row_text(int row, OaKeyColumn column)
 {
 	bool		isnull;
-	Datum		value = oa_statement_result(row, column, &isnull);
+	Datum		value = oa_statement_result(row, column, TEXTOID, &isnull);
 
 	return isnull ? NULL : DatumGetTextPP(value);
 }
 
 /* Likewise, an array. */
 static ArrayType *
-row_array(int row, OaKeyColumn column)
+row_array(int row, OaKeyColumn column, Oid type)
 {
 	bool		isnull;
-	Datum		value = oa_statement_result(row, column, &isnull);
+	Datum		value = oa_statement_result(row, column, type, &isnull);
 
 	return isnull ? NULL : DatumGetArrayTypeP(value);
 }
@@ -60,20 +53,19 @@ call_back(int row, TimestampTz last_used_at, void *argument)
 {
 	Listing    *listing = argument;
 	OaListedKey key;
-	bool		isnull;
 
 	key.key_id = row_text(row, OA_KEY_ID);
 	key.name = row_text(row, OA_KEY_NAME);
 	key.prefix = row_text(row, OA_KEY_PREFIX);
-	key.created_at = row_time(row, OA_KEY_CREATED_AT, &isnull);
+	key.created_at = oa_statement_time(row, OA_KEY_CREATED_AT, NULL);
 	key.last_used_at = last_used_at;
 	key.never_used = (last_used_at == 0);
-	key.revoked_at = row_time(row, OA_KEY_REVOKED_AT, &key.not_revoked);
-	key.expires_at = row_time(row, OA_KEY_EXPIRES_AT, &key.never_expires);
-	key.disabled_at = row_time(row, OA_KEY_DISABLED_AT, &key.not_disabled);
+	key.revoked_at = oa_statement_time(row, OA_KEY_REVOKED_AT, &key.not_revoked);
+	key.expires_at = oa_statement_time(row, OA_KEY_EXPIRES_AT, &key.never_expires);
+	key.disabled_at = oa_statement_time(row, OA_KEY_DISABLED_AT, &key.not_disabled);
 	key.status = row_text(row, OA_KEY_STATUS);
-	key.scopes = row_array(row, OA_KEY_SCOPES);
-	key.allowed_addresses = row_array(row, OA_KEY_ALLOWED_ADDRESSES);
+	key.scopes = row_array(row, OA_KEY_SCOPES, TEXTARRAYOID);
+	key.allowed_addresses = row_array(row, OA_KEY_ALLOWED_ADDRESSES, CIDRARRAYOID);
 	key.created_by = row_text(row, OA_KEY_CREATED_BY);
 	key.revoked_by = row_text(row, OA_KEY_REVOKED_BY);
 	key.revoked_reason = row_text(row, OA_KEY_REVOKED_REASON);
@@ -118,7 +110,7 @@ return_row(int row, TimestampTz last_used_at, void *argument)
 {
 	KeySet	   *set = argument;
 	bool		isnull;
-	TimestampTz stored = row_time(row, OA_KEY_LAST_USED_AT, &isnull);
+	TimestampTz stored = oa_statement_time(row, OA_KEY_LAST_USED_AT, &isnull);
 
 	if (last_used_at == 0 || (!isnull && stored == last_used_at))
 		oa_statement_return_row(set->fcinfo, row);

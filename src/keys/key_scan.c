@@ -141,7 +141,6 @@ find_start(KeyScan *scan)
 		PointerGetDatum(scan->filter->after),
 	};
 	bool		found = true;
-	bool		isnull;
 	int			level;
 
 	scan->after_time = DT_NOBEGIN;
@@ -153,8 +152,7 @@ find_start(KeyScan *scan)
 	if (oa_statement_run(&find, values, NULL) == 0)
 		found = false;
 	else
-		scan->after_time = DatumGetTimestampTz(oa_statement_result(0, 1,
-																   &isnull));
+		scan->after_time = oa_statement_time(0, 1, NULL);
 	oa_statements_end(level);
 	scan->after_key = scan->filter->after;
 	return found;
@@ -177,11 +175,11 @@ note_uses(KeyScan *scan)
 	for (int row = 0; row < scan->count; row++)
 	{
 		bool		isnull;
-		Datum		key_id = oa_statement_result(row, OA_KEY_ID, &isnull);
-		Datum		used_at = oa_statement_result(row, OA_KEY_LAST_USED_AT,
-												  &isnull);
+		Datum		key_id = oa_statement_result(row, OA_KEY_ID, TEXTOID, NULL);
+		TimestampTz used_at = oa_statement_time(row, OA_KEY_LAST_USED_AT,
+												&isnull);
 
-		scan->last_used[row] = isnull ? 0 : DatumGetTimestampTz(used_at);
+		scan->last_used[row] = isnull ? 0 : used_at;
 		if (hour_count > 0)
 			note_use(scan, row, oa_last_counted_use(DatumGetTextPP(key_id),
 													hours, hour_count));
@@ -203,7 +201,6 @@ note_flushed_uses(KeyScan *scan)
 	};
 	Datum		array = oa_make_array(oa_statement_column(scan->count, OA_KEY_ID),
 									  NULL, scan->count, TEXTOID);
-	bool		isnull;
 	int			level;
 	int			count;
 
@@ -211,10 +208,9 @@ note_flushed_uses(KeyScan *scan)
 	count = (int) oa_statement_run(&find, &array, NULL);
 	for (int i = 0; i < count; i++)
 	{
-		int64		n = DatumGetInt64(oa_statement_result(i, 1, &isnull));
-		Datum		used_at = oa_statement_result(i, 2, &isnull);
+		int64		n = oa_statement_int64(i, 1);
 
-		note_use(scan, (int) n - 1, DatumGetTimestampTz(used_at));
+		note_use(scan, (int) n - 1, oa_statement_time(i, 2, NULL));
 	}
 	oa_statements_end(level);
 }
@@ -272,13 +268,10 @@ advance(KeyScan *scan, MemoryContext context)
 {
 	MemoryContext old = MemoryContextSwitchTo(context);
 	int			last = scan->count - 1;
-	bool		isnull;
 
-	scan->after_time =
-		DatumGetTimestampTz(oa_statement_result(last, OA_KEY_CREATED_AT,
-												&isnull));
+	scan->after_time = oa_statement_time(last, OA_KEY_CREATED_AT, NULL);
 	scan->after_key =
-		DatumGetTextPCopy(oa_statement_result(last, OA_KEY_ID, &isnull));
+		DatumGetTextPCopy(oa_statement_result(last, OA_KEY_ID, TEXTOID, NULL));
 	MemoryContextSwitchTo(old);
 }
 

@@ -31,10 +31,9 @@ oa_count_keys_of(text *uid, text *org_id)
 		.argtypes = {TEXTOID, TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(uid), PointerGetDatum(org_id)};
-	bool		isnull;
 
 	oa_statement_run(&count, values, NULL);
-	return DatumGetInt64(oa_statement_result(0, 1, &isnull));
+	return oa_statement_int64(0, 1);
 }
 
 /*

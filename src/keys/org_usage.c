@@ -104,7 +104,7 @@ static OaStatement group_usage = {
  */
 static OaStatement sum_keys = {
 	.table = "key_usage",
-	.text = "SELECT k.key_id, k.name, k.prefix, NULL, s.accepted, s.refused, "
+	.text = "SELECT k.key_id, k.name, k.prefix, NULL::timestamptz, s.accepted, s.refused, "
 	"s.limited, s.addresses FROM (SELECT u.key_id, " SUMS ", "
 	"count(u.client_addr) FILTER (WHERE u.accepted > 0) AS addresses "
 	"FROM (SELECT u.key_id, u.client_addr, " SUMS
@@ -169,16 +169,15 @@ oa_org_usage(text *org_id, const OaPeriod *period, const char *unit,
 		OaOrgUsage	usage;
 		bool		isnull;
 
-		usage.key_id = oa_statement_text(row, 1);
-		usage.name = oa_statement_text(row, 2);
-		usage.prefix = oa_statement_text(row, 3);
-		usage.start = DatumGetTimestampTz(oa_statement_result(row, 4,
-															  &isnull));
-		usage.accepted = DatumGetInt64(oa_statement_result(row, 5, &isnull));
-		usage.refused = DatumGetInt64(oa_statement_result(row, 6, &isnull));
-		usage.limited = DatumGetInt64(oa_statement_result(row, 7, &isnull));
+		usage.key_id = oa_statement_text_or_null(row, 1);
+		usage.name = oa_statement_text_or_null(row, 2);
+		usage.prefix = oa_statement_text_or_null(row, 3);
+		usage.start = oa_statement_time(row, 4, &isnull);
+		usage.accepted = oa_statement_int64(row, 5);
+		usage.refused = oa_statement_int64(row, 6);
+		usage.limited = oa_statement_int64(row, 7);
 		usage.addresses = by_key_alone ?
-			DatumGetInt64(oa_statement_result(row, 8, &isnull)) : 0;
+			oa_statement_int64(row, 8) : 0;
 		callback(&usage, argument);
 	}
 	oa_statements_end(level);

@@ -86,16 +86,18 @@ lock_key(text *org_id, text *key_id, OldKey *key)
 	if (!oa_parse_environment(VARDATA_ANY(environment),
 							  VARSIZE_ANY_EXHDR(environment),
 							  &key->grant.environment, &fault))
-		elog(ERROR, "%s %s", fault.param, fault.rule);
-	key->grant.scopes = (ArrayType *) oa_statement_varlena(0, 3);
-	key->grant.allowed_addresses = (ArrayType *) oa_statement_varlena(0, 4);
+		oa_refuse_changed_object(psprintf("Column \"%s\" of a key %s.",
+										  fault.param, fault.rule));
+	key->grant.scopes = (ArrayType *)
+		oa_statement_varlena_or_null(0, 3, TEXTARRAYOID);
+	key->grant.allowed_addresses = (ArrayType *)
+		oa_statement_varlena_or_null(0, 4, CIDRARRAYOID);
 	key->grant.lineage = oa_statement_text(0, 5);
-	key->rotated_from = oa_statement_text(0, 6);
-	key->created_at = DatumGetTimestampTz(oa_statement_result(0, 7, &isnull));
+	key->rotated_from = oa_statement_text_or_null(0, 6);
+	key->created_at = oa_statement_time(0, 7, NULL);
 	key->revoked = oa_statement_bool(0, 8);
 	key->disabled = oa_statement_bool(0, 9);
-	key->grant.expires_at =
-		DatumGetTimestampTz(oa_statement_result(0, 10, &isnull));
+	key->grant.expires_at = oa_statement_time(0, 10, &isnull);
 	key->grant.has_expiry = !isnull;
 	return true;
 }
@@ -280,8 +282,7 @@ read_end(text *key_id, OaRotation *rotation)
 	bool		isnull = true;
 
 	if (oa_statement_run(&find, values, NULL) > 0)
-		rotation->previous_expires_at =
-			DatumGetTimestampTz(oa_statement_result(0, 1, &isnull));
+		rotation->previous_expires_at = oa_statement_time(0, 1, &isnull);
 	rotation->previous_key_id = key_id;
 	rotation->has_previous_end = !isnull;
 }

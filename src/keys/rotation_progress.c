@@ -37,13 +37,12 @@ find_rotation(text *org_id, text *key_id, Rotation *rotation)
 		.argtypes = {TEXTOID, TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(key_id)};
-	bool		isnull;
 
 	if (oa_statement_run(&find, values, NULL) == 0)
 		return false;
 	rotation->key_ids[0] = oa_statement_text(0, 1);
 	rotation->key_ids[1] = oa_statement_text(0, 2);
-	rotation->at = DatumGetTimestampTz(oa_statement_result(0, 3, &isnull));
+	rotation->at = oa_statement_time(0, 3, NULL);
 	return true;
 }
 
@@ -126,20 +125,18 @@ oa_rotation_progress(text *org_id, text *key_id, OaProgressCallback callback,
 		OaProgress	progress;
 		bool		unknown;
 		bool		isnull;
-		Datum		address = oa_statement_result(row, 5, &unknown);
+		Datum		address = oa_statement_result(row, 5, INETOID, &unknown);
 
-		progress.key_id = DatumGetTextPP(oa_statement_result(row, 1, &isnull));
+		progress.key_id = DatumGetTextPP(oa_statement_result(row, 1, TEXTOID, NULL));
 		progress.is_new = oa_statement_bool(row, 2);
 		progress.rotated_at = rotation.at;
-		progress.ends_at =
-			DatumGetTimestampTz(oa_statement_result(row, 4, &isnull));
+		progress.ends_at = oa_statement_time(row, 4, &isnull);
 		progress.has_end = !isnull;
 		progress.client_addr = unknown ? NULL : oa_inet_text(address);
-		progress.accepted = DatumGetInt64(oa_statement_result(row, 6, &isnull));
-		progress.refused = DatumGetInt64(oa_statement_result(row, 7, &isnull));
-		progress.limited = DatumGetInt64(oa_statement_result(row, 8, &isnull));
-		progress.last_used_at =
-			DatumGetTimestampTz(oa_statement_result(row, 9, &isnull));
+		progress.accepted = oa_statement_int64(row, 6);
+		progress.refused = oa_statement_int64(row, 7);
+		progress.limited = oa_statement_int64(row, 8);
+		progress.last_used_at = oa_statement_time(row, 9, &isnull);
 		progress.never_used = isnull;
 		callback(&progress, argument);
 	}

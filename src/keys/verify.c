@@ -128,7 +128,7 @@ static HeapTupleHeader
 verify_for_sql(FunctionCallInfo fcinfo, const uint8 *digest, bool saw_secret,
 			   const OaRestrictions **restrictions)
 {
-	static Oid	checked_type = InvalidOid;
+	static OaCheckedType checked_type;
 	OaQuestion	question = {
 		.digest = digest,
 		.address = oa_session_client_addr(),

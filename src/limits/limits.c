@@ -445,7 +445,7 @@ overten_drop_limit(PG_FUNCTION_ARGS)
 	dropped = oa_statement_run(&remove, values, NULL) > 0;
 	if (dropped)
 	{
-		subject.org_id = oa_statement_text(0, 1);
+		subject.org_id = oa_statement_text_or_null(0, 1);
 		audit("drop_limit", &subject, text_to_cstring(name));
 	}
 	oa_statements_end(level);

@@ -68,7 +68,6 @@ oa_read_quota_units(const uint8 *id, TimestampTz start)
 										  get_namespace_oid(OA_SCHEMA, true));
 	Datum		values[2];
 	int64		units = 0;
-	bool		isnull;
 	int			level;
 
 	if (OidIsValid(relid))
@@ -77,7 +76,7 @@ oa_read_quota_units(const uint8 *id, TimestampTz start)
 	values[0] = TimestampTzGetDatum(start);
 	values[1] = id_datum(id);
 	if (oa_statement_run(&find, values, NULL) > 0)
-		units = DatumGetInt64(oa_statement_result(0, 1, &isnull));
+		units = oa_statement_int64(0, 1);
 	oa_statements_end(level);
 	return units;
 }

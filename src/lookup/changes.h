@@ -102,6 +102,7 @@ typedef struct OaTableInfo
 								 * there is one; 0 if there is no index */
 	int			ncolumns;
 	AttrNumber	attnums[OA_TABLE_COLUMNS_MAX];	/* by the enums above */
+	bool		nullable[OA_TABLE_COLUMNS_MAX];
 } OaTableInfo;
 
 extern void oa_tables_look_up(void);

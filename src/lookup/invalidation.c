@@ -39,6 +39,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
@@ -356,19 +357,23 @@ send(Oid oid)
 }
 
 /*
- * Return the made-up OID for a column of a row, or InvalidOid if there is no
- * such column or it is NULL.
+ * Return the made-up OID for a column of a row, or InvalidOid if it is NULL or
+ * there is no such column of type text or bytea.
  */
 static Oid
 column_oid(Relation relation, HeapTuple row, const char *column,
 		   Oid (*make_up) (const void *bytes, int length))
 {
 	int			attnum = SPI_fnumber(RelationGetDescr(relation), column);
+	Oid			type;
 	bool		isnull;
 	Datum		value;
 	struct varlena *bytes;
 
 	if (attnum <= 0)
+		return InvalidOid;
+	type = SPI_gettypeid(RelationGetDescr(relation), attnum);
+	if (type != TEXTOID && type != BYTEAOID)
 		return InvalidOid;
 	value = SPI_getbinval(row, RelationGetDescr(relation), attnum, &isnull);
 	if (isnull)

@@ -25,6 +25,7 @@
  *		trigger has sent the messages, the writer accepts them before its row
  *		locks are released (invalidation.c).  So the promise also holds for a
  *		session that waits for such a lock and then learns of the change.
+ *		COMMIT PREPARED releases the locks first, so there it does not.
  *
  * 4.	A backend counts only while a message that it receives may be its own:
  *		from the moment when it may have sent one, until the accept of rule 3

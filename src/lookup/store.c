@@ -86,6 +86,19 @@ oa_store_end_read(OaRead *read)
 	UnregisterSnapshot(read->snapshot);
 }
 
+/* Raise 55000: a column is NULL, although the extension has made it NOT NULL. */
+pg_noreturn static void
+refuse_null(const RowScan *scan, int column)
+{
+	TupleDesc	descriptor = RelationGetDescr(scan->relation);
+	AttrNumber	attnum = scan->table->attnums[column];
+
+	oa_refuse_changed_object(psprintf("Column \"%s\" of table %s.%s must not be NULL.",
+									  NameStr(TupleDescAttr(descriptor, attnum - 1)->attname),
+									  OA_SCHEMA,
+									  RelationGetRelationName(scan->relation)));
+}
+
 /* Read the next row.  Returns false if there is none. */
 static bool
 next_row(RowScan *scan)
@@ -97,9 +110,13 @@ next_row(RowScan *scan)
 		return false;
 
 	for (int i = 0; i < table->ncolumns; i++)
+	{
 		scan->values[i] = heap_getattr(scan->tuple, table->attnums[i],
 									   RelationGetDescr(scan->relation),
 									   &scan->nulls[i]);
+		if (scan->nulls[i] && !table->nullable[i])
+			refuse_null(scan, i);
+	}
 	return true;
 }
 

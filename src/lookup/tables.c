@@ -25,11 +25,13 @@
 #include "utils/relcache.h"
 
 #include "lookup/changes.h"
+#include "server/server.h"
 
 typedef struct ColumnSpec
 {
 	const char *name;
 	Oid			type;
+	bool		nullable;
 } ColumnSpec;
 
 /* What is looked for by name, and what was found. */
@@ -51,13 +53,13 @@ static Table tables[OA_TABLES] = {
 			[OA_KEY_ID] = {"key_id", TEXTOID},
 			[OA_KEY_ORG_ID] = {"org_id", TEXTOID},
 			[OA_KEY_PREFIX] = {"prefix", TEXTOID},
-			[OA_KEY_REVOKED_AT] = {"revoked_at", TIMESTAMPTZOID},
+			[OA_KEY_REVOKED_AT] = {"revoked_at", TIMESTAMPTZOID, true},
 			[OA_KEY_ENVIRONMENT] = {"environment", TEXTOID},
-			[OA_KEY_EXPIRES_AT] = {"expires_at", TIMESTAMPTZOID},
-			[OA_KEY_DISABLED_AT] = {"disabled_at", TIMESTAMPTZOID},
-			[OA_KEY_SCOPES] = {"scopes", TEXTARRAYOID},
-			[OA_KEY_ALLOWED_ADDRESSES] = {"allowed_addresses", CIDRARRAYOID},
-			[OA_KEY_LINEAGE] = {"lineage", TEXTOID},
+			[OA_KEY_EXPIRES_AT] = {"expires_at", TIMESTAMPTZOID, true},
+			[OA_KEY_DISABLED_AT] = {"disabled_at", TIMESTAMPTZOID, true},
+			[OA_KEY_SCOPES] = {"scopes", TEXTARRAYOID, true},
+			[OA_KEY_ALLOWED_ADDRESSES] = {"allowed_addresses", CIDRARRAYOID, true},
+			[OA_KEY_LINEAGE] = {"lineage", TEXTOID, true},
 		},
 	},
 	[OA_ORGS] = {
@@ -69,7 +71,7 @@ static Table tables[OA_TABLES] = {
 			[OA_ORG_NAME] = {"name", TEXTOID},
 			[OA_ORG_TIER] = {"tier", TEXTOID},
 			[OA_ORG_WEBHOOK_SECRET] = {"webhook_secret_sealed", BYTEAOID},
-			[OA_ORG_SUSPENDED_AT] = {"suspended_at", TIMESTAMPTZOID},
+			[OA_ORG_SUSPENDED_AT] = {"suspended_at", TIMESTAMPTZOID, true},
 		},
 	},
 	[OA_LIMITS] = {
@@ -82,10 +84,10 @@ static Table tables[OA_TABLES] = {
 			[OA_LIMIT_NAME] = {"name", TEXTOID},
 			[OA_LIMIT_QUOTA] = {"quota", INT8OID},
 			[OA_LIMIT_PERIOD] = {"period", INTERVALOID},
-			[OA_LIMIT_BURST] = {"burst", INT8OID},
+			[OA_LIMIT_BURST] = {"burst", INT8OID, true},
 			[OA_LIMIT_PER] = {"per", TEXTOID},
 			[OA_LIMIT_SHADOW] = {"shadow", BOOLOID},
-			[OA_LIMIT_ANCHOR] = {"anchor", INT4OID},
+			[OA_LIMIT_ANCHOR] = {"anchor", INT4OID, true},
 		},
 	},
 	[OA_SIGNING_KEYS] = {
@@ -95,8 +97,8 @@ static Table tables[OA_TABLES] = {
 		.columns = {
 			[OA_SIGNING_KID] = {"kid", TEXTOID},
 			[OA_SIGNING_PUBLIC_KEY] = {"public_key", BYTEAOID},
-			[OA_SIGNING_EXPIRES_AT] = {"expires_at", TIMESTAMPTZOID},
-			[OA_SIGNING_CERTIFICATE_EXPIRES_AT] = {"certificate_expires_at", TIMESTAMPTZOID},
+			[OA_SIGNING_EXPIRES_AT] = {"expires_at", TIMESTAMPTZOID, true},
+			[OA_SIGNING_CERTIFICATE_EXPIRES_AT] = {"certificate_expires_at", TIMESTAMPTZOID, true},
 		},
 	},
 };
@@ -265,9 +267,15 @@ oa_table_open(OaTable number, const OaTableInfo **info)
 
 	/* An error leaves it unknown; so does a message that comes meanwhile. */
 	under = oa_all_changed();
+	if (relation->rd_rel->relkind != RELKIND_RELATION)
+		oa_refuse_changed_object(psprintf("%s.%s must be a plain table.",
+										  OA_SCHEMA, table->name));
 	table->found.ncolumns = count_columns(table);
 	for (int i = 0; i < table->found.ncolumns; i++)
+	{
 		table->found.attnums[i] = find_column(relation, &table->columns[i]);
+		table->found.nullable[i] = table->columns[i].nullable;
+	}
 	table->found.index = find_index(relation, &table->found);
 	table->found_under = under;
 	return relation;

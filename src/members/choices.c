@@ -19,7 +19,7 @@ list_choices(OaStatement *list, OaChoiceCallback callback, void *argument)
 	int			count = (int) oa_statement_run(list, NULL, NULL);
 
 	for (int row = 0; row < count; row++)
-		callback(oa_statement_text(row, 1), oa_statement_text(row, 2),
+		callback(oa_statement_text(row, 1), oa_statement_text_or_null(row, 2),
 				 argument);
 	oa_statements_end(level);
 }

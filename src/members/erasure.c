@@ -245,12 +245,6 @@ replace_person(text *uid, text *pseudonym)
 		"WHERE created_by = $1",
 		.argtypes = {TEXTOID, TEXTOID},
 	};
-	static OaStatement pending = {
-		.table = "invitations",
-		.text = "DELETE FROM overten_auth.invitations "
-		"WHERE created_by = $1 AND accepted_at IS NULL",
-		.argtypes = {TEXTOID},
-	};
 	static OaStatement invitations = {
 		.table = "invitations",
 		.text = "UPDATE overten_auth.invitations "
@@ -273,7 +267,7 @@ replace_person(text *uid, text *pseudonym)
 		.argtypes = {TEXTOID, TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(uid), PointerGetDatum(pseudonym)};
-	uint64		withdrawn = oa_statement_run(&pending, values, NULL);
+	uint64		withdrawn = oa_withdraw_invitations_of(NULL, NULL, uid);
 
 	return withdrawn + oa_statement_run(&members, values, NULL) +
 		oa_statement_run(&orgs, values, NULL) +

@@ -204,15 +204,12 @@ oa_list_invitations(text *org_id, OaInvitationCallback callback,
 	for (int row = 0; row < count; row++)
 	{
 		OaInvitation invitation = {0};
-		bool		isnull;
 
 		invitation.invitation_id = oa_statement_text(row, 1);
-		invitation.note = oa_statement_text(row, 2);
-		invitation.created_at =
-			DatumGetTimestampTz(oa_statement_result(row, 3, &isnull));
-		invitation.created_by = oa_statement_text(row, 4);
-		invitation.expires_at =
-			DatumGetTimestampTz(oa_statement_result(row, 5, &isnull));
+		invitation.note = oa_statement_text_or_null(row, 2);
+		invitation.created_at = oa_statement_time(row, 3, NULL);
+		invitation.created_by = oa_statement_text_or_null(row, 4);
+		invitation.expires_at = oa_statement_time(row, 5, NULL);
 		callback(&invitation, argument);
 	}
 	oa_statements_end(level);
@@ -247,27 +244,31 @@ oa_withdraw_invitation(text *uid, text *org_id, text *invitation_id)
 }
 
 /*
- * Withdraw what a person who is removed from a locked org has of its invitations:
- * the codes would be a way back.  Must be called between oa_statements_begin()
- * and _end().
+ * Withdraw the invitations that a member has made, in one locked org, or in all
+ * of them, if org_id is NULL: to those who leave, the codes would be a way back.
+ * "uid" withdraws them, or the application, if it is NULL.  Returns how many
+ * there were.  Must be called between oa_statements_begin() and _end().
  */
-void
+uint64
 oa_withdraw_invitations_of(text *uid, text *org_id, text *member)
 {
 	static OaStatement delete = {
 		.table = "invitations",
 		.text = "DELETE FROM overten_auth.invitations "
-		"WHERE org_id = $1 AND created_by = $2 AND accepted_at IS NULL "
-		"RETURNING invitation_id",
+		"WHERE created_by = $1 AND ($2 IS NULL OR org_id = $2) "
+		"AND accepted_at IS NULL RETURNING org_id, invitation_id",
 		.argtypes = {TEXTOID, TEXTOID},
 	};
-	Datum		values[] = {PointerGetDatum(org_id), PointerGetDatum(member)};
-	int			count = (int) oa_statement_run(&delete, values, NULL);
-	Datum	   *ids = oa_statement_column(count, 1);
+	Datum		values[] = {PointerGetDatum(member), PointerGetDatum(org_id)};
+	bool		nulls[] = {false, org_id == NULL};
+	int			count = (int) oa_statement_run(&delete, values, nulls);
+	Datum	   *org_ids = oa_statement_column(count, 1);
+	Datum	   *ids = oa_statement_column(count, 2);
 
 	for (int row = 0; row < count; row++)
-		oa_audit("withdraw_invitation", org_id, NULL, uid,
-				 DatumGetTextPP(ids[row]));
+		oa_audit("withdraw_invitation", DatumGetTextPP(org_ids[row]), NULL,
+				 uid, DatumGetTextPP(ids[row]));
+	return count;
 }
 
 /*

@@ -60,7 +60,7 @@ lock_org(OaStatement *lock, text *org_id, text *uid, OaLockedOrg *org)
 
 	org->name = oa_statement_text(0, 1);
 	org->tier = oa_statement_text(0, 2);
-	org->webhook_secret_sealed = (bytea *) oa_statement_text(0, 3);
+	org->webhook_secret_sealed = (bytea *) oa_statement_varlena(0, 3, BYTEAOID);
 	org->signed_up = oa_statement_bool(0, 4);
 	org->suspended = oa_statement_bool(0, 5);
 	org->closed = oa_statement_bool(0, 6);

@@ -136,13 +136,11 @@ oa_list_members(text *org_id, OaMemberCallback callback, void *argument)
 	for (int row = 0; row < count; row++)
 	{
 		OaMember	member;
-		bool		isnull;
 
-		member.uid = DatumGetTextPP(oa_statement_result(row, 1, &isnull));
-		member.added_at =
-			DatumGetTimestampTz(oa_statement_result(row, 2, &isnull));
+		member.uid = DatumGetTextPP(oa_statement_result(row, 1, TEXTOID, NULL));
+		member.added_at = oa_statement_time(row, 2, NULL);
 		member.active_keys =
-			DatumGetInt64(oa_statement_result(row, 3, &isnull));
+			oa_statement_int64(row, 3);
 		callback(&member, argument);
 	}
 	oa_statements_end(level);

@@ -115,7 +115,8 @@ extern void oa_list_invitations(text *org_id, OaInvitationCallback callback,
 								void *argument);
 extern bool oa_withdraw_invitation(text *uid, text *org_id,
 								   text *invitation_id);
-extern void oa_withdraw_invitations_of(text *uid, text *org_id, text *member);
+extern uint64 oa_withdraw_invitations_of(text *uid, text *org_id,
+										 text *member);
 extern OaProblem oa_accept_invitation(text *uid, bytea *digest, text **org_id);
 
 /* choices.c: what customers may choose; the description may be NULL */

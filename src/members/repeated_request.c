@@ -87,7 +87,6 @@ find_done(const OaRequestKey *request, text *uid, OaDone *done)
 	TimestampTz first_at;
 	TimestampTz last_at;
 	int32		repeats;
-	bool		isnull;
 
 	if (oa_statement_run(&find, values, NULL) == 0)
 		return OA_FIRST_REQUEST;
@@ -96,9 +95,9 @@ find_done(const OaRequestKey *request, text *uid, OaDone *done)
 
 	done->org_id = oa_statement_text(0, 1);
 	done->key_id = oa_statement_text(0, 2);
-	first_at = DatumGetTimestampTz(oa_statement_result(0, 4, &isnull));
-	last_at = DatumGetTimestampTz(oa_statement_result(0, 5, &isnull));
-	repeats = DatumGetInt32(oa_statement_result(0, 6, &isnull));
+	first_at = oa_statement_time(0, 4, NULL);
+	last_at = oa_statement_time(0, 5, NULL);
+	repeats = DatumGetInt32(oa_statement_result(0, 6, INT4OID, NULL));
 	done->is_late = repeats >= REPEATS_MAX ||
 		first_at > now + REPEAT_WITHIN || first_at <= now - REPEAT_WITHIN ||
 		last_at > GetCurrentStatementStartTimestamp();

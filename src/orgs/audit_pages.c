@@ -28,11 +28,10 @@ find_row(text *org_id, Datum audit_id, Datum *at)
 		.argtypes = {TEXTOID, UUIDOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id), audit_id};
-	bool		isnull;
 
 	if (oa_statement_run(&find, values, NULL) == 0)
 		return false;
-	*at = oa_statement_result(0, 1, &isnull);
+	*at = oa_statement_result(0, 1, TIMESTAMPTZOID, NULL);
 	return true;
 }
 
@@ -43,14 +42,13 @@ call_back(int count, OaAuditCallback callback, void *argument)
 	for (int i = 0; i < count; i++)
 	{
 		OaAuditRow	row;
-		bool		isnull;
 
-		row.at = DatumGetTimestampTz(oa_statement_result(i, 1, &isnull));
-		row.audit_id = *DatumGetUUIDP(oa_statement_result(i, 2, &isnull));
+		row.at = oa_statement_time(i, 1, NULL);
+		row.audit_id = *DatumGetUUIDP(oa_statement_result(i, 2, UUIDOID, NULL));
 		row.action = oa_statement_text(i, 3);
-		row.key_id = oa_statement_text(i, 4);
-		row.uid = oa_statement_text(i, 5);
-		row.detail = oa_statement_text(i, 6);
+		row.key_id = oa_statement_text_or_null(i, 4);
+		row.uid = oa_statement_text_or_null(i, 5);
+		row.detail = oa_statement_text_or_null(i, 6);
 		callback(&row, argument);
 	}
 }

@@ -42,21 +42,14 @@ call_back(OaOrgCallback callback, void *argument)
 	for (int row = 0; row < count; row++)
 	{
 		OaOrg		org;
-		bool		isnull;
 
-		org.org_id = DatumGetTextPP(oa_statement_result(row, 1, &isnull));
-		org.name = DatumGetTextPP(oa_statement_result(row, 2, &isnull));
-		org.tier = DatumGetTextPP(oa_statement_result(row, 3, &isnull));
-		org.created_at =
-			DatumGetTimestampTz(oa_statement_result(row, 4, &isnull));
-		org.api_access_since =
-			DatumGetTimestampTz(oa_statement_result(row, 5,
-													&org.never_signed_up));
-		org.suspended_at =
-			DatumGetTimestampTz(oa_statement_result(row, 6,
-													&org.not_suspended));
-		org.closed_at =
-			DatumGetTimestampTz(oa_statement_result(row, 7, &org.open));
+		org.org_id = DatumGetTextPP(oa_statement_result(row, 1, TEXTOID, NULL));
+		org.name = DatumGetTextPP(oa_statement_result(row, 2, TEXTOID, NULL));
+		org.tier = DatumGetTextPP(oa_statement_result(row, 3, TEXTOID, NULL));
+		org.created_at = oa_statement_time(row, 4, NULL);
+		org.api_access_since = oa_statement_time(row, 5, &org.never_signed_up);
+		org.suspended_at = oa_statement_time(row, 6, &org.not_suspended);
+		org.closed_at = oa_statement_time(row, 7, &org.open);
 		callback(&org, argument);
 	}
 }
@@ -141,11 +134,10 @@ find_creation(text *org_id)
 		.argtypes = {TEXTOID},
 	};
 	Datum		values[] = {PointerGetDatum(org_id)};
-	bool		isnull;
 
 	if (oa_statement_run(&find, values, NULL) == 0)
 		oa_org_missing(org_id);
-	return oa_statement_result(0, 1, &isnull);
+	return oa_statement_result(0, 1, TIMESTAMPTZOID, NULL);
 }
 
 /*

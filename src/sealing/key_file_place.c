@@ -119,7 +119,10 @@ is_in_data_directory(void)
 		is_in_tablespace(path);
 }
 
-/* Does another server follow this one, or has it a slot for that? */
+/*
+ * Does another server follow this one, or has it a slot for that?  A role that may
+ * not read the state of others sees NULL, and then any of them may follow.
+ */
 static bool
 is_followed(void)
 {
@@ -128,8 +131,8 @@ is_followed(void)
 		.text = "SELECT 1 FROM pg_get_replication_slots() "
 		"WHERE slot_type = 'physical' AND NOT temporary "
 		"UNION ALL SELECT 1 FROM pg_stat_get_wal_senders() w "
-		"WHERE w.state IN ('catchup', 'streaming') "
-		"AND w.replay_lsn IS NOT NULL AND NOT EXISTS ("
+		"WHERE (w.state IS NULL OR w.state IN ('catchup', 'streaming') "
+		"AND w.replay_lsn IS NOT NULL) AND NOT EXISTS ("
 		"SELECT FROM pg_get_replication_slots() s "
 		"WHERE s.active_pid = w.pid AND s.slot_type = 'logical') LIMIT 1",
 		.latest = true,

@@ -241,14 +241,12 @@ oa_master_key_ids_needed(void)
 		"WHERE v.sealed IS NOT NULL AND o.erased_at IS NULL GROUP BY 1 ORDER BY 1)",
 	};
 	ArrayType  *result;
-	bool		isnull;
 	int			level;
 
 	level = oa_statements_begin();
 	oa_statement_run(&find_ids, NULL, NULL);
 	result = (ArrayType *)
-		DatumGetPointer(SPI_datumTransfer(oa_statement_result(0, 1, &isnull),
-										  false, -1));
+		oa_statement_varlena(0, 1, TEXTARRAYOID);
 	oa_statements_end(level);
 	return result;
 }

@@ -157,11 +157,12 @@ oa_check_set(FunctionCallInfo fcinfo, TupleDesc columns)
  * must have these columns, or else we raise 55000.  Without an expression the
  * row is anonymous, as a type that this session numbers: the row may be from
  * the shared cache, and another session numbers its types otherwise.  The
- * function keeps the type that we have checked in *checked_type.
+ * function keeps in *checked what we have checked.  ALTER TYPE gives the entry
+ * of the type another identifier.
  */
 void
 oa_set_row_type(HeapTupleHeader row, TupleDesc columns, FmgrInfo *function,
-				Oid *checked_type)
+				OaCheckedType *checked)
 {
 	Oid			type = get_fn_expr_rettype(function);
 
@@ -172,13 +173,16 @@ oa_set_row_type(HeapTupleHeader row, TupleDesc columns, FmgrInfo *function,
 		return;
 	}
 
-	if (type != *checked_type)
+	if (checked->entry == NULL || checked->entry->type_id != type ||
+		checked->entry->tupDesc_identifier != checked->identifier)
 	{
-		TupleDesc	declared = lookup_rowtype_tupdesc(type, -1);
+		TypeCacheEntry *entry = lookup_type_cache(type, TYPECACHE_TUPDESC);
 
-		require_same_columns(function, declared, columns);
-		ReleaseTupleDesc(declared);
-		*checked_type = type;
+		if (entry->tupDesc == NULL)
+			refuse_declaration(function);
+		require_same_columns(function, entry->tupDesc, columns);
+		checked->entry = entry;
+		checked->identifier = entry->tupDesc_identifier;
 	}
 	HeapTupleHeaderSetTypeId(row, type);
 	HeapTupleHeaderSetTypMod(row, -1);

@@ -105,10 +105,16 @@ extern uint64 oa_statement_run(OaStatement *statement, const Datum *values,
 extern uint64 oa_statement_run_under(OaStatement *statement,
 									 const Datum *values, const bool *nulls,
 									 Snapshot snapshot);
-extern Datum oa_statement_result(int row, int column, bool *isnull);
-extern text *oa_statement_text(int row, int column);
-extern struct varlena *oa_statement_varlena(int row, int column);
+pg_noreturn extern void oa_refuse_changed_object(const char *detail);
+extern Datum oa_statement_result(int row, int column, Oid type, bool *isnull);
 extern bool oa_statement_bool(int row, int column);
+extern int64 oa_statement_int64(int row, int column);
+extern TimestampTz oa_statement_time(int row, int column, bool *isnull);
+extern text *oa_statement_text(int row, int column);
+extern text *oa_statement_text_or_null(int row, int column);
+extern struct varlena *oa_statement_varlena(int row, int column, Oid type);
+extern struct varlena *oa_statement_varlena_or_null(int row, int column,
+													Oid type);
 extern Datum *oa_statement_column(int count, int column);
 extern void oa_statement_return_rows(FunctionCallInfo fcinfo);
 extern void oa_statement_return_row(FunctionCallInfo fcinfo, int row);
@@ -141,8 +147,16 @@ extern void oa_require_columns(const FmgrInfo *function, TupleDesc declared,
 							   const Oid *types, int count);
 extern void oa_begin_set(FunctionCallInfo fcinfo);
 extern void oa_check_set(FunctionCallInfo fcinfo, TupleDesc columns);
+
+/* The named type that a function has last returned, as it was then */
+typedef struct OaCheckedType
+{
+	struct TypeCacheEntry *entry;
+	uint64		identifier;
+} OaCheckedType;
+
 extern void oa_set_row_type(HeapTupleHeader row, TupleDesc columns,
-							FmgrInfo *function, Oid *checked_type);
+							FmgrInfo *function, OaCheckedType *checked);
 
 /* single_row.c: set-returning functions with at most one row */
 extern bool oa_single_row_was_returned(FunctionCallInfo fcinfo);

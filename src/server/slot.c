@@ -61,13 +61,16 @@ oa_make_org_id(void)
 /*
  * overten_slot(digest bytea) returns integer
  *
- * Returns the slot of a digest.  Raises 22023 unless it has 32 bytes.
+ * Returns the slot of a digest.  Raises 22023 unless it has 32 bytes.  Like its
+ * sibling it is declared STRICT, which its owner can change.
  */
 Datum
 overten_slot_of_digest(PG_FUNCTION_ARGS)
 {
 	bytea	   *digest;
 
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
 	if (toast_raw_datum_size(PG_GETARG_DATUM(0)) != VARHDRSZ + OA_DIGEST_LEN)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -85,6 +88,8 @@ overten_slot_of_digest(PG_FUNCTION_ARGS)
 Datum
 overten_slot_of_text(PG_FUNCTION_ARGS)
 {
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
 	if (toast_raw_datum_size(PG_GETARG_DATUM(0)) > VARHDRSZ + ID_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

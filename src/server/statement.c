@@ -37,6 +37,7 @@
 #include "catalog/pg_class.h"
 #include "jit/jit.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/plancache.h"
@@ -231,12 +232,64 @@ oa_statement_run_under(OaStatement *statement, const Datum *values,
 	return SPI_processed;
 }
 
-/* Return a value of the last statement's result, in SPI's memory. */
-Datum
-oa_statement_result(int row, int column, bool *isnull)
+/* Raise 55000: an object is not as the extension has made it.  Its owner can do that. */
+void
+oa_refuse_changed_object(const char *detail)
 {
-	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
-						 column, isnull);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("an object of overten_auth is not as the extension has made it"),
+			 errdetail_internal("%s", detail),
+			 errhint("Undo the change, or run ALTER EXTENSION overten_auth UPDATE.")));
+}
+
+/*
+ * Return a value of the last statement's result, in SPI's memory.  Unless
+ * "isnull" is NULL, the value may be.  The owner of a table can change it, and
+ * so what a statement returns, if it returns anything.  So we look before we
+ * take the value for one of this type.
+ */
+Datum
+oa_statement_result(int row, int column, Oid type, bool *isnull)
+{
+	SPITupleTable *result = SPI_tuptable;
+	Datum		value;
+	bool		is_null;
+
+	if (result == NULL || row >= result->numvals ||
+		column > result->tupdesc->natts)
+		oa_refuse_changed_object("A statement returned fewer values than it should.");
+	if (TupleDescAttr(result->tupdesc, column - 1)->atttypid != type)
+		oa_refuse_changed_object(psprintf("Column \"%s\" of a statement must be of type %s.",
+										  SPI_fname(result->tupdesc, column),
+										  format_type_be(type)));
+	value = SPI_getbinval(result->vals[row], result->tupdesc, column, &is_null);
+	if (isnull != NULL)
+		*isnull = is_null;
+	else if (is_null)
+		oa_refuse_changed_object(psprintf("Column \"%s\" of a statement must not be NULL.",
+										  SPI_fname(result->tupdesc, column)));
+	return value;
+}
+
+/* Likewise, values of types that are passed by value. */
+bool
+oa_statement_bool(int row, int column)
+{
+	return DatumGetBool(oa_statement_result(row, column, BOOLOID, NULL));
+}
+
+int64
+oa_statement_int64(int row, int column)
+{
+	return DatumGetInt64(oa_statement_result(row, column, INT8OID, NULL));
+}
+
+TimestampTz
+oa_statement_time(int row, int column, bool *isnull)
+{
+	return DatumGetTimestampTz(oa_statement_result(row, column,
+												   TIMESTAMPTZOID, isnull));
 }
 
 /*
@@ -244,10 +297,10 @@ oa_statement_result(int row, int column, bool *isnull)
  * NULL.
  */
 text	   *
-oa_statement_text(int row, int column)
+oa_statement_text_or_null(int row, int column)
 {
 	bool		isnull;
-	Datum		value = oa_statement_result(row, column, &isnull);
+	Datum		value = oa_statement_result(row, column, TEXTOID, &isnull);
 
 	if (isnull)
 		return NULL;
@@ -255,14 +308,23 @@ oa_statement_text(int row, int column)
 	return (text *) DatumGetPointer(SPI_datumTransfer(value, false, -1));
 }
 
+/* Likewise, a text that must not be NULL. */
+text	   *
+oa_statement_text(int row, int column)
+{
+	(void) oa_statement_result(row, column, TEXTOID, NULL);
+	return oa_statement_text_or_null(row, column);
+}
+
 /*
- * Likewise for a value of any type with a length word, which is not packed.
+ * Likewise, a value of another type with a length word, which is not packed, or
+ * NULL.
  */
 struct varlena *
-oa_statement_varlena(int row, int column)
+oa_statement_varlena_or_null(int row, int column, Oid type)
 {
 	bool		isnull;
-	Datum		value = oa_statement_result(row, column, &isnull);
+	Datum		value = oa_statement_result(row, column, type, &isnull);
 
 	if (isnull)
 		return NULL;
@@ -271,9 +333,17 @@ oa_statement_varlena(int row, int column)
 																-1));
 }
 
+/* Likewise, a value that must not be NULL. */
+struct varlena *
+oa_statement_varlena(int row, int column, Oid type)
+{
+	(void) oa_statement_result(row, column, type, NULL);
+	return oa_statement_varlena_or_null(row, column, type);
+}
+
 /*
- * Return a column of the first rows of the last statement's result, which must
- * not be NULL.  The values last as long as the result.
+ * Return a column of texts of the first rows of the last statement's result,
+ * which must not be NULL.  The values last as long as the result.
  */
 Datum	   *
 oa_statement_column(int count, int column)
@@ -281,21 +351,8 @@ oa_statement_column(int count, int column)
 	Datum	   *values = palloc(Max(count, 1) * sizeof(Datum));
 
 	for (int row = 0; row < count; row++)
-	{
-		bool		isnull;
-
-		values[row] = oa_statement_result(row, column, &isnull);
-	}
+		values[row] = oa_statement_result(row, column, TEXTOID, NULL);
 	return values;
-}
-
-/* Return a boolean of the last statement's result, which must not be NULL. */
-bool
-oa_statement_bool(int row, int column)
-{
-	bool		isnull;
-
-	return DatumGetBool(oa_statement_result(row, column, &isnull));
 }
 
 /*

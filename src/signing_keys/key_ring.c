@@ -119,18 +119,22 @@ find_held(const char *kid, int kid_length, const bytea *public_key)
 	return NULL;
 }
 
-/* Return the entry for a row.  Adds an entry if there is none. */
+/*
+ * Return the entry for a row.  Adds an entry if there is none.  Returns NULL if
+ * no token can name the key.
+ */
 static OaSigningKey *
 hold_key(const OaSigningKeyRow *row)
 {
-	const char *server_kid = VARDATA_ANY(row->kid);
-	int			kid_length = VARSIZE_ANY_EXHDR(row->kid);
-	char	   *kid = pg_server_to_any(server_kid, kid_length, PG_UTF8);
+	int			kid_length;
+	char	   *kid = oa_server_to_utf8(VARDATA_ANY(row->kid),
+										VARSIZE_ANY_EXHDR(row->kid),
+										&kid_length);
 	OaSigningKey *held;
 	MemoryContext caller;
 
-	if (kid != server_kid)
-		kid_length = strlen(kid);
+	if (kid == NULL)
+		return NULL;
 	held = find_held(kid, kid_length, row->public_key);
 	if (held != NULL)
 		return held;
@@ -173,9 +177,11 @@ read_ring(void)
 		const OaSigningKeyRow *row = lfirst(cell);
 		OaSigningKey *held = hold_key(row);
 
+		own = own || row->own;
+		if (held == NULL)
+			continue;
 		held->listed = true;
 		held->expires_at = row->expires_at;
-		own = own || row->own;
 	}
 	dlist_foreach_modify(iter, &ring)
 	{

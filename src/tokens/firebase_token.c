@@ -378,7 +378,7 @@ refuse_token(OaTokenStatus status, const OaIdentity *identity)
 Datum
 overten_verify_firebase_jwt(PG_FUNCTION_ARGS)
 {
-	static Oid	checked_type = InvalidOid;
+	static OaCheckedType checked_type;
 	Datum		argument = PG_GETARG_DATUM(0);
 	ErrorContextCallback secrecy;
 	OaIdentity	identity;

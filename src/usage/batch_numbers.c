@@ -37,11 +37,10 @@ oa_last_batch_under(Datum source, Snapshot snapshot)
 		"WHERE source = $1",
 		.argtypes = {UUIDOID},
 	};
-	bool		isnull;
 
 	if (oa_statement_run_under(&find, &source, NULL, snapshot) == 0)
 		return 0;
-	return (uint64) DatumGetInt64(oa_statement_result(0, 1, &isnull));
+	return (uint64) oa_statement_int64(0, 1);
 }
 
 /* Return the number of the last batch of a source that is committed. */

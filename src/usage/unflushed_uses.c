@@ -200,6 +200,7 @@ copy_uses(OaExactRead *read, uint64 batch, const Datum *key_ids, int keys,
 	{
 		TimestampTz begin = hours[i] * USECS_PER_HOUR;
 
+		CHECK_FOR_INTERRUPTS();
 		for (int k = 0; begin >= since && begin < until && k < keys; k++)
 		{
 			OaUseKey	key;

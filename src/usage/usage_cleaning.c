@@ -170,10 +170,8 @@ remove_gone(OaStatement *remove, int age, text **last)
 	*last = count > 0 ? oa_statement_text(count - 1, 1) : NULL;
 	for (int row = 0; row < count; row++)
 	{
-		bool		isnull;
-
 		if (oa_statement_bool(row, 2))
-			gone[gone_count++] = oa_statement_result(row, 1, &isnull);
+			gone[gone_count++] = oa_statement_result(row, 1, TEXTOID, NULL);
 	}
 	if (gone_count == 0)
 		return false;

@@ -255,7 +255,7 @@ static void
 read_hour(int row, Hour *hour)
 {
 	bool		isnull;
-	Datum		array = oa_statement_result(row, 2, &isnull);
+	Datum		array = oa_statement_result(row, 2, INETARRAYOID, &isnull);
 	bool	   *nulls;
 	int			count = 0;
 

@@ -204,8 +204,9 @@ reseal_some(Progress *progress, int count)
 	for (int i = 0; i < found; i++)
 	{
 		orgs[i].org_id = oa_statement_text(i, 1);
-		orgs[i].sealed = (bytea *) oa_statement_text(i, 2);
-		orgs[i].previous_sealed = (bytea *) oa_statement_text(i, 3);
+		orgs[i].sealed = (bytea *) oa_statement_varlena(i, 2, BYTEAOID);
+		orgs[i].previous_sealed =
+			(bytea *) oa_statement_varlena_or_null(i, 3, BYTEAOID);
 	}
 	for (int i = 0; i < found; i++)
 		reseal_org(progress, &orgs[i]);
@@ -235,14 +236,13 @@ count_rest(const Progress *progress, int64 *to_do, int64 *lost)
 		.argtypes = {KEY_PARAMETER_TYPES, TEXTARRAYOID},
 	};
 	Datum		values[KEY_PARAMETERS + 1];
-	bool		isnull;
 
 	memcpy(values, progress->key_parameters, sizeof(progress->key_parameters));
 	values[KEY_PARAMETERS] = PointerGetDatum(make_array(progress->lost,
 														TEXTOID));
 	oa_statement_run(&count, values, NULL);
-	*to_do = DatumGetInt64(oa_statement_result(0, 1, &isnull));
-	*lost = DatumGetInt64(oa_statement_result(0, 2, &isnull));
+	*to_do = oa_statement_int64(0, 1);
+	*lost = oa_statement_int64(0, 2);
 }
 
 /* List the first orgs with a value that does not open, for a message. */

@@ -68,8 +68,9 @@ read_secrets(text *org_id, bytea **sealed, bytea **previous_sealed)
 
 	if (oa_statement_run(&find, values, NULL) == 0)
 		oa_org_missing(org_id);
-	*sealed = (bytea *) oa_statement_text(0, 1);
-	*previous_sealed = (bytea *) oa_statement_text(0, 2);
+	*sealed = (bytea *) oa_statement_varlena(0, 1, BYTEAOID);
+	*previous_sealed =
+		(bytea *) oa_statement_varlena_or_null(0, 2, BYTEAOID);
 	oa_statements_end(level);
 }
 

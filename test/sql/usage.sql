@@ -321,6 +321,13 @@ SELECT pg_temp.index_of('SELECT ctid FROM overten_auth.key_usage WHERE hour < no
 RESET enable_seqscan;
 RESET enable_bitmapscan;
 
+-- Counts that are as large as they can be
+BEGIN;
+UPDATE overten_auth.key_usage SET accepted = 9223372036854775807, refused = 9223372036854775807, limited = 9223372036854775807;
+SELECT kind, max(observed) FROM overten_all_anomalies() GROUP BY 1 ORDER BY 1;
+SELECT count(*) > 0 AS found FROM overten_auth.api_keys k CROSS JOIN LATERAL overten_key_anomalies(k.org_id, k.key_id);
+ROLLBACK;
+
 -- READ ONLY transactions can read.
 BEGIN READ ONLY;
 SELECT count(*) > 0 AS usage FROM overten_key_usage((SELECT org_id FROM overten_auth.orgs WHERE name = 'rise'), pg_temp.key('rise of 100'));

@@ -167,6 +167,10 @@ foreach my $bytes ('\xff', '\xc3', '\x80', '\xed\xa0\x80')
 	is( sqlstate_of($ascii, qq{SELECT overten_set_key_details('$org', '$key', NULL, E'{"a": "$bytes"}'::jsonb)}),
 		'22023', "SQL_ASCII: nor does it belong in metadata");
 }
+ask($ascii, q{INSERT INTO overten_auth.signing_keys (kid, public_key) VALUES (E'k\xff', '\x00')});
+is(sqlstate_of($ascii, "SELECT overten_load_signing_keys('" . json({ 'key-1' => certificate(my $rsa = new_rsa()) }) . "')"), '', 'SQL_ASCII: keys are loaded beside one whose id is no UTF-8');
+ask($ascii, q{INSERT INTO overten_auth.signing_keys (kid, public_key) VALUES (E'k\xff', '\x00')});
+is(ask($ascii, "SELECT uid FROM overten_verify_firebase_jwt('" . token($rsa, header(kid => 'key-1'), claims(sub => 'ada')) . "')"), 'ada', 'SQL_ASCII: and verify tokens');
 is( sqlstate_of([ $node, 'win1252' ], "SET client_encoding = 'WIN1252'; SELECT overten_mint_key('" . create_org([ $node, 'win1252' ], 'x') . "', E'a\x81')"),
 	'22021', 'WIN1252: nor is a name with a byte that is no character of Unicode');
 
