@@ -143,6 +143,8 @@ oa_endpoint_signup(const OaRequest *request, OaResponse *response)
 						   &signup.existing_org_id) ||
 		!oa_read_reference(request, response, "tier", &signup.tier) ||
 		!read_key_name(request, response, "key_name", &signup.key_name) ||
+		!oa_refuse_restrictions(request, response,
+								"must be left out, because a signup makes a key without restrictions") ||
 		!oa_can_write(response))
 		return;
 

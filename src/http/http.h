@@ -203,6 +203,8 @@ extern void oa_write_new_key(StringInfo json, const OaOrgKey *key);
 extern bool oa_find_feature(const OaRequest *request, OaResponse *response,
 							const char *name, OaKeyFeature feature,
 							const OaJsonNode **node);
+extern bool oa_refuse_restrictions(const OaRequest *request,
+								   OaResponse *response, const char *rule);
 extern bool oa_read_grant(const OaRequest *request, OaResponse *response,
 						  OaKeyGrant *grant);
 extern bool oa_read_key_change(const OaRequest *request, OaResponse *response,

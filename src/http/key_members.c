@@ -4,7 +4,8 @@
  *
  * Each member belongs to a feature of overten_auth.key_features.  While that
  * is off, we refuse the member instead of ignoring it: a client that thinks
- * that it has restricted a key must not be wrong.
+ * that it has restricted a key must not be wrong.  Where a request makes a key
+ * and cannot restrict it, we refuse the member, too.
  *
  * null has a meaning of its own here: no expiry, all scopes, all addresses.
  */
@@ -179,6 +180,38 @@ refuse_environment(const OaRequest *request, OaResponse *response)
 							"must be left out, because the environment of a key does not change");
 }
 
+/*
+ * Refuse members that would restrict a key, if this request makes a key that it
+ * cannot restrict.
+ */
+bool
+oa_refuse_restrictions(const OaRequest *request, OaResponse *response,
+					   const char *rule)
+{
+	static const char *const names[] = {
+		"environment", "expires_at", "scopes", "allowed_addresses", "disabled"
+	};
+
+	for (int i = 0; i < lengthof(names); i++)
+		if (oa_find_member(request, names[i]) != NULL)
+			return oa_refuse_parameter(response, names[i], rule);
+	return true;
+}
+
+/* Refuse to make a key that is disabled. */
+static bool
+refuse_disabled(const OaRequest *request, OaResponse *response)
+{
+	const OaJsonNode *node;
+
+	if (!oa_find_feature(request, response, "disabled", OA_FEATURE_DISABLE,
+						 &node))
+		return false;
+	return node == NULL ||
+		oa_refuse_parameter(response, "disabled",
+							"must be left out, because a new key is enabled");
+}
+
 /* Read what a new key is given, and check it. */
 bool
 oa_read_grant(const OaRequest *request, OaResponse *response,
@@ -188,7 +221,8 @@ oa_read_grant(const OaRequest *request, OaResponse *response,
 	bool		given;
 
 	memset(grant, 0, sizeof(*grant));
-	if (!read_environment(request, response, &grant->environment) ||
+	if (!refuse_disabled(request, response) ||
+		!read_environment(request, response, &grant->environment) ||
 		!read_expiry(request, response, &given, &grant->has_expiry,
 					 &grant->expires_at) ||
 		!read_scopes(request, response, &given, &grant->scopes) ||

@@ -48,6 +48,8 @@ oa_endpoint_rotate_key(const OaRequest *request, OaResponse *response)
 		!oa_require_object(request, response) ||
 		!oa_read_integer(request, response, "overlap_seconds", 0,
 						 OA_OVERLAP_MAX_DAYS * DAY, &overlap) ||
+		!oa_refuse_restrictions(request, response,
+								"must be left out, because the new key has what the old one has") ||
 		!oa_can_write(response))
 		return;
 

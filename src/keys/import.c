@@ -114,8 +114,9 @@ check_restrictions(Import *import)
 	ArrayType  *array;
 
 	if (!import->nulls[EXPIRES_AT][row] &&
-		TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(import->values[EXPIRES_AT][row])))
-		refuse_value("expires_at must be finite, or null for never");
+		!oa_check_expiry_year(DatumGetTimestampTz(import->values[EXPIRES_AT][row]),
+							  &fault))
+		oa_refuse_fault(&fault);
 	if (!import->nulls[SCOPES][row])
 	{
 		array = oa_read_list(import->values[SCOPES][row], TEXTOID);

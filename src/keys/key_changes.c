@@ -185,14 +185,15 @@ static bool
 check_new_expiry(const OaKeyChange *change, const LockedKey *key,
 				 MemoryContext caller, OaFault *fault)
 {
-	bool		is_sooner = !TIMESTAMP_NOT_FINITE(change->expires_at) &&
-	(!key->has_expiry || change->expires_at <= key->expires_at);
+	bool		is_sooner = !key->has_expiry ||
+	change->expires_at <= key->expires_at;
 	TimestampTz latest;
 
 	if (change->has_expiry)
 	{
 		MemoryContext spi = MemoryContextSwitchTo(caller);
-		bool		good = is_sooner ||
+		bool		good = is_sooner ?
+		oa_check_expiry_year(change->expires_at, fault) :
 		oa_check_expiry(change->expires_at, key->created_at, fault);
 
 		MemoryContextSwitchTo(spi);

@@ -12,6 +12,7 @@
 
 #include "catalog/pg_type.h"
 #include "utils/array.h"
+#include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
 #include "utils/inet.h"
 #include "utils/timestamp.h"
@@ -41,6 +42,21 @@ oa_latest_expiry(TimestampTz created_at, TimestampTz *latest)
 	return oa_max_key_lifetime > 0;
 }
 
+/*
+ * Can any key expire at this time?  RFC 3339 writes years with four digits, so
+ * a client could not read a later one, nor send it back.
+ */
+bool
+oa_check_expiry_year(TimestampTz expires_at, OaFault *fault)
+{
+	const TimestampTz end = (date2j(10000, 1, 1) - POSTGRES_EPOCH_JDATE) *
+	USECS_PER_DAY;
+
+	return (expires_at >= SetEpochTimestamp() && expires_at < end) ||
+		set_fault(fault, "expires_at",
+				  "must be in the years 1970 to 9999, or null for never");
+}
+
 /* May a key that was created then expire at this time? */
 bool
 oa_check_expiry(TimestampTz expires_at, TimestampTz created_at,
@@ -48,8 +64,8 @@ oa_check_expiry(TimestampTz expires_at, TimestampTz created_at,
 {
 	TimestampTz latest;
 
-	if (TIMESTAMP_NOT_FINITE(expires_at))
-		return set_fault(fault, "expires_at", "must be finite, or null for never");
+	if (!oa_check_expiry_year(expires_at, fault))
+		return false;
 	if (oa_latest_expiry(created_at, &latest) && expires_at > latest)
 		return set_fault(fault, "expires_at",
 						 psprintf("must be at most %d seconds after the key is created",

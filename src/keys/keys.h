@@ -153,6 +153,7 @@ extern bool oa_check_grant(OaKeyGrant *grant, bool self_service,
 						   OaFault *fault);
 extern void oa_require_grant(OaKeyGrant *grant);
 extern bool oa_latest_expiry(TimestampTz created_at, TimestampTz *latest);
+extern bool oa_check_expiry_year(TimestampTz expires_at, OaFault *fault);
 extern bool oa_check_expiry(TimestampTz expires_at, TimestampTz created_at,
 							OaFault *fault);
 extern bool oa_is_scope(const char *bytes, int length);

@@ -9,7 +9,8 @@
  * section 5.2, RFC 3629); no duplicate member names, even if they are escaped
  * differently (RFC 7515 section 4, RFC 7519 section 4); no NUL and no lone
  * surrogate in a string; no integer beyond 64 bits, and no other number beyond
- * a double.
+ * a double.  Only oa_json_parse_value() takes larger numbers, for readers that
+ * store what they get.
  *
  * The result is an array of nodes in the order of the text, which we call a
  * tape. The members of an object are pairs of nodes, the name and then the
@@ -48,6 +49,7 @@ typedef struct Parser
 	int			open[OA_JSON_DEPTH_MAX];	/* nodes of the containers around
 											 * "at" */
 	int			depth;
+	bool		large_numbers;	/* are there such that no double holds? */
 } Parser;
 
 static void
@@ -137,6 +139,17 @@ skip_digits(const unsigned char *at)
 	return at;
 }
 
+/* Does an integer fit 64 bits? */
+static bool
+fits_64_bits(const unsigned char *start, int length)
+{
+	if (length <= INTEGER_LENGTH_SAFE)
+		return true;
+	errno = 0;
+	(void) strtoll((const char *) start, NULL, 10);
+	return errno == 0;
+}
+
 /* Read a number (RFC 8259 section 6). */
 static const char *
 read_number(Parser *parser)
@@ -177,18 +190,10 @@ read_number(Parser *parser)
 	/* strtoll() and strtod() stop at the byte after the number, too. */
 	if (at - start > NUMBER_LENGTH_MAX)
 		return "A number is out of range.";
-	if (!integer)
-	{
-		if (!isfinite(strtod((const char *) start, NULL)))
-			return "A number is out of range.";
-	}
-	else if (at - start > INTEGER_LENGTH_SAFE)
-	{
-		errno = 0;
-		(void) strtoll((const char *) start, NULL, 10);
-		if (errno != 0)
-			return "A number is out of range.";
-	}
+	if (!parser->large_numbers &&
+		!(integer ? fits_64_bits(start, at - start) :
+		  isfinite(strtod((const char *) start, NULL))))
+		return "A number is out of range.";
 
 	return add_node(parser, OA_JSON_NUMBER, start) == NULL ?
 		"The JSON has too many values." : NULL;
@@ -306,14 +311,9 @@ read_value(Parser *parser)
 	return problem != NULL ? problem : after_value(parser);
 }
 
-/*
- * Parse any JSON value into nodes[0 .. capacity - 1].  OA_JSON_NODES(length)
- * nodes are always enough.  json[length] must be a NUL.  Returns NULL, or a
- * sentence that states the broken rule and repeats nothing from the text.
- */
-const char *
-oa_json_parse_value(const char *json, int length, OaJsonNode *nodes,
-					int capacity)
+static const char *
+parse(const char *json, int length, OaJsonNode *nodes, int capacity,
+	  bool large_numbers)
 {
 	Parser		parser;
 
@@ -324,6 +324,7 @@ oa_json_parse_value(const char *json, int length, OaJsonNode *nodes,
 	parser.capacity = capacity;
 	parser.count = 0;
 	parser.depth = 0;
+	parser.large_numbers = large_numbers;
 
 	skip_space(&parser);
 	do
@@ -340,11 +341,24 @@ oa_json_parse_value(const char *json, int length, OaJsonNode *nodes,
 	return NULL;
 }
 
-/* Likewise, but the value must be an object. */
+/*
+ * Parse any JSON value into nodes[0 .. capacity - 1].  OA_JSON_NODES(length)
+ * nodes are always enough.  json[length] must be a NUL.  Its numbers are such
+ * that numeric takes them, and need not fit a double.  Returns NULL, or a
+ * sentence that states the broken rule and repeats nothing from the text.
+ */
+const char *
+oa_json_parse_value(const char *json, int length, OaJsonNode *nodes,
+					int capacity)
+{
+	return parse(json, length, nodes, capacity, true);
+}
+
+/* Likewise, but the value must be an object, and numbers must fit. */
 const char *
 oa_json_parse(const char *json, int length, OaJsonNode *nodes, int capacity)
 {
-	const char *problem = oa_json_parse_value(json, length, nodes, capacity);
+	const char *problem = parse(json, length, nodes, capacity, false);
 
 	if (problem == NULL && nodes[0].type != OA_JSON_OBJECT)
 		return "The JSON is not an object.";

@@ -103,9 +103,14 @@ FROM unnest('{?,?status=active,?status=revoked,?unused_since=2020-06-01T00:00:00
 INSERT INTO overten_auth.scopes (name, self_service) VALUES ('jobs.read', true);
 SELECT request, status, body::json #>> '{error,message}' AS message, (SELECT count(*) FROM overten_auth.api_keys WHERE org_id = :'org') AS keys
 FROM (VALUES ('{"name": "n", "expires_at": "2100-01-01T00:00:00Z"}'), ('{"expires_at": null}'), ('{"expires_at": 1}'), ('{"scopes": ["jobs.read"]}'), ('{"scopes": null}'), ('{"scopes": []}'),
-	('{"allowed_addresses": ["192.0.2.0/24"]}'), ('{"allowed_addresses": null}'), ('{"description": "d"}'), ('{"description": null}'), ('{"metadata": {}}'), ('{"metadata": null}'), ('{"environment": "live"}'), ('{"environment": null}'), ('{"name": "", "scopes": null}')) v (request),
+	('{"allowed_addresses": ["192.0.2.0/24"]}'), ('{"allowed_addresses": null}'), ('{"description": "d"}'), ('{"description": null}'), ('{"metadata": {}}'), ('{"metadata": null}'), ('{"environment": "live"}'), ('{"environment": null}'), ('{"disabled": true}'), ('{"disabled": null}'), ('{"name": "", "scopes": null}')) v (request),
 	LATERAL pg_temp.ask('POST', :'keys', :'ada_token', request);
-SELECT status, array_to_string(ARRAY(SELECT json_object_keys(body::json)), ' ') FROM pg_temp.ask('POST', :'keys', :'ada_token', '{"name": "plain", "Expires_at": 1, "expiry": 1, "disabled": true}');
+SELECT status, array_to_string(ARRAY(SELECT json_object_keys(body::json)), ' ') FROM pg_temp.ask('POST', :'keys', :'ada_token', '{"name": "plain", "Expires_at": 1, "expiry": 1, "Disabled": true, "n": [12345678901234567890, -1e400, 0.1e-400]}');
+-- A signup cannot restrict its key, and says so.
+SELECT request, status, body::json #>> '{error,message}' AS message, (SELECT count(*) FROM overten_auth.orgs) AS orgs
+FROM (VALUES ('{"org_name": "n", "expires_at": "2100-01-01T00:00:00Z"}'), ('{"org_name": "n", "scopes": []}'), ('{"org_name": "n", "allowed_addresses": ["192.0.2.0/24"]}'), ('{"org_name": "n", "environment": "test"}'), ('{"org_name": "n", "disabled": true}'),
+	('{"org_name": "n", "expires_at": null, "scopes": null, "allowed_addresses": null, "environment": null, "Scopes": []}')) v (request),
+	LATERAL pg_temp.ask('POST', '/signup', :'ada_token', request);
 -- A key has no requests of its own but DELETE.
 SELECT method, path, a.status, a.headers, a.body::json #>> '{error,code}' AS code
 FROM (VALUES ('GET', '/key_00000000000000000000'), ('HEAD', '/key_00000000000000000000'), ('PATCH', '/key_00000000000000000000'), ('PUT', '/key_00000000000000000000'),

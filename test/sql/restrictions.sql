@@ -135,6 +135,13 @@ SELECT overten_set_expiry(:'acme', NULL, '2101-01-01');
 \set VERBOSITY default
 SELECT overten_mint_key(:'acme', 'past', expires_at => '2001-01-01');
 SELECT overten_set_expiry(:'acme', :'short_key', 'infinity');
+SELECT overten_set_expiry(:'acme', :'short_key', '10000-01-01 00:00+00');
+SELECT overten_set_expiry(:'acme', :'short_key', '1969-12-31 23:59:59.999999+00');
+SELECT overten_set_expiry(:'acme', :'short_key', '0044-03-15 BC');
+SELECT overten_mint_key(:'acme', 'late', expires_at => '10000-01-01 00:00+00');
+BEGIN;
+SELECT overten_set_expiry(:'acme', :'short_key', '9999-12-31 23:59:59.999999+00'), overten_set_expiry(:'acme', :'short_key', '1970-01-01 00:00+00');
+ROLLBACK;
 
 -- A longest lifetime: minting without an expiry, and signing up, get it.
 SET overten_auth.max_key_lifetime = '90d';

@@ -150,6 +150,9 @@ is(more($described), '{"description":"the importer","metadata":{"":["e",1000,0,t
 is(more(exchange('GET', "/$described->{key_id}")), '{"description":"the importer","metadata":{"":["e",1000,0,true,null,{}],"cost":1.5,"team":"billing"},"status":"active"}', 'details: and is shown with them');
 is(more(grep { $_->{key_id} eq $described->{key_id} } @{ exchange('GET', '')->{items} }), '{"status":"active"}', 'details: a list does not show them');
 is(ask($node, "SELECT * FROM overten_key_details('$org', '$described->{key_id}')"), 'the importer|{"": ["e", 1000, 0, true, null, {}], "cost": 1.50, "team": "billing"}', 'details: nor is JSON in a string stored');
+is(request($gateway->{url}, 'PATCH', "$keys/$described->{key_id}", [ $ada, 'Content-Type: application/json' ], '{"metadata":{"account":12345678901234567890,"b":1e400}}')->{body} =~ /"account": ?(\d+)/ && $1,
+	'12345678901234567890', 'details: a number can be larger than a double holds exactly');
+is(refusal('PATCH', "/$described->{key_id}", qq({"metadata":{"a":$_}})), '400 invalid_json', "details: but not $_") foreach '1e401', '1' x 513, '1,"a":2', '"\\u0000"', '"\\ud800"';
 is(more(exchange('PATCH', "/$described->{key_id}", '{"metadata":{"team":"sales"}}')), '{"description":"the importer","metadata":{"team":"sales"},"status":"active"}', 'details: metadata alone');
 is(more(exchange('PATCH', "/$described->{key_id}", '{"description":null}')), '{"description":null,"metadata":{"team":"sales"},"status":"active"}', 'details: a description is removed');
 is(more(exchange('PATCH', "/$described->{key_id}", '{"metadata":null}')), '{"description":null,"metadata":null,"status":"active"}', 'details: metadata are removed');
@@ -158,7 +161,7 @@ is(verify_from($described->{secret}, '192.0.2.9'), '200', 'details: the key is a
 is(refusal('PATCH', "/$foreign", '{"name":"x","description":"x"}'), '404 key_not_found', "details: another org's key");
 is(ask($node, "SELECT name, (SELECT count(*) FROM overten_auth.key_details WHERE key_id = '$foreign') FROM overten_auth.api_keys WHERE key_id = '$foreign'"), 'primary|0', 'details: which stays as it is');
 is(ask($node, "SELECT string_agg(action || ' ' || uid || coalesce(' ' || detail, ''), ', ' ORDER BY at) FROM overten_auth.audit_log WHERE key_id = '$described->{key_id}'"),
-	'mint_key ada described, set_key_details ada, set_key_details ada, set_key_details ada, rename_key ada renamed', 'details: the audit log has each change');
+	'mint_key ada described, set_key_details ada, set_key_details ada, set_key_details ada, set_key_details ada, rename_key ada renamed', 'details: the audit log has each change');
 
 turn_on('environments');
 check_others('environments');
@@ -201,6 +204,9 @@ ask($node, "SELECT overten_enable_key('$org', '$plain->{key_id}')");
 
 # All together.
 turn_on('expiry, disable, scopes, addresses, people');
+is(refusal('POST', '', $_->[0]), "400 invalid_parameter $_->[1]", "a new key: $_->[0] is refused") foreach
+	[ '{"disabled":true}', 'disabled' ], [ '{"disabled":false}', 'disabled' ], [ '{"expires_at":"9999-12-31T23:59:59-05:00"}', 'expires_at' ];
+is(exchange('POST', '', '{"expires_at":"9999-12-31T23:59:59Z"}')->{expires_at}, '9999-12-31T23:59:59Z', 'a new key can expire as late as can be written');
 my $bound = exchange('POST', '', '{"name":"bound",' . join(',', @members{qw(expiry scopes addresses)}) . '}');
 is(verify_from($bound->{secret}, '192.0.2.7'), '200', '/verify answers for a scoped key from an allowed address');
 is(verify_from($bound->{secret}, '192.0.2.8'), '401 invalid_api_key', 'and for no other');

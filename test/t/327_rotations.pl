@@ -151,6 +151,11 @@ sub create_key_elsewhere
 	return $key->[1];
 }
 
+# A rotation cannot restrict the new key, and says so.
+my ($unrestricted, $plain) = org_with_keys(1);
+is(refusal(rotate($unrestricted, $plain->[1], qq({"$_->[0]":$_->[1]}))), "400 invalid_parameter $_->[0]", "a rotation with $_->[0]") foreach
+	[ 'expires_at', '"2100-01-01T00:00:00Z"' ], [ 'scopes', '[]' ], [ 'allowed_addresses', '["192.0.2.0/24"]' ], [ 'environment', '"test"' ], [ 'disabled', 'true' ];
+
 # The new key has what the old one has, and not more.
 my ($bounded) = org_with_keys(0);
 my $minted = ask($node, "SELECT key_id FROM overten_mint_key('$bounded', 'bounded', now() + interval '1 hour', '{admin,read}', '{192.0.2.0/24}', 'test')");
