@@ -15,7 +15,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $top = "$FindBin::RealBin/../..";
-my $node = create_node('stopped', '');
+my $node = create_node('stopped', 'wal_level = replica');
 my $saved = $node->basedir . '/saved';
 my $programs = $node->basedir . '/programs';
 mkdir $programs or die "$programs: $!\n";
