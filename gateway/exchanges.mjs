@@ -9,28 +9,42 @@ export class Exchanges {
   #running = new Map();
   #refused = new WeakSet();
 
-  // Begin an exchange, which ends when its response is closed. "refused" becomes true
-  // if node cannot parse the rest of the request; in that case nobody may write the
-  // response.
+  // Begin an exchange.  It ends when its response or its connection is closed; then the
+  // promise "ended" resolves.  "refused" becomes true if node cannot parse the rest of the
+  // request; in that case nobody may write the response.  "byHand" becomes true if we have
+  // answered it in another way.
   begin(request, response) {
     const { socket } = request;
-    const exchange = { request, response, refused: false };
-    const all = this.#running.get(socket) ?? [];
+    const exchange = { request, response, refused: false, byHand: false };
+    const all = this.#running.get(socket) ?? new Set();
 
-    all.push(exchange);
+    all.add(exchange);
     this.#running.set(socket, all);
-    response.on('close', () => {
-      all.splice(all.indexOf(exchange), 1);
-      if (all.length === 0) {
-        this.#running.delete(socket);
-      }
+    exchange.ended = new Promise((resolve) => {
+      exchange.end = () => {
+        all.delete(exchange);
+        if (all.size === 0) {
+          this.#running.delete(socket);
+        }
+        resolve();
+      };
     });
+    response.on('close', exchange.end);
     return exchange;
+  }
+
+  // End the exchanges of a connection that is closed.  node itself closes only the response
+  // whose turn it is.
+  endAll(socket) {
+    for (const { response, end } of this.#running.get(socket) ?? []) {
+      response.destroy();
+      end();
+    }
   }
 
   // Return how many exchanges are running.
   get size() {
-    return [...this.#running.values()].reduce((sum, all) => sum + all.length, 0);
+    return [...this.#running.values()].reduce((sum, all) => sum + all.size, 0);
   }
 
   // If node cannot parse what comes on a connection, call "answer" when its turn has
@@ -42,15 +56,18 @@ export class Exchanges {
     }
     this.#refused.add(socket);
 
-    const all = this.#running.get(socket) ?? [];
+    const all = [...this.#running.get(socket) ?? []];
     const last = all.findLast(({ request }) => request.complete);
     const broken = all.find(({ request }) => !request.complete);
     const next = () => {
       if (!socket.writable || broken?.response.headersSent) {
         socket.destroy();
-      } else {
-        answer(broken?.request);
+        return;
       }
+      if (broken !== undefined) {
+        broken.byHand = true;
+      }
+      answer(broken?.request);
     };
 
     if (broken !== undefined) {
@@ -59,7 +76,7 @@ export class Exchanges {
     if (last === undefined) {
       next();
     } else {
-      last.response.once('close', next);
+      last.ended.then(next);
     }
   }
 }

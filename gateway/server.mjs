@@ -191,7 +191,7 @@ function handle(request, response, answerTo) {
   const seen = {};
   const responded = respond(exchange, path, answerTo, seen);
 
-  response.on('close', async () => {
+  exchange.ended.then(async () => {
     if (!request.complete) {
       // We have answered before the whole body came.  Read on for a while, so that
       // the client gets the answer, and then cut the connection.
@@ -210,7 +210,7 @@ function handle(request, response, answerTo) {
       passed: seen.passed,
     });
     // What Prometheus itself asks is not counted; refuse() counts what it answers.
-    if (answerTo !== answerPrometheus && !exchange.refused) {
+    if (answerTo !== answerPrometheus && !exchange.byHand) {
       metrics?.count({ method: request.method, path, status, ms, answer, failure });
     }
   });
@@ -268,7 +268,10 @@ function listen({ host, port }, what, answerTo) {
   server.on('connect', (request, socket) => refuse(socket, malformed));
   server.on('connection', (socket) => {
     connections.add(socket);
-    socket.on('close', () => connections.delete(socket));
+    socket.on('close', () => {
+      connections.delete(socket);
+      exchanges.endAll(socket);
+    });
   });
   server.on('error', (error) => fail(`cannot be ${what} ${host}:${port}: ${error.code}`));
   server.listen(port, host, () => {

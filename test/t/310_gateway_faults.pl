@@ -1,7 +1,8 @@
 
 # Nothing ends the gateway, or loses a request that it is busy with: not what the
 # database returns, whatever that is, nor what a client sends behind a good request,
-# nor a mistake in the program, nor a signal.  pg_regress has no HTTP.
+# nor a client that goes away, nor a mistake in the program, nor a signal.  pg_regress
+# has no HTTP.
 
 use strict;
 use warnings FATAL => 'all';
@@ -13,7 +14,9 @@ use IO::Socket::INET;
 use OvertenTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Socket qw(SOL_SOCKET SO_LINGER);
 use Test::More;
+use Time::HiRes qw(usleep);
 
 my $node = create_api_node('gateway_faults', '');
 # How long somebody waits here is the machine's business.
@@ -26,7 +29,7 @@ my ($secret, $key) = mint($node, $org);
 my $good = "Authorization: Bearer $secret";
 my $ada = 'Authorization: Bearer ' . sign('ada');
 # One person has a quarter of the pool, and sends nine requests.
-my $gateway = start_gateway($node, 'faulty', POOL_SIZE => 36, %patience);
+my $gateway = start_gateway($node, 'faulty', METRICS_LISTEN => '127.0.0.1:0', POOL_SIZE => 36, %patience);
 my $port = $gateway->{port};
 
 # A request that waits for a lock of this session, in the pool, where others need not
@@ -56,6 +59,51 @@ sub connect_to
 {
 	my ($where) = @_;
 	return IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $where->{port}) // die "cannot connect: $!";
+}
+
+# Break a connection off, so that the other side gets an error.
+sub reset_connection
+{
+	my ($socket) = @_;
+
+	$socket->setsockopt(SOL_SOCKET, SO_LINGER, pack 'ii', 1, 0) or die "cannot set SO_LINGER: $!";
+	$socket->close;
+}
+
+sub metrics
+{
+	return request($gateway->{metrics_url}, 'GET', '/metrics')->{body};
+}
+
+# How many requests run, but for the one that asks.
+sub running
+{
+	return (metrics() =~ /^overten_gateway_requests_running (\d+)$/m)[0] - 1;
+}
+
+# How many requests were counted, or logged, but for those that ask.
+sub counted
+{
+	my $sum = 0;
+
+	$sum += $_ foreach metrics() =~ /^overten_gateway_requests_total\{.*\} (\d+)$/mg;
+	return $sum;
+}
+
+sub logged
+{
+	return scalar grep { !m{"path":"/metrics"} } split /\n/, slurp_file($gateway->{out});
+}
+
+# Wait until a number is what is expected.
+sub comes_to
+{
+	my ($number, $expected, $what) = @_;
+	my $limit = time + $PostgreSQL::Test::Utils::timeout_default;
+
+	usleep(10_000) while $number->() != $expected && time < $limit;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is($number->(), $expected, $what);
 }
 
 # Raw requests.
@@ -109,11 +157,36 @@ my @pipelined = (
 	[ 'a body in bad chunks', $slow_request . raw('POST /api/v1/signup HTTP/1.1', $ada, 'Content-Type: application/json', 'Transfer-Encoding: chunked') . "zz\r\n", '200 400' ],
 	[ 'a bad chunk after the answer', $slow_request . raw('POST /nowhere HTTP/1.1', 'Content-Type: application/json', 'Transfer-Encoding: chunked') . "5000\r\n" . 'x' x 0x5000 . "\r\nzz\r\n", '200 400' ],
 	[ 'rubbish after the last', raw("GET $slow HTTP/1.1", $ada, 'Connection: close') . $rubbish, '200' ]);
+my $before = counted();
 hold();
 my @sockets = map { my $socket = connect_to($gateway); $socket->syswrite($_->[1]); $socket } @pipelined;
 wait_for_slow(scalar @pipelined);
 release();
 is(statuses(rest_of($sockets[$_])), $pipelined[$_][2], "pipelined: $pipelined[$_][0]") foreach 0 .. $#pipelined;
+my @answers = map { split / /, $_->[2] } @pipelined;
+comes_to(sub { counted() - $before }, scalar @answers, 'pipelined: each is counted once');
+
+
+# A client goes away before the answers to what it has sent.  A CONNECT is no request of
+# ours until its turn comes.
+
+my @left = (
+	[ 4, $slow_request . $quick_request x 3 ],
+	[ 2, $slow_request . raw('POST /api/v1/signup HTTP/1.1', 'Content-Type: application/json', 'Transfer-Encoding: chunked') . "zz\r\n" ],
+	[ 2, "$slow_request${quick_request}CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n" ]);
+my $all_left = 0;
+$all_left += $_->[0] foreach @left;
+wait_until('what was refused is logged', sub { running() == 0 });
+my ($counted_before, $logged_before) = (counted(), logged());
+hold();
+@sockets = map { my $socket = connect_to($gateway); $socket->syswrite($_->[1]); $socket } @left;
+wait_for_slow(scalar @left);
+comes_to(\&running, $all_left, 'left: all run');
+reset_connection($_) foreach @sockets;
+comes_to(\&running, 0, 'left: none runs when its connection is closed');
+release();
+comes_to(sub { counted() - $counted_before }, $all_left, 'left: each is counted once');
+comes_to(sub { logged() - $logged_before }, $all_left, 'left: each is logged once');
 
 
 # A mistake in the program, and signals: a request that is running is answered.
