@@ -272,6 +272,9 @@ function listen({ host, port }, what, answerTo) {
       connections.delete(socket);
       exchanges.endAll(socket);
     });
+    // An error that nobody listens for would end the process, and node takes its own
+    // listener off before it reports a CONNECT.
+    socket.on('error', () => socket.destroy());
   });
   server.on('error', (error) => fail(`cannot be ${what} ${host}:${port}: ${error.code}`));
   server.listen(port, host, () => {

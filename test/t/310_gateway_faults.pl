@@ -167,6 +167,27 @@ my @answers = map { split / /, $_->[2] } @pipelined;
 comes_to(sub { counted() - $before }, scalar @answers, 'pipelined: each is counted once');
 
 
+# A client breaks off a connection that node has handed over because of its CONNECT.
+
+my $tunnels = start_gateway($node, 'tunnels', METRICS_LISTEN => '127.0.0.1:0', %patience);
+my $connect = "CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n";
+hold();
+@sockets = map { connect_to({ port => $tunnels->{$_} }) } qw(port authorize_port metrics_port port);
+$sockets[$_]->syswrite($connect) foreach 0 .. 2;
+foreach (0 .. 2)
+{
+	$sockets[$_]->sysread(my $answer, 12);
+	is($answer, 'HTTP/1.1 400', "CONNECT is refused at address $_");
+}
+$sockets[3]->syswrite("$slow_request$connect");
+wait_for_slow(1);
+reset_connection($_) foreach @sockets;
+release();
+is(request($tunnels->{url}, 'GET', '/healthz')->{status}, 200, 'CONNECT: the gateway lives on');
+is(stop_process($tunnels), 0, 'CONNECT: it ends well');
+unlike(slurp_file($tunnels->{err}), qr/uncaught/, 'CONNECT: nothing was uncaught');
+
+
 # A client goes away before the answers to what it has sent.  A CONNECT is no request of
 # ours until its turn comes.
 
