@@ -48,6 +48,7 @@ export function openCalls(server, settings, { explain, explainFound, adviseOnFou
   let prepares = settings.prepare;
   let statements = 0;
   let statement;
+  let pinging;
 
   // An idle connection that breaks leaves the pool on its own.
   pool.on('error', ignore);
@@ -128,6 +129,19 @@ export function openCalls(server, settings, { explain, explainFound, adviseOnFou
     }
   }
 
+  async function look() {
+    try {
+      const { rows } = await pool.query(FIND);
+      const problem = explainFound(rows);
+
+      report(problem ?? adviseOnFound(rows));
+      return problem === undefined;
+    } catch (error) {
+      report(explain(error) ?? `the database cannot be used: ${nameOf(error)}`);
+      return false;
+    }
+  }
+
   return {
     // Call a function for a request, which is described as queue.enter() takes it; returns
     // the rows.  Requests that are "quick" share connections.
@@ -144,18 +158,11 @@ export function openCalls(server, settings, { explain, explainFound, adviseOnFou
       }
     },
 
-    // Does the server answer, and may our role call the function?  Does not reject.
-    async ping() {
-      try {
-        const { rows } = await pool.query(FIND);
-        const problem = explainFound(rows);
-
-        report(problem ?? adviseOnFound(rows));
-        return problem === undefined;
-      } catch (error) {
-        report(explain(error) ?? `the database cannot be used: ${nameOf(error)}`);
-        return false;
-      }
+    // Does the server answer, and may our role call the function?  Does not reject.  All who
+    // ask at the same time share one query, because these do not wait in the queue.
+    ping() {
+      pinging ??= look().finally(() => { pinging = undefined; });
+      return pinging;
     },
 
     // What the pool is doing.

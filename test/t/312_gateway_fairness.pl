@@ -169,6 +169,14 @@ others_go_on('two tokens');
 is(pool(), '2 10', 'two tokens: a person has a quarter of the pool');
 is(release(), '12 times 201', 'two tokens: they are answered in the end');
 is(pool(), '0 0', 'nobody waits any more');
+
+# Those who ask whether the database answers, which takes a look at pg_extension
+lock_by('LOCK TABLE pg_catalog.pg_extension');
+post_all(12, 'GET', '/readyz', 'X: x');
+wait_for_locked(1);
+is(pool(), '1 0', 'readiness: one look is for all who ask');
+others_go_on('readiness');
+is(release(), '12 times 200', 'readiness: they are answered in the end');
 stop_process($gateway);
 
 # Verification without connections of its own
