@@ -16,8 +16,10 @@
 // long, because it is refused as soon as it has a connection.  Requests without a token
 // count as those of one person.
 //
-// Without pipelines, verifications come here, too.  They go first, and have no bounds of
-// their own, because they are quick and a service can have many for one customer.
+// Without pipelines, verifications come here, too.  At most half of the connections are
+// busy with them, beside those that read for people, and they go after what writes.  No
+// bounds hold for a person or an org, because they are quick and a service can have many
+// for one customer.
 
 function part(size, divisor) {
   return Math.max(Math.floor(size / divisor), 1);
@@ -31,12 +33,13 @@ function isReached(bound) {
 // milliseconds.
 export function openQueue(size, patience) {
   const all = { most: size, running: 0 };
-  const reading = { most: part(size, 2), running: 0 };
+  const half = () => ({ most: part(size, 2), running: 0 });
   const own = new Map();    // the bounds of persons and orgs that have requests here
-  // The lines that wait.  All requests in one have the same bounds, so that we need not look
-  // behind the first.
-  const writers = new Map();
-  const readers = new Map();
+  // The lines that wait, by what their requests do, and the bounds that these share.  All
+  // requests in a line have the same bounds, so that we need not look behind the first.
+  const writers = { lines: new Map(), bounds: [all] };
+  const verifiers = { lines: new Map(), bounds: [all, half()] };
+  const readers = { lines: new Map(), bounds: [all, half()] };
   let length = 0;
 
   function ownBound(name) {
@@ -78,12 +81,12 @@ export function openQueue(size, patience) {
 
   // A line whose turn it was goes to the end, where this loop meets it again.
   function startWaiting() {
-    for (const lines of [writers, readers]) {
+    for (const { lines, bounds } of [writers, verifiers, readers]) {
       for (const [name, line] of lines) {
         const [request] = line;
 
-        if (isReached(all)) {
-          return;
+        if (bounds.some(isReached)) {
+          break;
         }
         if (!request.bounds.some(isReached)) {
           leave(request);
@@ -139,13 +142,10 @@ export function openQueue(size, patience) {
     //     org         which org its path names
     enter(what) {
       const { quick, reads, credential, org } = what;
-      const request = {
-        name: [credential, org, quick].join('\n'),
-        lines: quick || !reads ? writers : readers,
-        own: ownBounds(what),
-      };
+      const { lines, bounds } = quick ? verifiers : reads ? readers : writers;
+      const request = { name: `${credential}\n${org}`, lines, own: ownBounds(what) };
 
-      request.bounds = [all, ...(request.lines === readers ? [reading] : []), ...request.own];
+      request.bounds = [...bounds, ...request.own];
       return request.lines.has(request.name) || request.bounds.some(isReached) ? wait(request) : start(request);
     },
 

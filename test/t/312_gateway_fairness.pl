@@ -188,6 +188,15 @@ others_go_on('without pipelines');
 is_deeply(decode_json(node_script('load.mjs', 'crowd', "$gateway->{url}/api/v1/verify", 50, $secret)), { 200 => 50 },
 	'without pipelines: a service verifies as much as it likes');
 is(release(), '12 times 200', 'without pipelines: the reports are answered in the end');
+my @verified = map { (mint($node, $org{busy}))[0] } 1 .. 12;
+lock_by('LOCK TABLE overten_auth.api_keys');
+post_all(1, 'GET', '/api/v1/verify', "Authorization: Bearer $_") foreach @verified;
+wait_for_locked(4);
+is(pool(), '4 8', 'without pipelines: half of the pool verifies');
+is(summary(request($gateway->{url}, 'PATCH', "/api/v1/organizations/$org{bob}", [ $bearer{bob}, $json ], '{"name":"bob"}')), '200',
+	'without pipelines: another one writes');
+is(summary(request($gateway->{url}, 'GET', '/api/v1/organizations', [ $bearer{bob} ])), '200', 'without pipelines: another one reads');
+is(release(), '12 times 200', 'without pipelines: the verifications are answered in the end');
 stop_process($gateway);
 
 # Whose turn it is, if there is one connection
@@ -204,6 +213,20 @@ my @logged;
 wait_until('all are logged', sub { (@logged = slurp_file($gateway->{out}) =~ m{"method":"(\w+)","path":"/api/}g) == 7 });
 is("@logged", 'POST POST DELETE POST POST GET GET',
 	'what writes comes first, and customers take turns');
+stop_process($gateway);
+
+start_fair('single_unpipelined', POOL_SIZE => 1, PIPELINES => 0);
+$key = shift @keys;
+lock_by("SELECT FROM overten_auth.orgs WHERE org_id = '$org{busy}' FOR UPDATE");
+post_all(1, 'POST', keys_of('busy'), $bearer{ada});
+post_all(1, 'GET', '/api/v1/features', $bearer{ada});
+post_all(1, 'GET', '/api/v1/verify', "Authorization: Bearer sk_live_made_up_$_") foreach 1 .. 3;
+post_all(1, 'DELETE', keys_of('bob') . "/$key", $bearer{bob});
+wait_for_locked(1);
+release();
+wait_until('all are logged', sub { (@logged = slurp_file($gateway->{out}) =~ m{"method":"\w+","path":"/api/v1/(\w+)}g) == 6 });
+is("@logged", 'organizations organizations verify verify verify features',
+	'what writes comes before verifications, however many keys are made up');
 stop_process($gateway);
 
 # Whose time is over
