@@ -151,14 +151,14 @@ function refuse(request, response, { status, headers, body }) {
 }
 
 // The headers with the credential of a request, to ask with; or the refusal of a request
-// that has more than one.  A key in a header of its own becomes a Bearer: where we ask,
-// the gateway takes nothing but keys.  No key has a comma, so what has one was several
-// headers.
+// that has more than one, or more than one Host, of which node keeps the first.  A key in a
+// header of its own becomes a Bearer: where we ask, the gateway takes nothing but keys.  No
+// key has a comma, so what has one was several headers.
 function credentialsOf(request, apiKeyHeader) {
   const bearers = valuesOf(request, 'authorization');
   const key = apiKeyHeader === undefined ? '' : valuesOf(request, apiKeyHeader.toLowerCase()).join();
 
-  if (bearers.length > 1) {
+  if (bearers.length > 1 || valuesOf(request, 'host').length > 1) {
     return { unclear: malformed };
   }
   if (key !== '') {

@@ -54,13 +54,16 @@ function isPath(path) {
 }
 
 // Does a request contain something that HTTP does not allow, but that node's parser
-// accepts?  If there are two Authorization headers, node silently keeps the first,
-// but a proxy before us may have looked at the other one.
+// accepts?  If there are two Authorization or Host headers, node silently keeps the first,
+// but a proxy before us may have looked at the other one.  Only HTTP/1.0 can do without a
+// Host (RFC 9112, section 3.2).
 export function isWellFormed(request, path) {
-  const names = request.rawHeaders.filter((_, i) => i % 2 === 0);
+  const names = request.rawHeaders.filter((_, i) => i % 2 === 0).map((name) => name.toLowerCase());
+  const count = (wanted) => names.filter((name) => name === wanted).length;
+  const hosts = count('host');
 
-  return isPath(path) &&
-    names.filter((name) => name.toLowerCase() === 'authorization').length <= 1;
+  return isPath(path) && count('authorization') <= 1 &&
+    (hosts === 1 || hosts === 0 && request.httpVersion === '1.0');
 }
 
 // Return the client's address.  An IPv4-mapped address becomes IPv4.

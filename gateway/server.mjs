@@ -252,6 +252,8 @@ function listen({ host, port }, what, answerTo) {
     keepAliveTimeout: settings.keepAlive,
     // How often node checks the two time limits; its default is 30 s.
     connectionsCheckingInterval: 1000,
+    // isWellFormed() looks at that, so that the answer is the API's.
+    requireHostHeader: false,
   }, answer);
 
   // If we do not know an expectation, we can still answer the request without it.

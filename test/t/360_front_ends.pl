@@ -90,6 +90,9 @@ my @table = (
 	[ 'parser: a CR', $is{malformed}, $verify, [ auth("$good\rx") ] ],
 	[ 'parser: headers over 32 KiB', $is{large}, $verify, [ auth($good), 'X: ' . 'x' x 40_000 ] ],
 
+	# the host
+	[ 'two Host headers', $is{malformed}, $verify, [ auth($good), 'Host: elsewhere.example' ] ],
+
 	# the request line
 	[ 'parser: rubbish', $is{malformed}, 'rubbish HTTP' ],
 	[ 'parser: a method in lower case', $is{malformed}, 'get /api/v1/verify' ],
@@ -131,6 +134,22 @@ foreach my $row (@table)
 		is_deeply([ @{ $answer->{headers} }{qw(content-length content-type transfer-encoding)} ], [ (undef) x 3 ], "$what: $end->[0]: announces none")
 		  if $expected eq '204';
 	}
+}
+# Without a Host, which HTTP/1.0 does not need.  A service may.
+my $no_host;
+foreach my $end (@ends)
+{
+	my ($name, $port, $kind) = @$end;
+	my $lines = join "\r\n", '', 'Connection: close', auth($good), '', '';
+	my $line = 'GET ' . ($kind eq 'api' ? '/api/v1/verify' : '/generate');
+	my $refused = bytes($port, "$line HTTP/1.1$lines");
+
+	is(summary(bytes($port, "$line HTTP/1.0$lines")), '200', "HTTP/1.0 without a Host: $name") if $kind eq 'api';
+	is($refused->{status}, 400, "no Host: $name");
+	next if $name eq 'protect.mjs';
+	$no_host //= visible($refused, 'GET');
+	is(summary($refused), $is{malformed}, "no Host: $name: the code");
+	is_deeply(visible($refused, 'GET'), $no_host, "no Host: $name: as the gateway");
 }
 # Later versions of nginx say that this method is not allowed.
 like(summary(send_to($_, 'CONNECT localhost:80')), qr/^(?:$is{malformed}|$is{method})$/, "CONNECT: $_->[0]") foreach @ends[ 0, 1 ];
