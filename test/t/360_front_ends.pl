@@ -151,6 +151,18 @@ foreach my $end (@ends)
 	is(summary($refused), $is{malformed}, "no Host: $name: the code");
 	is_deeply(visible($refused, 'GET'), $no_host, "no Host: $name: as the gateway");
 }
+# Two headers of which nginx before 1.23 sees only the first.
+{
+	my $keys = "POST /api/v1/organizations/$org/api-keys";
+	my ($one, $other) = map { "Idempotency-Key: $_" } 'a', 'b';
+	my @named = ($keys, [ auth("Bearer $token"), $json, $one, $other ], '{"name": "once"}');
+	my @typed = ($signup, [ $json, $json ], '{}');
+
+	is(summary(send_to($ends[0], @named)), '400 invalid_request', 'two names of a request: gateway');
+	like(summary(send_to($ends[1], @named)), qr/^(?:201|400 invalid_request)$/, 'two names of a request: nginx');
+	is(summary(send_to($ends[0], @typed)), '415 unsupported_media_type', 'two media types: gateway');
+	like(summary(send_to($ends[1], @typed)), qr/^(?:$is{missing}|415 unsupported_media_type)$/, 'two media types: nginx');
+}
 # Later versions of nginx say that this method is not allowed.
 like(summary(send_to($_, 'CONNECT localhost:80')), qr/^(?:$is{malformed}|$is{method})$/, "CONNECT: $_->[0]") foreach @ends[ 0, 1 ];
 is_deeply([ map { foreign_errors("http://127.0.0.1:$_->[1]") } @ends[ 0 .. 2, 4 ] ], [], "no error was anything but the API's own");
@@ -158,13 +170,23 @@ is_deeply([ map { foreign_errors("http://127.0.0.1:$_->[1]") } @ends[ 0 .. 2, 4 
 
 # What the service is told, and what it is not.
 
+# All headers that some part of the project reads or sets, under any of which a client
+# could mean to be somebody else.
+my @own_names = do {
+	my $sources = join '', map { slurp_file($_) }
+	  glob("$FindBin::RealBin/../../{src/*/*.[ch],nginx/*.c,gateway/*.mjs,gateway/*.conf,sql/*.sql}");
+	my %names = map { lc $_ => 1 } $sources =~ /\b(x-overten(?:-[a-z]+)+)/gi;
+	sort keys %names;
+};
+cmp_ok(scalar @own_names, '>=', 12, "headers of the project: @own_names");
+
 foreach my $end (grep { $_->[2] eq 'service' } @ends)
 {
 	my ($name) = @$end;
 	my $answer = send_to($end, 'POST /api/v1/verify?x=y',
 		[ auth($good), moved($good), 'X-Own: kept', 'X-API-Key: other', 'Transfer-Encoding: chunked', 'Trailer: X-Overten-Org-Id, Authorization',
-			map({ "$_: forged" } 'X-Overten-Org-Id', 'X-Overten-Org-Id', 'x-overten-ORG-ID', 'X_Overten_Org_Id', 'X-Overten_Tier',
-				'X-Overten-Tier', 'X-Overten-Key-Prefix', 'X-Overten-Client-Addr', 'X-Overten-Key-Id', 'X-Overten-Query'),
+			'X-Overten-Unknown: else',
+			map({ "$_: forged" } 'X-Overten-Org-Id', 'x-overten-ORG-ID', 'X_Overten_Org_Id', 'X-Overten_Tier', grep { $_ ne 'x-overten-authorization' } @own_names),
 			'', "5\r\nhello\r\n0\r\nX-Overten-Org-Id: forged\r\nAuthorization: $good\r\n" ]);
 	my $seen = decode_json($answer->{body});
 	my @told = ($key, $org, '%E4%BC%81%E6%A5%AD%201', substr $secret, 0, 12);
@@ -178,6 +200,7 @@ foreach my $end (grep { $_->[2] eq 'service' } @ends)
 	is_deeply([ @{ $seen->{headersDistinct} }{@names} ], [ map { [$_] } @told ], "$name: in another form");
 	is_deeply([ @raw{@names} ], [ map { [$_] } @told ], "$name: in a third");
 	is($seen->{headers}{'x-api-key'}, 'other', "$name: X-API-Key is not for us");
+	is($seen->{headers}{'x-overten-unknown'}, $name =~ /^auth_request/ ? 'else' : undef, "$name: a name that means nothing");
 	unlike($answer->{body} =~ s/"webhook_secret":"[^"]*"//r, qr/forged|\Q$secret\E|"authorization"/i, "$name: nothing else is there");
 	is($seen->{requests}, scalar(grep { $_->[0] !~ /^api/ && $_->[1] eq '200' } @table) + 1, "$name: nothing that was refused has reached the service");
 }
