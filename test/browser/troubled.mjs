@@ -6,7 +6,7 @@ import { largest } from './largest.mjs';
 import { limits, pagesOfLimits } from './limits.mjs';
 import { part, run } from './person.mjs';
 import {
-  databaseAway, endedSession, hostileNames, limitsNotCounted, signUp, slowNetwork, troubles, twoTabs, unverified,
+  databaseAway, endedSession, hostileNames, lateSecrets, limitsNotCounted, signUp, slowNetwork, troubles, twoTabs, unverified,
 } from './troubles.mjs';
 
 await run(async () => {
@@ -17,6 +17,8 @@ await run(async () => {
   await part(limits, first);
   await part(troubles, orgId);
   await part(slowNetwork, orgId);
+  await part(lateSecrets, orgId);
+  await part(orgId);
   await part(hostileNames, orgId);
   await part(twoTabs, orgId);
   await part(largest, uid);

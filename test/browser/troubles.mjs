@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 
 import { check, equal } from './browser.mjs';
 import {
-  answerOf, api, browser, button, connect, link, page, posts, row, signIn, sql, url, verify, visit,
+  answerOf, api, browser, button, connect, link, nowhere, page, posts, row, signIn, sql, url, verify, visit,
 } from './person.mjs';
 
 const execFile = promisify(child.execFile);
@@ -13,6 +13,11 @@ const execFile = promisify(child.execFile);
 // Stop or start the server behind the service.
 function control(...command) {
   return execFile(process.env.PG_CTL, ['-D', process.env.PGDATA, '-s', '-w', '-m', 'fast', '-l', process.env.PGLOG, ...command]);
+}
+
+// Time for the page to do what it must not.
+function moment() {
+  return page.evaluate(() => new Promise((resolve) => { setTimeout(resolve, 300); }));
 }
 
 // A service that takes only people whose email address is verified.
@@ -194,9 +199,108 @@ async function lateAnswer(orgId) {
   await second.finished();
   const [first] = await Promise.all([page.waitForResponse(isList), release()]);
   check((await first.json()).items.length === 1, 'a late answer has what was withdrawn');
-  await page.evaluate(() => new Promise((resolve) => { setTimeout(resolve, 300); }));
+  await moment();
   equal(await nobody.count(), 1, 'it does not replace the later one');
   await page.unrouteAll({ behavior: 'wait' });
+}
+
+// Keep the answers to the POSTs of a URL.  Returns what gives the next one that has come:
+// its body, and the function that lets it go to the page.
+async function keepAnswers(where) {
+  const kept = [];
+  const waiting = [];
+
+  await page.route(where, async (route) => {
+    if (route.request().method() !== 'POST') {
+      await route.continue();
+      return;
+    }
+    const response = await route.fetch();
+    const answer = { body: await response.json(), release: () => route.fulfill({ response }) };
+
+    if (waiting.length > 0) {
+      waiting.shift()(answer);
+    } else {
+      kept.push(answer);
+    }
+  });
+  return () => (kept.length > 0 ? kept.shift() : new Promise((resolve) => { waiting.push(resolve); }));
+}
+
+// A person leaves the screen before the answer with the secret has come, and asks for
+// another one: each is kept until it is stored, and shown only when that is asked for.
+export async function lateSecrets(orgId) {
+  const next = await keepAnswers(`${api}/organizations/${orgId}/api-keys`);
+  const answers = [];
+
+  for (const name of ['first', 'second']) {
+    await visit(orgId, 'keys/new');
+    await page.getByLabel('Name').fill(name);
+    await button('Create the key').click();
+    answers.push(await next());
+    await link('Cancel').click();
+    await browser.heading('Keys');
+  }
+  const [first, second] = answers;
+  const isShown = async ({ body }) => (await page.content()).includes(body.secret);
+
+  await first.release();
+  await browser.heading('Store the secret of “first”');
+  await button('Show the secret').click();
+  check(await isShown(first), 'a secret that comes after Cancel is not lost');
+  await Promise.all([page.waitForResponse((response) => response.request().method() === 'POST'), second.release()]);
+  await moment();
+  check(await isShown(first), 'it stays when another one comes');
+  check(!await isShown(second), 'which nobody has asked to see');
+  await page.unrouteAll({ behavior: 'wait' });
+  await button('I have stored it').click();
+  await browser.heading('Store the secret of “second”');
+  equal(`${await isShown(first)} ${await isShown(second)}`, 'false false', 'that one comes next, and is not shown before it is asked for');
+  await button('Show the secret').click();
+  check(await isShown(second), 'and then it is');
+  await button('I have stored it').click();
+  await browser.heading('second');
+  for (const { body: { secret } } of answers) {
+    await nowhere(secret, 'after late secrets');
+  }
+  await lateWebhookSecrets(orgId, first.body.key_id, second.body.secret);
+}
+
+// Likewise with webhook secrets, of which only the latest is good.
+async function lateWebhookSecrets(orgId, keyId, secret) {
+  const before = posts('/webhook-secret/rotate').length;
+  const next = await keepAnswers(`${api}/organizations/${orgId}/webhook-secret/rotate`);
+  const replace = async () => {
+    await visit(orgId, 'keys', keyId, 'leaked');
+    await button('Replace the webhook secret now').click();
+    await page.locator('button[aria-disabled=true]').getByText('Replace the webhook secret now').waitFor();
+  };
+
+  await replace();
+  const first = await next();
+  await link('Back to the key').click();
+  await browser.heading('first');
+  await replace();
+  await moment();
+  equal(posts('/webhook-secret/rotate').length - before, 1, 'a webhook secret is replaced again only when the last answer is there');
+  await first.release();
+  await browser.heading('Store the new webhook secret');
+  await button('Show the webhook secret').click();
+  const second = await next();
+  await Promise.all([page.waitForResponse((response) => response.request().method() === 'POST'), second.release()]);
+  await moment();
+  await page.unrouteAll({ behavior: 'wait' });
+  await page.getByText(first.body.webhook_secret, { exact: true }).waitFor();
+  await button('I have stored it').click();
+  await page.getByText(first.body.webhook_secret, { exact: true }).waitFor({ state: 'detached' });
+  check(!(await page.content()).includes(second.body.webhook_secret), 'nor is the next webhook secret shown unasked');
+  await button('Show the webhook secret').click();
+  const { webhook_secret: good } = await (await fetch(`${api}/verify`, { headers: { Authorization: `Bearer ${secret}` } })).json();
+  await page.getByText(good, { exact: true }).waitFor();
+  check(true, 'the last one that is shown is the one that counts');
+  await button('I have stored it').click();
+  await browser.heading('“first” has leaked');
+  await nowhere(good, 'after late webhook secrets');
 }
 
 // Names are text, whatever is in them.

@@ -101,19 +101,20 @@ function Workspace({ person }) {
   const { words: [orgId, ...words], query } = useRoute();
   const orgs = useResource(async () => (await get('/organizations')).items, [person.uid]);
   const offer = useResource(readFeatures, [person.uid]);
-  // The answer with a new secret, until that is stored, and where to go then.
-  const [held, setHeld] = useState();
+  // The answers with new secrets, each until its secret is stored, and where to go then.
+  // There can be several: leaving a screen does not stop what was sent from there.
+  const [held, setHeld] = useState([]);
 
   function hold(answer, next = [answer.org_id, 'keys', answer.key_id]) {
-    setHeld({ answer, next });
+    setHeld((all) => [...all, { answer, next }]);
     // The organization may be new, too.
     orgs.reload();
   }
 
   function release() {
-    const { next } = held;
+    const [{ next }, ...others] = held;
 
-    setHeld(undefined);
+    setHeld(others);
     go(next);
   }
 
@@ -127,8 +128,10 @@ function Workspace({ person }) {
     replace(['']);
   }
 
-  if (held !== undefined) {
-    return html`<main><${Secret} answer=${held.answer} onStored=${release} /></main>`;
+  if (held.length > 0) {
+    const [{ answer }] = held;
+
+    return html`<main><${Secret} key=${answer} answer=${answer} onStored=${release} /></main>`;
   }
   const active = (orgs.value ?? []).filter((each) => each.api_access_since !== null);
   const org = active.find((each) => each.org_id === orgId);

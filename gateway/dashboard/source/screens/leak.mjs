@@ -46,10 +46,22 @@ function Revocation({ path, item, onDone }) {
     </form>`;
 }
 
+// When the last replacement of a webhook secret that was asked for has been answered.
+let answered = Promise.resolve();
+
+// One after the other, wherever the person goes meanwhile: the secret of the last answer
+// is the one that counts.
+function replaceSecret(org) {
+  const asked = answered.then(() =>
+    call('POST', `/organizations/${org.org_id}/webhook-secret/rotate`, { grace_seconds: 0 }));
+
+  answered = asked.then(() => {}, () => {});
+  return asked;
+}
+
 // Whoever has a key can read the webhook secret of its organization with it.
 function WebhookSecret({ org, place, onSecret }) {
-  const rotating = useAction(async () =>
-    onSecret(await call('POST', `/organizations/${org.org_id}/webhook-secret/rotate`, { grace_seconds: 0 }), place));
+  const rotating = useAction(async () => onSecret(await replaceSecret(org), place));
 
   return html`<p>The key shows the webhook secret of the organization. With that, messages can be forged that look like
       webhooks of yours. Your receivers reject webhooks until they have the new one.</p>
