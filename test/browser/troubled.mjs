@@ -6,7 +6,8 @@ import { largest } from './largest.mjs';
 import { limits, pagesOfLimits } from './limits.mjs';
 import { part, run } from './person.mjs';
 import {
-  databaseAway, endedSession, hostileNames, lateSecrets, limitsNotCounted, signUp, slowNetwork, troubles, twoTabs, unverified,
+  databaseAway, distantExpiry, endedSession, hostileNames, lateSecrets, limitsNotCounted, signUp, slowNetwork, troubles,
+  twoTabs, unverified,
 } from './troubles.mjs';
 
 await run(async () => {
@@ -18,7 +19,7 @@ await run(async () => {
   await part(troubles, orgId);
   await part(slowNetwork, orgId);
   await part(lateSecrets, orgId);
-  await part(orgId);
+  await part(distantExpiry, orgId);
   await part(hostileNames, orgId);
   await part(twoTabs, orgId);
   await part(largest, uid);

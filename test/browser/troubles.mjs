@@ -303,6 +303,19 @@ async function lateWebhookSecrets(orgId, keyId, secret) {
   await nowhere(good, 'after late webhook secrets');
 }
 
+// An expiry that the browser's clock does not reach.
+export async function distantExpiry(orgId) {
+  const [{ key_id: keyId }] = await sql("SELECT key_id FROM overten_mint_key($1, 'distant', expires_at => '290000-01-01 00:00Z')", orgId);
+
+  await visit(orgId, 'keys', keyId);
+  await browser.heading('distant');
+  await page.locator('dl').getByText('290000-01-01T00:00:00Z', { exact: true }).waitFor();
+  await link('Change…').click();
+  await page.getByText('as now: 290000-01-01T00:00:00Z').waitFor({ state: 'attached' });
+  check(true, 'a time that the browser cannot read is shown as it came');
+  await sql('SELECT overten_revoke_key($1, $2)', orgId, keyId);
+}
+
 // Names are text, whatever is in them.
 export async function hostileNames(orgId) {
   const names = ['<img src=x onerror=alert(1)>', '"><script>alert(1)</script>', '${alert(1)}{{1+1}}', '__proto__', 'constructor', '&lt;b&gt;',
