@@ -40,6 +40,7 @@ function openSingle(settings, report) {
 // Open the connections to the database.  Problems are reported to the callback
 // "report", each time, in a sentence or two; and to "tell" what becomes of a server.
 export function openDatabase(settings, report, tell) {
+  const { servers } = settings.topology;
   const routes = (settings.topology.single ? openSingle : openRoutes)(settings, report, tell);
 
   function send(kind, request, what, values, seen) {
@@ -68,12 +69,8 @@ export function openDatabase(settings, report, tell) {
     // What can be answered at the moment?  Does not reject.
     state: () => routes.state(),
 
-    // What the pools of all servers are doing.
-    pool() {
-      const sum = (part) => routes.pools().reduce((total, pool) => total + pool[part], 0);
-
-      return { size: sum('size'), used: sum('used'), idle: sum('idle'), waiting: sum('waiting') };
-    },
+    // What the pool of each server is doing, with the server's name.
+    pool: () => routes.pools().map((pool, i) => ({ server: servers[i].name, ...pool })),
 
     close: () => routes.close(),
   };

@@ -1,9 +1,9 @@
 // What the gateway counts for Prometheus, which reads it with GET /metrics at an
 // address of its own.
 //
-// Nothing here is named after what a client sends: no key, org, person or address is
-// in a label, and a path is counted by its template.  So the number of series has a
-// bound, whatever clients do.
+// Nothing here is named after what a client sends: no key, org, person or address of a
+// client is in a label, and a path is counted by its template.  So the number of series
+// has a bound, whatever clients do.
 
 import { readFileSync } from 'node:fs';
 
@@ -69,7 +69,7 @@ function classOf(error) {
   return /timeout/i.test(error.message) ? 'timeout' : 'connection';
 }
 
-// Begin to count.  "running" and "pool" return what there is now.
+// Begin to count.  "running" and "pool" return what there is now, "pool" for each server.
 export function openMetrics({ running, pool }) {
   const registry = new Registry();
   const registers = [registry];
@@ -88,14 +88,18 @@ export function openMetrics({ running, pool }) {
 
   new Gauge(named('requests_running', 'Requests that are not answered yet, and the one that reads this.',
     { collect() { this.set(running()); } }));
-  new Gauge(named('pool_connections_max', 'Most connections of the pool (POOL_SIZE).',
-    { collect() { this.set(pool().size); } }));
-  new Gauge(named('pool_connections_used', 'Connections of the pool that carry a request.',
-    { collect() { this.set(pool().used); } }));
-  new Gauge(named('pool_connections_idle', 'Connections of the pool that wait for a request.',
-    { collect() { this.set(pool().idle); } }));
-  new Gauge(named('pool_waiting', 'Requests that wait for a connection of the pool.',
-    { collect() { this.set(pool().waiting); } }));
+  // One series for each server: the pool of one is full also while another has room.
+  const perServer = (name, help, part) => new Gauge(named(name, help, {
+    labelNames: ['server'],
+    collect() {
+      pool().forEach(({ server, [part]: value }) => this.set({ server }, value));
+    },
+  }));
+
+  perServer('pool_connections_max', 'Most connections of the pool for a server (POOL_SIZE).', 'size');
+  perServer('pool_connections_used', 'Connections of the pool that carry a request.', 'used');
+  perServer('pool_connections_idle', 'Connections of the pool that wait for a request.', 'idle');
+  perServer('pool_waiting', 'Requests that wait for a connection of the pool.', 'waiting');
   collectDefaultMetrics({ register: registry });
 
   return {

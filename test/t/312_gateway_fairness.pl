@@ -77,7 +77,7 @@ sub post_all
 sub metric
 {
 	my ($name) = @_;
-	my ($value) = request($gateway->{metrics_url}, 'GET', '/metrics')->{body} =~ /^overten_gateway_$name (\d+)$/m;
+	my ($value) = request($gateway->{metrics_url}, 'GET', '/metrics')->{body} =~ /^overten_gateway_$name(?:\{server="[^"]*"\})? (\d+)$/m;
 
 	return $value;
 }

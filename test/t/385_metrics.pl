@@ -186,7 +186,7 @@ wait_until('all are counted again', sub { requests_in_all() >= $before + 400 });
 my $second = samples();
 my @more = grep { /^overten_/ && !exists $first->{$_} } keys %$second;
 is("@more", '', 'more clients do not make more series');
-my $labels = join "\n", keys %$second;
+my $labels = join "\n", map { s/\{server="[^"]*"\}//r } keys %$second;    # from the environment
 unlike($labels, qr/[xyzwv][12]?[yzwv]\d|192\.0\.2|127\.0\.0\.1|\Q$org\E|\Q$key\E|sk_|ada/, 'no key, org, person, address or path of a client is in one');
 
 
@@ -199,9 +199,10 @@ my @curls = map {
 	start_process("waiting_$_", {}, 'curl', '--silent', '--noproxy', '*', '--header', $ada, '--header', $json,
 		'--data-binary', $body, "$public$keys")
 } 1 .. 5;
-my $state = sub { join ' ', map { value($_) } qw(pool_connections_used pool_waiting requests_running pool_connections_max) };
-wait_until('the requests wait', sub { value('pool_waiting') == 3 && value('pool_connections_used') == 2 });
-is($state->(), '2 3 6 8', 'what the pool is doing');    # the request that reads it runs, too
+my $server = 'server="' . $node->host . ':' . $node->port . '"';
+my $state = sub { join ' ', value('requests_running'), map { value("pool_$_", $server) } qw(connections_used waiting connections_max) };
+wait_until('the requests wait', sub { $state->() =~ / 2 3 8$/ });
+is($state->(), '6 2 3 8', 'what the pool is doing');    # the request that reads it runs, too
 is(value('database_errors_total', 'class="57"') // 0, 0, 'no error yet');
 $node->poll_query_until('postgres', q{SELECT count(*) = 2 FROM pg_stat_activity WHERE usename = 'overten_gateway' AND wait_event_type = 'Lock'})
   or die 'no request waits for the lock';
@@ -222,7 +223,7 @@ pass('a request that gets no connection is counted');
 $locker->query_safe('ROLLBACK');
 $locker->quit;
 stop_process($_) foreach @curls, @hasty, $hasty;
-wait_until('they are answered', sub { value('pool_waiting') == 0 && value('pool_connections_used') == 0 });
+wait_until('they are answered', sub { $state->() =~ / 0 0 8$/ });
 is(requests('POST', $template, 503, 'service_unavailable'), 1, 'the one that was canceled');
 
 $node->stop;

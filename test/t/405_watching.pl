@@ -60,16 +60,20 @@ ok(IPC::Run::run([ 'promtool', 'test', 'rules', "$top/test/monitoring/alerts_tes
 
 # All is well
 
-my $gateway = start_gateway($node, 'gateway', METRICS_LISTEN => '127.0.0.1:0', POOL_SIZE => 1,
+my @settings = (METRICS_LISTEN => '127.0.0.1:0', POOL_SIZE => 1,
 	map { $_ => 1000 * $PostgreSQL::Test::Utils::timeout_default } qw(CONNECT_TIMEOUT_MS QUERY_TIMEOUT_MS));
+my $gateway = start_gateway($node, 'gateway', @settings);
+# This one has a pool for each of two servers, and asks only one of them.
+my $choosy = start_gateway($node, 'choosy', @settings, PGTARGETSESSIONATTRS => 'primary',
+	PGHOST => $node->host . ',' . $standby->host, PGPORT => $node->port . ',' . $standby->port);
 ask($node, 'ALTER ROLE overten_gateway SET statement_timeout = 0');
 my @exporters = map { start_exporter($_) } $node, $standby;
-my $prometheus = start_prometheus([ $gateway->{metrics_port} ], [ map { $_->{port} } @exporters ]);
+my $prometheus = start_prometheus([ $gateway->{metrics_port}, $choosy->{metrics_port} ], [ map { $_->{port} } @exporters ]);
 
 request($gateway->{url}, 'GET', '/api/v1/verify', ["Authorization: Bearer $secret"]) foreach 1 .. 5;
 flush_usage($node);
 wait_until('all is scraped', sub {
-	return found($prometheus, 'up == 1') == 3 && found($prometheus, 'overten_status_standby') == 2
+	return found($prometheus, 'up == 1') == 4 && found($prometheus, 'overten_status_standby') == 2
 	  && found($prometheus, 'overten_anomalies_keys') == 10
 	  && found($prometheus, 'overten_gateway_requests_total{status="200"}');
 });
@@ -192,15 +196,18 @@ ask($node, "SELECT overten_set_api_access('$org', true), overten_add_member('$or
 # A series has to be there before it can be seen to rise.
 my $keys = "/api/v1/organizations/$org/api-keys";
 my @headers = ($ada, 'Content-Type: application/json');
-is(request($gateway->{url}, 'POST', $keys, \@headers, '{"name": "more"}')->{status}, 201, 'a key is minted');
-wait_until('a fast request is seen', sub { found($prometheus, 'overten_gateway_requests_total{method="POST", status="201"} == 1') });
+is(request($_->{url}, 'POST', $keys, \@headers, '{"name": "more"}')->{status}, 201, "a key is minted by $_->{name}") foreach $gateway, $choosy;
+wait_until('a fast request is seen', sub { found($prometheus, 'overten_gateway_requests_total{method="POST", status="201"} == 1') == 2 });
 my $locker = $node->background_psql('postgres');
 $locker->query_safe('BEGIN; LOCK TABLE overten_auth.orgs');
 my @curls = map {
 	start_process("waiting_$_", {}, 'curl', '--silent', '--noproxy', '*', (map { ('--header', $_) } @headers),
-		'--data-binary', '{"name": "more"}', "$gateway->{url}$keys")
+		'--data-binary', '{"name": "more"}', "$choosy->{url}$keys")
 } 1 .. 5;
 fires($prometheus, 'OvertenGatewayPoolBusy', 'requests wait for a lock');
+my $primary = $node->host . ':' . $node->port;
+is(found($prometheus, $rules{OvertenGatewayPoolBusy}), 1, 'for the one server that is asked');
+is(found($prometheus, qq(overten_gateway_pool_waiting{server="$primary"} > 0)), 1, 'which has a name');
 sleep 2;    # the only way to be slow
 $locker->query_safe('ROLLBACK');
 $locker->quit;
@@ -233,7 +240,7 @@ foreach my $panel (grep { $_->{type} ne 'row' } @{ decode_json(slurp_file("$top/
 my %names = map { $_ => 1 } names($prometheus);
 is(join(' ', grep { !$names{$_} } map { metrics_of($_) } values %rules), '', 'the rules name metrics that exist');
 
-stop_process($gateway);
+stop_process($_) foreach $gateway, $choosy;
 fires($prometheus, 'OvertenGatewayDown', 'the gateway is stopped');
 stop_process($exporters[1]);
 fires($prometheus, 'OvertenUnwatched', 'an exporter is stopped');
