@@ -87,7 +87,7 @@ $$;
 CREATE FUNCTION changes() RETURNS TABLE (what text, change text) LANGUAGE sql AS $$
 	SELECT format('%s.%s %s', c.relname, a.attname, how.name),
 		format('ALTER TABLE overten_auth.%I DISABLE TRIGGER USER; ', c.relname)
-		|| (SELECT coalesce(string_agg(format('ALTER TABLE %s DROP CONSTRAINT IF EXISTS %I CASCADE; ', k.conrelid::regclass, k.conname), ''), '') FROM pg_constraint k WHERE k.conrelid = c.oid)
+		|| (SELECT coalesce(string_agg(format('ALTER TABLE %s DROP CONSTRAINT IF EXISTS %I CASCADE; ', k.conrelid::regclass, k.conname), ''), '') FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype <> 'n')
 		|| format('ALTER TABLE overten_auth.%I ENABLE TRIGGER USER; ', c.relname)
 		|| CASE WHEN c.relname IN ('audit_log', 'credit_ledger') THEN format('ALTER TABLE overten_auth.%I DISABLE TRIGGER USER; ', c.relname) ELSE '' END
 		|| format(how.form, c.relname, a.attname)
