@@ -214,7 +214,7 @@ SELECT name FROM overten_list_keys(:'org');
 
 -- Purging: what has been dead since before a time.
 SELECT * FROM pg_temp.make_org('Purged') \gset
-SELECT overten_purge_keys(:'org', now() - interval '1 second');
+SELECT overten_purge_keys(:'org', now() - interval '1 hour');
 UPDATE overten_auth.api_keys SET revoked_at = revoked_at - interval '100 days', expires_at = now() + interval '1 day' WHERE key_id = :'dead_id';
 SELECT overten_purge_keys(org_id, revoked_at) FROM overten_auth.api_keys WHERE key_id = :'dead_id';
 SELECT overten_purge_keys(:'org', now() - interval '101 days'), overten_purge_keys(:'org', now() - interval '99 days'), overten_purge_keys(:'org', now());
