@@ -166,18 +166,15 @@ read_environment(const OaRequest *request, OaResponse *response,
 		oa_refuse(response, OA_INVALID_PARAMETER);
 }
 
-/* Refuse to change the environment of a key, which it has for good. */
+/* Refuse a member of a feature, even null, where it has no place. */
 static bool
-refuse_environment(const OaRequest *request, OaResponse *response)
+refuse_member(const OaRequest *request, OaResponse *response, const char *name,
+			  OaKeyFeature feature, const char *rule)
 {
 	const OaJsonNode *node;
 
-	if (!oa_find_feature(request, response, "environment",
-						 OA_FEATURE_ENVIRONMENTS, &node))
-		return false;
-	return node == NULL ||
-		oa_refuse_parameter(response, "environment",
-							"must be left out, because the environment of a key does not change");
+	return oa_find_feature(request, response, name, feature, &node) &&
+		(node == NULL || oa_refuse_parameter(response, name, rule));
 }
 
 /*
@@ -198,20 +195,6 @@ oa_refuse_restrictions(const OaRequest *request, OaResponse *response,
 	return true;
 }
 
-/* Refuse to make a key that is disabled. */
-static bool
-refuse_disabled(const OaRequest *request, OaResponse *response)
-{
-	const OaJsonNode *node;
-
-	if (!oa_find_feature(request, response, "disabled", OA_FEATURE_DISABLE,
-						 &node))
-		return false;
-	return node == NULL ||
-		oa_refuse_parameter(response, "disabled",
-							"must be left out, because a new key is enabled");
-}
-
 /* Read what a new key is given, and check it. */
 bool
 oa_read_grant(const OaRequest *request, OaResponse *response,
@@ -221,7 +204,8 @@ oa_read_grant(const OaRequest *request, OaResponse *response,
 	bool		given;
 
 	memset(grant, 0, sizeof(*grant));
-	if (!refuse_disabled(request, response) ||
+	if (!refuse_member(request, response, "disabled", OA_FEATURE_DISABLE,
+					   "must be left out, because a new key is enabled") ||
 		!read_environment(request, response, &grant->environment) ||
 		!read_expiry(request, response, &given, &grant->has_expiry,
 					 &grant->expires_at) ||
@@ -246,7 +230,8 @@ oa_read_key_change(const OaRequest *request, OaResponse *response,
 	memset(change, 0, sizeof(*change));
 	if (!read_expiry(request, response, &change->sets_expiry,
 					 &change->has_expiry, &change->expires_at) ||
-		!refuse_environment(request, response) ||
+		!refuse_member(request, response, "environment", OA_FEATURE_ENVIRONMENTS,
+					   "must be left out, because the environment of a key does not change") ||
 		!oa_find_feature(request, response, "disabled", OA_FEATURE_DISABLE,
 						 &node))
 		return false;

@@ -232,7 +232,7 @@ oa_statement_run_under(OaStatement *statement, const Datum *values,
 	return SPI_processed;
 }
 
-/* Raise 55000: an object is not as the extension has made it.  Its owner can do that. */
+/* Raise 55000: the owner of an object has changed it. */
 void
 oa_refuse_changed_object(const char *detail)
 {
@@ -292,53 +292,47 @@ oa_statement_time(int row, int column, bool *isnull)
 												   TIMESTAMPTZOID, isnull));
 }
 
-/*
- * Return a text of the last statement's result in the caller's memory, or
- * NULL.
- */
+/* Copy a value with a length word into the caller's memory. */
+static void *
+transfer(struct varlena *value)
+{
+	return DatumGetPointer(SPI_datumTransfer(PointerGetDatum(value), false, -1));
+}
+
+/* Return a text of the last statement's result in the caller's memory. */
+text	   *
+oa_statement_text(int row, int column)
+{
+	return transfer(DatumGetTextPP(oa_statement_result(row, column, TEXTOID,
+													   NULL)));
+}
+
+/* Likewise, or NULL. */
 text	   *
 oa_statement_text_or_null(int row, int column)
 {
 	bool		isnull;
 	Datum		value = oa_statement_result(row, column, TEXTOID, &isnull);
 
-	if (isnull)
-		return NULL;
-	value = PointerGetDatum(DatumGetTextPP(value));
-	return (text *) DatumGetPointer(SPI_datumTransfer(value, false, -1));
+	return isnull ? NULL : transfer(DatumGetTextPP(value));
 }
 
-/* Likewise, a text that must not be NULL. */
-text	   *
-oa_statement_text(int row, int column)
+/* Likewise, a value of another type with a length word, which is not packed. */
+struct varlena *
+oa_statement_varlena(int row, int column, Oid type)
 {
-	(void) oa_statement_result(row, column, TEXTOID, NULL);
-	return oa_statement_text_or_null(row, column);
+	return transfer(PG_DETOAST_DATUM(oa_statement_result(row, column, type,
+														 NULL)));
 }
 
-/*
- * Likewise, a value of another type with a length word, which is not packed, or
- * NULL.
- */
+/* Likewise, or NULL. */
 struct varlena *
 oa_statement_varlena_or_null(int row, int column, Oid type)
 {
 	bool		isnull;
 	Datum		value = oa_statement_result(row, column, type, &isnull);
 
-	if (isnull)
-		return NULL;
-	value = PointerGetDatum(PG_DETOAST_DATUM(value));
-	return (struct varlena *) DatumGetPointer(SPI_datumTransfer(value, false,
-																-1));
-}
-
-/* Likewise, a value that must not be NULL. */
-struct varlena *
-oa_statement_varlena(int row, int column, Oid type)
-{
-	(void) oa_statement_result(row, column, type, NULL);
-	return oa_statement_varlena_or_null(row, column, type);
+	return isnull ? NULL : transfer(PG_DETOAST_DATUM(value));
 }
 
 /*
