@@ -326,6 +326,8 @@ BEGIN;
 UPDATE overten_auth.key_usage SET accepted = 9223372036854775807, refused = 9223372036854775807, limited = 9223372036854775807;
 SELECT kind, max(observed) FROM overten_all_anomalies() GROUP BY 1 ORDER BY 1;
 SELECT count(*) > 0 AS found FROM overten_auth.api_keys k CROSS JOIN LATERAL overten_key_anomalies(k.org_id, k.key_id);
+UPDATE overten_auth.key_usage SET accepted = 0;
+SELECT kind, max(observed) FROM overten_all_anomalies() GROUP BY 1 ORDER BY 1;
 ROLLBACK;
 
 -- READ ONLY transactions can read.
