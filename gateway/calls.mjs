@@ -15,9 +15,6 @@ const OTHER_SESSION = new Set(['26000', '42P05']);
 // The function is no longer where it was.
 const MOVED = new Set(['42883', '3F000']);
 
-// Without a listener, the error of a connection that breaks would end the process.
-function ignore() {}
-
 // What each connection to a server has in common.
 export function connectionOptions(server) {
   return {
@@ -50,8 +47,9 @@ export function openCalls(server, settings, { explain, explainFound, adviseOnFou
   let statement;
   let pinging;
 
-  // An idle connection that breaks leaves the pool on its own.
-  pool.on('error', ignore);
+  // An idle connection that breaks leaves the pool on its own.  Without a listener the
+  // error would end the process.
+  pool.on('error', () => {});
 
   // A connection of the pool for one request.  After an error it is not used again,
   // because an answer may still be missing on it.
@@ -59,7 +57,6 @@ export function openCalls(server, settings, { explain, explainFound, adviseOnFou
     const client = await beforeSending(() => pool.connect());
     let failure;
 
-    client.on('error', ignore);
     try {
       return await client.query(query);
     } catch (error) {
@@ -67,7 +64,6 @@ export function openCalls(server, settings, { explain, explainFound, adviseOnFou
       throw error;
     } finally {
       client.release(failure);
-      client.off('error', ignore);
     }
   }
 

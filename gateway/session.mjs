@@ -10,6 +10,14 @@ import pg from 'pg';
 const SET_UP = 'SET search_path = pg_catalog, pg_temp';
 
 export class Session extends pg.Client {
+  // Who waits for an answer is told when a connection breaks.  If nobody does, as between
+  // the answer to SET_UP and the first query, an error without a listener would end the
+  // process.
+  constructor(options) {
+    super(options);
+    this.on('error', () => {});
+  }
+
   async #open() {
     try {
       await super.connect();

@@ -58,7 +58,6 @@ export function watch(server, settings, diagnosis, { report, tell, changed }) {
       query_timeout: settings.checkInterval,
     });
 
-    opened.on('error', () => {});
     opened.on('end', () => {
       if (session?.opened === opened) {
         session = undefined;

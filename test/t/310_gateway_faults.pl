@@ -1,8 +1,8 @@
 
 # Nothing ends the gateway, or loses a request that it is busy with: not what the
-# database returns, whatever that is, nor what a client sends behind a good request,
-# nor a client that goes away, nor a mistake in the program, nor a signal.  pg_regress
-# has no HTTP.
+# database returns, whatever that is, nor a server that ends a connection, nor what a
+# client sends behind a good request, nor a client that goes away, nor a mistake in the
+# program, nor a signal.  pg_regress has no HTTP.
 
 use strict;
 use warnings FATAL => 'all';
@@ -236,6 +236,49 @@ foreach my $case (
 	unlike(slurp_file($ending->{err}), qr/sk_live_/, "SIG$signal: no secret is");
 }
 $lock->quit;
+
+
+# The server ends a connection that the gateway makes, or asks on, and says so together
+# with an answer before that: the first lets it in, the second is to SET search_path.
+
+foreach my $number (1 .. 3)
+{
+	my $relay = start_process("relay_$number", {}, 'node', "$FindBin::RealBin/../http/hold_back.mjs",
+		$node->host . '/.s.PGSQL.' . $node->port, $number);
+	my $said = sub { return scalar(() = slurp_file($relay->{out}) =~ /^$_[0]/mg) };
+	wait_until('the relay listens', sub { $said->('listening on \d+\n') });
+	my ($relay_port) = slurp_file($relay->{out}) =~ /(\d+)/;
+	my $behind = start_gateway($node, "behind_$number", PGHOST => '127.0.0.1', PGPORT => $relay_port,
+		METRICS_LISTEN => '127.0.0.1:0', %patience);
+	my $connections = sub {
+		my $text = request($behind->{metrics_url}, 'GET', '/metrics')->{body};
+		return join ' ', $text =~ /^overten_gateway_pool_connections_(?:used|idle)\S* (\d+)$/mg;
+	};
+	my $in_time = $number == 3 ? 200 : 503;
+	# A request that has not been sent yet goes to the next pipeline.
+	my @requests = (
+		[ 'in a pipeline', $quick_request, $number == 2 ? 200 : $in_time ],
+		[ 'in the pool', $slow_request, $in_time ],
+		[ 'of the health check', raw('GET /readyz HTTP/1.1'), $in_time ]);
+
+	is(request($behind->{url}, 'GET', '/api/v1/verify', [$good])->{status}, 200, "through a relay, $number");
+	foreach (0 .. $#requests)
+	{
+		my ($what, $text, $status) = @{ $requests[$_] };
+		my $times = $_ + 1;
+
+		$relay->{run}->signal('USR2');
+		wait_until('all connections are closed', sub { $said->('closed') == $times && $connections->() eq '0 0' });
+		my $asking = connect_to($behind);
+		$asking->syswrite($text =~ s/\r\n\r\n\z/\r\nConnection: close\r\n\r\n/r);
+		wait_until('an answer is held back', sub { $said->('held') == $times });
+		ask($node, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'overten_gateway' AND application_name = 'overten_auth gateway'");
+		is(statuses(rest_of($asking)), $status, "the server ends a connection $what, with answer $number");
+	}
+	is(request($behind->{url}, 'GET', '/api/v1/verify', [$good])->{status}, 200, 'the same process goes on');
+	is(stop_process($behind), 0, 'and ends well');
+	stop_process($relay);
+}
 
 
 # What overten_handle_request could return if it were another.
