@@ -63,14 +63,21 @@ sub signal_one
 	return;
 }
 
+sub postmaster
+{
+	my ($node) = @_;
+	my ($pid) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+
+	return $pid;
+}
+
 # Stop a whole server for a while.
 sub freeze
 {
 	my ($node) = @_;
-	my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
 	my $end = time + 0.5 + rand 1.5;
 
-	foreach my $pid ($postmaster, processes($node, qr/./))
+	foreach my $pid (postmaster($node), processes($node, qr/./))
 	{
 		$stopped{$pid} = $end if kill 'STOP', $pid;
 	}
@@ -78,11 +85,14 @@ sub freeze
 	return;
 }
 
-# A function of a server, which may not be able to answer.  Has it?
+# A function of a server, which may not be able to answer.  Has it?  One that is frozen
+# is not asked, because nothing is mended while we wait.
 sub call
 {
 	my ($node, $sql) = @_;
 	my $timed_out;
+
+	return 0 if $stopped{ eval { postmaster($node) } // '' };
 	my $result = $node->psql('postgres', $sql, timeout => 5, timed_out => \$timed_out);
 
 	return !$timed_out && $result == 0;
