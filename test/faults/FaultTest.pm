@@ -18,7 +18,7 @@ use Test::More;
 use Time::HiRes qw(time);
 use WholeSurface;
 
-our @EXPORT = qw(seed report start_load instruct check_load postmaster
+our @EXPORT = qw(seed report start_load instruct check_load
   processes crash_ended small_disk fill empty_disk create_node_on);
 
 my $seed;
@@ -75,13 +75,6 @@ sub check_load
 
 
 # Processes
-
-sub postmaster
-{
-	my ($node) = @_;
-
-	return (slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/)[0];
-}
 
 # The server's processes in whose titles a text is.
 sub processes

@@ -214,7 +214,7 @@ my ($startup) = processes($standby, qr/startup/);
 sub children
 {
 	my ($node) = @_;
-	my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+	my $postmaster = postmaster($node);
 
 	return split ' ', slurp_file("/proc/$postmaster/task/$postmaster/children");
 }

@@ -153,7 +153,7 @@ my $third = create_standby($late, 'third', 'third');
 wait_within($third);
 lead_to($late);
 wait_within($standby);
-my @frozen = ((slurp_file($late->data_dir . '/postmaster.pid') =~ /^(\d+)/)[0], processes($late, qr/./));
+my @frozen = (postmaster($late), processes($late, qr/./));
 kill 'STOP', @frozen;
 wait_beyond($standby, qr/./);
 usleep(1_000_000);

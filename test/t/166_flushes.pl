@@ -223,9 +223,8 @@ check_failing_flush(
 sub limit_files
 {
 	my ($limit) = @_;
-	my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
 
-	system_or_bail('prlimit', '--pid', $postmaster, "--fsize=$limit:");
+	system_or_bail('prlimit', '--pid', postmaster($node), "--fsize=$limit:");
 	return;
 }
 check_failing_flush(

@@ -97,16 +97,11 @@ wait_for_worker($node, 'waiting');
 
 # Processes that go
 
-sub postmaster
-{
-	return (slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/)[0];
-}
-
 # The server's processes in whose titles a text is.
 sub processes
 {
 	my ($title) = @_;
-	my $postmaster = postmaster();
+	my $postmaster = postmaster($node);
 	my @pids;
 
 	foreach my $dir (glob '/proc/[0-9]*')
@@ -237,7 +232,7 @@ check_crash('immediate stop',
 check_crash(
 	'postmaster killed',
 	sub {
-		my @pids = (postmaster(), processes(''));
+		my @pids = (postmaster($node), processes(''));
 		my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
 
 		$node->kill9;

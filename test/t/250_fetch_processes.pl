@@ -99,7 +99,7 @@ for my $mode ('fast', 'immediate')
 	ok($node->poll_query_until('postgres', 'SELECT fetched_at IS NOT NULL FROM overten_status()'), 'fetched after the start');
 }
 hang($hang);
-my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+my $postmaster = postmaster($node);
 $node->kill9;
 wait_until('the command is gone', sub { processes('sleep', $nap[4]) + processes('sleep', $nap[5]) == 0 });
 pass('nor does the death of the postmaster');

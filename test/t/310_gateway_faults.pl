@@ -243,12 +243,9 @@ $lock->quit;
 
 foreach my $number (1 .. 3)
 {
-	my $relay = start_process("relay_$number", {}, 'node', "$FindBin::RealBin/../http/hold_back.mjs",
-		$node->host . '/.s.PGSQL.' . $node->port, $number);
+	my $relay = start_relay("relay_$number", $node, $number);
 	my $said = sub { return scalar(() = slurp_file($relay->{out}) =~ /^$_[0]/mg) };
-	wait_until('the relay listens', sub { $said->('listening on \d+\n') });
-	my ($relay_port) = slurp_file($relay->{out}) =~ /(\d+)/;
-	my $behind = start_gateway($node, "behind_$number", PGHOST => '127.0.0.1', PGPORT => $relay_port,
+	my $behind = start_gateway($node, "behind_$number", PGHOST => '127.0.0.1', PGPORT => $relay->{port},
 		METRICS_LISTEN => '127.0.0.1:0', %patience);
 	my $connections = sub {
 		my $text = request($behind->{metrics_url}, 'GET', '/metrics')->{body};

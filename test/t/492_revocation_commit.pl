@@ -261,7 +261,7 @@ sub fail_over
 	my $receiver = ask($new, 'SELECT pid FROM pg_stat_wal_receiver');
 	kill 'STOP', $receiver;
 	usleep(200_000);
-	my $postmaster = (slurp_file($old->data_dir . '/postmaster.pid') =~ /^(\d+)/)[0];
+	my $postmaster = postmaster($old);
 	my @children = split /\n/, `ps -o pid= --ppid $postmaster`;
 	kill 'KILL', @children, $postmaster;
 	$old->{_pid} = undef;

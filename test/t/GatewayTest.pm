@@ -23,7 +23,7 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(create_api_node add_api start_identity sign start_process stop_process start_gateway
-  start_postgrest start_nginx nginx_environment start_module_nginx start_pgbouncer start_service start_swallower request bytes rest_of
+  start_postgrest start_nginx nginx_environment start_module_nginx start_pgbouncer start_service start_swallower start_relay request bytes rest_of
   free_port node_script summary check_openapi foreign_errors);
 
 my $project = 'overten-test';
@@ -275,31 +275,42 @@ sub start_module_nginx
 	return $process;
 }
 
-# Start the service of test/http/upstream.mjs; with the URL of a gateway it protects
-# itself by gateway/protect.mjs.
-sub start_service
+# Start a program of test/http that says at which port it listens.
+sub start_listener
 {
-	my ($name, @gateway) = @_;
-	my $process = start_process($name, {}, 'node', "$top/test/http/upstream.mjs", @gateway);
+	my ($name, $program, @arguments) = @_;
+	my $process = start_process($name, {}, 'node', "$top/test/http/$program", @arguments);
 
-	wait_until('the service listens', sub {
+	wait_until("$name listens", sub {
 		return slurp_file($process->{out}) =~ /listening on (\d+)/
 		  && ($process->{port} = $1);
 	});
 	return $process;
 }
 
+# Start the service of test/http/upstream.mjs; with the URL of a gateway it protects
+# itself by gateway/protect.mjs.
+sub start_service
+{
+	my ($name, @gateway) = @_;
+
+	return start_listener($name, 'upstream.mjs', @gateway);
+}
+
 # Start test/http/swallow.mjs before a port, at which questions get no answers.
 sub start_swallower
 {
 	my ($name, $port) = @_;
-	my $process = start_process($name, {}, 'node', "$top/test/http/swallow.mjs", "http://127.0.0.1:$port");
 
-	wait_until('it listens', sub {
-		return slurp_file($process->{out}) =~ /listening on (\d+)/
-		  && ($process->{port} = $1);
-	});
-	return $process;
+	return start_listener($name, 'swallow.mjs', "http://127.0.0.1:$port");
+}
+
+# Start test/http/hold_back.mjs before a node, which holds back the answer of a number.
+sub start_relay
+{
+	my ($name, $node, $number) = @_;
+
+	return start_listener($name, 'hold_back.mjs', $node->host . '/.s.PGSQL.' . $node->port, $number);
 }
 
 # Start pgbouncer before a node for the gateway's role, or another one, in transaction

@@ -17,7 +17,7 @@ use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(ask create_node create_org mint verify is_accepted
   sqlstate_of refused flush_usage uses wait_until
-  excluded_from_dumps);
+  postmaster excluded_from_dumps);
 
 # Start a node that has the given settings and the extension.  The harness would
 # log all statements, and with them the secrets that tests write as literals.
@@ -137,6 +137,14 @@ sub refused
 	is( sqlstate_of($where, $sql, connstr => $node->connstr($database) . " user=$role"),
 		$sqlstate, $name);
 	return;
+}
+
+# The id of a node's postmaster.  Dies if there is none.
+sub postmaster
+{
+	my ($node) = @_;
+
+	return (slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/)[0];
 }
 
 # How many bytes of the memory of a process a core dump does not have (Linux).

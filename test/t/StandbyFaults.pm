@@ -63,14 +63,6 @@ sub signal_one
 	return;
 }
 
-sub postmaster
-{
-	my ($node) = @_;
-	my ($pid) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
-
-	return $pid;
-}
-
 # Stop a whole server for a while.
 sub freeze
 {

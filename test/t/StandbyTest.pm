@@ -209,7 +209,7 @@ sub stays
 sub processes
 {
 	my ($node, $title) = @_;
-	my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+	my $postmaster = postmaster($node);
 	my @found;
 
 	foreach my $pid (split ' ', slurp_file("/proc/$postmaster/task/$postmaster/children"))
